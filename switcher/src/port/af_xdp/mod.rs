@@ -1,0 +1,161 @@
+//! AF_XDP: the kernel puts packets straight into the frame pool (patent Figs 10, 12, 13).
+//!
+//! The keeper opens and binds the sockets ([`open`]) and keeps a copy of each, so that a queue outlives its switcher; the
+//! switcher maps the rings ([`XdpPort::map`]) and needs no privilege from then on.
+
+#[cfg(test)]
+pub(in crate::port) mod crash_model;
+mod open;
+mod queue;
+mod ring;
+mod socket;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+pub use open::{BindMode, OpenError, Sharing, bound_mode, open};
+
+use super::{Batch, Frame, Ledger, Pool, Port, PortStatistics, Standing};
+use queue::{Queue, Rings};
+use ring::Ring;
+
+/// Frames queued before the kernel is kicked within a turn. Fewer waste system calls (850 against 500 ns a packet), more
+/// let the first ones wait.
+const KICK: u32 = 32;
+/// After a failed kick (interface down or gone) this many flushes pass before the next try, so that a dead interface
+/// costs no system call per turn.
+const PAUSE: u32 = 1024;
+
+/// Why a socket's rings can't be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// Ring size.
+    #[error("ring of {0} slots; the size must be a power of two from 64 on (limits.ring)")]
+    Slots(u32),
+    /// Port number.
+    #[error(
+        "port number {0} has no journal in the switcher's region; keeper and switcher are of different versions"
+    )]
+    Port(u8),
+    /// No AF_XDP socket, or not set up.
+    #[error(
+        "the socket from the keeper doesn't tell its ring offsets: {0}; is it an AF_XDP socket?"
+    )]
+    Socket(std::io::Error),
+    /// mmap.
+    #[error(
+        "mapping a ring of {slots} slots: {error}; a bound socket's rings can be mapped from Linux 6.4 on"
+    )]
+    Map {
+        /// Slots of the ring.
+        slots: u32,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+    /// Nonsense from the kernel.
+    #[error("the kernel's ring offsets are outside the ring")]
+    Offsets,
+}
+
+/// An AF_XDP queue, mapped.
+pub struct XdpPort {
+    socket: OwnedFd,
+    queue: Queue,
+    /// Flushes to let pass before the next kick.
+    pause: u32,
+    send_errors: u64,
+}
+
+impl XdpPort {
+    /// Maps a bound socket's rings and goes on where they stand.
+    pub fn map(
+        socket: OwnedFd,
+        port: u8,
+        slots: u32,
+        ledger: &Ledger,
+    ) -> Result<XdpPort, MapError> {
+        if !slots.is_power_of_two() || slots < 64 {
+            return Err(MapError::Slots(slots));
+        }
+        if !ledger.has_port(port) {
+            return Err(MapError::Port(port));
+        }
+        let offsets = socket::ring_offsets(socket.as_fd()).map_err(MapError::Socket)?;
+        let fd = socket.as_fd();
+        let rings = Rings {
+            fill: Ring::map(fd, libc::XDP_UMEM_PGOFF_FILL_RING, &offsets.fr, slots)?,
+            completion: Ring::map(fd, libc::XDP_UMEM_PGOFF_COMPLETION_RING, &offsets.cr, slots)?,
+            receive: Ring::map(fd, libc::XDP_PGOFF_RX_RING as u64, &offsets.rx, slots)?,
+            transmit: Ring::map(fd, libc::XDP_PGOFF_TX_RING as u64, &offsets.tx, slots)?,
+        };
+        Ok(XdpPort {
+            socket,
+            queue: Queue::resume(port, rings),
+            pause: 0,
+            send_errors: 0,
+        })
+    }
+
+    #[inline]
+    fn kick(&mut self) {
+        match socket::kick(self.socket.as_fd()) {
+            // What is left over is kicked again at the next flush.
+            Ok(()) | Err(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) => {}
+            // ENETDOWN: works again after up. ENXIO: the interface is gone.
+            Err(_) => {
+                self.send_errors += 1;
+                self.pause = PAUSE;
+            }
+        }
+    }
+}
+
+impl Port for XdpPort {
+    #[inline]
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch) {
+        self.queue.receive(pool, batch);
+    }
+
+    #[inline]
+    fn send(&mut self, pool: &mut Pool, frame: Frame) -> Result<(), Frame> {
+        self.queue.send(pool, frame)?;
+        if self.queue.unpublished() >= KICK && self.pause == 0 {
+            self.queue.publish(pool);
+            if self.queue.wants_kick() {
+                self.kick();
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, pool: &mut Pool) {
+        self.queue.publish(pool);
+        if self.pause > 0 {
+            self.pause -= 1;
+        } else if self.queue.wants_kick() {
+            self.kick();
+        }
+        self.queue.reclaim(pool);
+        self.queue.refill(pool);
+        if self.queue.wants_fill_wakeup() && self.pause == 0 {
+            socket::wake_fill(self.socket.as_fd());
+        }
+    }
+
+    fn is_tap(&self) -> bool {
+        false
+    }
+
+    fn statistics(&mut self) -> PortStatistics {
+        let kernel = socket::statistics(self.socket.as_fd()).unwrap_or_default();
+        PortStatistics {
+            ring_full: kernel.ring_full,
+            no_frame: kernel.no_frame,
+            invalid: kernel.invalid + self.queue.invalid(),
+            send_errors: self.send_errors,
+        }
+    }
+
+    fn standing(&self, ledger: &Ledger) -> Option<Standing> {
+        Some(self.queue.standing(ledger))
+    }
+}

@@ -1,0 +1,177 @@
+//! The system calls of an AF_XDP socket, one function each.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::port::PortStatistics;
+
+/// `XDP_MAX_TX_SKB_BUDGET`: packets that one kick may send in copy mode (32 unless raised). Not in libc yet.
+const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
+
+fn check(result: i32) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// A new AF_XDP socket, closed on exec.
+pub(super) fn create() -> io::Result<OwnedFd> {
+    // SAFETY: no memory involved.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    check(fd)?;
+    // SAFETY: a descriptor that the kernel just gave and nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn set_option<T>(socket: BorrowedFd<'_>, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: the kernel reads size_of::<T>() bytes at `value`, a live reference.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    })
+}
+
+/// Reads a plain-integer struct; the kernel may write fewer bytes (older ones do), the rest stays zero.
+fn option<T>(socket: BorrowedFd<'_>, option: i32) -> io::Result<(T, usize)> {
+    let mut value = std::mem::MaybeUninit::<T>::zeroed();
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes at `value`.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_XDP,
+            option,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    })?;
+    // SAFETY: only called with libc's structs of integers, for which all zero bytes, overwritten or not, are a value.
+    Ok((unsafe { value.assume_init() }, length as usize))
+}
+
+/// Makes `length` bytes at `address` the socket's frame pool.
+///
+/// The kernel pins the pages itself, so the mapping may go away afterwards without harm.
+pub(super) fn register_umem(
+    socket: BorrowedFd<'_>,
+    address: u64,
+    length: u64,
+    chunk: u32,
+) -> io::Result<()> {
+    let registration = libc::xdp_umem_reg {
+        addr: address,
+        len: length,
+        chunk_size: chunk,
+        headroom: 0,
+        flags: 0,
+        tx_metadata_len: 0,
+    };
+    set_option(socket, libc::XDP_UMEM_REG, &registration)
+}
+
+/// Makes one of the rings.
+pub(super) fn set_ring(socket: BorrowedFd<'_>, ring: i32, slots: u32) -> io::Result<()> {
+    set_option(socket, ring, &slots)
+}
+
+/// Lets one kick send up to `packets`.
+pub(super) fn set_budget(socket: BorrowedFd<'_>, packets: u32) -> io::Result<()> {
+    set_option(socket, XDP_MAX_TX_SKB_BUDGET, &packets)
+}
+
+/// Binds to an interface queue.
+pub(super) fn bind(
+    socket: BorrowedFd<'_>,
+    interface: u32,
+    queue: u32,
+    flags: u16,
+    shared_with: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let address = libc::sockaddr_xdp {
+        sxdp_family: libc::AF_XDP as u16,
+        sxdp_flags: flags,
+        sxdp_ifindex: interface,
+        sxdp_queue_id: queue,
+        sxdp_shared_umem_fd: shared_with.map_or(0, |socket| socket.as_raw_fd() as u32),
+    };
+    // SAFETY: the kernel reads the address, a local of the length given.
+    check(unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            std::ptr::from_ref(&address).cast(),
+            size_of::<libc::sockaddr_xdp>() as libc::socklen_t,
+        )
+    })
+}
+
+/// Where the parts of each ring are. Kernels before 5.4 have no flags word and aren't supported.
+pub(super) fn ring_offsets(socket: BorrowedFd<'_>) -> io::Result<libc::xdp_mmap_offsets> {
+    let (offsets, length) = option::<libc::xdp_mmap_offsets>(socket, libc::XDP_MMAP_OFFSETS)?;
+    if length != size_of::<libc::xdp_mmap_offsets>() {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    Ok(offsets)
+}
+
+/// Whether the bound socket works without copying.
+pub(super) fn is_zero_copy(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let (options, _) = option::<libc::xdp_options>(socket, libc::XDP_OPTIONS)?;
+    Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
+}
+
+/// Lets the kernel send what stands in the transmit ring; the error number if it couldn't.
+#[inline]
+pub(super) fn kick(socket: BorrowedFd<'_>) -> Result<(), i32> {
+    // SAFETY: no buffer is passed.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            std::ptr::null(),
+            0,
+            libc::MSG_DONTWAIT,
+            std::ptr::null(),
+            0,
+        )
+    };
+    if sent < 0 {
+        Err(io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    } else {
+        Ok(())
+    }
+}
+
+/// Lets a zero-copy driver see new frames in the fill ring. Its error is the next turn's to see: the flag stays up.
+#[inline]
+pub(super) fn wake_fill(socket: BorrowedFd<'_>) {
+    // SAFETY: no buffer is passed.
+    let _ = unsafe {
+        libc::recvfrom(
+            socket.as_raw_fd(),
+            std::ptr::null_mut(),
+            0,
+            libc::MSG_DONTWAIT,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
+    };
+}
+
+/// The kernel's own counts of what was lost.
+pub(super) fn statistics(socket: BorrowedFd<'_>) -> io::Result<PortStatistics> {
+    let (kernel, _) = option::<libc::xdp_statistics>(socket, libc::XDP_STATISTICS)?;
+    Ok(PortStatistics {
+        ring_full: kernel.rx_ring_full,
+        // `rx_dropped` counts packets that found no free frame as well as those that are too long for one.
+        no_frame: kernel.rx_fill_ring_empty_descs,
+        invalid: kernel.rx_dropped + kernel.rx_invalid_descs + kernel.tx_invalid_descs,
+        send_errors: 0,
+    })
+}

@@ -1,0 +1,133 @@
+//! Network interfaces reached from user level (patent Figs 10, 12 and 13): one trait, several kinds of port behind it.
+//!
+//! A port is one interface queue. Its frames stand in the switcher's frame pool ([`Pool`]); a frame received on one port
+//! may be sent on another of the same switcher without being copied. One thread, the switcher's engine, owns all of it.
+
+pub mod af_xdp;
+pub mod memory;
+mod ownership;
+mod pool;
+
+pub use ownership::{Journal, Ledger, Owner, Standing};
+pub use pool::{CHUNK, HEADROOM, Pool, PoolError};
+
+/// Frames taken in one turn of the engine.
+pub const BATCH: usize = 64;
+
+/// A frame in hand: where its bytes are in the frame pool.
+///
+/// It is neither `Copy` nor `Clone`: whoever has it gives it to a port or back to the pool, once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Offset in the pool of the first byte.
+    pub address: u64,
+    /// Bytes from there.
+    pub length: u32,
+}
+
+/// Up to [`BATCH`] frames, in order of arrival, without allocation.
+#[derive(Debug)]
+pub struct Batch {
+    frames: [Frame; BATCH],
+    length: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            frames: [const {
+                Frame {
+                    address: 0,
+                    length: 0,
+                }
+            }; BATCH],
+            length: 0,
+        }
+    }
+}
+
+impl Batch {
+    /// Adds a frame; gives it back if the batch is full.
+    #[inline]
+    pub fn push(&mut self, frame: Frame) -> Result<(), Frame> {
+        match self.frames.get_mut(self.length) {
+            Some(place) => {
+                *place = frame;
+                self.length += 1;
+                Ok(())
+            }
+            None => Err(frame),
+        }
+    }
+
+    /// The frames, for a look ahead.
+    #[inline]
+    pub fn frames(&self) -> &[Frame] {
+        &self.frames[..self.length]
+    }
+
+    /// Empties the batch, giving each frame to the caller.
+    #[inline]
+    pub fn drain(&mut self) -> impl Iterator<Item = Frame> + '_ {
+        let length = std::mem::take(&mut self.length);
+        self.frames[..length].iter_mut().map(|frame| Frame {
+            address: frame.address,
+            length: frame.length,
+        })
+    }
+
+    /// How many more frames fit.
+    #[inline]
+    pub fn room(&self) -> usize {
+        BATCH - self.length
+    }
+
+    /// How many frames are in it.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it has none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
+
+/// What a port and the kernel behind it lost, since the port was opened (`send_errors`: since it was mapped).
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct PortStatistics {
+    /// Received packets lost because the receive ring was full.
+    pub ring_full: u64,
+    /// Received packets lost because the kernel had no free frame.
+    pub no_frame: u64,
+    /// Received packets that don't fit a frame, and descriptors that the kernel or this side refused.
+    pub invalid: u64,
+    /// Kicks that failed, mostly because the interface is down or gone.
+    pub send_errors: u64,
+}
+
+/// One interface queue that a switcher polls or sends on.
+pub trait Port {
+    /// Takes received frames into `batch` while there is room; they become the caller's.
+    fn receive(&mut self, pool: &mut Pool, batch: &mut Batch);
+
+    /// Queues one frame for transmission; gives it back if the ring is full.
+    fn send(&mut self, pool: &mut Pool, frame: Frame) -> Result<(), Frame>;
+
+    /// Publishes what was queued, kicks the kernel where it needs that, takes sent frames back and offers free ones for
+    /// reception. Never blocks.
+    fn flush(&mut self, pool: &mut Pool);
+
+    /// Whether the kernel's own stack also sees each received packet (AF_PACKET), so that what isn't Shunt's needs no answer.
+    fn is_tap(&self) -> bool;
+
+    /// What was lost; a system call, for once a second.
+    fn statistics(&mut self) -> PortStatistics;
+
+    /// Which frames stand in rings that outlive the switcher; `None` where frames are copied in and out.
+    fn standing(&self, _ledger: &Ledger) -> Option<Standing> {
+        None
+    }
+}

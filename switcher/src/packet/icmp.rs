@@ -1,0 +1,110 @@
+//! ICMP (RFC 792): as much as an echo needs.
+
+use zerocopy::network_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::{Malformed, checksum};
+
+/// Length of the header.
+pub const HEADER_LENGTH: usize = size_of::<Header>();
+/// Answer to an echo request.
+pub const TYPE_ECHO_REPLY: u8 = 0;
+/// Asks for the same bytes back.
+pub const TYPE_ECHO_REQUEST: u8 = 8;
+
+/// The header that all messages share.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct Header {
+    /// What the message is.
+    pub kind: u8,
+    /// Which of its kind.
+    pub code: u8,
+    /// Over header and payload.
+    pub checksum: U16,
+    /// Depends on the kind: identifier and sequence number of an echo.
+    pub rest: [u8; 4],
+}
+
+/// Checks a message: its header, and what follows it.
+#[cold]
+pub fn check(transport: &[u8]) -> Result<(&Header, &[u8]), Malformed> {
+    let (header, payload) =
+        Header::ref_from_prefix(transport).map_err(|_| Malformed::TransportShort)?;
+    if !checksum::verify(checksum::sum(transport)) {
+        return Err(Malformed::IcmpChecksum);
+    }
+    Ok((header, payload))
+}
+
+impl Header {
+    /// Whether this asks for an echo.
+    #[inline]
+    pub fn is_echo_request(&self) -> bool {
+        self.kind == TYPE_ECHO_REQUEST && self.code == 0
+    }
+
+    /// An echo request, its checksum still to be [sealed](Self::seal).
+    #[inline]
+    pub fn emit_echo(identifier: u16, sequence: u16) -> Self {
+        let ([a, b], [c, d]) = (identifier.to_be_bytes(), sequence.to_be_bytes());
+        Self {
+            kind: TYPE_ECHO_REQUEST,
+            code: 0,
+            checksum: U16::ZERO,
+            rest: [a, b, c, d],
+        }
+    }
+
+    /// Fills in the checksum over the header and `payload`.
+    #[inline]
+    pub fn seal(&mut self, payload: &[u8]) {
+        self.checksum = U16::ZERO;
+        self.checksum = U16::new(checksum::finish(
+            checksum::sum(self.as_bytes()) + checksum::sum(payload),
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::testing::{LOCAL_MAC, icmp_echo, poke, refusal};
+    use crate::packet::{PROTOCOL_ICMP, Packet, Parsed, PortBe};
+
+    const A: [u8; 4] = [198, 18, 0, 1];
+    const B: [u8; 4] = [198, 18, 1, 1];
+
+    #[test]
+    fn row_39_transport_short() {
+        assert_eq!(
+            refusal(&icmp_echo(A, B).ip_payload_length(7).build()),
+            Some(Malformed::TransportShort)
+        );
+    }
+
+    #[test]
+    fn row_68_icmp_checksum() {
+        let frame = icmp_echo(A, B).payload(b"odd").build();
+        assert_eq!(refusal(&frame), None);
+        let last = frame.len() - 1;
+        assert_eq!(
+            refusal(&poke(frame, last, b"x")),
+            Some(Malformed::IcmpChecksum)
+        );
+    }
+
+    #[test]
+    fn an_echo_has_no_ports() {
+        let frame = icmp_echo(A, B).payload(b"ping").build();
+        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else {
+            panic!("refused")
+        };
+        assert_eq!(
+            (flow.protocol, flow.source_port, flow.payload_length),
+            (PROTOCOL_ICMP, PortBe::ZERO, 4)
+        );
+    }
+}

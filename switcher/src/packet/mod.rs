@@ -1,0 +1,203 @@
+//! Wire formats: what a frame says, and how it is changed in place.
+//!
+//! Owns no memory: every function works on the bytes of one frame in the buffer pool, written by the switcher that holds
+//! the frame and read by nobody else meanwhile. It is "read headers" and "re-write" of the patent's Fig. 6.
+//!
+//! Guarantees, the same in every file here:
+//! - No allocation, no system call, no clock, and no panic whatever the bytes are (`testing` excepted: it builds frames).
+//! - Each protocol file goes: header (the fields), check, accessors, emit, tests. Headers are unaligned views over the
+//!   frame's bytes in network order; `check` is the only way to one of them while a frame is parsed.
+//! - [`Packet::parse`] says why a frame is refused with one [`Malformed`] reason. When it answers with a [`Flow`], every
+//!   offset in it lies inside that frame.
+//! - [`rewrite`] and [`reply`] take a frame and the flow parsed from it. Given a frame too short for the flow they leave
+//!   what they can't reach alone, so a wrong pairing is a wrong frame and never the end of the process.
+
+pub mod arp;
+pub mod checksum;
+pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+mod malformed;
+pub mod reply;
+pub mod rewrite;
+pub mod tcp;
+pub mod testing;
+pub mod udp;
+
+use std::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+pub use arp::ArpFields;
+pub use malformed::Malformed;
+
+/// IPv4 protocol number of ICMP.
+pub const PROTOCOL_ICMP: u8 = 1;
+/// IPv4 protocol number of TCP.
+pub const PROTOCOL_TCP: u8 = 6;
+/// IPv4 protocol number of UDP.
+pub const PROTOCOL_UDP: u8 = 17;
+
+/// A transport port as it stands on the wire.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct PortBe(pub [u8; 2]);
+
+impl PortBe {
+    /// No port: what [`Flow`] holds for protocols without ports.
+    pub const ZERO: Self = Self([0; 2]);
+
+    /// The port with this number.
+    #[inline]
+    pub const fn new(number: u16) -> Self {
+        Self(number.to_be_bytes())
+    }
+
+    /// The port's number, for sums and for printing.
+    #[inline]
+    pub const fn get(self) -> u16 {
+        u16::from_be_bytes(self.0)
+    }
+}
+
+impl fmt::Display for PortBe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// What the filter needs to know about an IP packet, copied out of its headers once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Source address, IPv4 as `::ffff:a.b.c.d`.
+    pub source: [u8; 16],
+    /// Destination address, IPv4 as `::ffff:a.b.c.d`.
+    pub destination: [u8; 16],
+    /// TCP or UDP source port; zero for other protocols.
+    pub source_port: PortBe,
+    /// TCP or UDP destination port; zero for other protocols.
+    pub destination_port: PortBe,
+    /// TCP sequence number; zero for other protocols.
+    pub sequence: u32,
+    /// TCP acknowledgement number; zero for other protocols.
+    pub acknowledgement: u32,
+    /// Where the IP header starts: after Ethernet and priority tags.
+    pub network_offset: u16,
+    /// Where the transport header starts: after IP options.
+    pub transport_offset: u16,
+    /// Where the IP packet ends: the frame's length without Ethernet padding.
+    pub end: u16,
+    /// Bytes after the transport header; for a protocol without one known here, all bytes after the IP header.
+    pub payload_length: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// TCP flags, the bits named in [`tcp`]; zero for other protocols.
+    pub tcp_flags: u8,
+    /// Time to live as received.
+    pub ttl: u8,
+    /// The reserved bit of the IPv4 flags was set: such a packet is forwarded, and counted.
+    pub reserved_flag: bool,
+}
+
+/// A frame that passed every check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// An ARP request or reply.
+    Arp(ArpFields),
+    /// An unfragmented IPv4 packet.
+    Ip(Flow),
+}
+
+/// A frame as the parser's subject; it holds nothing.
+pub struct Packet;
+
+impl Packet {
+    /// Reads a frame received by the interface with address `interface_mac`.
+    #[inline]
+    pub fn parse(frame: &[u8], interface_mac: &[u8; 6]) -> Result<Parsed, Malformed> {
+        // Offsets are 16 bits wide; one buffer never holds more than this.
+        if frame.len() > usize::from(u16::MAX) {
+            return Err(Malformed::EthJumbo);
+        }
+        let (link, network) = ethernet::check(frame, interface_mac)?;
+        if link.ethertype == ethernet::TYPE_IPV4 {
+            read_flow(&link, network).map(Parsed::Ip)
+        } else {
+            arp::check(network, link.source).map(Parsed::Arp)
+        }
+    }
+}
+
+/// The flow of an IPv4 packet: `network` is the frame from its IP header on.
+#[inline]
+fn read_flow(link: &ethernet::Link<'_>, network: &[u8]) -> Result<Flow, Malformed> {
+    let (header, transport) = ipv4::check(network)?;
+    if link.group && ipv4::is_unicast(header.destination) {
+        return Err(Malformed::L2Broadcast);
+    }
+    let transport_offset = link.network_offset + header.header_length();
+    let mut flow = Flow {
+        source: v4_mapped(header.source),
+        destination: v4_mapped(header.destination),
+        source_port: PortBe::ZERO,
+        destination_port: PortBe::ZERO,
+        sequence: 0,
+        acknowledgement: 0,
+        network_offset: link.network_offset as u16,
+        transport_offset: transport_offset as u16,
+        end: (transport_offset + transport.len()) as u16,
+        payload_length: transport.len() as u16,
+        protocol: header.protocol,
+        tcp_flags: 0,
+        ttl: header.ttl,
+        reserved_flag: header.has_reserved_flag(),
+    };
+    match header.protocol {
+        PROTOCOL_TCP => {
+            let (tcp, payload) = tcp::check(transport)?;
+            flow.source_port = tcp.source_port;
+            flow.destination_port = tcp.destination_port;
+            flow.sequence = tcp.sequence.get();
+            flow.acknowledgement = tcp.acknowledgement.get();
+            flow.tcp_flags = tcp.flags;
+            flow.payload_length = payload.len() as u16;
+        }
+        PROTOCOL_UDP => {
+            let (udp, payload) = udp::check(transport)?;
+            flow.source_port = udp.source_port;
+            flow.destination_port = udp.destination_port;
+            flow.payload_length = payload.len() as u16;
+        }
+        PROTOCOL_ICMP => flow.payload_length = icmp::check(transport)?.1.len() as u16,
+        _ => {}
+    }
+    Ok(flow)
+}
+
+/// An IPv4 address in the 16-byte form that tables use.
+#[inline]
+pub const fn v4_mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// The IPv4 address inside a 16-byte one made by [`v4_mapped`].
+#[inline]
+pub const fn v4_part(address: &[u8; 16]) -> [u8; 4] {
+    [address[12], address[13], address[14], address[15]]
+}
+
+#[cfg(test)]
+mod tests;

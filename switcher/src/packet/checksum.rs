@@ -20,10 +20,9 @@ pub fn sum(bytes: &[u8]) -> u64 {
 /// The one's complement sum in 16 bits; zero only if everything summed was zero.
 #[inline]
 pub const fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    (sum + (sum >> 16)) as u16
+    // Added to itself with its halves exchanged, a number has in its upper half the sum of both with the carry let in.
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The checksum of what `sum` was taken over, its own field being zero.

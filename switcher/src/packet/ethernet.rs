@@ -335,6 +335,10 @@ mod tests {
             refusal(&udp(A, B).vlan(0).vlan(4094).build()),
             Some(Malformed::VlanUnknown)
         );
+        assert_eq!(
+            refusal(&udp(A, B).vlan(4094).vlan(0).build()),
+            Some(Malformed::VlanUnknown)
+        );
     }
 
     #[test]

@@ -1,1 +1,48 @@
-//! Placeholder.
+//! The operator's TOML configuration: what it may say, how it is read and why it is refused.
+//!
+//! Owns the format; knows no other crate of Shunt. Read by the keeper (switchers, interfaces, limits), by control
+//! (everything) and by `shunt check`. The file is only ever read, and read whole: either all of it is good, defaults are
+//! filled in and a [`Config`] comes out, or a [`ConfigError`] names every line that is wrong.
+//!
+//! ```text
+//!  path -- read.rs --> text --> TOML table with places -- section.rs, check/ --> Config
+//!                                                     \-- report.rs ---------> ConfigError
+//! ```
+
+mod check;
+mod cpus;
+mod error;
+mod paths;
+mod read;
+mod report;
+mod section;
+mod slots;
+mod types;
+
+use std::path::Path;
+
+pub use cpus::{CpuError, Cpus};
+pub use error::{ConfigError, Problem};
+pub use paths::{
+    Instance, InstanceError, bpf_directory, control_lock, control_socket, keeper_lock,
+    keeper_socket, region_name, runtime_directory,
+};
+pub use types::{
+    Backend, Config, Health, Idle, Interface, Limits, Mode, PortKind, Probe, Protocol, Service,
+    Side, Switchers, Timeouts, XdpMode,
+};
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&read::read_text(path)?, &path.display().to_string())
+    }
+
+    /// Checks `text`; `file_name` is what refusals name.
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
+        let document = read::parse_document(text, file_name)?;
+        let report = report::Report::new(file_name, text);
+        let config = check::resolve(&report, document.get_ref());
+        report.conclude(config)
+    }
+}

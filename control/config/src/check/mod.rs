@@ -1,0 +1,80 @@
+//! From the parsed document to a [`Config`]: this file reads the top level, its siblings one kind of table each, and
+//! `relations` what tables say about each other. A check that fails reports and goes on with what there is.
+
+mod address;
+mod health;
+mod interface;
+mod limits;
+mod relations;
+mod service;
+mod switchers;
+
+use toml::de::DeTable;
+
+use crate::paths::Instance;
+use crate::report::{Report, quoted};
+use crate::section::Section;
+use crate::types::{Config, Timeouts};
+
+/// The configuration in `document`, worth something only if `report` stays empty.
+pub(crate) fn resolve(report: &Report, document: &DeTable<'_>) -> Option<Config> {
+    let mut root = Section::root(report, document);
+    let instance = read_instance(&mut root);
+    let user = read_user(&mut root);
+    root.require("switchers", "a [switchers] table with cpus = [1]");
+    let switchers = switchers::read(root.section("switchers"));
+    root.require("interface", "an [[interface]] table with name = \"eth0\"");
+    let interfaces = interface::read_all(&mut root, switchers.as_ref());
+    let limits = limits::read(root.section("limits"), interfaces.len());
+    let timeouts = limits::read_timeouts(root.section("timeouts"), Timeouts::default());
+    let sections = root.sections("service");
+    let drafts: Vec<_> = sections
+        .into_iter()
+        .map(|section| service::read(section, timeouts))
+        .collect();
+    root.finish();
+    relations::check(report, &drafts, &limits);
+    let services = drafts
+        .into_iter()
+        .map(service::Draft::finish)
+        .collect::<Option<Vec<_>>>()?;
+    Some(Config {
+        instance,
+        user,
+        switchers: switchers?,
+        interfaces,
+        limits,
+        timeouts,
+        services,
+    })
+}
+
+fn read_instance(root: &mut Section<'_>) -> Instance {
+    let Some(name) = root.text("instance") else {
+        return Instance::default();
+    };
+    name.value.parse().unwrap_or_else(|error| {
+        root.refuse("instance", format!("{} {error}", quoted(name.value)));
+        Instance::default()
+    })
+}
+
+/// The account that switchers become. Whether it exists is the machine's matter, not the file's.
+fn read_user(root: &mut Section<'_>) -> String {
+    const DEFAULT: &str = "nobody";
+    let user = root.text("user").map_or(DEFAULT, |user| user.value);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if user.is_empty() || user.len() > 32 || user.starts_with('-') || !user.chars().all(allowed) {
+        root.refuse(
+            "user",
+            format!(
+                "{} is not an account name; write for example \"nobody\"",
+                quoted(user)
+            ),
+        );
+    } else if user == "root" {
+        let sentence = "\"root\" would leave switchers every file of the machine; name an account without privileges";
+        root.refuse("user", format!("{sentence}, for example \"nobody\""));
+    }
+    user.to_owned()
+}

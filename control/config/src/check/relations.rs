@@ -1,0 +1,181 @@
+//! What tables say about each other: names and addresses that must or must not be the same, sums within the limits.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
+
+use super::service::Draft;
+use crate::report::{Field, Place, Report};
+use crate::types::{Limits, Protocol};
+
+/// Checks all services against each other and against the limits.
+pub(super) fn check(report: &Report, services: &[Draft], limits: &Limits) {
+    check_services_differ(report, services);
+    check_backends_apart(report, services);
+    check_backend_identities(report, services, limits);
+    check_sums(report, services, limits);
+}
+
+fn check_services_differ(report: &Report, services: &[Draft]) {
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    let mut addresses: HashMap<(SocketAddr, Protocol), usize> = HashMap::new();
+    for service in services {
+        if let Some(Field { value: name, place }) = &service.name {
+            refuse_second(
+                report,
+                &mut names,
+                name,
+                place,
+                &format!("{name:?} is another service's name"),
+            );
+        }
+        if let (Some(Field { value, place }), Some(protocol)) = (&service.address, service.protocol)
+        {
+            let taken = format!("\"{value}\" is another service's address with the same protocol");
+            refuse_second(report, &mut addresses, (*value, protocol), place, &taken);
+        }
+    }
+}
+
+/// Remembers the line of `key`, or refuses `place` because `key` has one. Returns whether it was the first.
+fn refuse_second<K: Eq + Hash>(
+    report: &Report,
+    lines: &mut HashMap<K, usize>,
+    key: K,
+    place: &Place,
+    taken: &str,
+) -> bool {
+    match lines.entry(key) {
+        Entry::Vacant(entry) => {
+            entry.insert(place.line);
+            true
+        }
+        Entry::Occupied(entry) => {
+            let first = entry.get();
+            report.refuse(
+                place,
+                format!("{taken}, in line {first}; change one of both"),
+            );
+            false
+        }
+    }
+}
+
+/// Shunt answers ARP for service addresses, so a back-end there would never be reached.
+fn check_backends_apart(report: &Report, services: &[Draft]) {
+    let addresses = services
+        .iter()
+        .filter_map(|service| service.address.as_ref());
+    let taken: HashSet<IpAddr> = addresses.map(|address| address.value.ip()).collect();
+    for backend in services.iter().flat_map(|service| &service.backends) {
+        if let Some(Field { value, place }) = &backend.address
+            && taken.contains(&value.ip())
+        {
+            let sentence =
+                format!("\"{value}\" has the address of a service, which leads back to Shunt");
+            report.refuse(place, format!("{sentence}; write the server's own address"));
+        }
+    }
+}
+
+/// The back-ends of all services. One address and protocol is one back-end, by one name everywhere: `shunt drain NAME`
+/// must mean exactly one.
+#[derive(Default)]
+struct Backends<'d> {
+    /// Address and line of each name.
+    by_name: HashMap<&'d str, (Identity, usize)>,
+    /// Name and line of each address.
+    by_address: HashMap<Identity, (&'d str, usize)>,
+}
+
+type Identity = (SocketAddr, Protocol);
+
+fn check_backend_identities(report: &Report, services: &[Draft], limits: &Limits) {
+    let mut backends = Backends::default();
+    let mut over_limit = false;
+    for service in services {
+        let mut here: HashMap<&str, usize> = HashMap::new();
+        for backend in &service.backends {
+            let (Some(name), Some(protocol)) = (&backend.name, service.protocol) else {
+                continue;
+            };
+            let taken = format!("{:?} is in this service already", name.value);
+            let first = refuse_second(report, &mut here, &name.value, &name.place, &taken);
+            let Some(address) = backend.address.as_ref().filter(|_| first) else {
+                continue;
+            };
+            backends.record(report, name, address, protocol);
+            if !over_limit && backends.by_address.len() > limits.backends as usize {
+                over_limit = true;
+                let sentence = format!(
+                    "is one back-end more than limits.backends, {}",
+                    limits.backends
+                );
+                report.refuse(&name.place, format!("{sentence}; raise limits.backends"));
+            }
+        }
+    }
+}
+
+impl<'d> Backends<'d> {
+    fn record(
+        &mut self,
+        report: &Report,
+        name: &'d Field<String>,
+        address: &'d Field<SocketAddr>,
+        protocol: Protocol,
+    ) {
+        let identity = (address.value, protocol);
+        let (known, line) = *self
+            .by_name
+            .entry(&name.value)
+            .or_insert((identity, name.place.line));
+        if known != identity {
+            let taken = format!(
+                "{:?} is a back-end of another address or protocol, in line {line}",
+                name.value
+            );
+            report.refuse(&name.place, format!("{taken}; give each its own name"));
+            return;
+        }
+        let (other, line) = *self
+            .by_address
+            .entry(identity)
+            .or_insert((&name.value, address.place.line));
+        if other != name.value {
+            let taken = format!(
+                "\"{}\" is back-end {other:?} already, in line {line}",
+                address.value
+            );
+            report.refuse(&address.place, format!("{taken}; use that name here too"));
+        }
+    }
+}
+
+fn check_sums(report: &Report, services: &[Draft], limits: &Limits) {
+    if let Some(service) = services.get(limits.services as usize) {
+        let sentence = format!(
+            "is one service more than limits.services, {}",
+            limits.services
+        );
+        report.refuse(
+            &service.place,
+            format!("{sentence}; raise limits.services to {}", services.len()),
+        );
+    }
+    let mut sum: u64 = 0;
+    for service in services {
+        let before = sum;
+        sum += u64::from(service.slots.value);
+        let limit = u64::from(limits.slots);
+        if before <= limit && sum > limit {
+            let sentence =
+                format!("brings all tables to {sum} slots, more than limits.slots, {limit}");
+            report.refuse(
+                &service.slots.place,
+                format!("{sentence}; raise limits.slots, or choose smaller tables"),
+            );
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The instance's name, and the paths and regions that follow from it, the same for every process of the instance.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Where the directories of all instances are.
+const RUNTIME_ROOT: &str = "/run/shunt";
+
+/// Name of one instance: 1 to 32 of `a`-`z`, `0`-`9` and `-`, so that it can stand in paths and region names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Instance(String);
+
+/// A name that no instance can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is not an instance name; write 1 to 32 of a-z, 0-9 and -")]
+pub struct InstanceError;
+
+impl Instance {
+    /// The bare name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self("shunt".to_owned())
+    }
+}
+
+impl FromStr for Instance {
+    type Err = InstanceError;
+
+    fn from_str(name: &str) -> Result<Self, InstanceError> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=32).contains(&name.len()) && name.bytes().all(allowed) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(InstanceError)
+        }
+    }
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Directory of the instance's sockets, locks and pinned links (mode 0700).
+pub fn runtime_directory(instance: &Instance) -> PathBuf {
+    Path::new(RUNTIME_ROOT).join(instance.as_str())
+}
+
+/// Where the keeper hands descriptors over (SOCK_SEQPACKET).
+pub fn keeper_socket(instance: &Instance) -> PathBuf {
+    runtime_directory(instance).join("keeper.sock")
+}
+
+/// Where control takes orders (SOCK_STREAM, one JSON object a line).
+pub fn control_socket(instance: &Instance) -> PathBuf {
+    runtime_directory(instance).join("control.sock")
+}
+
+/// What a running keeper holds locked, so that a second one stops.
+pub fn keeper_lock(instance: &Instance) -> PathBuf {
+    runtime_directory(instance).join("keeper.lock")
+}
+
+/// What a running control holds locked, so that a second one stops.
+pub fn control_lock(instance: &Instance) -> PathBuf {
+    runtime_directory(instance).join("control.lock")
+}
+
+/// Where the keeper mounts its bpffs and pins links and maps.
+pub fn bpf_directory(instance: &Instance) -> PathBuf {
+    runtime_directory(instance).join("bpf")
+}
+
+/// Name of a shared-memory region, as `/shunt.NAME.control`.
+pub fn region_name(instance: &Instance, region: &str) -> String {
+    format!("/shunt.{instance}.{region}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_could_leave_the_directory_is_no_instance() {
+        for name in ["", "..", "a/b", "Web", "a.b", "a b", "a\0", &"x".repeat(33)] {
+            assert_eq!(name.parse::<Instance>(), Err(InstanceError), "{name:?}");
+        }
+        assert_eq!(
+            "x".repeat(32)
+                .parse::<Instance>()
+                .map(|name| name.to_string()),
+            Ok("x".repeat(32))
+        );
+    }
+
+    #[test]
+    fn paths_follow_from_the_name() {
+        let instance: Instance = "lab-2".parse().expect("a valid name");
+        assert_eq!(runtime_directory(&instance), Path::new("/run/shunt/lab-2"));
+        assert_eq!(
+            keeper_socket(&instance),
+            Path::new("/run/shunt/lab-2/keeper.sock")
+        );
+        assert_eq!(
+            control_socket(&instance),
+            Path::new("/run/shunt/lab-2/control.sock")
+        );
+        assert_eq!(
+            keeper_lock(&instance),
+            Path::new("/run/shunt/lab-2/keeper.lock")
+        );
+        assert_eq!(
+            control_lock(&instance),
+            Path::new("/run/shunt/lab-2/control.lock")
+        );
+        assert_eq!(bpf_directory(&instance), Path::new("/run/shunt/lab-2/bpf"));
+        assert_eq!(region_name(&instance, "control"), "/shunt.lab-2.control");
+    }
+}

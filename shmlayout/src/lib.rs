@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The memory that Shunt's processes share.
+//!
+//! This crate knows how each region is laid out, how it is created, attached and checked, and the lock-free protocols
+//! in it: the flip of the configuration table, the connection table's claim and publish, the ring. It knows no packet
+//! and does no other input or output. The map of the regions is in the project's ARCHITECTURE.md.
+//!
+//! Everything shared is made of atomics: no reference to plain bytes that another process may write exists. The
+//! protocols run under `loom` too (`RUSTFLAGS="--cfg loom" cargo test -p shunt-shmlayout --release loom_`).
+
+pub mod address;
+#[cfg(not(loom))]
+pub mod config_table;
+pub mod connections;
+pub mod drop_reason;
+pub mod flip;
+#[cfg(not(loom))]
+pub mod header;
+#[cfg(not(loom))]
+pub mod map;
+pub mod neighbours;
+pub mod record;
+#[cfg(not(loom))]
+pub mod regions;
+pub mod ring;
+pub mod sync;

@@ -1,0 +1,169 @@
+//! Words that name things in every region: addresses, transport ports, ids.
+//!
+//! An address is 16 bytes in network order, an IPv4 one mapped as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2), so that
+//! every table is neutral to the address family.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// An IP address, 16 bytes in network order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Address(pub [u8; 16]);
+
+impl Address {
+    /// The mapped form of four IPv4 bytes.
+    #[inline]
+    pub const fn from_v4(a: [u8; 4]) -> Self {
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3]])
+    }
+
+    /// The four IPv4 bytes, if this is a mapped IPv4 address.
+    #[inline]
+    pub fn v4(&self) -> Option<[u8; 4]> {
+        match self.0 {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => Some([a, b, c, d]),
+            _ => None,
+        }
+    }
+
+    /// The address as a number, for ranges of routes.
+    #[inline]
+    pub const fn number(&self) -> u128 {
+        u128::from_be_bytes(self.0)
+    }
+
+    /// The address as two words in memory order, for hashing and for entries made of 64-bit atomics.
+    #[inline]
+    pub const fn words(&self) -> [u64; 2] {
+        let n = u128::from_ne_bytes(self.0);
+        [n as u64, (n >> 64) as u64]
+    }
+
+    /// The inverse of [`Address::words`].
+    #[inline]
+    pub const fn from_words(words: [u64; 2]) -> Self {
+        Self((((words[1] as u128) << 64) | words[0] as u128).to_ne_bytes())
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(v4) => Self::from_v4(v4.octets()),
+            IpAddr::V6(v6) => Self(v6.octets()),
+        }
+    }
+}
+
+impl From<Address> for IpAddr {
+    fn from(address: Address) -> Self {
+        match address.v4() {
+            Some(v4) => IpAddr::V4(Ipv4Addr::from(v4)),
+            None => IpAddr::V6(Ipv6Addr::from(address.0)),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        IpAddr::from(*self).fmt(f)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A TCP or UDP port, two bytes in network order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct PortBe(pub [u8; 2]);
+
+impl PortBe {
+    /// From a number in host order.
+    #[inline]
+    pub const fn new(port: u16) -> Self {
+        Self(port.to_be_bytes())
+    }
+
+    /// The number in host order.
+    #[inline]
+    pub const fn get(self) -> u16 {
+        u16::from_be_bytes(self.0)
+    }
+}
+
+impl fmt::Display for PortBe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl fmt::Debug for PortBe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// IP protocol number of TCP (RFC 9293).
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP (RFC 768).
+pub const UDP: u8 = 17;
+
+/// Index of a service in the configuration table; keeps its meaning from one epoch to the next.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ServiceId(pub u16);
+
+/// Index of a backend (address, port and protocol) in the configuration table; keeps its meaning from one epoch to the
+/// next, and is given to another backend only when no connection names it any more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct BackendId(pub u16);
+
+/// Index of a network interface in the keeper's table.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct InterfaceId(pub u16);
+
+/// Index of an entry in the neighbour table (ARP cache).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct NeighbourId(pub u32);
+
+impl NeighbourId {
+    /// No neighbour known: the next hop isn't resolved, or there is no route.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
+/// A 48-bit Ethernet address as the low bits of a word; bit 63 tells a known address from none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    const KNOWN: u64 = 1 << 63;
+
+    /// The word that stands for this address.
+    #[inline]
+    pub const fn word(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        Self::KNOWN | u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+
+    /// The address a word stands for; `None` for a word that says "unknown".
+    #[inline]
+    pub const fn from_word(word: u64) -> Option<Self> {
+        if word & Self::KNOWN == 0 {
+            return None;
+        }
+        let [_, _, a, b, c, d, e, f] = word.to_be_bytes();
+        Some(Self([a, b, c, d, e, f]))
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.0;
+        write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
+}

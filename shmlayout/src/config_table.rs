@@ -1,0 +1,358 @@
+//! The configuration table's generations A and B (patent Fig. 4, configuration table 64 and routing table 62).
+//!
+//! Control fills the idle one and flips (`flip.rs`); switchers and the `shunt` command read the active one. One
+//! generation is whole in itself: services, their slots, the backends, the routes, and the hash by which a packet's
+//! address, port and protocol lead to a service or a backend.
+
+use crate::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
+use crate::record::{Counter, Record};
+use crate::sync::{AtomicU16, Ordering};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// How a service's packets reach its backend: only the Ethernet address is re-written.
+pub const MODE_DSR: u8 = 1;
+/// How a service's packets reach its backend: address and port are re-written, both ways.
+pub const MODE_NAT: u8 = 2;
+
+/// How long a connection may be silent, in milliseconds, by its state (RFC 5382, RFC 4787).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Timeouts {
+    /// A TCP connection whose handshake isn't complete.
+    pub opening_ms: u32,
+    /// An open TCP connection; for a UDP service, a flow.
+    pub established_ms: u32,
+    /// One side has finished.
+    pub closing_ms: u32,
+    /// Both sides have finished, or one has reset.
+    pub closed_ms: u32,
+}
+
+/// A service: address, port and protocol that clients use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ServiceRecord {
+    /// The address that clients use.
+    pub address: Address,
+    /// The port that clients use.
+    pub port: PortBe,
+    /// [`crate::address::TCP`] or [`crate::address::UDP`]; 0 says that the record is empty.
+    pub protocol: u8,
+    /// [`MODE_DSR`] or [`MODE_NAT`].
+    pub mode: u8,
+    /// First cell of the service in `slots`.
+    pub slots_first: u32,
+    /// Number of cells; 0 if no backend may take a connection.
+    pub slots_count: u32,
+    /// First record of the service in `members`.
+    pub members_first: u32,
+    /// Number of members.
+    pub members_count: u32,
+    /// Idle times.
+    pub timeouts: Timeouts,
+    /// Room for later fields.
+    pub reserved: [u8; 8],
+}
+
+/// A backend of one service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MemberRecord {
+    /// Which backend.
+    pub backend: u16,
+    /// Weight by configuration.
+    pub weight: u16,
+    /// Weight in force: 0 while the backend is down or drained.
+    pub effective: u16,
+    /// Room for later fields.
+    pub reserved: u16,
+}
+
+/// A backend: a server behind services.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct BackendRecord {
+    /// Its address.
+    pub address: Address,
+    /// Its port.
+    pub port: PortBe,
+    /// As the service's; 0 says that the record is empty.
+    pub protocol: u8,
+    /// [`BackendRecord::UP`], [`BackendRecord::DRAINED`], [`BackendRecord::REMOVED`].
+    pub flags: u8,
+    /// The interface that leads to it.
+    pub interface: u16,
+    /// Room for later fields.
+    pub reserved: u16,
+    /// Its next hop in the neighbour table ([`NeighbourId`]).
+    pub neighbour: u32,
+    /// Room for later fields.
+    pub reserved2: u32,
+}
+
+impl BackendRecord {
+    /// Its health checks pass.
+    pub const UP: u8 = 1;
+    /// The operator took it out (`shunt drain`): its connections finish, new ones go elsewhere.
+    pub const DRAINED: u8 = 2;
+    /// The configuration doesn't name it any more; kept until its last connection is gone.
+    pub const REMOVED: u8 = 4;
+}
+
+/// What an endpoint leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Endpoint {
+    /// Address, port and protocol of a service.
+    Service(ServiceId),
+    /// Address, port and protocol of a backend: the source of a reply.
+    Backend(BackendId),
+    /// The address belongs to services, though not with this port and protocol.
+    ServiceAddress,
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct EndpointRecord {
+    address: Address,
+    port: PortBe,
+    protocol: u8,
+    kind: u8,
+    id: u16,
+    reserved: [u8; 10],
+}
+
+/// A range of addresses and the way to them: from `start` to the next range's start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RangeRecord {
+    /// First address.
+    pub start: Address,
+    /// [`RangeRecord::NONE`], [`RangeRecord::ON_LINK`] or [`RangeRecord::GATEWAY`].
+    pub kind: u8,
+    /// Room for later fields.
+    pub reserved: u8,
+    /// The interface that leads there.
+    pub interface: u16,
+    /// The gateway in the neighbour table.
+    pub neighbour: u32,
+    /// Room for later fields.
+    pub reserved2: u64,
+}
+
+impl RangeRecord {
+    /// No route.
+    pub const NONE: u8 = 0;
+    /// The destination itself is the neighbour.
+    pub const ON_LINK: u8 = 1;
+    /// `neighbour` is the gateway.
+    pub const GATEWAY: u8 = 2;
+}
+
+/// The way to an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// The destination is a neighbour on this interface.
+    OnLink(InterfaceId),
+    /// By a gateway.
+    Gateway(InterfaceId, NeighbourId),
+}
+
+/// A name of at most 31 bytes, as the operator wrote it.
+#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Name(pub [u8; 32]);
+
+impl Name {
+    /// Takes at most 31 bytes of `text`.
+    pub fn new(text: &str) -> Self {
+        let mut bytes = [0; 32];
+        let length = text.len().min(31);
+        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+        Self(bytes)
+    }
+}
+
+impl core::fmt::Display for Name {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let text = self.0.split(|byte| *byte == 0).next().unwrap_or_default();
+        f.pad(&String::from_utf8_lossy(text))
+    }
+}
+
+/// Numbers that stand before the tables of one generation; written by control while it is idle.
+#[repr(C, align(64))]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub struct GenerationHead {
+    /// Records in `ranges`.
+    pub ranges: Counter,
+    /// Wall-clock time of the publication, in milliseconds since 1970.
+    pub published_ms: Counter,
+    _reserved: [Counter; 6],
+}
+
+/// A view of one generation.
+#[derive(Clone, Copy)]
+pub struct Generation {
+    /// Numbers.
+    pub head: &'static GenerationHead,
+    pub(crate) endpoints: &'static [Record<4>],
+    /// By [`ServiceId`].
+    pub services: &'static [Record<8>],
+    /// By [`BackendId`].
+    pub backends: &'static [Record<4>],
+    /// Names by [`ServiceId`].
+    pub service_names: &'static [Record<4>],
+    /// Names by [`BackendId`].
+    pub backend_names: &'static [Record<4>],
+    /// Backends by service: [`MemberRecord`].
+    pub members: &'static [Record<1>],
+    /// Cells of all services' tables, each naming a backend.
+    pub slots: &'static [AtomicU16],
+    /// Sorted disjoint ranges of addresses: [`RangeRecord`].
+    pub ranges: &'static [Record<4>],
+}
+
+const SERVICE: u8 = 1;
+const BACKEND: u8 = 2;
+const SERVICE_ADDRESS: u8 = 3;
+
+/// How many places an endpoint may stand in.
+const ENDPOINT_PROBES: usize = 16;
+
+/// The endpoint hash has no room left near its place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct EndpointsFull;
+
+#[inline]
+fn endpoint_place(address: &Address, port: PortBe, protocol: u8) -> usize {
+    let [a, b] = address.words();
+    let port = u64::from(u16::from_ne_bytes(port.0)) << 8 | u64::from(protocol);
+    let mixed = (a ^ b.rotate_left(23) ^ port.rotate_left(41)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as usize
+}
+
+impl Generation {
+    fn endpoint(&self, address: &Address, port: PortBe, protocol: u8) -> Option<EndpointRecord> {
+        let (mask, start) = (self.endpoints.len() - 1, endpoint_place(address, port, protocol));
+        for probe in 0..ENDPOINT_PROBES {
+            let record: EndpointRecord = self.endpoints[(start + probe) & mask].load();
+            if record.kind == 0 {
+                return None;
+            }
+            if record.address == *address && record.port == port && record.protocol == protocol {
+                return Some(record);
+            }
+        }
+        None
+    }
+
+    /// What an address, port and protocol belong to (patent Fig. 6 step 206: "a valid service entry").
+    #[inline]
+    pub fn find(&self, address: &Address, port: PortBe, protocol: u8) -> Option<Endpoint> {
+        let record = self.endpoint(address, port, protocol)?;
+        match record.kind {
+            SERVICE => Some(Endpoint::Service(ServiceId(record.id))),
+            BACKEND => Some(Endpoint::Backend(BackendId(record.id))),
+            _ => None,
+        }
+    }
+
+    /// Whether services use this address, with whatever port.
+    #[inline]
+    pub fn is_service_address(&self, address: &Address) -> bool {
+        self.endpoint(address, PortBe::default(), 0).is_some_and(|record| record.kind == SERVICE_ADDRESS)
+    }
+
+    /// Every service address, port and protocol that leads to a service, and every one that leads to a backend.
+    pub fn endpoints(&self) -> impl Iterator<Item = (Address, PortBe, u8, Endpoint)> + '_ {
+        self.endpoints.iter().filter_map(|record| {
+            let record: EndpointRecord = record.load();
+            let endpoint = match record.kind {
+                SERVICE => Endpoint::Service(ServiceId(record.id)),
+                BACKEND => Endpoint::Backend(BackendId(record.id)),
+                SERVICE_ADDRESS => Endpoint::ServiceAddress,
+                _ => return None,
+            };
+            Some((record.address, record.port, record.protocol, endpoint))
+        })
+    }
+
+    /// A service by its id.
+    #[inline]
+    pub fn service(&self, id: ServiceId) -> Option<ServiceRecord> {
+        let record: ServiceRecord = self.services.get(usize::from(id.0))?.load();
+        (record.protocol != 0).then_some(record)
+    }
+
+    /// A backend by its id.
+    #[inline]
+    pub fn backend(&self, id: BackendId) -> Option<BackendRecord> {
+        let record: BackendRecord = self.backends.get(usize::from(id.0))?.load();
+        (record.protocol != 0).then_some(record)
+    }
+
+    /// The backend in a service's cell; `hash` is spread evenly over the cells.
+    #[inline]
+    pub fn slot(&self, service: &ServiceRecord, hash: u32) -> Option<BackendId> {
+        let cell = (u64::from(hash) * u64::from(service.slots_count)) >> 32;
+        let slot = self.slots.get(service.slots_first as usize + cell as usize)?;
+        (service.slots_count != 0).then(|| BackendId(slot.load(Ordering::Relaxed)))
+    }
+
+    /// A service's backends with their weights.
+    pub fn members_of(&self, service: &ServiceRecord) -> impl Iterator<Item = MemberRecord> + '_ {
+        let (first, count) = (service.members_first as usize, service.members_count as usize);
+        self.members.iter().skip(first).take(count).map(|record| record.load())
+    }
+
+    /// The way to an address: the last range that starts at it or before.
+    pub fn route(&self, to: &Address) -> Option<Route> {
+        let count = (self.head.ranges.get() as usize).min(self.ranges.len());
+        let ranges = &self.ranges[..count];
+        let after = ranges.partition_point(|range| range.load::<RangeRecord>().start.number() <= to.number());
+        let range: RangeRecord = ranges.get(after.checked_sub(1)?)?.load();
+        let interface = InterfaceId(range.interface);
+        match range.kind {
+            RangeRecord::ON_LINK => Some(Route::OnLink(interface)),
+            RangeRecord::GATEWAY => Some(Route::Gateway(interface, NeighbourId(range.neighbour))),
+            _ => None,
+        }
+    }
+
+    /// Control's: empties the generation before it is filled.
+    pub fn clear(&self) {
+        let (empty4, empty8) = ([0u64; 4], [0u64; 8]);
+        self.head.ranges.set(0);
+        self.services.iter().for_each(|record| record.store(&empty8));
+        for table in [self.endpoints, self.backends, self.service_names, self.backend_names] {
+            table.iter().for_each(|record| record.store(&empty4));
+        }
+    }
+
+    /// Control's: makes an address, port and protocol lead to a service, a backend, or (port and protocol 0) to
+    /// "an address of services".
+    pub fn add_endpoint(
+        &self,
+        address: Address,
+        port: PortBe,
+        protocol: u8,
+        to: Endpoint,
+    ) -> Result<(), EndpointsFull> {
+        let (kind, id) = match to {
+            Endpoint::Service(ServiceId(id)) => (SERVICE, id),
+            Endpoint::Backend(BackendId(id)) => (BACKEND, id),
+            Endpoint::ServiceAddress => (SERVICE_ADDRESS, 0),
+        };
+        let (mask, start) = (self.endpoints.len() - 1, endpoint_place(&address, port, protocol));
+        for probe in 0..ENDPOINT_PROBES {
+            let record = &self.endpoints[(start + probe) & mask];
+            let there: EndpointRecord = record.load();
+            let same = there.address == address && there.port == port && there.protocol == protocol;
+            if there.kind == 0 || same {
+                record.store(&EndpointRecord { address, port, protocol, kind, id, reserved: [0; 10] });
+                return Ok(());
+            }
+        }
+        Err(EndpointsFull)
+    }
+}

@@ -1,0 +1,259 @@
+//! One connection: one cache line of eight words.
+//!
+//! | word | bits | written by |
+//! |---|---|---|
+//! | 0 control | generation 32, claimer 8, phase 8 | the chunk's owner |
+//! | 1-2 client address | 128 | the owner, while claimed |
+//! | 3 identity | client port 16, service 16, backend 16, protocol 8, mode 8 | the owner, while claimed |
+//! | 4 activity | last seen in ms 40, state 8, flags 8 | any switcher, by compare and exchange |
+//! | 5 last hop | Ethernet address 48, interface 15 | any switcher |
+//! | 6 created | ms | the owner, while claimed |
+//! | 7 | kept for the mode that re-writes the client's address too | |
+
+use super::hash::{Key, Side};
+use crate::address::{Address, BackendId, InterfaceId, PortBe, ServiceId};
+use crate::sync::{AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+
+/// A connection table entry.
+#[repr(C, align(64))]
+#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, KnownLayout))]
+pub struct Entry {
+    control: AtomicU64,
+    client: [AtomicU64; 2],
+    identity: AtomicU64,
+    activity: AtomicU64,
+    last_hop: AtomicU64,
+    created: AtomicU64,
+    _reserved: AtomicU64,
+}
+
+const FREE: u8 = 0;
+const CLAIMED: u8 = 1;
+const LIVE: u8 = 2;
+
+/// How far a connection is (RFC 9293 section 3.3.2, as much of it as a middle box can see).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum State {
+    /// Unlinked: its owner frees it next.
+    Dead = 0,
+    /// The client has sent its SYN.
+    Opening = 1,
+    /// Open; also a UDP flow.
+    Established = 2,
+    /// One side has sent its FIN.
+    Closing = 3,
+    /// Both sides have sent their FIN, or one its RST.
+    Closed = 4,
+}
+
+impl State {
+    fn from_bits(bits: u8) -> Self {
+        match bits {
+            1 => Self::Opening,
+            2 => Self::Established,
+            3 => Self::Closing,
+            4 => Self::Closed,
+            _ => Self::Dead, // whatever else stands there was not written by us
+        }
+    }
+}
+
+/// What changes while a connection lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Activity {
+    /// When its last packet was seen, in milliseconds of CLOCK_MONOTONIC (40 bits: 34 years).
+    pub last_seen_ms: u64,
+    /// How far it is.
+    pub state: State,
+    /// [`Activity::CLIENT_FIN`], [`Activity::BACKEND_FIN`], [`Activity::ANSWERED`].
+    pub flags: u8,
+}
+
+impl Activity {
+    /// The client has finished.
+    pub const CLIENT_FIN: u8 = 1;
+    /// The backend has finished.
+    pub const BACKEND_FIN: u8 = 2;
+    /// The backend has answered the SYN.
+    pub const ANSWERED: u8 = 4;
+
+    #[inline]
+    fn word(self) -> u64 {
+        self.last_seen_ms << 24 | (self.state as u64) << 8 | u64::from(self.flags)
+    }
+
+    #[inline]
+    fn from_word(word: u64) -> Self {
+        Self { last_seen_ms: word >> 24, state: State::from_bits((word >> 8) as u8), flags: word as u8 }
+    }
+}
+
+/// Where the client's last packet came from: what its replies fall back on while the neighbour isn't known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LastHop {
+    /// The sender's Ethernet address.
+    pub mac: [u8; 6],
+    /// The interface it came in by.
+    pub interface: InterfaceId,
+}
+
+impl LastHop {
+    #[inline]
+    fn word(self) -> u64 {
+        let [a, b, c, d, e, f] = self.mac;
+        let [h, l] = self.interface.0.to_be_bytes();
+        u64::from_be_bytes([h, l, a, b, c, d, e, f])
+    }
+
+    #[inline]
+    fn from_word(word: u64) -> Self {
+        let [h, l, a, b, c, d, e, f] = word.to_be_bytes();
+        Self { mac: [a, b, c, d, e, f], interface: InterfaceId(u16::from_be_bytes([h, l])) }
+    }
+}
+
+/// A consistent copy of what identifies a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// The client's address.
+    pub client: Address,
+    /// The client's port.
+    pub client_port: PortBe,
+    /// The service it belongs to.
+    pub service: ServiceId,
+    /// The backend that serves it.
+    pub backend: BackendId,
+    /// TCP or UDP.
+    pub protocol: u8,
+    /// The mode it was made in; a reload doesn't change it under a connection.
+    pub mode: u8,
+    /// When it was made, in milliseconds of CLOCK_MONOTONIC.
+    pub created_ms: u64,
+}
+
+impl Snapshot {
+    fn identity(&self) -> u64 {
+        u64::from(u16::from_ne_bytes(self.client_port.0)) << 48
+            | u64::from(self.service.0) << 32
+            | u64::from(self.backend.0) << 16
+            | u64::from(self.protocol) << 8
+            | u64::from(self.mode)
+    }
+
+    /// The connection as one of the two indexes knows it.
+    #[inline]
+    pub fn key(&self, side: Side) -> Key {
+        let id = match side {
+            Side::Client => self.service.0,
+            Side::Backend => self.backend.0,
+        };
+        Key { side, client: self.client, client_port: self.client_port, id }
+    }
+}
+
+impl Entry {
+    /// Copies a live entry's identity; `None` if it isn't live, or changed meanwhile (then it is another connection's).
+    #[inline]
+    pub fn read(&self) -> Option<Snapshot> {
+        let control = self.control.load(Ordering::Acquire); // pairs with publish()
+        if control as u8 != LIVE {
+            return None;
+        }
+        let client = [self.client[0].load(Ordering::Relaxed), self.client[1].load(Ordering::Relaxed)];
+        let identity = self.identity.load(Ordering::Relaxed);
+        let created_ms = self.created.load(Ordering::Relaxed);
+        fence(Ordering::Acquire); // the copies before the second look: pairs with claim()
+        if self.control.load(Ordering::Relaxed) != control {
+            return None;
+        }
+        Some(Snapshot {
+            client: Address::from_words(client),
+            client_port: PortBe(((identity >> 48) as u16).to_ne_bytes()),
+            service: ServiceId((identity >> 32) as u16),
+            backend: BackendId((identity >> 16) as u16),
+            protocol: (identity >> 8) as u8,
+            mode: identity as u8,
+            created_ms,
+        })
+    }
+
+    /// The entry as it is used: last seen, state, flags.
+    #[inline]
+    pub fn activity(&self) -> Activity {
+        Activity::from_word(self.activity.load(Ordering::Relaxed))
+    }
+
+    /// Replaces `old` by `new`; false if another switcher was faster. Nothing hangs on its order.
+    #[inline]
+    pub fn update(&self, old: Activity, new: Activity) -> bool {
+        self.activity.compare_exchange(old.word(), new.word(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The client's last hop.
+    #[inline]
+    pub fn last_hop(&self) -> LastHop {
+        LastHop::from_word(self.last_hop.load(Ordering::Relaxed))
+    }
+
+    /// Notes the client's last hop, writing only if it changed.
+    #[inline]
+    pub fn set_last_hop(&self, hop: LastHop) {
+        let word = hop.word();
+        if self.last_hop.load(Ordering::Relaxed) != word {
+            self.last_hop.store(word, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.control.load(Ordering::Relaxed) as u8 == LIVE
+    }
+
+    /// The owner's: FREE -> CLAIMED, with the next generation number.
+    pub(super) fn claim(&self, owner: u8) {
+        let generation = (self.control.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        self.control.store(generation << 32 | u64::from(owner) << 8 | u64::from(CLAIMED), Ordering::Relaxed);
+        fence(Ordering::Release); // "claimed" before what is filled in: pairs with the second look in read()
+    }
+
+    /// The owner's: what a claimed entry is to hold.
+    pub(super) fn fill(&self, connection: &Snapshot, activity: Activity, hop: LastHop) {
+        for (word, value) in self.client.iter().zip(connection.client.words()) {
+            word.store(value, Ordering::Relaxed);
+        }
+        self.identity.store(connection.identity(), Ordering::Relaxed);
+        self.created.store(connection.created_ms, Ordering::Relaxed);
+        self.activity.store(activity.word(), Ordering::Relaxed);
+        self.last_hop.store(hop.word(), Ordering::Relaxed);
+    }
+
+    /// The owner's: CLAIMED -> LIVE.
+    pub(super) fn publish(&self) {
+        let control = self.control.load(Ordering::Relaxed);
+        self.control.store(control & !0xff | u64::from(LIVE), Ordering::Release); // pairs with read()
+    }
+
+    /// The owner's: whatever it was -> FREE. Its index slots are gone before.
+    pub(super) fn free(&self) {
+        let control = self.control.load(Ordering::Relaxed);
+        self.control.store(control & !0xff | u64::from(FREE), Ordering::Release);
+    }
+}
+
+#[cfg(all(test, loom))]
+impl Entry {
+    pub(super) fn for_loom() -> Self {
+        let word = || AtomicU64::new(0);
+        Self {
+            control: word(),
+            client: [word(), word()],
+            identity: word(),
+            activity: word(),
+            last_hop: word(),
+            created: word(),
+            _reserved: word(),
+        }
+    }
+}

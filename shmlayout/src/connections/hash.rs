@@ -1,0 +1,47 @@
+//! The keyed hash of a connection's two sides. SipHash-1-3: a flood of chosen tuples can't be aimed at one bucket, and
+//! the value is the same in every build, so that switchers of two builds can share the table during an upgrade.
+
+use crate::address::{Address, PortBe};
+use core::hash::Hasher;
+use siphasher::sip::SipHasher13;
+
+/// Which of the two indexes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// `id` is a service's.
+    Client,
+    /// `id` is a backend's.
+    Backend,
+}
+
+/// One side of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key {
+    /// Which side.
+    pub side: Side,
+    /// The client's address.
+    pub client: Address,
+    /// The client's port.
+    pub client_port: PortBe,
+    /// Service or backend, by `side`.
+    pub id: u16,
+}
+
+/// The secret of the hash, made when the region is created.
+#[derive(Clone, Copy)]
+pub struct HashKey(pub [u64; 2]);
+
+impl HashKey {
+    /// 64 bits: the low half chooses the bucket, the high half is the tag; the client side's also chooses the slot.
+    #[inline]
+    pub fn hash(&self, key: &Key) -> u64 {
+        let mut bytes = [0u8; 24];
+        bytes[..16].copy_from_slice(&key.client.0);
+        bytes[16..18].copy_from_slice(&key.client_port.0);
+        bytes[18..20].copy_from_slice(&key.id.to_le_bytes());
+        bytes[20] = key.side as u8;
+        let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
+        hasher.write(&bytes);
+        hasher.finish()
+    }
+}

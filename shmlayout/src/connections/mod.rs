@@ -1,0 +1,26 @@
+//! The connection table (patent Fig. 4, connection table 66): one for all switchers.
+//!
+//! ```text
+//!  client side  (client, port, service)  --keyed hash-->  bucket (7 slots, one cache line) --+
+//!                                                                                            +--> entry (one cache line)
+//!  backend side (client, port, backend)  --keyed hash-->  bucket (7 slots, one cache line) --+
+//! ```
+//!
+//! Any switcher finds, updates and unlinks any connection; only the owner of an entry's chunk claims and frees it
+//! (`owner.rs`). An entry goes FREE -> CLAIMED -> filled -> LIVE -> indexed, and back: unlinked from both indexes, then
+//! FREE with the next generation number. A reader copies the entry between two looks at its control word. So a switcher
+//! that dies at any instruction leaves either a claim, which its successor takes back, or a live entry, which expires.
+//!
+//! 64 bytes an entry and twice 64 * 4 / 17 for the indexes: 94.1 bytes a connection.
+
+mod entry;
+mod hash;
+mod index;
+mod owner;
+mod table;
+
+pub use entry::{Activity, Entry, LastHop, Snapshot, State};
+pub use hash::{HashKey, Key, Side};
+pub use index::{Bucket, PROBES, SLOTS};
+pub use owner::{Owner, Refusal};
+pub use table::{CHUNK, Connections, EntryId, Found};

@@ -1,0 +1,266 @@
+//! A switcher's own part of the connection table: it claims, fills, publishes and frees entries in the chunks it owns.
+//!
+//! Chunks without an owner are taken one at a time by compare and exchange, and given back when they are wholly free
+//! and not needed. The lists of free entries are private; a successor makes them anew from the entries themselves.
+
+use super::entry::{Activity, LastHop, Snapshot, State};
+use super::hash::Side;
+use super::table::{CHUNK, Connections, EntryId, Found};
+use crate::sync::{Ordering, fence};
+
+/// Why a connection could not be recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// No free entry, and no chunk without an owner.
+    TableFull,
+    /// No free slot within the probes of an index.
+    ProbesFull,
+    /// The same client port already talks to the same backend through another service.
+    BackendSideTaken,
+    /// Another switcher recorded the same connection at the same time, and its entry stands: find it.
+    Twin,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// The free entries of one chunk, first in first out, linked through `Owner::next`.
+#[derive(Clone, Copy)]
+struct FreeList {
+    head: u32,
+    tail: u32,
+    count: u32,
+}
+
+const EMPTY: FreeList = FreeList { head: NONE, tail: NONE, count: 0 };
+
+/// The owning side of the table, private to one switcher.
+pub struct Owner<'a> {
+    table: Connections<'a>,
+    number: u8,
+    next: Box<[u32]>,
+    lists: Box<[FreeList]>,
+    owned: Vec<u32>,
+    free: usize,
+    /// Where new entries come from, and where the sweep is: positions in `owned`, and an offset in the chunk.
+    source: usize,
+    sweep: (usize, usize),
+}
+
+impl<'a> Owner<'a> {
+    /// Takes over what a predecessor of the same number left, and what switchers left that don't exist any more
+    /// (`switchers` and up): claims are taken back, live entries kept.
+    pub fn adopt(table: Connections<'a>, number: u8, switchers: u8) -> Self {
+        let mut owner = Self {
+            table,
+            number,
+            next: vec![NONE; table.entries.len()].into(),
+            lists: vec![EMPTY; table.owners.len()].into(),
+            owned: Vec::with_capacity(table.owners.len()),
+            free: 0,
+            source: 0,
+            sweep: (0, 0),
+        };
+        let mine = u32::from(number) + 1;
+        for (chunk, word) in table.owners.iter().enumerate() {
+            let now = word.load(Ordering::Acquire);
+            let orphaned = now > u32::from(switchers)
+                && word.compare_exchange(now, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            if now == mine || orphaned {
+                owner.join(chunk);
+            }
+        }
+        owner
+    }
+
+    /// The table as everybody sees it.
+    #[inline]
+    pub fn table(&self) -> Connections<'a> {
+        self.table
+    }
+
+    fn join(&mut self, chunk: usize) {
+        self.owned.push(chunk as u32);
+        for entry in chunk * CHUNK..(chunk + 1) * CHUNK {
+            if !self.table.entries[entry].is_live() {
+                self.table.entries[entry].free(); // a claim that its switcher didn't live to publish
+                self.give_back(entry as u32);
+            }
+        }
+    }
+
+    fn give_back(&mut self, entry: u32) {
+        let list = &mut self.lists[entry as usize / CHUNK];
+        self.next[entry as usize] = NONE;
+        match list.tail {
+            NONE => list.head = entry,
+            tail => self.next[tail as usize] = entry,
+        }
+        list.tail = entry;
+        list.count += 1;
+        self.free += 1;
+    }
+
+    fn take_chunk(&mut self) -> bool {
+        let mine = u32::from(self.number) + 1;
+        let taken = self.table.owners.iter().position(|word| {
+            word.load(Ordering::Relaxed) == 0
+                && word.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        });
+        if let Some(chunk) = taken {
+            self.join(chunk);
+        }
+        taken.is_some()
+    }
+
+    fn take_free(&mut self) -> Option<u32> {
+        if self.free == 0 && !self.take_chunk() {
+            return None;
+        }
+        while self.lists[self.owned[self.source % self.owned.len()] as usize].count == 0 {
+            self.source = (self.source + 1) % self.owned.len(); // ends: some list isn't empty
+        }
+        let list = &mut self.lists[self.owned[self.source % self.owned.len()] as usize];
+        let entry = list.head;
+        list.head = self.next[entry as usize];
+        list.count -= 1;
+        if list.count == 0 {
+            *list = EMPTY;
+        }
+        self.free -= 1;
+        Some(entry)
+    }
+
+    /// Records a connection: claim, fill, publish, then both indexes. If another switcher records the same one at the
+    /// same time, both end with the one that stands first in the search.
+    pub fn record(&mut self, connection: &Snapshot, now: Activity, hop: LastHop) -> Result<EntryId, Refusal> {
+        let table = self.table;
+        let (client, backend) = (connection.key(Side::Client), connection.key(Side::Backend));
+        let (client_hash, backend_hash) = (table.hash(&client), table.hash(&backend));
+        if table.find(&backend, backend_hash).is_some_and(|other| other.connection.key(Side::Client) != client) {
+            return Err(Refusal::BackendSideTaken);
+        }
+        let id = self.take_free().ok_or(Refusal::TableFull)?;
+        let entry = &table.entries[id as usize];
+        entry.claim(self.number);
+        entry.fill(connection, now, hop);
+        entry.publish();
+        let mine = Found { id: EntryId(id), connection: *connection };
+        let Ok(position) = table.index(Side::Client).insert(client_hash, id) else {
+            self.release(&mine);
+            return Err(Refusal::ProbesFull);
+        };
+        fence(Ordering::SeqCst); // my slot before the look for a twin: the twin's switcher does the same
+        for (at, other) in table.index(Side::Client).candidates(client_hash) {
+            let Some(twin) = table.entries.get(other as usize).and_then(|entry| entry.read()) else { continue };
+            if other == id || twin.key(Side::Client) != client {
+                continue;
+            }
+            let twin = Found { id: EntryId(other), connection: twin };
+            if at < position {
+                self.release(&mine);
+                return Err(Refusal::Twin);
+            }
+            table.unlink(&twin);
+        }
+        if table.index(Side::Backend).insert(backend_hash, id).is_err() {
+            self.release(&mine);
+            return Err(Refusal::ProbesFull);
+        }
+        Ok(mine.id)
+    }
+
+    /// Unlinks and frees an entry of a chunk of ours.
+    fn release(&mut self, found: &Found) {
+        self.table.unlink(found);
+        self.table.entries[found.id.0 as usize].free();
+        self.give_back(found.id.0);
+    }
+
+    /// Looks at up to `budget` entries of ours and frees those of which `expired` says so, and those unlinked. `freed`
+    /// is told each one. Returns how many were freed.
+    pub fn sweep(
+        &mut self,
+        budget: usize,
+        expired: impl Fn(&Snapshot, &Activity) -> bool,
+        mut freed: impl FnMut(&Snapshot),
+    ) -> usize {
+        let mut count = 0;
+        for _ in 0..budget {
+            let Some(&chunk) = self.owned.get(self.sweep.0) else {
+                self.sweep = (0, 0);
+                return count;
+            };
+            let id = chunk as usize * CHUNK + self.sweep.1;
+            self.sweep.1 += 1;
+            let entry = &self.table.entries[id];
+            if let Some(connection) = entry.read() {
+                let activity = entry.activity();
+                if activity.state == State::Dead || expired(&connection, &activity) {
+                    self.release(&Found { id: EntryId(id as u32), connection });
+                    freed(&connection);
+                    count += 1;
+                }
+            }
+            if self.sweep.1 == CHUNK {
+                self.leave_chunk(chunk);
+            }
+        }
+        count
+    }
+
+    /// After a chunk's last entry: gives the chunk back if it is wholly free and another one's worth remains.
+    fn leave_chunk(&mut self, chunk: u32) {
+        let spare = self.lists[chunk as usize].count as usize == CHUNK && self.free >= 2 * CHUNK;
+        if spare {
+            self.owned.swap_remove(self.sweep.0);
+            self.lists[chunk as usize] = EMPTY;
+            self.free -= CHUNK;
+            self.source = 0;
+            self.table.owners[chunk as usize].store(0, Ordering::Release); // all its entries are FREE before
+        }
+        self.sweep = (if spare { self.sweep.0 } else { self.sweep.0 + 1 }, 0);
+    }
+
+    /// With the table full, frees one of up to `budget` entries of ours that matters least: one that is closed, else
+    /// one still opening (RFC 4987: a flood of SYNs must not cost established connections their place).
+    pub fn evict(&mut self, budget: usize, mut freed: impl FnMut(&Snapshot)) -> bool {
+        let mut opening = None;
+        for _ in 0..budget {
+            let Some(&chunk) = self.owned.get(self.sweep.0) else {
+                self.sweep = (0, 0);
+                continue;
+            };
+            let id = chunk as usize * CHUNK + self.sweep.1;
+            self.sweep.1 += 1;
+            if self.sweep.1 == CHUNK {
+                self.sweep = (self.sweep.0 + 1, 0);
+            }
+            let entry = &self.table.entries[id];
+            let Some(connection) = entry.read() else { continue };
+            let found = Found { id: EntryId(id as u32), connection };
+            match entry.activity().state {
+                State::Dead | State::Closed => {
+                    self.release(&found);
+                    freed(&connection);
+                    return true;
+                }
+                State::Opening => opening = opening.or(Some(found)),
+                _ => {}
+            }
+        }
+        if let Some(found) = opening {
+            self.release(&found);
+            freed(&found.connection);
+        }
+        opening.is_some()
+    }
+
+    /// Free entries at hand, without taking another chunk.
+    pub fn free(&self) -> usize {
+        self.free
+    }
+}
+
+#[cfg(test)]
+#[path = "owner_tests.rs"]
+mod tests;

@@ -1,0 +1,213 @@
+//! The table against a plain map, with switchers that die; and, under loom, the claim and publish protocol.
+
+use super::*;
+use crate::address::{Address, BackendId, InterfaceId, PortBe, ServiceId};
+use crate::connections::{Bucket, Entry, HashKey};
+use crate::sync::AtomicU32;
+
+fn connection(client: u16, service: u16, backend: u16) -> Snapshot {
+    Snapshot {
+        client: Address::from_v4([198, 18, 0, 2]),
+        client_port: PortBe::new(client),
+        service: ServiceId(service),
+        backend: BackendId(backend),
+        protocol: crate::address::TCP,
+        mode: 2,
+        created_ms: 7,
+    }
+}
+
+fn opening(last_seen_ms: u64) -> Activity {
+    Activity { last_seen_ms, state: State::Opening, flags: 0 }
+}
+
+const HOP: LastHop = LastHop { mac: [2, 0, 0, 0, 0, 9], interface: InterfaceId(1) };
+
+#[cfg(not(loom))]
+mod plain {
+    use super::*;
+    use std::collections::HashMap;
+    use zerocopy::FromZeros;
+
+    fn table(chunks: usize) -> Connections<'static> {
+        let entries: Box<[Entry]> = (0..chunks * CHUNK).map(|_| Entry::new_zeroed()).collect();
+        let buckets =
+            || -> Box<[Bucket]> { (0..(chunks * CHUNK * 4).div_ceil(17)).map(|_| Bucket::new_zeroed()).collect() };
+        let owners: Box<[AtomicU32]> = (0..chunks).map(|_| AtomicU32::new(0)).collect();
+        let leak = Box::leak(entries);
+        Connections::new(leak, Box::leak(buckets()), Box::leak(buckets()), Box::leak(owners), HashKey([1, 2])).unwrap()
+    }
+
+    fn find(table: &Connections<'_>, connection: &Snapshot, side: Side) -> Option<Snapshot> {
+        let key = connection.key(side);
+        table.find(&key, table.hash(&key)).map(|found| found.connection)
+    }
+
+    #[test]
+    fn found_from_both_sides_until_freed() {
+        let table = table(1);
+        let mut owner = Owner::adopt(table, 0, 1);
+        let it = connection(1000, 3, 4);
+        owner.record(&it, opening(5), HOP).unwrap();
+        assert_eq!(find(&table, &it, Side::Client), Some(it));
+        assert_eq!(find(&table, &it, Side::Backend), Some(it));
+        assert_eq!(table.live().map(|(c, a, e)| (c, a, e.last_hop())).collect::<Vec<_>>(), [(it, opening(5), HOP)]);
+        let mut freed = Vec::new();
+        assert_eq!(owner.sweep(CHUNK, |_, activity| activity.last_seen_ms < 6, |c| freed.push(*c)), 1);
+        assert_eq!((freed, find(&table, &it, Side::Client), find(&table, &it, Side::Backend)), (vec![it], None, None));
+    }
+
+    #[test]
+    fn a_table_takes_all_it_was_made_for_then_refuses_then_evicts_the_opening() {
+        let table = table(4);
+        let mut owner = Owner::adopt(table, 0, 1);
+        for n in 0..4 * CHUNK as u16 {
+            owner.record(&connection(n, n % 7, n % 5), opening(0), HOP).unwrap();
+        }
+        let one_more = connection(60000, 1, 1);
+        assert_eq!(owner.record(&one_more, opening(0), HOP), Err(Refusal::TableFull));
+        for entry in table.entries {
+            entry.update(opening(0), Activity { state: State::Established, ..opening(0) });
+        }
+        assert!(!owner.evict(4 * CHUNK, |_| {}), "established connections keep their place");
+        let entry = &table.entries[77];
+        entry.update(entry.activity(), opening(0));
+        assert!(owner.evict(5 * CHUNK, |_| {}));
+        owner.record(&one_more, opening(0), HOP).unwrap();
+    }
+
+    #[test]
+    fn one_client_port_to_one_backend_through_two_services_is_refused() {
+        let mut owner = Owner::adopt(table(1), 0, 1);
+        owner.record(&connection(1000, 1, 4), opening(0), HOP).unwrap();
+        assert_eq!(owner.record(&connection(1000, 2, 4), opening(0), HOP), Err(Refusal::BackendSideTaken));
+        owner.record(&connection(1000, 2, 5), opening(0), HOP).unwrap();
+    }
+
+    #[test]
+    fn a_successor_takes_claims_back_and_keeps_the_living() {
+        let table = table(2);
+        let mut first = Owner::adopt(table, 1, 2);
+        let kept = connection(1, 1, 1);
+        first.record(&kept, opening(0), HOP).unwrap();
+        let claimed = first.take_free().unwrap();
+        table.entries[claimed as usize].claim(1); // killed here
+        drop(first);
+        let mut second = Owner::adopt(table, 1, 2);
+        assert_eq!(second.free(), CHUNK - 1);
+        assert_eq!(find(&table, &kept, Side::Client), Some(kept));
+        for n in 0..CHUNK as u16 - 1 {
+            second.record(&connection(100 + n, 1, 1), opening(0), HOP).unwrap();
+        }
+        assert_eq!(table.live().count(), CHUNK);
+    }
+
+    #[test]
+    fn a_chunk_goes_back_when_spare_and_another_switcher_takes_it() {
+        let table = table(2);
+        let (mut zero, mut one) = (Owner::adopt(table, 0, 2), Owner::adopt(table, 1, 2));
+        for n in 0..2 * CHUNK as u16 {
+            zero.record(&connection(n, 1, 1), opening(0), HOP).unwrap();
+        }
+        assert_eq!(one.record(&connection(9999, 1, 1), opening(0), HOP), Err(Refusal::TableFull));
+        for _ in 0..2 {
+            zero.sweep(2 * CHUNK, |_, _| true, |_| {});
+        }
+        one.record(&connection(9999, 1, 1), opening(0), HOP).unwrap();
+        assert_eq!(zero.free(), CHUNK);
+    }
+
+    #[test]
+    fn chunks_of_switchers_that_are_no_more_are_adopted() {
+        let table = table(1);
+        let it = connection(1, 1, 1);
+        Owner::adopt(table, 5, 6).record(&it, opening(0), HOP).unwrap();
+        let mut zero = Owner::adopt(table, 0, 1);
+        assert_eq!(zero.sweep(CHUNK, |_, _| true, |_| {}), 1);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
+        #[test]
+        fn behaves_like_a_map(steps in proptest::collection::vec((0u16..300, 0u8..8, 0usize..2), 1..600)) {
+            let table = table(2);
+            let mut owners = [Owner::adopt(table, 0, 2), Owner::adopt(table, 1, 2)];
+            let mut model: HashMap<u16, Snapshot> = HashMap::new();
+            for (name, what, who) in steps {
+                let it = connection(name, name % 3, name % 4);
+                match what {
+                    0..=3 => {
+                        if !model.contains_key(&name) && owners[who].record(&it, opening(0), HOP).is_ok() {
+                            model.insert(name, it);
+                        }
+                    }
+                    4 | 5 => {
+                        let key = it.key(Side::Client);
+                        if let Some(found) = table.find(&key, table.hash(&key)) {
+                            table.unlink(&found);
+                        }
+                        model.remove(&name);
+                    }
+                    6 => { owners[who].sweep(2 * CHUNK, |_, _| false, |_| {}); }
+                    _ => { owners[who] = Owner::adopt(table, who as u8, 2); }
+                }
+                for (name, it) in &model {
+                    proptest::prop_assert_eq!(find(&table, it, Side::Client), Some(*it), "{}", name);
+                    proptest::prop_assert_eq!(find(&table, it, Side::Backend), Some(*it));
+                }
+                proptest::prop_assert_eq!(table.live().count(), model.len());
+            }
+        }
+    }
+}
+
+#[cfg(loom)]
+mod model {
+    use super::*;
+
+    fn table() -> Connections<'static> {
+        let entries: Box<[Entry]> = (0..2).map(|_| Entry::for_loom()).collect();
+        let buckets = || -> Box<[Bucket]> { (0..1).map(|_| Bucket::for_loom()).collect() };
+        let owners: Box<[AtomicU32]> = (0..2).map(|_| AtomicU32::new(0)).collect();
+        let (client, backend) = (Box::leak(buckets()), Box::leak(buckets()));
+        Connections::new(Box::leak(entries), client, backend, Box::leak(owners), HashKey([1, 2])).unwrap()
+    }
+
+    fn bounded() -> loom::model::Builder {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model
+    }
+
+    #[test]
+    fn loom_two_switchers_record_one_connection_once() {
+        bounded().check(|| {
+            let table = table();
+            let other =
+                loom::thread::spawn(move || Owner::adopt(table, 1, 2).record(&connection(1, 1, 1), opening(0), HOP));
+            let mine = Owner::adopt(table, 0, 2).record(&connection(1, 1, 1), opening(0), HOP);
+            let theirs = other.join().unwrap();
+            let key = connection(1, 1, 1).key(Side::Client);
+            let found = table.find(&key, table.hash(&key)).expect("one of them stands");
+            assert!(mine.is_ok() || theirs.is_ok());
+            let twins = table.index(Side::Client).candidates(table.hash(&key)).count();
+            assert_eq!(twins, 1, "one slot names {:?}", found.id);
+        });
+    }
+
+    #[test]
+    fn loom_a_reader_sees_a_whole_connection_or_none() {
+        bounded().check(|| {
+            let table = table();
+            let (old, new) = (connection(1, 1, 1), connection(2, 2, 2));
+            let mut owner = Owner::adopt(table, 0, 1);
+            owner.record(&old, opening(0), HOP).unwrap();
+            let reader = loom::thread::spawn(move || table.entries[0].read());
+            owner.sweep(1, |_, _| true, |_| {});
+            owner.record(&new, opening(0), HOP).unwrap();
+            if let Some(seen) = reader.join().unwrap() {
+                assert!(seen == old || seen == new, "{seen:?}");
+            }
+        });
+    }
+}

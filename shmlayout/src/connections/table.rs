@@ -1,0 +1,119 @@
+//! The connection table as every switcher sees it: find, unlink, look through.
+
+use super::entry::{Activity, Entry, Snapshot, State};
+use super::hash::{HashKey, Key, Side};
+use super::index::{Bucket, Index};
+use crate::sync::AtomicU32;
+
+/// Entries in a chunk, the unit in which switchers own the table.
+#[cfg(not(loom))]
+pub const CHUNK: usize = 1024;
+/// Entries in a chunk; few, so that the model checker gets through.
+#[cfg(loom)]
+pub const CHUNK: usize = 1;
+
+/// Index of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EntryId(pub u32);
+
+/// A connection that was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Where it stands.
+    pub id: EntryId,
+    /// What it is.
+    pub connection: Snapshot,
+}
+
+/// A view of the connection table.
+#[derive(Clone, Copy)]
+pub struct Connections<'a> {
+    pub(super) entries: &'a [Entry],
+    client: Index<'a>,
+    backend: Index<'a>,
+    /// By chunk: 0, or the number of the owning switcher + 1.
+    pub(super) owners: &'a [AtomicU32],
+    key: HashKey,
+}
+
+impl<'a> Connections<'a> {
+    /// Joins the parts of a region. `None` unless there is one owner word for each [`CHUNK`] entries and the indexes
+    /// aren't empty.
+    pub fn new(
+        entries: &'a [Entry],
+        client: &'a [Bucket],
+        backend: &'a [Bucket],
+        owners: &'a [AtomicU32],
+        key: HashKey,
+    ) -> Option<Self> {
+        let whole = entries.len() == owners.len() * CHUNK && !client.is_empty() && !backend.is_empty();
+        whole.then_some(Self { entries, client: Index(client), backend: Index(backend), owners, key })
+    }
+
+    /// How many connections there is room for.
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn index(&self, side: Side) -> Index<'a> {
+        match side {
+            Side::Client => self.client,
+            Side::Backend => self.backend,
+        }
+    }
+
+    /// The keyed hash of one side of a connection.
+    #[inline]
+    pub fn hash(&self, key: &Key) -> u64 {
+        self.key.hash(key)
+    }
+
+    /// The cache line a search begins with, to be prefetched.
+    #[inline]
+    pub fn first_bucket(&self, side: Side, hash: u64) -> *const Bucket {
+        self.index(side).first(hash)
+    }
+
+    /// The entry that a search will most likely end at, to be prefetched once the bucket is here.
+    #[inline]
+    pub fn likely_entry(&self, side: Side, hash: u64) -> Option<*const Entry> {
+        let (_, entry) = self.index(side).candidates(hash).next()?;
+        self.entries.get(entry as usize).map(core::ptr::from_ref)
+    }
+
+    /// The live connection with this key; `hash` is the key's.
+    #[inline]
+    pub fn find(&self, key: &Key, hash: u64) -> Option<Found> {
+        self.index(key.side).candidates(hash).find_map(|(_, entry)| {
+            let connection = self.entries.get(entry as usize)?.read()?;
+            (connection.key(key.side) == *key).then_some(Found { id: EntryId(entry), connection })
+        })
+    }
+
+    /// An entry by its id; ids come from [`Connections::find`] and the owner, so they are in range.
+    #[inline]
+    pub fn entry(&self, id: EntryId) -> &'a Entry {
+        &self.entries[id.0 as usize]
+    }
+
+    /// Takes a connection out of both indexes, so that its owner frees it at its next visit. Any switcher may do so, and
+    /// twice does no harm.
+    pub fn unlink(&self, found: &Found) {
+        for side in [Side::Client, Side::Backend] {
+            self.index(side).remove(self.hash(&found.connection.key(side)), found.id.0);
+        }
+        let entry = self.entry(found.id);
+        loop {
+            let now = entry.activity();
+            if now.state == State::Dead || entry.update(now, Activity { state: State::Dead, ..now }) {
+                return;
+            }
+        }
+    }
+
+    /// Every live connection, in no order, while others come and go.
+    pub fn live(&self) -> impl Iterator<Item = (Snapshot, Activity, &'a Entry)> + use<'a> {
+        let all = self.entries.iter().filter_map(|entry| Some((entry.read()?, entry.activity(), entry)));
+        all.filter(|(_, activity, _)| activity.state != State::Dead)
+    }
+}

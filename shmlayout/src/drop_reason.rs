@@ -1,0 +1,149 @@
+//! Why a frame was dropped: one name in one place. The variant is the counter, the status column and the metric label.
+//!
+//! The names follow the protocols' documents; the section is beside each.
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
+        /// Why a frame was dropped.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[doc = $doc])* $variant,)* }
+
+        impl DropReason {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &[DropReason] = &[$(DropReason::$variant,)*];
+
+            /// The name that operators see.
+            pub const fn name(self) -> &'static str {
+                match self { $(DropReason::$variant => $name,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(DropReason::$variant => concat!($($doc),*),)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Shorter than an Ethernet header.
+    EthShort = "eth_short",
+    /// Destination is another host's Ethernet address.
+    EthNotUs = "eth_not_us",
+    /// Source is a multicast Ethernet address.
+    EthSource = "eth_source",
+    /// Destination 01-80-C2-00-00-0x (IEEE 802.1D).
+    EthReserved = "eth_reserved",
+    /// Type field is a length (802.3 LLC).
+    EthLlc = "eth_llc",
+    /// Type field is none that Shunt switches.
+    EthType = "eth_type",
+    /// Source is the interface's own Ethernet address.
+    EthLoop = "eth_loop",
+    /// Unicast IP in a broadcast or multicast frame (RFC 1812 section 5.3.4).
+    L2Broadcast = "l2_broadcast",
+    /// VLAN tag cut short.
+    VlanShort = "vlan_short",
+    /// VLAN 4095.
+    VlanId = "vlan_id",
+    /// More than two VLAN tags.
+    VlanDepth = "vlan_depth",
+    /// VLAN that isn't configured.
+    VlanUnknown = "vlan_unknown",
+    /// ARP too short, or of wrong hardware type or lengths (RFC 826).
+    ArpMalformed = "arp_malformed",
+    /// ARP operation other than request and reply.
+    ArpOperation = "arp_operation",
+    /// ARP sender is a multicast address (RFC 1812 section 3.3.2).
+    ArpMulticast = "arp_multicast",
+    /// ARP sender differs from the Ethernet source.
+    ArpMismatch = "arp_mismatch",
+    /// ARP that asks for none of Shunt's addresses.
+    ArpUnsolicited = "arp_unsolicited",
+    /// IPv4 version field.
+    Ip4Version = "ip4_version",
+    /// IPv4 header length under 5 words.
+    Ip4HeaderLength = "ip4_header_length",
+    /// IPv4 header or packet runs past the frame.
+    Ip4Truncated = "ip4_truncated",
+    /// IPv4 total length under the header's.
+    Ip4Length = "ip4_length",
+    /// IPv4 header checksum.
+    Ip4Checksum = "ip4_checksum",
+    /// Time to live used up (RFC 1812 section 5.3.1).
+    TtlExceeded = "ttl_exceeded",
+    /// Source 0/8, 127/8, multicast or 240/4 (RFC 1812 section 5.3.7).
+    Martian = "martian",
+    /// Source equals destination.
+    Land = "land",
+    /// Source is a service address.
+    SpoofedService = "spoofed_service",
+    /// Source routing option (RFC 7126).
+    Ip4SourceRoute = "ip4_source_route",
+    /// Option of length 0 or past the header.
+    Ip4Option = "ip4_option",
+    /// IP packet too short for its transport header.
+    TransportShort = "transport_short",
+    /// First fragment too small to hold the TCP header (RFC 1858).
+    FragmentTiny = "fragment_tiny",
+    /// TCP fragment at offset 1 (RFC 3128).
+    FragmentOffset1 = "fragment_offset1",
+    /// A fragment; they are not put together.
+    Fragment = "fragment",
+    /// Transport protocol that no service uses.
+    Protocol = "protocol",
+    /// TCP data offset under 5 words or past the end.
+    TcpOffset = "tcp_offset",
+    /// TCP flags that no stack sends (null, Xmas, SYN+FIN, SYN+RST).
+    TcpFlags = "tcp_flags",
+    /// Port 0.
+    PortZero = "port_zero",
+    /// UDP length under 8 or over the IP packet's.
+    UdpLength = "udp_length",
+    /// ICMP checksum.
+    IcmpChecksum = "icmp_checksum",
+    /// ICMP message that Shunt neither answers nor translates.
+    IcmpType = "icmp_type",
+    /// To a service address, but no service uses this port (UDP; for TCP a reset is sent).
+    NoService = "no_service",
+    /// No connection, and not a packet that begins one.
+    NoConnection = "no_connection",
+    /// The service has no backend that takes connections.
+    NoBackend = "no_backend",
+    /// The connection table is full.
+    TableFull = "table_full",
+    /// No place within the connection table's probes.
+    TableProbes = "table_probes",
+    /// The client's port already talks to that backend through another service.
+    BackendSideTaken = "backend_side_taken",
+    /// A reset or an answer that the limit for its source doesn't allow.
+    ReplyLimit = "reply_limit",
+    /// No route to the destination.
+    NoRoute = "no_route",
+    /// The next hop's Ethernet address isn't known yet.
+    Unresolved = "unresolved",
+    /// The shared memory names something that doesn't exist.
+    BadTable = "bad_table",
+    /// Neither a service's, nor a backend's reply.
+    NotOurs = "not_ours",
+    /// The transmit ring of the way out is full.
+    TransmitFull = "transmit_full",
+    /// The way out has no port on this switcher.
+    NoPort = "no_port",
+}
+
+/// How many reasons there are.
+pub const DROP_REASONS: usize = DropReason::ALL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_follow_the_order_and_names_are_unique() {
+        let names: std::collections::HashSet<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), DROP_REASONS);
+        assert!(DropReason::ALL.iter().enumerate().all(|(index, reason)| *reason as usize == index));
+    }
+}

@@ -1,0 +1,173 @@
+//! The header of every region: what it is, of which layout, who made it, and whether it is complete.
+//!
+//! ```text
+//!   0  magic          "SHUNTMEM"
+//!   8  version        layout version, counted by hand
+//!  16  kind           which region
+//!  24  layout hash    sizes and offsets of everything in it, counted by the compiler
+//!  32  size           bytes
+//!  40  boot id        16 bytes; memory of an earlier boot is stale
+//!  56  creator pid
+//!  64  creator start  clock ticks after boot, so that a pid used again isn't taken for the creator
+//!  72  ready          magic again, written last
+//! ```
+//!
+//! The keeper writes it once; whoever attaches checks every word.
+
+use crate::record::Counter;
+use crate::sync::{AtomicU64, Ordering};
+use std::path::PathBuf;
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+
+/// "SHUNTMEM".
+pub const MAGIC: u64 = u64::from_be_bytes(*b"SHUNTMEM");
+/// Counted up whenever the meaning of something changes while sizes and offsets stay.
+pub const VERSION: u64 = 1;
+
+/// The header.
+#[repr(C, align(64))]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub struct Header {
+    magic: Counter,
+    version: Counter,
+    kind: Counter,
+    layout_hash: Counter,
+    size: Counter,
+    boot_id: [Counter; 2],
+    creator_pid: Counter,
+    creator_start: Counter,
+    ready: AtomicU64,
+    _reserved: [Counter; 6],
+}
+
+/// Which region a header belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Kind {
+    /// Written by control.
+    Control = 1,
+    /// Written by the keeper.
+    Keeper = 2,
+    /// The connection table.
+    Connections = 3,
+    /// Written by one switcher.
+    Switcher = 4,
+}
+
+/// Why a region was not attached; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// There is none.
+    #[error("shared memory {0} does not exist: is Shunt running? Start it with deploy/shunt-supervisor CONFIG")]
+    Missing(PathBuf),
+    /// The system refused.
+    #[error("shared memory {path}: {what}: {source}")]
+    System {
+        /// Which region.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A field isn't what it has to be.
+    #[error("shared memory {path}: {field} is {found}, expected {expected}: {advice}")]
+    Field {
+        /// Which region.
+        path: PathBuf,
+        /// Which field.
+        field: &'static str,
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: String,
+        /// What to do.
+        advice: &'static str,
+    },
+}
+
+/// This boot of the machine, from the kernel.
+pub fn boot_id() -> std::io::Result<[u64; 2]> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let number = u128::from_str_radix(&hex, 16).map_err(std::io::Error::other)?;
+    Ok([(number >> 64) as u64, number as u64])
+}
+
+/// When a process started, in clock ticks after boot: field 22 of `/proc/PID/stat` (proc(5)). `None` if there is none.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    let mut fields = after_name.split_ascii_whitespace();
+    let state = fields.next()?;
+    if state == "Z" || state == "X" {
+        return None; // dead, though not yet waited for
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+impl Header {
+    /// Writes everything but the ready word.
+    pub(crate) fn describe(&self, kind: Kind, layout_hash: u64, size: usize) -> std::io::Result<()> {
+        self.ready.store(0, Ordering::Release);
+        let pid = std::process::id();
+        let values = [MAGIC, VERSION, kind as u64, layout_hash, size as u64];
+        for (field, value) in [&self.magic, &self.version, &self.kind, &self.layout_hash, &self.size].iter().zip(values)
+        {
+            field.set(value);
+        }
+        for (field, value) in self.boot_id.iter().zip(boot_id()?) {
+            field.set(value);
+        }
+        self.creator_pid.set(u64::from(pid));
+        self.creator_start.set(start_time(pid).unwrap_or(0));
+        Ok(())
+    }
+
+    /// The ready word, written when everything else in the region is.
+    pub(crate) fn make_ready(&self) {
+        self.ready.store(MAGIC, Ordering::Release); // pairs with check()
+    }
+
+    /// The first field that is not as it has to be: its name, what it is, what it should be, and what to do.
+    pub(crate) fn check(
+        &self,
+        kind: Kind,
+        layout_hash: u64,
+        mapped: usize,
+    ) -> Result<(), (&'static str, String, String, &'static str)> {
+        const STALE: &str = "stop Shunt and start it again, so that the memory is made anew";
+        const BUILD: &str = "it was made by another build of Shunt: use the same build for all processes";
+        let ready = self.ready.load(Ordering::Acquire); // pairs with make_ready()
+        let hex = |n: u64| format!("{n:#x}");
+        let dec = |n: u64| n.to_string();
+        let boot = boot_id().unwrap_or_default();
+        type Check<'a> = (&'static str, u64, u64, &'a dyn Fn(u64) -> String, &'static str);
+        let checks: [Check<'_>; 8] = [
+            ("magic", self.magic.get(), MAGIC, &hex, "it isn't Shunt's: remove the file, or use another instance name"),
+            ("layout version", self.version.get(), VERSION, &dec, BUILD),
+            ("kind", self.kind.get(), kind as u64, &dec, STALE),
+            ("layout hash", self.layout_hash.get(), layout_hash, &hex, BUILD),
+            ("size", self.size.get(), mapped as u64, &dec, STALE),
+            ("boot id (high half)", self.boot_id[0].get(), boot[0], &hex, STALE),
+            ("boot id (low half)", self.boot_id[1].get(), boot[1], &hex, STALE),
+            ("ready word", ready, MAGIC, &hex, "its creator has not finished it: wait, or start Shunt again"),
+        ];
+        match checks.into_iter().find(|(_, found, expected, ..)| found != expected) {
+            None => Ok(()),
+            Some((field, found, expected, show, advice)) => Err((field, show(found), show(expected), advice)),
+        }
+    }
+}
+
+/// FNV-1a over numbers, at compile time: the hash of a layout is that of its sizes and offsets.
+pub const fn layout_hash(numbers: &[usize]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut i = 0;
+    while i < numbers.len() {
+        hash = (hash ^ numbers[i] as u64).wrapping_mul(0x0100_0000_01b3);
+        i += 1;
+    }
+    hash
+}

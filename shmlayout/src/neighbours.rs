@@ -1,0 +1,154 @@
+//! The ARP cache (patent: "saves the MAC address in the ARP cache memory"): next hops and their Ethernet addresses.
+//!
+//! Control writes it as the kernel's neighbour table changes; switchers read one word to send a frame. An entry's place
+//! follows from its interface and address, within a bounded number of probes, so that a reply's next hop is found too.
+
+use crate::address::{Address, InterfaceId, Mac, NeighbourId};
+use crate::sync::{AtomicU64, Ordering, fence};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// How many places a neighbour may stand in.
+pub const PROBES: usize = 8;
+
+const USED: u64 = 1 << 32;
+
+/// One neighbour. `key` is `version << 40 | USED | interface`; the version's low bit is set while the entry is rewritten.
+#[repr(C, align(32))]
+#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, zerocopy::KnownLayout))]
+pub struct Neighbour {
+    key: AtomicU64,
+    address: [AtomicU64; 2],
+    mac: AtomicU64,
+}
+
+/// A view of the table.
+#[derive(Clone, Copy)]
+pub struct Neighbours<'a>(pub &'a [Neighbour]);
+
+/// The table and all its probes for one neighbour are taken.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NeighboursFull;
+
+fn place(interface: InterfaceId, address: &Address) -> u64 {
+    let [a, b] = address.words();
+    (a ^ b.rotate_left(29) ^ u64::from(interface.0) << 17).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
+}
+
+impl<'a> Neighbours<'a> {
+    fn probes(
+        &self,
+        interface: InterfaceId,
+        address: &Address,
+    ) -> impl Iterator<Item = (u32, &'a Neighbour)> + use<'a> {
+        let (table, start) = (self.0, place(interface, address) as usize);
+        (0..PROBES.min(table.len())).map(move |probe| {
+            let index = (start + probe) % table.len();
+            (index as u32, &table[index])
+        })
+    }
+
+    /// The entry for an address behind an interface.
+    pub fn find(&self, interface: InterfaceId, address: &Address) -> Option<NeighbourId> {
+        let mut probes = self.probes(interface, address);
+        probes.find(|(_, entry)| entry.read() == Some((interface, *address))).map(|(index, _)| NeighbourId(index))
+    }
+
+    /// The Ethernet address of an entry; `None` while it isn't resolved.
+    #[inline]
+    pub fn mac(&self, id: NeighbourId) -> Option<Mac> {
+        Mac::from_word(self.0.get(id.0 as usize)?.mac.load(Ordering::Relaxed))
+    }
+
+    /// What stands in an entry: interface, address, Ethernet address.
+    pub fn get(&self, id: NeighbourId) -> Option<(InterfaceId, Address, Option<Mac>)> {
+        let entry = self.0.get(id.0 as usize)?;
+        let (interface, address) = entry.read()?;
+        Some((interface, address, Mac::from_word(entry.mac.load(Ordering::Relaxed))))
+    }
+
+    /// Control's: finds the entry or makes one. `in_use` says which entries must not be given away, because a generation
+    /// names them.
+    pub fn intern(
+        &self,
+        interface: InterfaceId,
+        address: &Address,
+        in_use: impl Fn(NeighbourId) -> bool,
+    ) -> Result<NeighbourId, NeighboursFull> {
+        if let Some(found) = self.find(interface, address) {
+            return Ok(found);
+        }
+        let free = self.probes(interface, address).find(|(_, entry)| entry.read().is_none());
+        let place = free.or_else(|| self.probes(interface, address).find(|(index, _)| !in_use(NeighbourId(*index))));
+        let (index, entry) = place.ok_or(NeighboursFull)?;
+        entry.write(interface, address);
+        Ok(NeighbourId(index))
+    }
+
+    /// Control's: sets or forgets an entry's Ethernet address.
+    pub fn resolve(&self, id: NeighbourId, mac: Option<Mac>) {
+        if let Some(entry) = self.0.get(id.0 as usize) {
+            entry.mac.store(mac.map_or(0, Mac::word), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Neighbour {
+    /// Interface and address, consistent with each other (a sequence lock: the version is the same before and after).
+    fn read(&self) -> Option<(InterfaceId, Address)> {
+        let key = self.key.load(Ordering::Acquire); // pairs with write()
+        let words = [self.address[0].load(Ordering::Relaxed), self.address[1].load(Ordering::Relaxed)];
+        fence(Ordering::Acquire); // the words before the second look
+        let steady = key & USED != 0 && key >> 40 & 1 == 0 && self.key.load(Ordering::Relaxed) == key;
+        steady.then(|| (InterfaceId(key as u16), Address::from_words(words)))
+    }
+
+    fn write(&self, interface: InterfaceId, address: &Address) {
+        let version = (self.key.load(Ordering::Relaxed) >> 40).wrapping_add(1) | 1;
+        self.key.store(version << 40, Ordering::Relaxed);
+        fence(Ordering::Release); // "being rewritten" before the words
+        self.mac.store(0, Ordering::Relaxed);
+        for (word, value) in self.address.iter().zip(address.words()) {
+            word.store(value, Ordering::Relaxed);
+        }
+        let key = version.wrapping_add(1) << 40 | USED | u64::from(interface.0);
+        self.key.store(key, Ordering::Release); // pairs with read()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use zerocopy::FromZeros;
+
+    fn table(n: usize) -> Vec<Neighbour> {
+        (0..n).map(|_| Neighbour::new_zeroed()).collect()
+    }
+
+    #[test]
+    fn interned_found_resolved_and_forgotten() {
+        let entries = table(64);
+        let neighbours = Neighbours(&entries);
+        let address = Address::from_v4([198, 18, 1, 11]);
+        let id = neighbours.intern(InterfaceId(1), &address, |_| false).unwrap();
+        assert_eq!(neighbours.find(InterfaceId(1), &address), Some(id));
+        assert_eq!(neighbours.find(InterfaceId(0), &address), None);
+        assert_eq!(neighbours.mac(id), None);
+        neighbours.resolve(id, Some(Mac([2, 0, 0, 0, 0, 1])));
+        assert_eq!(neighbours.get(id), Some((InterfaceId(1), address, Some(Mac([2, 0, 0, 0, 0, 1])))));
+        neighbours.resolve(id, None);
+        assert_eq!(neighbours.mac(id), None);
+    }
+
+    #[test]
+    fn entries_in_use_are_never_given_away() {
+        let entries = table(4);
+        let neighbours = Neighbours(&entries);
+        let address = |n| Address::from_v4([198, 18, 1, n]);
+        for n in 0..4 {
+            neighbours.intern(InterfaceId(0), &address(n), |_| true).unwrap();
+        }
+        assert_eq!(neighbours.intern(InterfaceId(0), &address(9), |_| true), Err(NeighboursFull));
+        let given = neighbours.intern(InterfaceId(0), &address(9), |id| id.0 != 2).unwrap();
+        assert_eq!(given, NeighbourId(2));
+    }
+}

@@ -1,0 +1,85 @@
+//! The connections region: the connection table, written by every switcher, read by control and `shunt`.
+
+use super::Typed;
+use crate::connections::{Bucket, CHUNK, Connections, Entry, HashKey};
+use crate::header::{Kind, layout_hash};
+use crate::map::Parts;
+use crate::record::Counter;
+use crate::sync::AtomicU32;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// How much the region has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct ConnectionsShape {
+    /// Connections; a multiple of [`CHUNK`].
+    pub capacity: u64,
+    /// Buckets in each of the two indexes.
+    pub buckets: u64,
+    /// Room for later numbers.
+    pub reserved: [u64; 6],
+}
+
+impl ConnectionsShape {
+    /// From the configuration's limit, rounded up to whole chunks. 4.25 connections a bucket of 7 slots.
+    pub fn new(connections: u32) -> Self {
+        let capacity = u64::from(connections.max(1)).next_multiple_of(CHUNK as u64);
+        Self { capacity, buckets: (capacity * 4).div_ceil(17), reserved: [0; 6] }
+    }
+}
+
+/// The secret of the table's hash, written before the region is ready.
+#[repr(C, align(64))]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub struct ConnectionsHead {
+    key: [Counter; 2],
+    _reserved: [Counter; 6],
+}
+
+/// A view of the connections region.
+#[derive(Clone, Copy)]
+pub struct ConnectionsRegion {
+    head: &'static ConnectionsHead,
+    entries: &'static [Entry],
+    client: &'static [Bucket],
+    backend: &'static [Bucket],
+    owners: &'static [AtomicU32],
+}
+
+impl ConnectionsRegion {
+    /// Sets the secret; for the creator, before the region is ready.
+    pub fn set_key(&self, key: [u64; 2]) {
+        self.head.key[0].set(key[0]);
+        self.head.key[1].set(key[1]);
+    }
+
+    /// The table.
+    pub fn table(&self) -> Option<Connections<'static>> {
+        let key = HashKey([self.head.key[0].get(), self.head.key[1].get()]);
+        Connections::new(self.entries, self.client, self.backend, self.owners, key)
+    }
+}
+
+impl Typed for ConnectionsRegion {
+    const KIND: Kind = Kind::Connections;
+    const HASH: u64 = layout_hash(&[size_of::<ConnectionsHead>(), size_of::<Entry>(), size_of::<Bucket>(), CHUNK]);
+    type Shape = ConnectionsShape;
+
+    fn carve(parts: &mut Parts, shape: &ConnectionsShape) -> Option<Self> {
+        let head = parts.one();
+        let entries = parts.take(shape.capacity as usize);
+        let client = parts.take(shape.buckets as usize);
+        let backend = parts.take(shape.buckets as usize);
+        let owners = parts.take(shape.capacity as usize / CHUNK);
+        Some(Self { head: head?, entries, client, backend, owners })
+    }
+
+    fn fault(shape: &ConnectionsShape) -> Option<&'static str> {
+        const MOST: u64 = 1 << 31;
+        let capacity = shape.capacity == 0 || shape.capacity > MOST || !shape.capacity.is_multiple_of(CHUNK as u64);
+        let buckets = shape.buckets == 0 || shape.buckets > MOST;
+        capacity.then_some("capacity").or(buckets.then_some("buckets"))
+    }
+}
+
+const _: () = assert!(size_of::<Entry>() == 64 && size_of::<Bucket>() == 64);

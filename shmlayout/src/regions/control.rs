@@ -1,0 +1,143 @@
+//! The region that control writes: active word, generations A and B, ARP cache. All others read it.
+
+use super::Typed;
+use crate::config_table::{BackendRecord, Generation, GenerationHead, MemberRecord, RangeRecord, ServiceRecord};
+use crate::header::{Kind, layout_hash};
+use crate::map::Parts;
+use crate::neighbours::{Neighbour, Neighbours};
+use crate::record::Counter;
+use crate::sync::AtomicU64;
+use core::mem::offset_of;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// How much the region has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct ControlShape {
+    /// Services.
+    pub services: u64,
+    /// Backends.
+    pub backends: u64,
+    /// Cells of all services' tables.
+    pub slots: u64,
+    /// Pairs of service and backend.
+    pub members: u64,
+    /// Entries of the ARP cache.
+    pub neighbours: u64,
+    /// Ranges of addresses: twice the routes, and one.
+    pub ranges: u64,
+    /// Places of the endpoint hash; a power of two.
+    pub endpoints: u64,
+    /// Room for a later number.
+    pub reserved: u64,
+}
+
+impl ControlShape {
+    /// From the configuration's limits.
+    pub fn new(services: u32, backends: u32, slots: u32, neighbours: u32, routes: u32) -> Self {
+        let endpoints = (u64::from(services) * 2 + u64::from(backends)) * 4;
+        Self {
+            services: services.into(),
+            backends: backends.into(),
+            slots: slots.into(),
+            members: u64::from(services) + u64::from(backends) * 2,
+            neighbours: neighbours.into(),
+            ranges: u64::from(routes) * 2 + 1,
+            endpoints: endpoints.max(64).next_power_of_two(),
+            reserved: 0,
+        }
+    }
+}
+
+/// The words that everything turns on.
+#[repr(C, align(64))]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub struct ControlHead {
+    /// The flip's active word (`flip.rs`).
+    pub active: AtomicU64,
+    _apart: [Counter; 7],
+    /// The epoch about to become active: its buffer is filled, and the keeper may take its addresses from it.
+    pub prepared: AtomicU64,
+    /// Process id of control.
+    pub pid: Counter,
+    /// When that process started ([`crate::header::start_time`]).
+    pub start_time: Counter,
+    /// CLOCK_MONOTONIC in milliseconds, at control's last turn.
+    pub heartbeat_ms: Counter,
+    /// Wall-clock time of the last reload that was accepted, in milliseconds since 1970.
+    pub reloaded_ms: Counter,
+    /// Reloads refused.
+    pub reloads_refused: Counter,
+    _end: [Counter; 2],
+}
+
+/// A view of the control region.
+#[derive(Clone, Copy)]
+pub struct ControlRegion {
+    /// The words that everything turns on.
+    pub head: &'static ControlHead,
+    /// The ARP cache.
+    pub neighbours: Neighbours<'static>,
+    /// Configuration table A and B.
+    pub generations: [Generation; 2],
+}
+
+impl Typed for ControlRegion {
+    const KIND: Kind = Kind::Control;
+    const HASH: u64 = layout_hash(&[
+        size_of::<ControlHead>(),
+        offset_of!(ControlHead, prepared),
+        offset_of!(ControlHead, heartbeat_ms),
+        size_of::<GenerationHead>(),
+        size_of::<ServiceRecord>(),
+        offset_of!(ServiceRecord, slots_first),
+        offset_of!(ServiceRecord, timeouts),
+        size_of::<BackendRecord>(),
+        offset_of!(BackendRecord, flags),
+        offset_of!(BackendRecord, neighbour),
+        size_of::<MemberRecord>(),
+        size_of::<RangeRecord>(),
+        offset_of!(RangeRecord, neighbour),
+        size_of::<Neighbour>(),
+    ]);
+    type Shape = ControlShape;
+
+    fn carve(parts: &mut Parts, shape: &ControlShape) -> Option<Self> {
+        let head = parts.one();
+        let neighbours = Neighbours(parts.take::<Neighbour>(shape.neighbours as usize));
+        let a = generation(parts, shape);
+        let b = generation(parts, shape);
+        Some(Self { head: head?, neighbours, generations: [a?, b?] })
+    }
+
+    fn fault(shape: &ControlShape) -> Option<&'static str> {
+        const MOST: u64 = 1 << 28;
+        let numbers = [
+            (shape.services, 1 << 16, "services"),
+            (shape.backends, 1 << 16, "backends"),
+            (shape.slots, MOST, "slots"),
+            (shape.members, MOST, "members"),
+            (shape.neighbours, MOST, "neighbours"),
+            (shape.ranges, MOST, "ranges"),
+            (shape.endpoints, MOST, "endpoints"),
+        ];
+        let over = numbers.into_iter().find(|(value, most, _)| *value == 0 || value > most).map(|(.., name)| name);
+        over.or((!shape.endpoints.is_power_of_two()).then_some("endpoints"))
+    }
+}
+
+fn generation(parts: &mut Parts, shape: &ControlShape) -> Option<Generation> {
+    let head = parts.one::<GenerationHead>();
+    let generation = |head| Generation {
+        head,
+        endpoints: parts.take(shape.endpoints as usize),
+        services: parts.take(shape.services as usize),
+        backends: parts.take(shape.backends as usize),
+        service_names: parts.take(shape.services as usize),
+        backend_names: parts.take(shape.backends as usize),
+        members: parts.take(shape.members as usize),
+        slots: parts.take(shape.slots as usize),
+        ranges: parts.take(shape.ranges as usize),
+    };
+    head.map(generation)
+}

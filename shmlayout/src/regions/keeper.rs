@@ -1,0 +1,225 @@
+//! The region that the keeper writes: interfaces, ports, switchers. Everybody else reads it.
+
+use super::Typed;
+use crate::config_table::Name;
+use crate::header::{Kind, layout_hash};
+use crate::map::Parts;
+use crate::record::{Counter, Record};
+use crate::sync::AtomicU64;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// How much the region has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct KeeperShape {
+    /// Network interfaces.
+    pub interfaces: u64,
+    /// Switchers.
+    pub switchers: u64,
+    /// Ports, of all switchers.
+    pub ports: u64,
+    /// Room for later numbers.
+    pub reserved: [u64; 5],
+}
+
+/// Where an interface leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Side {
+    /// To clients: service addresses are answered for and announced here.
+    Client = 1,
+    /// To backends.
+    Backend = 2,
+    /// Both.
+    Both = 3,
+}
+
+impl Side {
+    /// From a record's byte; what nobody wrote is `Both`.
+    pub fn from_bits(bits: u8) -> Self {
+        match bits {
+            1 => Self::Client,
+            2 => Self::Backend,
+            _ => Self::Both,
+        }
+    }
+
+    /// Whether clients are reached by it.
+    pub fn has_clients(self) -> bool {
+        self != Self::Backend
+    }
+}
+
+/// A network interface (patent: network interface 37).
+#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct InterfaceRecord {
+    /// Its name in the system; at most 15 bytes.
+    pub name: Name,
+    /// Its index in the system; 0 says that the record is empty.
+    pub ifindex: u32,
+    /// Largest IP packet it sends, in bytes.
+    pub mtu: u32,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// [`Side`].
+    pub side: u8,
+    /// Room for later fields.
+    pub reserved: [u8; 17],
+}
+
+/// How a port reaches its queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum PortKind {
+    /// AF_XDP socket.
+    AfXdp = 1,
+    /// AF_PACKET socket with memory-mapped rings.
+    AfPacket = 2,
+}
+
+impl PortKind {
+    /// The word in logs and tables.
+    pub const fn name(bits: u8) -> &'static str {
+        match bits {
+            1 => "af_xdp",
+            2 => "af_packet",
+            _ => "?",
+        }
+    }
+}
+
+/// How the kernel and a port share the frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum PortMode {
+    /// The device reads and writes the frame pool.
+    ZeroCopy = 1,
+    /// The driver runs the XDP program; the kernel copies.
+    NativeCopy = 2,
+    /// The kernel runs the XDP program on its own buffers, and copies.
+    GenericCopy = 3,
+    /// AF_PACKET's rings, received and sent.
+    Mmap = 4,
+    /// AF_PACKET's ring, only sent: the switcher has no queue of its own on the interface.
+    TransmitOnly = 5,
+}
+
+impl PortMode {
+    /// The word in logs and tables.
+    pub const fn name(bits: u8) -> &'static str {
+        match bits {
+            1 => "zero-copy",
+            2 => "native-copy",
+            3 => "generic-copy",
+            4 => "mmap",
+            5 => "transmit-only",
+            _ => "?",
+        }
+    }
+}
+
+/// In [`PortRecord::flags`]: frames are received, not only sent.
+pub const PORT_RECEIVES: u8 = 1;
+
+/// One interface queue, and the switcher that polls it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PortRecord {
+    /// The switcher.
+    pub switcher: u16,
+    /// The interface, by its index in this region.
+    pub interface: u16,
+    /// The queue of the interface.
+    pub queue: u16,
+    /// [`PortKind`]; 0 says that the record is empty.
+    pub kind: u8,
+    /// [`PortMode`].
+    pub mode: u8,
+    /// [`PORT_RECEIVES`].
+    pub flags: u8,
+    /// Room for later fields.
+    pub reserved: [u8; 23],
+}
+
+/// A switcher as the keeper knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SwitcherRecord {
+    /// The CPU it is pinned to.
+    pub cpu: u32,
+    /// Its process id; 0 while none is connected.
+    pub pid: u32,
+    /// When that process started ([`crate::header::start_time`]).
+    pub start_time: u64,
+    /// How often one has been handed the descriptors.
+    pub handovers: u64,
+    /// Room for later fields.
+    pub reserved: u64,
+}
+
+/// Numbers before the tables.
+#[repr(C, align(64))]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub struct KeeperHead {
+    /// The `prepared` word of control whose addresses the XDP maps hold.
+    pub owned: AtomicU64,
+    /// Process id of the keeper.
+    pub pid: Counter,
+    /// When that process started.
+    pub start_time: Counter,
+    /// CLOCK_MONOTONIC in milliseconds, at the keeper's last turn.
+    pub heartbeat_ms: Counter,
+    _reserved: [Counter; 4],
+}
+
+/// A view of the keeper region.
+#[derive(Clone, Copy)]
+pub struct KeeperRegion {
+    /// Numbers.
+    pub head: &'static KeeperHead,
+    /// [`InterfaceRecord`] by interface id.
+    pub interfaces: &'static [Record<8>],
+    /// [`SwitcherRecord`] by switcher number.
+    pub switchers: &'static [Record<4>],
+    /// [`PortRecord`].
+    pub ports: &'static [Record<4>],
+}
+
+impl KeeperRegion {
+    /// The interfaces that exist, with their ids.
+    pub fn interfaces(&self) -> impl Iterator<Item = (u16, InterfaceRecord)> + '_ {
+        let all = self.interfaces.iter().enumerate().map(|(id, record)| (id as u16, record.load::<InterfaceRecord>()));
+        all.filter(|(_, record)| record.ifindex != 0)
+    }
+
+    /// The ports that exist.
+    pub fn ports(&self) -> impl Iterator<Item = PortRecord> + '_ {
+        self.ports.iter().map(|record| record.load::<PortRecord>()).filter(|record| record.kind != 0)
+    }
+}
+
+impl Typed for KeeperRegion {
+    const KIND: Kind = Kind::Keeper;
+    const HASH: u64 = layout_hash(&[
+        size_of::<KeeperHead>(),
+        size_of::<InterfaceRecord>(),
+        size_of::<PortRecord>(),
+        size_of::<SwitcherRecord>(),
+    ]);
+    type Shape = KeeperShape;
+
+    fn carve(parts: &mut Parts, shape: &KeeperShape) -> Option<Self> {
+        let head = parts.one();
+        let interfaces = parts.take(shape.interfaces as usize);
+        let switchers = parts.take(shape.switchers as usize);
+        let ports = parts.take(shape.ports as usize);
+        Some(Self { head: head?, interfaces, switchers, ports })
+    }
+
+    fn fault(shape: &KeeperShape) -> Option<&'static str> {
+        let over = |value: u64| value > 1 << 16;
+        let interfaces = over(shape.interfaces).then_some("interfaces");
+        interfaces.or(over(shape.switchers).then_some("switchers")).or(over(shape.ports).then_some("ports"))
+    }
+}

@@ -1,0 +1,113 @@
+//! The regions, one per writer, each made of a header, its shape (how many of what), and parts on cache lines of their
+//! own. The keeper creates them; everybody attaches by name or by a descriptor that the keeper handed over.
+
+mod connections;
+mod control;
+mod keeper;
+mod switcher;
+
+pub use connections::{ConnectionsHead, ConnectionsRegion, ConnectionsShape};
+pub use control::{ControlHead, ControlRegion, ControlShape};
+pub use keeper::{
+    InterfaceRecord, KeeperHead, KeeperRegion, KeeperShape, PORT_RECEIVES, PortKind, PortMode, PortRecord, Side,
+    SwitcherRecord,
+};
+pub use switcher::{
+    BackendCounters, InterfaceCounters, PORTS, RINGS, ServiceCounters, SwitcherHead, SwitcherRegion, SwitcherShape,
+    Wanted,
+};
+
+use crate::header::{AttachError, Kind};
+use crate::map::{Access, Parts, Region};
+use crate::record::Record;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// A region of known content.
+pub trait Typed: Sized {
+    /// Which region.
+    const KIND: Kind;
+    /// Hash of its sizes and offsets.
+    const HASH: u64;
+    /// How many of what; eight words.
+    type Shape: FromBytes + IntoBytes + Immutable + Copy;
+
+    /// Takes the parts one after the other. Called with a measuring [`Parts`] too, then the result is not used.
+    fn carve(parts: &mut Parts, shape: &Self::Shape) -> Option<Self>;
+
+    /// The first number of the shape that can't be, by name.
+    fn fault(shape: &Self::Shape) -> Option<&'static str>;
+
+    /// Bytes that a region of this shape takes.
+    fn length(shape: &Self::Shape) -> usize {
+        let mut parts = after_shape(Parts::measure()).1;
+        let _ = Self::carve(&mut parts, shape);
+        parts.length()
+    }
+
+    /// Creates the region; what it holds is zero. `prepare` fills in what stands there before it is ready.
+    fn create(name: &str, shape: &Self::Shape, prepare: impl FnOnce(&Self)) -> Result<(Self, OwnedFd), AttachError> {
+        let (region, fd) = Region::create(name, Self::KIND, Self::HASH, Self::length(shape))?;
+        let view = Self::write_shape(&region, shape).ok_or_else(|| unfit(name, "shape"))?;
+        prepare(&view);
+        region.make_ready();
+        Ok((view, fd))
+    }
+
+    /// Attaches by name.
+    fn attach(name: &str, access: Access) -> Result<(Self, OwnedFd), AttachError> {
+        let (region, fd) = Region::attach(name, Self::KIND, Self::HASH, access)?;
+        Ok((Self::read_shape(&region, name)?.0, fd))
+    }
+
+    /// Attaches by a descriptor; `name` is for messages.
+    fn from_fd(fd: &OwnedFd, name: &str, access: Access) -> Result<(Self, Self::Shape), AttachError> {
+        let region = Region::from_fd(fd, Path::new(name), Self::KIND, Self::HASH, access)?;
+        Self::read_shape(&region, name)
+    }
+
+    /// In memory of this process alone, for tests and benchmarks.
+    fn anonymous(shape: &Self::Shape) -> std::io::Result<Self> {
+        let region = Region::anonymous(Self::KIND, Self::HASH, Self::length(shape))?;
+        Self::write_shape(&region, shape).ok_or_else(|| std::io::Error::other("the shape is impossible"))
+    }
+
+    #[doc(hidden)]
+    fn write_shape(region: &Region, shape: &Self::Shape) -> Option<Self> {
+        let (words, mut parts) = after_shape(region.parts());
+        words?.store(shape);
+        Self::carve(&mut parts, shape)
+    }
+
+    #[doc(hidden)]
+    fn read_shape(region: &Region, name: &str) -> Result<(Self, Self::Shape), AttachError> {
+        let (words, mut parts) = after_shape(region.parts());
+        let shape: Self::Shape = words.ok_or_else(|| unfit(name, "size"))?.load();
+        if let Some(field) = Self::fault(&shape) {
+            return Err(unfit(name, field));
+        }
+        let view = Self::carve(&mut parts, &shape);
+        let fits = parts.length() == region.length();
+        view.filter(|_| fits).map(|view| (view, shape)).ok_or_else(|| unfit(name, "size"))
+    }
+}
+
+fn after_shape(mut parts: Parts) -> (Option<&'static Record<8>>, Parts) {
+    let _ = parts.one::<crate::header::Header>();
+    let words = parts.one();
+    (words, parts)
+}
+
+fn unfit(name: &str, field: &'static str) -> AttachError {
+    AttachError::Field {
+        path: name.into(),
+        field,
+        found: "a number that doesn't fit".into(),
+        expected: "what its creator wrote".into(),
+        advice: "stop Shunt and start it again, so that the memory is made anew",
+    }
+}
+
+#[cfg(test)]
+mod tests;

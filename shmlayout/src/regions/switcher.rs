@@ -1,0 +1,184 @@
+//! The region that one switcher writes: heartbeat, epoch in use, counters, what the frame pool needs to survive it.
+//! Control and `shunt` read it; a successor of the switcher goes on with it.
+
+use super::Typed;
+use crate::drop_reason::DROP_REASONS;
+use crate::header::{Kind, layout_hash};
+use crate::map::Parts;
+use crate::record::{Counter, Record};
+use crate::ring::{Ring, RingHead};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Ports that a switcher can have.
+pub const PORTS: usize = 64;
+/// Journal words: a transmit and a fill ring for each port.
+pub const RINGS: usize = 2 * PORTS;
+/// Cells of the ring of wanted neighbours.
+const WANTED: usize = 256;
+
+/// How much the region has room for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct SwitcherShape {
+    /// Services, as the control region's.
+    pub services: u64,
+    /// Backends, as the control region's.
+    pub backends: u64,
+    /// Interfaces, as the keeper region's.
+    pub interfaces: u64,
+    /// Frames of the switcher's pool.
+    pub frames: u64,
+    /// Room for later numbers.
+    pub reserved: [u64; 4],
+}
+
+/// What is one for a switcher.
+#[repr(C, align(64))]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub struct SwitcherHead {
+    /// The flip's word of this switcher (`flip.rs`).
+    pub in_use: AtomicU64,
+    /// Process id.
+    pub pid: Counter,
+    /// When that process started.
+    pub start_time: Counter,
+    /// CLOCK_MONOTONIC in milliseconds, at the last turn.
+    pub heartbeat_ms: Counter,
+    /// Turns of the engine.
+    pub turns: Counter,
+    /// Turns in which nothing was received.
+    pub idle_turns: Counter,
+    /// Frames taken from receive queues.
+    pub received: Counter,
+    /// Frames placed into transmit queues, answers included.
+    pub sent: Counter,
+    /// Frames that the kernel has too and that weren't Shunt's (AF_PACKET).
+    pub passed: Counter,
+    /// Answers made here: resets, ARP, echo. They are among `sent`.
+    pub answered: Counter,
+    /// Connections taken out of the table because it was full.
+    pub evicted: Counter,
+    /// Processes that have had this region.
+    pub generation: Counter,
+    _apart: [Counter; 4],
+    /// Frames dropped, by [`crate::drop_reason::DropReason`].
+    pub drops: [Counter; DROP_REASONS],
+    _end: [Counter; DROP_REASONS.next_multiple_of(8) - DROP_REASONS],
+}
+
+/// Traffic of one service.
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub struct ServiceCounters {
+    /// Connections recorded.
+    pub connections: Counter,
+    /// Packets from clients.
+    pub packets_in: Counter,
+    /// Their bytes.
+    pub bytes_in: Counter,
+    /// Packets to clients.
+    pub packets_out: Counter,
+    /// Their bytes.
+    pub bytes_out: Counter,
+    /// New connections that no backend could take.
+    pub refused: Counter,
+}
+
+/// Traffic of one backend.
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub struct BackendCounters {
+    /// Connections recorded by this switcher.
+    pub opened: Counter,
+    /// Connections freed by this switcher; the sums over all switchers differ by those that live.
+    pub closed: Counter,
+    /// Packets to it.
+    pub packets: Counter,
+    /// Their bytes.
+    pub bytes: Counter,
+}
+
+/// Traffic of one interface, as seen by this switcher.
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub struct InterfaceCounters {
+    /// Frames received.
+    pub received: Counter,
+    /// Their bytes.
+    pub bytes_received: Counter,
+    /// Frames sent.
+    pub sent: Counter,
+    /// Their bytes.
+    pub bytes_sent: Counter,
+    /// Frames that the kernel dropped because the receive ring was full or empty of buffers.
+    pub missed: Counter,
+    /// Failed attempts to make the kernel send.
+    pub errors: Counter,
+}
+
+/// A next hop whose Ethernet address a switcher needs; control asks the kernel to resolve it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Wanted {
+    /// The next hop.
+    pub address: crate::address::Address,
+    /// The interface it is behind.
+    pub interface: u64,
+    /// Room for a later field.
+    pub reserved: u64,
+}
+
+/// A view of a switcher's region.
+#[derive(Clone, Copy)]
+pub struct SwitcherRegion {
+    /// What is one for a switcher.
+    pub head: &'static SwitcherHead,
+    /// By service id.
+    pub services: &'static [ServiceCounters],
+    /// By backend id.
+    pub backends: &'static [BackendCounters],
+    /// By interface id.
+    pub interfaces: &'static [InterfaceCounters],
+    /// [`Wanted`], from the switcher to control.
+    pub wanted: Ring<'static, 4>,
+    /// Who has each frame of the pool.
+    pub frame_owners: &'static [AtomicU8],
+    /// By ring: where the burst began that is being published.
+    pub journal: &'static [AtomicU32],
+}
+
+impl Typed for SwitcherRegion {
+    const KIND: Kind = Kind::Switcher;
+    const HASH: u64 = layout_hash(&[
+        size_of::<SwitcherHead>(),
+        DROP_REASONS,
+        size_of::<ServiceCounters>(),
+        size_of::<BackendCounters>(),
+        size_of::<InterfaceCounters>(),
+        size_of::<Wanted>(),
+        WANTED,
+        RINGS,
+    ]);
+    type Shape = SwitcherShape;
+
+    fn carve(parts: &mut Parts, shape: &SwitcherShape) -> Option<Self> {
+        let head = parts.one();
+        let services = parts.take(shape.services as usize);
+        let backends = parts.take(shape.backends as usize);
+        let interfaces = parts.take(shape.interfaces as usize);
+        let ends = parts.one::<RingHead>();
+        let cells = parts.take::<Record<4>>(WANTED);
+        let frame_owners = parts.take(shape.frames as usize);
+        let journal = parts.take(RINGS);
+        let wanted = Ring::new(ends?, cells)?;
+        Some(Self { head: head?, services, backends, interfaces, wanted, frame_owners, journal })
+    }
+
+    fn fault(shape: &SwitcherShape) -> Option<&'static str> {
+        let over = |value: u64| value > 1 << 24;
+        let services = over(shape.services).then_some("services");
+        let others = over(shape.backends).then_some("backends").or(over(shape.interfaces).then_some("interfaces"));
+        services.or(others).or(over(shape.frames).then_some("frames"))
+    }
+}

@@ -1,0 +1,117 @@
+//! Creation, attachment and refusal, on real POSIX shared memory.
+
+use super::*;
+use crate::map::Region;
+
+fn shape() -> KeeperShape {
+    KeeperShape { interfaces: 4, switchers: 2, ports: 8, reserved: [0; 5] }
+}
+
+/// A region name of this test alone, unlinked at its end whatever happens.
+struct Named(String);
+
+impl Named {
+    fn new(what: &str) -> Self {
+        Self(format!("/shunt.test-{}-{what}", std::process::id()))
+    }
+
+    fn file(&self) -> std::path::PathBuf {
+        Path::new("/dev/shm").join(&self.0[1..])
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.file());
+    }
+}
+
+fn refusal(name: &Named) -> String {
+    KeeperRegion::attach(&name.0, Access::Read).err().expect("refused").to_string()
+}
+
+fn overwrite(name: &Named, offset: u64, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    std::fs::OpenOptions::new().write(true).open(name.file()).unwrap().write_all_at(bytes, offset).unwrap();
+}
+
+#[test]
+fn what_the_creator_writes_a_reader_sees() {
+    let name = Named::new("sees");
+    let (writer, _fd) = KeeperRegion::create(&name.0, &shape(), |view| view.head.pid.set(7)).unwrap();
+    let (reader, _fd) = KeeperRegion::attach(&name.0, Access::Read).unwrap();
+    assert_eq!(reader.head.pid.get(), 7);
+    writer.ports[3].store(&PortRecord { switcher: 1, kind: 1, ..Default::default() });
+    assert_eq!(reader.ports().map(|port| port.switcher).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_second_creation_is_refused() {
+    let name = Named::new("second");
+    let _first = KeeperRegion::create(&name.0, &shape(), |_| ()).unwrap();
+    assert!(KeeperRegion::create(&name.0, &shape(), |_| ()).is_err());
+}
+
+#[test]
+fn each_wrong_field_is_named() {
+    let fields = [
+        (0, "magic"),
+        (8, "layout version"),
+        (16, "kind"),
+        (24, "layout hash"),
+        (32, "size"),
+        (40, "boot id"),
+        (72, "ready word"),
+        (128, "size"), // the shape's first number, after a header of two cache lines
+    ];
+    for (offset, field) in fields {
+        let name = Named::new(&format!("field-{offset}"));
+        let _made = KeeperRegion::create(&name.0, &shape(), |_| ()).unwrap();
+        overwrite(&name, offset, &[5]);
+        let text = refusal(&name);
+        assert!(text.contains(field) && text.contains(": "), "{offset}: {text}");
+    }
+}
+
+#[test]
+fn missing_short_foreign_and_linked_memory_is_refused() {
+    let name = Named::new("refused");
+    assert!(refusal(&name).contains("is Shunt running?"));
+    std::fs::write(name.file(), [0u8; 40]).unwrap();
+    assert!(refusal(&name).contains("permission"));
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(name.file(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(refusal(&name).contains("size is 40, expected at least"));
+    std::fs::remove_file(name.file()).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", name.file()).unwrap();
+    assert!(refusal(&name).contains("open"));
+}
+
+#[test]
+fn a_connection_costs_at_most_96_bytes() {
+    for connections in [1 << 16, 1_000_000, 10_000_000] {
+        let bytes = ConnectionsRegion::length(&ConnectionsShape::new(connections));
+        assert!(bytes as f64 / f64::from(connections) <= 96.0, "{connections}: {bytes}");
+    }
+}
+
+proptest::proptest! {
+    /// A whole image of arbitrary bytes under a valid header: attaching and looking through it never panics.
+    #[test]
+    fn any_image_is_refused_or_read(noise in proptest::collection::vec(proptest::num::u8::ANY, 64), at in 128usize..4096) {
+        let shape = ConnectionsShape::new(1024);
+        let region = Region::anonymous(ConnectionsRegion::KIND, ConnectionsRegion::HASH, ConnectionsRegion::length(&shape)).unwrap();
+        ConnectionsRegion::write_shape(&region, &shape).unwrap();
+        let bytes: &[crate::sync::AtomicU8] = region.parts().take(region.length());
+        for (byte, value) in bytes[at..].iter().zip(&noise) {
+            byte.store(*value, crate::sync::Ordering::Relaxed);
+        }
+        if let Ok((view, _)) = ConnectionsRegion::read_shape(&region, "test")
+            && let Some(table) = view.table()
+        {
+            let _ = table.live().count();
+            let mut owner = crate::connections::Owner::adopt(table, 0, 1);
+            owner.sweep(2048, |_, _| true, |_| {});
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Atomics and fences: the real ones, or `loom`'s when the protocols are model-checked (`--cfg loom`).
+
+#[cfg(not(loom))]
+pub use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};

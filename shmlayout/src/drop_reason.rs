@@ -29,6 +29,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// Shorter than an Ethernet header.
     EthShort = "eth_short",
+    /// Longer than one buffer can be.
+    EthJumbo = "eth_jumbo",
     /// Destination is another host's Ethernet address.
     EthNotUs = "eth_not_us",
     /// Source is a multicast Ethernet address.
@@ -95,6 +97,8 @@ drop_reasons! {
     Protocol = "protocol",
     /// TCP data offset under 5 words or past the end.
     TcpOffset = "tcp_offset",
+    /// TCP option whose length is under 2 or past the header's end.
+    TcpOption = "tcp_option",
     /// TCP flags that no stack sends (null, Xmas, SYN+FIN, SYN+RST).
     TcpFlags = "tcp_flags",
     /// Port 0.
@@ -139,6 +143,21 @@ pub const DROP_REASONS: usize = DropReason::ALL.len();
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn snake_case(variant: &str) -> String {
+        let letters = variant.chars().enumerate();
+        letters.fold(String::new(), |name, (at, letter)| {
+            let gap = if letter.is_ascii_uppercase() && at > 0 { "_" } else { "" };
+            name + gap + &letter.to_ascii_lowercase().to_string()
+        })
+    }
+
+    #[test]
+    fn names_are_the_variants_in_snake_case() {
+        for reason in DropReason::ALL {
+            assert_eq!(reason.name(), snake_case(&format!("{reason:?}")));
+        }
+    }
 
     #[test]
     fn counters_follow_the_order_and_names_are_unique() {

@@ -60,10 +60,7 @@ fn allowed_cpus() -> Result<Vec<u32>, CpuError> {
 
 /// The last ones, because interrupts and housekeeping gather on the first.
 fn choose_last(allowed: &[u32], count: u32) -> Result<Vec<u32>, CpuError> {
-    let too_few = CpuError::TooFew {
-        count,
-        allowed: allowed.len(),
-    };
+    let too_few = CpuError::TooFew { count, allowed: allowed.len() };
     let first = allowed.len().checked_sub(count as usize).ok_or(too_few)?;
     Ok(allowed[first..].to_vec())
 }
@@ -81,7 +78,8 @@ mod tests {
     #[test]
     fn more_switchers_than_cpus_are_refused_with_both_numbers() {
         let error = choose_last(&[0, 1], 3).expect_err("too few");
-        let expected = "switchers.count is 3, but this process may use 2 CPUs; lower switchers.count or widen the affinity";
+        let expected =
+            "switchers.count is 3, but this process may use 2 CPUs; lower switchers.count or widen the affinity";
         assert_eq!(error.to_string(), expected);
     }
 

@@ -33,9 +33,7 @@ pub enum ConfigError {
         limit_bytes: u64,
     },
     /// The file is not text.
-    #[error(
-        "{file}:{line}: is not UTF-8 text; save the file as UTF-8, or check that the path is the right one"
-    )]
+    #[error("{file}:{line}: is not UTF-8 text; save the file as UTF-8, or check that the path is the right one")]
     NotUtf8 {
         /// The path as the operator gave it.
         file: String,
@@ -51,9 +49,7 @@ pub enum ConfigError {
         file: String,
     },
     /// The text is not TOML, as of a file that was only half written.
-    #[error(
-        "{file}:{line}: is not TOML: {message} (column {column}); mend the line, or save the file whole"
-    )]
+    #[error("{file}:{line}: is not TOML: {message} (column {column}); mend the line, or save the file whole")]
     Syntax {
         /// The path as the operator gave it.
         file: String,
@@ -84,12 +80,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            line,
-            field,
-            sentence,
-        } = self;
+        let Self { file, line, field, sentence } = self;
         write!(f, "{file}:{line}: {field}: {sentence}")
     }
 }

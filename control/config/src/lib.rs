@@ -24,12 +24,12 @@ use std::path::Path;
 pub use cpus::{CpuError, Cpus};
 pub use error::{ConfigError, Problem};
 pub use paths::{
-    Instance, InstanceError, bpf_directory, control_lock, control_socket, keeper_lock,
-    keeper_socket, region_name, runtime_directory,
+    Instance, InstanceError, bpf_directory, control_lock, control_socket, keeper_lock, keeper_socket, region_name,
+    runtime_directory,
 };
 pub use types::{
-    Backend, Config, Health, Idle, Interface, Limits, Mode, PortKind, Probe, Protocol, Service,
-    Side, Switchers, Timeouts, XdpMode,
+    Backend, Config, Health, Idle, Interface, Limits, Mode, PortKind, Probe, Protocol, Service, Side, Switchers,
+    Timeouts, XdpMode,
 };
 
 impl Config {

@@ -92,34 +92,17 @@ mod tests {
         for name in ["", "..", "a/b", "Web", "a.b", "a b", "a\0", &"x".repeat(33)] {
             assert_eq!(name.parse::<Instance>(), Err(InstanceError), "{name:?}");
         }
-        assert_eq!(
-            "x".repeat(32)
-                .parse::<Instance>()
-                .map(|name| name.to_string()),
-            Ok("x".repeat(32))
-        );
+        assert_eq!("x".repeat(32).parse::<Instance>().map(|name| name.to_string()), Ok("x".repeat(32)));
     }
 
     #[test]
     fn paths_follow_from_the_name() {
         let instance: Instance = "lab-2".parse().expect("a valid name");
         assert_eq!(runtime_directory(&instance), Path::new("/run/shunt/lab-2"));
-        assert_eq!(
-            keeper_socket(&instance),
-            Path::new("/run/shunt/lab-2/keeper.sock")
-        );
-        assert_eq!(
-            control_socket(&instance),
-            Path::new("/run/shunt/lab-2/control.sock")
-        );
-        assert_eq!(
-            keeper_lock(&instance),
-            Path::new("/run/shunt/lab-2/keeper.lock")
-        );
-        assert_eq!(
-            control_lock(&instance),
-            Path::new("/run/shunt/lab-2/control.lock")
-        );
+        assert_eq!(keeper_socket(&instance), Path::new("/run/shunt/lab-2/keeper.sock"));
+        assert_eq!(control_socket(&instance), Path::new("/run/shunt/lab-2/control.sock"));
+        assert_eq!(keeper_lock(&instance), Path::new("/run/shunt/lab-2/keeper.lock"));
+        assert_eq!(control_lock(&instance), Path::new("/run/shunt/lab-2/control.lock"));
         assert_eq!(bpf_directory(&instance), Path::new("/run/shunt/lab-2/bpf"));
         assert_eq!(region_name(&instance, "control"), "/shunt.lab-2.control");
     }

@@ -17,43 +17,26 @@ const LIMIT_BYTES: u64 = 4 << 20;
 /// The whole text of a regular file.
 pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
     let name = path.display().to_string();
-    let unreadable = |source| ConfigError::Unreadable {
-        file: name.clone(),
-        source,
-    };
+    let unreadable = |source| ConfigError::Unreadable { file: name.clone(), source };
     let file = open(path).map_err(unreadable)?;
     let kind = file.metadata().map_err(unreadable)?.file_type();
     if !kind.is_file() {
-        return Err(ConfigError::NotAFile {
-            file: name,
-            kind: describe(kind),
-        });
+        return Err(ConfigError::NotAFile { file: name, kind: describe(kind) });
     }
     let mut bytes = Vec::new();
-    file.take(LIMIT_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LIMIT_BYTES {
-        return Err(ConfigError::TooLarge {
-            file: name,
-            limit_bytes: LIMIT_BYTES,
-        });
+        return Err(ConfigError::TooLarge { file: name, limit_bytes: LIMIT_BYTES });
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        ConfigError::NotUtf8 {
-            file: name,
-            line: count_lines(good),
-        }
+        ConfigError::NotUtf8 { file: name, line: count_lines(good) }
     })
 }
 
 /// Opens without waiting: a plain open of a FIFO sleeps until somebody writes to it.
 fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
-        .open(path)
+    OpenOptions::new().read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits()).open(path)
 }
 
 fn describe(kind: FileType) -> &'static str {
@@ -74,14 +57,9 @@ fn count_lines(before: &[u8]) -> usize {
 }
 
 /// The TOML document in `text`, with the place of every key and value.
-pub(crate) fn parse_document<'t>(
-    text: &'t str,
-    file: &str,
-) -> Result<Spanned<DeTable<'t>>, ConfigError> {
+pub(crate) fn parse_document<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>, ConfigError> {
     if text.trim_start_matches('\u{feff}').trim().is_empty() {
-        return Err(ConfigError::Empty {
-            file: file.to_owned(),
-        });
+        return Err(ConfigError::Empty { file: file.to_owned() });
     }
     DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(text.len(), |span| span.start);

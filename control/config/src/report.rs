@@ -31,11 +31,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub fn new(file: &str, text: &str) -> Self {
-        let after_newlines = text
-            .bytes()
-            .enumerate()
-            .filter(|&(_, byte)| byte == b'\n')
-            .map(|(at, _)| at + 1);
+        let after_newlines = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
         Self {
             file: file.to_owned(),
             line_starts: std::iter::once(0).chain(after_newlines).collect(),
@@ -45,8 +41,7 @@ impl Report {
 
     /// The line (from 1) in which a span starts.
     pub fn line_of(&self, span: &Range<usize>) -> usize {
-        self.line_starts
-            .partition_point(|&start| start <= span.start)
+        self.line_starts.partition_point(|&start| start <= span.start)
     }
 
     pub fn refuse(&self, place: &Place, sentence: impl Into<String>) {

@@ -21,23 +21,11 @@ pub(crate) struct Section<'t> {
 impl<'t> Section<'t> {
     /// The whole document.
     pub fn root(report: &'t Report, table: &'t DeTable<'t>) -> Self {
-        Self::new(
-            report,
-            Some(table),
-            Place {
-                line: 1,
-                field: String::new(),
-            },
-        )
+        Self::new(report, Some(table), Place { line: 1, field: String::new() })
     }
 
     fn new(report: &'t Report, table: Option<&'t DeTable<'t>>, place: Place) -> Self {
-        Self {
-            report,
-            table,
-            place,
-            asked: Vec::new(),
-        }
+        Self { report, table, place, asked: Vec::new() }
     }
 
     /// Whether the file has this table.
@@ -65,10 +53,7 @@ impl<'t> Section<'t> {
     fn place_of(&self, key: &str) -> Place {
         let value = self.table.and_then(|table| table.get(key));
         let line = value.map_or(self.place.line, |value| self.report.line_of(&value.span()));
-        Place {
-            line,
-            field: self.path_of(key),
-        }
+        Place { line, field: self.path_of(key) }
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -81,10 +66,7 @@ impl<'t> Section<'t> {
     fn take(&mut self, key: &'static str) -> Option<Field<&'t DeValue<'t>>> {
         self.asked.push(key);
         let value = self.table?.get(key)?.get_ref();
-        Some(Field {
-            value,
-            place: self.place_of(key),
-        })
+        Some(Field { value, place: self.place_of(key) })
     }
 
     /// A string.
@@ -92,15 +74,9 @@ impl<'t> Section<'t> {
         let Field { value, place } = self.take(key)?;
         let text = value.as_str();
         if text.is_none() {
-            self.report.refuse(
-                &place,
-                format!("is {}; write a string in quotation marks", describe(value)),
-            );
+            self.report.refuse(&place, format!("is {}; write a string in quotation marks", describe(value)));
         }
-        Some(Field {
-            value: text?,
-            place,
-        })
+        Some(Field { value: text?, place })
     }
 
     /// A whole number within `range`.
@@ -110,50 +86,26 @@ impl<'t> Section<'t> {
     }
 
     /// A whole number within `range`, `default` where the file has none.
-    pub fn number_or(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<u32>,
-        default: u32,
-    ) -> u32 {
+    pub fn number_or(&mut self, key: &'static str, range: RangeInclusive<u32>, default: u32) -> u32 {
         self.number(key, range).map_or(default, |field| field.value)
     }
 
     /// A list of whole numbers, all within `range`.
-    pub fn numbers(
-        &mut self,
-        key: &'static str,
-        range: RangeInclusive<u32>,
-    ) -> Option<Field<Vec<u32>>> {
+    pub fn numbers(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<Field<Vec<u32>>> {
         let Field { value, place } = self.take(key)?;
         let Some(array) = value.as_array() else {
             let what = describe(value);
-            self.report.refuse(
-                &place,
-                format!("is {what}; write a list, for example [2, 3]"),
-            );
+            self.report.refuse(&place, format!("is {what}; write a list, for example [2, 3]"));
             return None;
         };
         let items = array.iter().enumerate().map(|(index, item)| {
             let line = self.report.line_of(&item.span());
-            let place = Place {
-                line,
-                field: format!("{}[{index}]", place.field),
-            };
-            self.within(
-                Field {
-                    value: item.get_ref(),
-                    place,
-                },
-                &range,
-            )
+            let place = Place { line, field: format!("{}[{index}]", place.field) };
+            self.within(Field { value: item.get_ref(), place }, &range)
         });
         // All are looked at before the first wrong one makes the list useless.
         let items: Vec<Option<Field<u32>>> = items.collect();
-        let value = items
-            .into_iter()
-            .map(|item| Some(item?.value))
-            .collect::<Option<Vec<u32>>>()?;
+        let value = items.into_iter().map(|item| Some(item?.value)).collect::<Option<Vec<u32>>>()?;
         Some(Field { value, place })
     }
 
@@ -161,39 +113,22 @@ impl<'t> Section<'t> {
     pub fn entries(&self, range: RangeInclusive<u32>) -> Vec<(&'t str, Field<u32>)> {
         let entries = self.table.into_iter().flatten().filter_map(|(key, value)| {
             let key: &str = key.get_ref();
-            let field = Field {
-                value: value.get_ref(),
-                place: self.place_of(key),
-            };
+            let field = Field { value: value.get_ref(), place: self.place_of(key) };
             Some((key, self.within(field, &range)?))
         });
         entries.collect()
     }
 
-    fn within(
-        &self,
-        field: Field<&DeValue<'_>>,
-        range: &RangeInclusive<u32>,
-    ) -> Option<Field<u32>> {
+    fn within(&self, field: Field<&DeValue<'_>>, range: &RangeInclusive<u32>) -> Option<Field<u32>> {
         let Field { value, place } = field;
-        let number = value
-            .as_integer()
-            .and_then(|digits| i64::from_str_radix(digits.as_str(), digits.radix()).ok());
-        let accepted = number
-            .and_then(|number| u32::try_from(number).ok())
-            .filter(|number| range.contains(number));
+        let number = value.as_integer().and_then(|digits| i64::from_str_radix(digits.as_str(), digits.radix()).ok());
+        let accepted = number.and_then(|number| u32::try_from(number).ok()).filter(|number| range.contains(number));
         if accepted.is_none() {
             let (first, last) = (range.start(), range.end());
             let what = describe(value);
-            self.report.refuse(
-                &place,
-                format!("is {what}; write a whole number from {first} to {last}"),
-            );
+            self.report.refuse(&place, format!("is {what}; write a whole number from {first} to {last}"));
         }
-        Some(Field {
-            value: accepted?,
-            place,
-        })
+        Some(Field { value: accepted?, place })
     }
 
     /// One word of `words`, as what stands beside it.
@@ -202,17 +137,10 @@ impl<'t> Section<'t> {
         let known = words.iter().find(|(word, _)| *word == value);
         if known.is_none() {
             let choice: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-            let sentence = format!(
-                "{} is unknown; write one of {}",
-                quoted(value),
-                choice.join(", ")
-            );
+            let sentence = format!("{} is unknown; write one of {}", quoted(value), choice.join(", "));
             self.report.refuse(&place, sentence);
         }
-        Some(Field {
-            value: known?.1,
-            place,
-        })
+        Some(Field { value: known?.1, place })
     }
 
     /// The table under `key`; an empty one if the file has none.
@@ -222,10 +150,7 @@ impl<'t> Section<'t> {
             return absent;
         };
         let Some(table) = value.as_table() else {
-            self.report.refuse(
-                &place,
-                format!("is {}; write a table under a [header]", describe(value)),
-            );
+            self.report.refuse(&place, format!("is {}; write a table under a [header]", describe(value)));
             return absent;
         };
         Section::new(self.report, Some(table), place)
@@ -241,16 +166,12 @@ impl<'t> Section<'t> {
             DeValue::Array(items) if items.iter().all(|item| item.get_ref().is_table()) => items,
             _ => {
                 let what = describe(value);
-                self.report.refuse(
-                    &place,
-                    format!("is {what}; write each as a table of its own under a [[header]]"),
-                );
+                self.report.refuse(&place, format!("is {what}; write each as a table of its own under a [[header]]"));
                 return Vec::new();
             }
         };
         if items.is_empty() {
-            self.report
-                .refuse(&place, "is empty; write at least one table, or remove it");
+            self.report.refuse(&place, "is empty; write at least one table, or remove it");
         }
         let tables = items.iter().enumerate().filter_map(|(index, item)| {
             let table = item.get_ref().as_table()?;
@@ -259,11 +180,7 @@ impl<'t> Section<'t> {
                 Some(name) => format!("{path}.{name}"),
                 None => format!("{path}[{index}]"),
             };
-            Some(Section::new(
-                self.report,
-                Some(table),
-                Place { line, field },
-            ))
+            Some(Section::new(self.report, Some(table), Place { line, field }))
         });
         tables.collect()
     }
@@ -273,17 +190,8 @@ impl<'t> Section<'t> {
         for key in self.table.into_iter().flat_map(|table| table.keys()) {
             let name: &str = key.get_ref();
             if !self.asked.contains(&name) {
-                let place = Place {
-                    line: self.report.line_of(&key.span()),
-                    field: self.path_of(name),
-                };
-                self.report.refuse(
-                    &place,
-                    format!(
-                        "is an unknown key; the keys here are {}",
-                        self.asked.join(", ")
-                    ),
-                );
+                let place = Place { line: self.report.line_of(&key.span()), field: self.path_of(name) };
+                self.report.refuse(&place, format!("is an unknown key; the keys here are {}", self.asked.join(", ")));
             }
         }
     }
@@ -291,11 +199,7 @@ impl<'t> Section<'t> {
 
 /// The table's name, if it is one that can stand in a path.
 fn plain_name<'t>(table: &'t DeTable<'_>) -> Option<&'t str> {
-    table
-        .get("name")?
-        .get_ref()
-        .as_str()
-        .filter(|name| is_plain(name))
+    table.get("name")?.get_ref().as_str().filter(|name| is_plain(name))
 }
 
 fn is_plain(word: &str) -> bool {
@@ -304,11 +208,7 @@ fn is_plain(word: &str) -> bool {
 }
 
 fn shown_key(key: &str) -> String {
-    if is_plain(key) {
-        key.to_owned()
-    } else {
-        quoted(key)
-    }
+    if is_plain(key) { key.to_owned() } else { quoted(key) }
 }
 
 fn describe(value: &DeValue<'_>) -> String {

@@ -12,31 +12,21 @@ const SLOTS_PER_BACKEND: u32 = 100;
 /// change the size, which would move every connection choice.
 pub(crate) fn choose_size(weights: &[u16]) -> u32 {
     let backends = u32::try_from(weights.len()).unwrap_or(u32::MAX);
-    let weight_sum = weights
-        .iter()
-        .fold(0_u32, |sum, &weight| sum.saturating_add(weight.into()));
+    let weight_sum = weights.iter().fold(0_u32, |sum, &weight| sum.saturating_add(weight.into()));
     let wanted = backends.saturating_mul(SLOTS_PER_BACKEND).max(weight_sum);
     let largest = SIZES[SIZES.len() - 1];
-    SIZES
-        .into_iter()
-        .find(|&size| size >= wanted)
-        .unwrap_or(largest)
+    SIZES.into_iter().find(|&size| size >= wanted).unwrap_or(largest)
 }
 
 /// Trial division: tables are small and read once.
 pub(crate) fn is_prime(number: u32) -> bool {
     let divisors = (2..).take_while(|divisor: &u32| divisor.saturating_mul(*divisor) <= number);
-    number >= 2
-        && divisors
-            .into_iter()
-            .all(|divisor| !number.is_multiple_of(divisor))
+    number >= 2 && divisors.into_iter().all(|divisor| !number.is_multiple_of(divisor))
 }
 
 /// The smallest prime that is at least `number`, far enough below the end of the range.
 pub(crate) fn next_prime(number: u32) -> u32 {
-    (number..)
-        .find(|&candidate| is_prime(candidate))
-        .unwrap_or(number)
+    (number..).find(|&candidate| is_prime(candidate)).unwrap_or(number)
 }
 
 #[cfg(test)]
@@ -53,19 +43,8 @@ mod tests {
 
     #[test]
     fn a_hundred_slots_a_backend() {
-        for (backends, size) in [
-            (1, 1021),
-            (10, 1021),
-            (11, 4099),
-            (40, 4099),
-            (41, 16_381),
-            (655, 65_521),
-        ] {
-            assert_eq!(
-                choose_size(&vec![1; backends]),
-                size,
-                "{backends} back-ends"
-            );
+        for (backends, size) in [(1, 1021), (10, 1021), (11, 4099), (40, 4099), (41, 16_381), (655, 65_521)] {
+            assert_eq!(choose_size(&vec![1; backends]), size, "{backends} back-ends");
         }
         assert_eq!(choose_size(&vec![1; 5000]), 65_521);
     }

@@ -147,13 +147,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     /// RFC 5382 REQ-5 (established 2 h 4 min, opening and closing 4 min) and RFC 4787 REQ-5 (UDP no less than 2 min).
     fn default() -> Self {
-        Self {
-            tcp_opening_s: 240,
-            tcp_established_s: 7440,
-            tcp_closing_s: 240,
-            tcp_closed_s: 10,
-            udp_s: 120,
-        }
+        Self { tcp_opening_s: 240, tcp_established_s: 7440, tcp_closing_s: 240, tcp_closed_s: 10, udp_s: 120 }
     }
 }
 

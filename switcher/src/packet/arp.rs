@@ -3,7 +3,7 @@
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Malformed, ethernet, v4_mapped};
+use super::{Address, DropReason, ethernet};
 
 /// Length of the message.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
@@ -15,9 +15,7 @@ pub const OPERATION_REPLY: u16 = 2;
 const HARDWARE_ETHERNET: u16 = 1;
 
 /// The message, whole.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Header {
     /// 1, Ethernet.
@@ -57,34 +55,34 @@ pub struct ArpFields {
     /// Who sends this: the frame's source too.
     pub sender_mac: [u8; 6],
     /// The sender's address as `::ffff:a.b.c.d`.
-    pub sender_address: [u8; 16],
+    pub sender_address: Address,
     /// The address asked for, as `::ffff:a.b.c.d`.
-    pub target_address: [u8; 16],
+    pub target_address: Address,
 }
 
 /// Checks the message that starts `network`, from a frame whose source is `frame_source`.
 #[inline]
-pub fn check(network: &[u8], frame_source: &[u8; 6]) -> Result<ArpFields, Malformed> {
-    let (header, _) = Header::ref_from_prefix(network).map_err(|_| Malformed::ArpMalformed)?;
+pub fn check(network: &[u8], frame_source: &[u8; 6]) -> Result<ArpFields, DropReason> {
+    let (header, _) = Header::ref_from_prefix(network).map_err(|_| DropReason::ArpMalformed)?;
     if !header.is_ethernet_ipv4() {
-        return Err(Malformed::ArpMalformed);
+        return Err(DropReason::ArpMalformed);
     }
     let operation = match header.operation.get() {
         OPERATION_REQUEST => Operation::Request,
         OPERATION_REPLY => Operation::Reply,
-        _ => return Err(Malformed::ArpOperation),
+        _ => return Err(DropReason::ArpOperation),
     };
     if ethernet::is_group(&header.sender_mac) {
-        return Err(Malformed::ArpMulticast);
+        return Err(DropReason::ArpMulticast);
     }
     if header.sender_mac != *frame_source {
-        return Err(Malformed::ArpMismatch);
+        return Err(DropReason::ArpMismatch);
     }
     Ok(ArpFields {
         operation,
         sender_mac: header.sender_mac,
-        sender_address: v4_mapped(header.sender_address),
-        target_address: v4_mapped(header.target_address),
+        sender_address: Address::from_v4(header.sender_address),
+        target_address: Address::from_v4(header.target_address),
     })
 }
 
@@ -130,7 +128,7 @@ impl ArpFields {
     /// Whether the sender has no address yet (RFC 5227 2.1): answered, but nothing to learn.
     #[inline]
     pub fn is_probe(&self) -> bool {
-        self.sender_address == v4_mapped([0; 4])
+        self.sender_address == Address::from_v4([0; 4])
     }
 }
 
@@ -148,65 +146,45 @@ mod tests {
 
     #[test]
     fn fields_of_a_request() {
-        let Ok(Parsed::Arp(fields)) = Packet::parse(&request(), &LOCAL_MAC) else {
-            panic!("refused")
-        };
+        let Ok(Parsed::Arp(fields)) = Packet::parse(&request(), &LOCAL_MAC) else { panic!("refused") };
         assert_eq!(fields.operation, Operation::Request);
         assert_eq!(fields.sender_mac, PEER_MAC);
-        assert_eq!(fields.sender_address, v4_mapped([198, 18, 0, 9]));
-        assert_eq!(fields.target_address, v4_mapped([198, 18, 0, 1]));
+        assert_eq!(fields.sender_address, Address::from_v4([198, 18, 0, 9]));
+        assert_eq!(fields.target_address, Address::from_v4([198, 18, 0, 1]));
         assert!(!fields.is_probe());
     }
 
     #[test]
     fn row_16_arp_malformed() {
         let frame = request();
-        assert_eq!(
-            refusal(&frame[..frame.len() - 1]),
-            Some(Malformed::ArpMalformed)
-        );
+        assert_eq!(refusal(&frame[..frame.len() - 1]), Some(DropReason::ArpMalformed));
         for (offset, wrong) in [(15, 6), (16, 0x86), (18, 8), (19, 16)] {
-            assert_eq!(
-                refusal(&poke(request(), offset, &[wrong])),
-                Some(Malformed::ArpMalformed),
-                "at {offset}"
-            );
+            assert_eq!(refusal(&poke(request(), offset, &[wrong])), Some(DropReason::ArpMalformed), "at {offset}");
         }
     }
 
     #[test]
     fn row_17_arp_operation() {
         for operation in [0, 3, 8] {
-            assert_eq!(
-                refusal(&poke(request(), 21, &[operation])),
-                Some(Malformed::ArpOperation)
-            );
+            assert_eq!(refusal(&poke(request(), 21, &[operation])), Some(DropReason::ArpOperation));
         }
         assert_eq!(refusal(&poke(request(), 21, &[2])), None);
     }
 
     #[test]
     fn row_18_arp_multicast() {
-        assert_eq!(
-            refusal(&poke(request(), 22, &[3])),
-            Some(Malformed::ArpMulticast)
-        );
+        assert_eq!(refusal(&poke(request(), 22, &[3])), Some(DropReason::ArpMulticast));
     }
 
     #[test]
     fn row_19_arp_mismatch() {
-        assert_eq!(
-            refusal(&poke(request(), 27, &[8])),
-            Some(Malformed::ArpMismatch)
-        );
+        assert_eq!(refusal(&poke(request(), 27, &[8])), Some(DropReason::ArpMismatch));
     }
 
     #[test]
     fn row_23_a_probe_has_no_sender() {
         let frame = arp_request(PEER_MAC, [0; 4], [198, 18, 0, 1]);
-        let Ok(Parsed::Arp(fields)) = Packet::parse(&frame, &LOCAL_MAC) else {
-            panic!("refused")
-        };
+        let Ok(Parsed::Arp(fields)) = Packet::parse(&frame, &LOCAL_MAC) else { panic!("refused") };
         assert!(fields.is_probe());
     }
 }

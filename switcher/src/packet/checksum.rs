@@ -8,10 +8,7 @@
 pub fn sum(bytes: &[u8]) -> u64 {
     // Four bytes at a time: the high half of such a word folds onto the low half.
     let (words, rest) = bytes.as_chunks::<4>();
-    let words: u64 = words
-        .iter()
-        .map(|word| u64::from(u32::from_be_bytes(*word)))
-        .sum();
+    let words: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
     let mut last = [0; 4];
     last[..rest.len()].copy_from_slice(rest);
     words + u64::from(u32::from_be_bytes(last))
@@ -86,10 +83,7 @@ mod tests {
 
     #[test]
     fn example_of_rfc_1071() {
-        assert_eq!(
-            fold(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7])),
-            0xddf2
-        );
+        assert_eq!(fold(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7])), 0xddf2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::Malformed;
+use super::DropReason;
 
 /// Type field of IPv4.
 pub const TYPE_IPV4: u16 = 0x0800;
@@ -25,9 +25,7 @@ const VLAN_ID_RESERVED: u16 = 0x0fff;
 const VLAN_TAGS_MAX: usize = 2;
 
 /// The Ethernet II header.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Header {
     /// Receiver.
@@ -39,9 +37,7 @@ pub struct Header {
 }
 
 /// What follows a VLAN type field.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Tag {
     /// Priority in the upper 4 bits, VLAN id in the lower 12.
@@ -65,26 +61,15 @@ pub struct Link<'a> {
 
 /// Checks the link layer of a frame; the second part of the answer is the frame from the network header on.
 #[inline]
-pub fn check<'a>(
-    frame: &'a [u8],
-    interface_mac: &[u8; 6],
-) -> Result<(Link<'a>, &'a [u8]), Malformed> {
-    let (header, network) = Header::ref_from_prefix(frame).map_err(|_| Malformed::EthShort)?;
+pub fn check<'a>(frame: &'a [u8], interface_mac: &[u8; 6]) -> Result<(Link<'a>, &'a [u8]), DropReason> {
+    let (header, network) = Header::ref_from_prefix(frame).map_err(|_| DropReason::EthShort)?;
     let group = header.check_addresses(interface_mac)?;
     let (ethertype, network) = header.skip_tags(network)?;
     let network_offset = frame.len() - network.len();
     match ethertype {
-        TYPE_IPV4 | TYPE_ARP => Ok((
-            Link {
-                source: &header.source,
-                network_offset,
-                ethertype,
-                group,
-            },
-            network,
-        )),
-        0..=LLC_LENGTH_MAX => Err(Malformed::EthLlc),
-        _ => Err(Malformed::EthType),
+        TYPE_IPV4 | TYPE_ARP => Ok((Link { source: &header.source, network_offset, ethertype, group }, network)),
+        0..=LLC_LENGTH_MAX => Err(DropReason::EthLlc),
+        _ => Err(DropReason::EthType),
     }
 }
 
@@ -98,31 +83,27 @@ pub fn network_offset(frame: &[u8]) -> Option<usize> {
 
 /// Walks the VLAN tags that start with type `ethertype`: the type after them, and the bytes after that.
 #[cold]
-fn walk_tags(mut rest: &[u8], mut ethertype: u16) -> Result<(u16, &[u8]), Malformed> {
+fn walk_tags(mut rest: &[u8], mut ethertype: u16) -> Result<(u16, &[u8]), DropReason> {
     let mut depth = 0;
     let mut unknown = false;
     while matches!(ethertype, TYPE_VLAN | TYPE_SERVICE_VLAN) {
         if depth == VLAN_TAGS_MAX {
-            return Err(Malformed::VlanDepth);
+            return Err(DropReason::VlanDepth);
         }
-        let (tag, after) = Tag::ref_from_prefix(rest).map_err(|_| Malformed::VlanShort)?;
+        let (tag, after) = Tag::ref_from_prefix(rest).map_err(|_| DropReason::VlanShort)?;
         match tag.control.get() & VLAN_ID_MASK {
-            VLAN_ID_RESERVED => return Err(Malformed::VlanId),
+            VLAN_ID_RESERVED => return Err(DropReason::VlanId),
             id => unknown |= id != 0,
         }
         (ethertype, rest, depth) = (tag.ethertype.get(), after, depth + 1);
     }
-    if unknown {
-        Err(Malformed::VlanUnknown)
-    } else {
-        Ok((ethertype, rest))
-    }
+    if unknown { Err(DropReason::VlanUnknown) } else { Ok((ethertype, rest)) }
 }
 
 impl Header {
     /// The type of what follows the header and any tags, and the bytes of it; `rest` is what follows the header.
     #[inline]
-    fn skip_tags<'a>(&self, rest: &'a [u8]) -> Result<(u16, &'a [u8]), Malformed> {
+    fn skip_tags<'a>(&self, rest: &'a [u8]) -> Result<(u16, &'a [u8]), DropReason> {
         match self.ethertype.get() {
             tag @ (TYPE_VLAN | TYPE_SERVICE_VLAN) => walk_tags(rest, tag),
             ethertype => Ok((ethertype, rest)),
@@ -131,20 +112,20 @@ impl Header {
 
     /// Whether the frame was sent to a group, if its addresses are in order at all.
     #[inline]
-    fn check_addresses(&self, interface_mac: &[u8; 6]) -> Result<bool, Malformed> {
+    fn check_addresses(&self, interface_mac: &[u8; 6]) -> Result<bool, DropReason> {
         if is_group(&self.source) {
-            return Err(Malformed::EthSource);
+            return Err(DropReason::EthSource);
         }
         if self.source == *interface_mac {
-            return Err(Malformed::EthLoop);
+            return Err(DropReason::EthLoop);
         }
         if self.destination == *interface_mac {
             return Ok(false);
         }
         match self.destination {
-            [0x01, 0x80, 0xc2, 0, 0, 0..=0x0f] => Err(Malformed::EthReserved),
+            [0x01, 0x80, 0xc2, 0, 0, 0..=0x0f] => Err(DropReason::EthReserved),
             destination if is_group(&destination) => Ok(true),
-            _ => Err(Malformed::EthNotUs),
+            _ => Err(DropReason::EthNotUs),
         }
     }
 }
@@ -177,41 +158,38 @@ mod tests {
     fn row_1_eth_short() {
         let frame = udp(A, B).build();
         for length in 0..HEADER_LENGTH {
-            assert_eq!(refusal(&frame[..length]), Some(Malformed::EthShort));
+            assert_eq!(refusal(&frame[..length]), Some(DropReason::EthShort));
         }
-        assert_eq!(
-            refusal(&frame[..HEADER_LENGTH]),
-            Some(Malformed::Ip4Truncated)
-        );
+        assert_eq!(refusal(&frame[..HEADER_LENGTH]), Some(DropReason::Ip4Truncated));
     }
 
     #[test]
     fn row_2_eth_not_us() {
         let frame = udp(A, B).to_mac([2, 0, 0, 0, 0, 0x77]).build();
-        assert_eq!(refusal(&frame), Some(Malformed::EthNotUs));
+        assert_eq!(refusal(&frame), Some(DropReason::EthNotUs));
     }
 
     #[test]
     fn row_3_eth_source() {
         let frame = udp(A, B).from_mac([3, 0, 0, 0, 0, 1]).build();
-        assert_eq!(refusal(&frame), Some(Malformed::EthSource));
+        assert_eq!(refusal(&frame), Some(DropReason::EthSource));
     }
 
     #[test]
     fn row_4_eth_reserved() {
         for last in 0..=0x0f {
             let frame = udp(A, B).to_mac([1, 0x80, 0xc2, 0, 0, last]).build();
-            assert_eq!(refusal(&frame), Some(Malformed::EthReserved));
+            assert_eq!(refusal(&frame), Some(DropReason::EthReserved));
         }
         let frame = udp(A, B).to_mac([1, 0x80, 0xc2, 0, 0, 0x10]).build();
-        assert_eq!(refusal(&frame), Some(Malformed::L2Broadcast));
+        assert_eq!(refusal(&frame), Some(DropReason::L2Broadcast));
     }
 
     #[test]
     fn row_5_eth_llc() {
         for length in [0u16, 46, 1500] {
             let frame = poke(udp(A, B).build(), 12, &length.to_be_bytes());
-            assert_eq!(refusal(&frame), Some(Malformed::EthLlc));
+            assert_eq!(refusal(&frame), Some(DropReason::EthLlc));
         }
     }
 
@@ -219,16 +197,13 @@ mod tests {
     fn row_6_eth_type() {
         for ethertype in [1501u16, 0x0801, 0x86dd, 0xffff] {
             let frame = poke(udp(A, B).build(), 12, &ethertype.to_be_bytes());
-            assert_eq!(refusal(&frame), Some(Malformed::EthType));
+            assert_eq!(refusal(&frame), Some(DropReason::EthType));
         }
     }
 
     #[test]
     fn row_7_eth_loop() {
-        assert_eq!(
-            refusal(&udp(A, B).from_mac(LOCAL_MAC).build()),
-            Some(Malformed::EthLoop)
-        );
+        assert_eq!(refusal(&udp(A, B).from_mac(LOCAL_MAC).build()), Some(DropReason::EthLoop));
     }
 
     #[test]
@@ -237,7 +212,7 @@ mod tests {
         frame.resize(usize::from(u16::MAX), 0);
         assert_eq!(refusal(&frame), None);
         frame.push(0);
-        assert_eq!(refusal(&frame), Some(Malformed::EthJumbo));
+        assert_eq!(refusal(&frame), Some(DropReason::EthJumbo));
     }
 
     #[test]
@@ -245,9 +220,7 @@ mod tests {
         let plain = udp(A, B).build();
         let padded = udp(A, B).padding(18).build();
         assert_eq!(padded.len(), plain.len() + 18);
-        let Ok(Parsed::Ip(flow)) = Packet::parse(&padded, &LOCAL_MAC) else {
-            panic!("refused")
-        };
+        let Ok(Parsed::Ip(flow)) = Packet::parse(&padded, &LOCAL_MAC) else { panic!("refused") };
         assert_eq!(usize::from(flow.end), plain.len());
         assert_eq!(Packet::parse(&plain, &LOCAL_MAC), Ok(Parsed::Ip(flow)));
     }
@@ -255,16 +228,10 @@ mod tests {
     #[test]
     fn row_10_l2_broadcast() {
         for group in [BROADCAST, [1, 0, 0x5e, 0, 0, 1]] {
-            assert_eq!(
-                refusal(&udp(A, B).to_mac(group).build()),
-                Some(Malformed::L2Broadcast)
-            );
+            assert_eq!(refusal(&udp(A, B).to_mac(group).build()), Some(DropReason::L2Broadcast));
         }
         for destination in [[255; 4], [224, 0, 0, 1]] {
-            assert_eq!(
-                refusal(&udp(A, (destination, 53)).to_mac(BROADCAST).build()),
-                None
-            );
+            assert_eq!(refusal(&udp(A, (destination, 53)).to_mac(BROADCAST).build()), None);
         }
     }
 
@@ -272,73 +239,40 @@ mod tests {
     fn row_11_vlan_short() {
         let frame = udp(A, B).vlan(0).build();
         for length in 14..18 {
-            assert_eq!(refusal(&frame[..length]), Some(Malformed::VlanShort));
+            assert_eq!(refusal(&frame[..length]), Some(DropReason::VlanShort));
         }
     }
 
     #[test]
     fn row_12_vlan_0_is_untagged() {
-        for (frame, offset) in [
-            (udp(A, B).vlan(0).build(), 18),
-            (udp(A, B).vlan(0).vlan(0).build(), 22),
-        ] {
-            let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else {
-                panic!("refused")
-            };
+        for (frame, offset) in [(udp(A, B).vlan(0).build(), 18), (udp(A, B).vlan(0).vlan(0).build(), 22)] {
+            let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else { panic!("refused") };
             assert_eq!(flow.network_offset, offset);
             assert_eq!(usize::from(flow.end), frame.len());
         }
-        let service = poke(
-            udp(A, B).vlan(0).build(),
-            12,
-            &TYPE_SERVICE_VLAN.to_be_bytes(),
-        );
+        let service = poke(udp(A, B).vlan(0).build(), 12, &TYPE_SERVICE_VLAN.to_be_bytes());
         assert_eq!(refusal(&service), None);
         // The priority bits don't matter; an LLC length behind a tag still does.
-        assert_eq!(
-            refusal(&poke(udp(A, B).vlan(0).build(), 14, &[0xf0, 0])),
-            None
-        );
-        assert_eq!(
-            refusal(&poke(udp(A, B).vlan(0).build(), 16, &[0, 46])),
-            Some(Malformed::EthLlc)
-        );
+        assert_eq!(refusal(&poke(udp(A, B).vlan(0).build(), 14, &[0xf0, 0])), None);
+        assert_eq!(refusal(&poke(udp(A, B).vlan(0).build(), 16, &[0, 46])), Some(DropReason::EthLlc));
     }
 
     #[test]
     fn row_13_vlan_id() {
-        assert_eq!(
-            refusal(&udp(A, B).vlan(4095).build()),
-            Some(Malformed::VlanId)
-        );
+        assert_eq!(refusal(&udp(A, B).vlan(4095).build()), Some(DropReason::VlanId));
     }
 
     #[test]
     fn row_14_vlan_depth() {
-        assert_eq!(
-            refusal(&udp(A, B).vlan(0).vlan(0).vlan(0).build()),
-            Some(Malformed::VlanDepth)
-        );
-        assert_eq!(
-            refusal(&udp(A, B).vlan(5).vlan(6).vlan(7).build()),
-            Some(Malformed::VlanDepth)
-        );
+        assert_eq!(refusal(&udp(A, B).vlan(0).vlan(0).vlan(0).build()), Some(DropReason::VlanDepth));
+        assert_eq!(refusal(&udp(A, B).vlan(5).vlan(6).vlan(7).build()), Some(DropReason::VlanDepth));
     }
 
     #[test]
     fn row_15_vlan_unknown() {
-        assert_eq!(
-            refusal(&udp(A, B).vlan(1).build()),
-            Some(Malformed::VlanUnknown)
-        );
-        assert_eq!(
-            refusal(&udp(A, B).vlan(0).vlan(4094).build()),
-            Some(Malformed::VlanUnknown)
-        );
-        assert_eq!(
-            refusal(&udp(A, B).vlan(4094).vlan(0).build()),
-            Some(Malformed::VlanUnknown)
-        );
+        assert_eq!(refusal(&udp(A, B).vlan(1).build()), Some(DropReason::VlanUnknown));
+        assert_eq!(refusal(&udp(A, B).vlan(0).vlan(4094).build()), Some(DropReason::VlanUnknown));
+        assert_eq!(refusal(&udp(A, B).vlan(4094).vlan(0).build()), Some(DropReason::VlanUnknown));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Malformed, checksum};
+use super::{DropReason, checksum};
 
 /// Length of the header.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
@@ -13,9 +13,7 @@ pub const TYPE_ECHO_REPLY: u8 = 0;
 pub const TYPE_ECHO_REQUEST: u8 = 8;
 
 /// The header that all messages share.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Header {
     /// What the message is.
@@ -30,11 +28,10 @@ pub struct Header {
 
 /// Checks a message: its header, and what follows it.
 #[cold]
-pub fn check(transport: &[u8]) -> Result<(&Header, &[u8]), Malformed> {
-    let (header, payload) =
-        Header::ref_from_prefix(transport).map_err(|_| Malformed::TransportShort)?;
+pub fn check(transport: &[u8]) -> Result<(&Header, &[u8]), DropReason> {
+    let (header, payload) = Header::ref_from_prefix(transport).map_err(|_| DropReason::TransportShort)?;
     if !checksum::verify(checksum::sum(transport)) {
-        return Err(Malformed::IcmpChecksum);
+        return Err(DropReason::IcmpChecksum);
     }
     Ok((header, payload))
 }
@@ -50,21 +47,14 @@ impl Header {
     #[inline]
     pub fn emit_echo(identifier: u16, sequence: u16) -> Self {
         let ([a, b], [c, d]) = (identifier.to_be_bytes(), sequence.to_be_bytes());
-        Self {
-            kind: TYPE_ECHO_REQUEST,
-            code: 0,
-            checksum: U16::ZERO,
-            rest: [a, b, c, d],
-        }
+        Self { kind: TYPE_ECHO_REQUEST, code: 0, checksum: U16::ZERO, rest: [a, b, c, d] }
     }
 
     /// Fills in the checksum over the header and `payload`.
     #[inline]
     pub fn seal(&mut self, payload: &[u8]) {
         self.checksum = U16::ZERO;
-        self.checksum = U16::new(checksum::finish(
-            checksum::sum(self.as_bytes()) + checksum::sum(payload),
-        ));
+        self.checksum = U16::new(checksum::finish(checksum::sum(self.as_bytes()) + checksum::sum(payload)));
     }
 }
 
@@ -79,10 +69,7 @@ mod tests {
 
     #[test]
     fn row_39_transport_short() {
-        assert_eq!(
-            refusal(&icmp_echo(A, B).ip_payload_length(7).build()),
-            Some(Malformed::TransportShort)
-        );
+        assert_eq!(refusal(&icmp_echo(A, B).ip_payload_length(7).build()), Some(DropReason::TransportShort));
     }
 
     #[test]
@@ -90,21 +77,13 @@ mod tests {
         let frame = icmp_echo(A, B).payload(b"odd").build();
         assert_eq!(refusal(&frame), None);
         let last = frame.len() - 1;
-        assert_eq!(
-            refusal(&poke(frame, last, b"x")),
-            Some(Malformed::IcmpChecksum)
-        );
+        assert_eq!(refusal(&poke(frame, last, b"x")), Some(DropReason::IcmpChecksum));
     }
 
     #[test]
     fn an_echo_has_no_ports() {
         let frame = icmp_echo(A, B).payload(b"ping").build();
-        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else {
-            panic!("refused")
-        };
-        assert_eq!(
-            (flow.protocol, flow.source_port, flow.payload_length),
-            (PROTOCOL_ICMP, PortBe::ZERO, 4)
-        );
+        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else { panic!("refused") };
+        assert_eq!((flow.protocol, flow.source_port, flow.payload_length), (PROTOCOL_ICMP, PortBe::ZERO, 4));
     }
 }

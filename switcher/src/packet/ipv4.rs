@@ -3,7 +3,7 @@
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Malformed, PROTOCOL_TCP, checksum};
+use super::{DropReason, PROTOCOL_TCP, checksum};
 
 /// Length of the header without options.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
@@ -24,9 +24,7 @@ const OPTION_LOOSE_ROUTE: u8 = 131;
 const OPTION_STRICT_ROUTE: u8 = 137;
 
 /// The header without its options.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Header {
     /// Version in the upper half, header length in 4-byte words in the lower.
@@ -53,12 +51,12 @@ pub struct Header {
 
 /// Checks the packet that starts `network`: its header, and the transport's bytes without link-layer padding.
 #[inline]
-pub fn check(network: &[u8]) -> Result<(&Header, &[u8]), Malformed> {
-    let (header, _) = Header::ref_from_prefix(network).map_err(|_| Malformed::Ip4Truncated)?;
+pub fn check(network: &[u8]) -> Result<(&Header, &[u8]), DropReason> {
+    let (header, _) = Header::ref_from_prefix(network).map_err(|_| DropReason::Ip4Truncated)?;
     if header.version_length == VERSION_4_NO_OPTIONS {
         let transport = split_payload(header, network)?.1;
         if !checksum::verify(checksum::sum(header.as_bytes())) {
-            return Err(Malformed::Ip4Checksum);
+            return Err(DropReason::Ip4Checksum);
         }
         header.check_addresses()?;
         header.check_fragment(transport)?;
@@ -69,19 +67,16 @@ pub fn check(network: &[u8]) -> Result<(&Header, &[u8]), Malformed> {
 
 /// As [`check`], for a header that isn't the usual 20 bytes long.
 #[cold]
-fn check_with_options<'a>(
-    header: &'a Header,
-    network: &'a [u8],
-) -> Result<(&'a Header, &'a [u8]), Malformed> {
+fn check_with_options<'a>(header: &'a Header, network: &'a [u8]) -> Result<(&'a Header, &'a [u8]), DropReason> {
     if header.version_length & 0xf0 != VERSION_4 {
-        return Err(Malformed::Ip4Version);
+        return Err(DropReason::Ip4Version);
     }
     if header.header_length() < HEADER_LENGTH {
-        return Err(Malformed::Ip4HeaderLength);
+        return Err(DropReason::Ip4HeaderLength);
     }
     let (whole_header, transport) = split_payload(header, network)?;
     if !checksum::verify(checksum::sum(whole_header)) {
-        return Err(Malformed::Ip4Checksum);
+        return Err(DropReason::Ip4Checksum);
     }
     header.check_addresses()?;
     check_options(whole_header.get(HEADER_LENGTH..).unwrap_or_default())?;
@@ -91,37 +86,30 @@ fn check_with_options<'a>(
 
 /// Splits a packet into its header with options and what follows, by the lengths that the header gives.
 #[inline]
-fn split_payload<'a>(
-    header: &Header,
-    network: &'a [u8],
-) -> Result<(&'a [u8], &'a [u8]), Malformed> {
+fn split_payload<'a>(header: &Header, network: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), DropReason> {
     let header_length = header.header_length();
     if header_length > network.len() {
-        return Err(Malformed::Ip4Truncated);
+        return Err(DropReason::Ip4Truncated);
     }
     let total_length = usize::from(header.total_length.get());
     if total_length < header_length {
-        return Err(Malformed::Ip4Length);
+        return Err(DropReason::Ip4Length);
     }
-    let packet = network.get(..total_length).ok_or(Malformed::Ip4Truncated)?;
-    packet
-        .split_at_checked(header_length)
-        .ok_or(Malformed::Ip4Length)
+    let packet = network.get(..total_length).ok_or(DropReason::Ip4Truncated)?;
+    packet.split_at_checked(header_length).ok_or(DropReason::Ip4Length)
 }
 
 /// Walks the options: source routing is refused (RFC 7126 4.3, 4.4), others go on as they are.
-fn check_options(mut options: &[u8]) -> Result<(), Malformed> {
+fn check_options(mut options: &[u8]) -> Result<(), DropReason> {
     loop {
         options = match options {
             [] | [OPTION_END, ..] => return Ok(()),
             [OPTION_NONE, rest @ ..] => rest,
             [OPTION_LOOSE_ROUTE | OPTION_STRICT_ROUTE, ..] => {
-                return Err(Malformed::Ip4SourceRoute);
+                return Err(DropReason::Ip4SourceRoute);
             }
-            [_, length @ 2..=u8::MAX, ..] => options
-                .get(usize::from(*length)..)
-                .ok_or(Malformed::Ip4Option)?,
-            _ => return Err(Malformed::Ip4Option),
+            [_, length @ 2..=u8::MAX, ..] => options.get(usize::from(*length)..).ok_or(DropReason::Ip4Option)?,
+            _ => return Err(DropReason::Ip4Option),
         }
     }
 }
@@ -147,37 +135,31 @@ impl Header {
 
     /// Refuses sources that no packet may have (RFC 1812 5.3.7) and packets to their own sender.
     #[inline]
-    fn check_addresses(&self) -> Result<(), Malformed> {
+    fn check_addresses(&self) -> Result<(), DropReason> {
         if matches!(self.source[0], 0 | 127 | 224..) {
-            return Err(Malformed::Martian);
+            return Err(DropReason::Martian);
         }
         if self.source == self.destination {
-            return Err(Malformed::Land);
+            return Err(DropReason::Land);
         }
         Ok(())
     }
 
     /// Refuses fragments, and packets without a transport byte.
     #[inline]
-    fn check_fragment(&self, transport: &[u8]) -> Result<(), Malformed> {
+    fn check_fragment(&self, transport: &[u8]) -> Result<(), DropReason> {
         if self.fragment.get() & (FLAG_MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0 {
             return Err(self.fragment_reason(transport));
         }
-        if transport.is_empty() {
-            Err(Malformed::TransportShort)
-        } else {
-            Ok(())
-        }
+        if transport.is_empty() { Err(DropReason::TransportShort) } else { Ok(()) }
     }
 
     #[cold]
-    fn fragment_reason(&self, transport: &[u8]) -> Malformed {
+    fn fragment_reason(&self, transport: &[u8]) -> DropReason {
         match self.fragment.get() & FRAGMENT_OFFSET {
-            0 if self.protocol == PROTOCOL_TCP && transport.len() < TCP_FRAGMENT_MIN => {
-                Malformed::FragmentTiny
-            }
-            1 if self.protocol == PROTOCOL_TCP => Malformed::FragmentOffset1,
-            _ => Malformed::Fragment,
+            0 if self.protocol == PROTOCOL_TCP && transport.len() < TCP_FRAGMENT_MIN => DropReason::FragmentTiny,
+            1 if self.protocol == PROTOCOL_TCP => DropReason::FragmentOffset1,
+            _ => DropReason::Fragment,
         }
     }
 
@@ -218,7 +200,7 @@ mod tests {
     }
 
     /// The reason for the plain frame with bytes changed and its checksums made right again.
-    fn changed(offset: usize, bytes: &[u8]) -> Option<Malformed> {
+    fn changed(offset: usize, bytes: &[u8]) -> Option<DropReason> {
         let mut frame = poke(plain(), offset, bytes);
         seal(&mut frame);
         refusal(&frame)
@@ -227,71 +209,49 @@ mod tests {
     #[test]
     fn row_25_ip4_version() {
         for version in [0, 5, 6, 15] {
-            assert_eq!(
-                changed(IP, &[version << 4 | 5]),
-                Some(Malformed::Ip4Version)
-            );
+            assert_eq!(changed(IP, &[version << 4 | 5]), Some(DropReason::Ip4Version));
         }
     }
 
     #[test]
     fn row_26_ip4_header_length() {
         for words in 0..5 {
-            assert_eq!(
-                changed(IP, &[VERSION_4 | words]),
-                Some(Malformed::Ip4HeaderLength)
-            );
+            assert_eq!(changed(IP, &[VERSION_4 | words]), Some(DropReason::Ip4HeaderLength));
         }
     }
 
     #[test]
     fn row_27_header_past_the_frame() {
-        assert_eq!(refusal(&plain()[..IP + 19]), Some(Malformed::Ip4Truncated));
+        assert_eq!(refusal(&plain()[..IP + 19]), Some(DropReason::Ip4Truncated));
         let frame = poke(plain(), IP, &[VERSION_4 | 6]);
-        assert_eq!(refusal(&frame[..IP + 23]), Some(Malformed::Ip4Truncated));
+        assert_eq!(refusal(&frame[..IP + 23]), Some(DropReason::Ip4Truncated));
     }
 
     #[test]
     fn row_28_ip4_length() {
         for total in [0u16, 19] {
-            assert_eq!(
-                changed(IP + 2, &total.to_be_bytes()),
-                Some(Malformed::Ip4Length)
-            );
+            assert_eq!(changed(IP + 2, &total.to_be_bytes()), Some(DropReason::Ip4Length));
         }
     }
 
     #[test]
     fn row_29_packet_past_the_frame() {
         let frame = plain();
-        assert_eq!(
-            refusal(&frame[..frame.len() - 1]),
-            Some(Malformed::Ip4Truncated)
-        );
+        assert_eq!(refusal(&frame[..frame.len() - 1]), Some(DropReason::Ip4Truncated));
     }
 
     #[test]
     fn row_30_ip4_checksum() {
-        assert_eq!(
-            refusal(&poke(plain(), IP + 8, &[63])),
-            Some(Malformed::Ip4Checksum)
-        );
+        assert_eq!(refusal(&poke(plain(), IP + 8, &[63])), Some(DropReason::Ip4Checksum));
         let with_options = tcp(A, B, ACK).ip_options(&[1, 1, 1, 1]).build();
         assert_eq!(refusal(&with_options), None);
-        assert_eq!(
-            refusal(&poke(with_options, IP + 20, &[0])),
-            Some(Malformed::Ip4Checksum)
-        );
+        assert_eq!(refusal(&poke(with_options, IP + 20, &[0])), Some(DropReason::Ip4Checksum));
     }
 
     #[test]
     fn row_32_martian() {
         for first in [0, 127, 224, 239, 240, 255] {
-            assert_eq!(
-                changed(IP + 12, &[first]),
-                Some(Malformed::Martian),
-                "{first}"
-            );
+            assert_eq!(changed(IP + 12, &[first]), Some(DropReason::Martian), "{first}");
         }
         for first in [1, 126, 128, 223] {
             assert_eq!(changed(IP + 12, &[first]), None, "{first}");
@@ -300,19 +260,14 @@ mod tests {
 
     #[test]
     fn row_33_land() {
-        assert_eq!(
-            refusal(&tcp(A, (A.0, 80), ACK).build()),
-            Some(Malformed::Land)
-        );
+        assert_eq!(refusal(&tcp(A, (A.0, 80), ACK).build()), Some(DropReason::Land));
     }
 
     #[test]
     fn row_35_ip4_source_route() {
         for kind in [OPTION_LOOSE_ROUTE, OPTION_STRICT_ROUTE] {
-            let frame = udp(A, B)
-                .ip_options(&[1, kind, 7, 4, 198, 18, 0, 2])
-                .build();
-            assert_eq!(refusal(&frame), Some(Malformed::Ip4SourceRoute));
+            let frame = udp(A, B).ip_options(&[1, kind, 7, 4, 198, 18, 0, 2]).build();
+            assert_eq!(refusal(&frame), Some(DropReason::Ip4SourceRoute));
         }
     }
 
@@ -321,28 +276,15 @@ mod tests {
         // Record route, no operation, router alert; then the end of the list, behind which nothing counts.
         let options = [7, 7, 4, 0, 0, 0, 0, 1, 148, 4, 0, 0, 0, 131, 0, 0];
         let frame = udp(A, B).ip_options(&options).payload(b"data").build();
-        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else {
-            panic!("refused")
-        };
+        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else { panic!("refused") };
         assert_eq!(usize::from(flow.transport_offset), IP + 20 + options.len());
-        assert_eq!(
-            (
-                flow.source_port.get(),
-                flow.destination_port.get(),
-                flow.payload_length
-            ),
-            (A.1, B.1, 4)
-        );
+        assert_eq!((flow.source_port.get(), flow.destination_port.get(), flow.payload_length), (A.1, B.1, 4));
     }
 
     #[test]
     fn row_37_ip4_option() {
         for options in [[7, 0, 0, 0], [7, 1, 0, 0], [7, 5, 0, 0], [1, 1, 1, 7]] {
-            assert_eq!(
-                refusal(&udp(A, B).ip_options(&options).build()),
-                Some(Malformed::Ip4Option),
-                "{options:?}"
-            );
+            assert_eq!(refusal(&udp(A, B).ip_options(&options).build()), Some(DropReason::Ip4Option), "{options:?}");
         }
     }
 
@@ -350,13 +292,9 @@ mod tests {
     fn row_38_reserved_flag_is_forwarded() {
         let mut frame = poke(plain(), IP + 6, &[0x80]);
         seal(&mut frame);
-        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else {
-            panic!("refused")
-        };
+        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else { panic!("refused") };
         assert!(flow.reserved_flag);
-        let Ok(Parsed::Ip(flow)) = Packet::parse(&plain(), &LOCAL_MAC) else {
-            panic!("refused")
-        };
+        let Ok(Parsed::Ip(flow)) = Packet::parse(&plain(), &LOCAL_MAC) else { panic!("refused") };
         assert!(!flow.reserved_flag);
     }
 
@@ -366,7 +304,7 @@ mod tests {
             let mut frame = poke(plain(), IP + 9, &[protocol]);
             frame[IP + 2..IP + 4].copy_from_slice(&20u16.to_be_bytes());
             seal(&mut frame);
-            assert_eq!(refusal(&frame), Some(Malformed::TransportShort));
+            assert_eq!(refusal(&frame), Some(DropReason::TransportShort));
         }
     }
 
@@ -378,35 +316,30 @@ mod tests {
             seal(&mut frame);
             refusal(&frame)
         };
-        assert_eq!(tiny(0), Some(Malformed::FragmentTiny));
-        assert_eq!(tiny(8), Some(Malformed::FragmentTiny));
-        assert_eq!(tiny(16), Some(Malformed::Fragment));
+        assert_eq!(tiny(0), Some(DropReason::FragmentTiny));
+        assert_eq!(tiny(8), Some(DropReason::FragmentTiny));
+        assert_eq!(tiny(16), Some(DropReason::Fragment));
     }
 
     #[test]
     fn row_43_fragment_offset1() {
-        assert_eq!(changed(IP + 6, &[0, 1]), Some(Malformed::FragmentOffset1));
-        assert_eq!(
-            changed(IP + 6, &[0x20, 1]),
-            Some(Malformed::FragmentOffset1)
-        );
+        assert_eq!(changed(IP + 6, &[0, 1]), Some(DropReason::FragmentOffset1));
+        assert_eq!(changed(IP + 6, &[0x20, 1]), Some(DropReason::FragmentOffset1));
     }
 
     #[test]
     fn other_fragments_are_refused() {
-        assert_eq!(changed(IP + 6, &[0, 2]), Some(Malformed::Fragment));
+        assert_eq!(changed(IP + 6, &[0, 2]), Some(DropReason::Fragment));
         let mut frame = poke(udp(A, B).payload(&[0; 8]).build(), IP + 6, &[0, 1]);
         seal(&mut frame);
-        assert_eq!(refusal(&frame), Some(Malformed::Fragment));
+        assert_eq!(refusal(&frame), Some(DropReason::Fragment));
     }
 
     #[test]
     fn unknown_protocol_has_no_ports() {
         let mut frame = poke(plain(), IP + 9, &[47]);
         seal(&mut frame);
-        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else {
-            panic!("refused")
-        };
+        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else { panic!("refused") };
         assert_eq!(
             (flow.protocol, flow.source_port, flow.destination_port),
             (47, Default::default(), Default::default())

@@ -7,7 +7,7 @@
 //! - No allocation, no system call, no clock, and no panic whatever the bytes are (`testing` excepted: it builds frames).
 //! - Each protocol file goes: header (the fields), check, accessors, emit, tests. Headers are unaligned views over the
 //!   frame's bytes in network order; `check` is the only way to one of them while a frame is parsed.
-//! - [`Packet::parse`] says why a frame is refused with one [`Malformed`] reason. When it answers with a [`Flow`], every
+//! - [`Packet::parse`] says why a frame is refused with one [`DropReason`] reason. When it answers with a [`Flow`], every
 //!   offset in it lies inside that frame.
 //! - [`rewrite`] and [`reply`] take a frame and the flow parsed from it. Given a frame too short for the flow they leave
 //!   what they can't reach alone, so a wrong pairing is a wrong frame and never the end of the process.
@@ -17,19 +17,15 @@ pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
-mod malformed;
 pub mod reply;
 pub mod rewrite;
 pub mod tcp;
 pub mod testing;
 pub mod udp;
 
-use std::fmt;
-
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
-
 pub use arp::ArpFields;
-pub use malformed::Malformed;
+pub use shunt_shmlayout::address::{Address, PortBe};
+pub use shunt_shmlayout::drop_reason::DropReason;
 
 /// IPv4 protocol number of ICMP.
 pub const PROTOCOL_ICMP: u8 = 1;
@@ -38,54 +34,13 @@ pub const PROTOCOL_TCP: u8 = 6;
 /// IPv4 protocol number of UDP.
 pub const PROTOCOL_UDP: u8 = 17;
 
-/// A transport port as it stands on the wire.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    FromBytes,
-    IntoBytes,
-    KnownLayout,
-    Immutable,
-    Unaligned,
-)]
-#[repr(transparent)]
-pub struct PortBe(pub [u8; 2]);
-
-impl PortBe {
-    /// No port: what [`Flow`] holds for protocols without ports.
-    pub const ZERO: Self = Self([0; 2]);
-
-    /// The port with this number.
-    #[inline]
-    pub const fn new(number: u16) -> Self {
-        Self(number.to_be_bytes())
-    }
-
-    /// The port's number, for sums and for printing.
-    #[inline]
-    pub const fn get(self) -> u16 {
-        u16::from_be_bytes(self.0)
-    }
-}
-
-impl fmt::Display for PortBe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.get().fmt(f)
-    }
-}
-
 /// What the filter needs to know about an IP packet, copied out of its headers once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Source address, IPv4 as `::ffff:a.b.c.d`.
-    pub source: [u8; 16],
+    pub source: Address,
     /// Destination address, IPv4 as `::ffff:a.b.c.d`.
-    pub destination: [u8; 16],
+    pub destination: Address,
     /// TCP or UDP source port; zero for other protocols.
     pub source_port: PortBe,
     /// TCP or UDP destination port; zero for other protocols.
@@ -127,10 +82,10 @@ pub struct Packet;
 impl Packet {
     /// Reads a frame received by the interface with address `interface_mac`.
     #[inline]
-    pub fn parse(frame: &[u8], interface_mac: &[u8; 6]) -> Result<Parsed, Malformed> {
+    pub fn parse(frame: &[u8], interface_mac: &[u8; 6]) -> Result<Parsed, DropReason> {
         // Offsets are 16 bits wide; one buffer never holds more than this.
         if frame.len() > usize::from(u16::MAX) {
-            return Err(Malformed::EthJumbo);
+            return Err(DropReason::EthJumbo);
         }
         let (link, network) = ethernet::check(frame, interface_mac)?;
         if link.ethertype == ethernet::TYPE_IPV4 {
@@ -143,15 +98,15 @@ impl Packet {
 
 /// The flow of an IPv4 packet: `network` is the frame from its IP header on.
 #[inline]
-fn read_flow(link: &ethernet::Link<'_>, network: &[u8]) -> Result<Flow, Malformed> {
+fn read_flow(link: &ethernet::Link<'_>, network: &[u8]) -> Result<Flow, DropReason> {
     let (header, transport) = ipv4::check(network)?;
     if link.group && ipv4::is_unicast(header.destination) {
-        return Err(Malformed::L2Broadcast);
+        return Err(DropReason::L2Broadcast);
     }
     let transport_offset = link.network_offset + header.header_length();
     let mut flow = Flow {
-        source: v4_mapped(header.source),
-        destination: v4_mapped(header.destination),
+        source: Address::from_v4(header.source),
+        destination: Address::from_v4(header.destination),
         source_port: PortBe::ZERO,
         destination_port: PortBe::ZERO,
         sequence: 0,
@@ -187,16 +142,11 @@ fn read_flow(link: &ethernet::Link<'_>, network: &[u8]) -> Result<Flow, Malforme
     Ok(flow)
 }
 
-/// An IPv4 address in the 16-byte form that tables use.
+/// The IPv4 bytes of an address known to be a mapped one: the parser makes no other yet.
 #[inline]
-pub const fn v4_mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
-}
-
-/// The IPv4 address inside a 16-byte one made by [`v4_mapped`].
-#[inline]
-pub const fn v4_part(address: &[u8; 16]) -> [u8; 4] {
-    [address[12], address[13], address[14], address[15]]
+pub const fn v4_part(address: Address) -> [u8; 4] {
+    let [.., a, b, c, d] = address.0;
+    [a, b, c, d]
 }
 
 #[cfg(test)]

@@ -17,12 +17,11 @@ const RESET_LENGTH: usize = ipv4::HEADER_LENGTH + tcp::HEADER_LENGTH;
 /// sent to a group (RFC 9293 3.9.2.3).
 #[inline]
 pub fn tcp_reset(frame: &mut [u8], flow: &Flow) -> Option<usize> {
-    let destination = v4_part(&flow.destination);
-    if flow.protocol != PROTOCOL_TCP || flow.tcp_flags & RST != 0 || !ipv4::is_unicast(destination)
-    {
+    let destination = v4_part(flow.destination);
+    if flow.protocol != PROTOCOL_TCP || flow.tcp_flags & RST != 0 || !ipv4::is_unicast(destination) {
         return None;
     }
-    let (source, destination) = (destination, v4_part(&flow.source));
+    let (source, destination) = (destination, v4_part(flow.source));
     let network_offset = usize::from(flow.network_offset);
     let (ip, rest) = ipv4::Header::mut_from_prefix(frame.get_mut(network_offset..)?).ok()?;
     // The options of the cause's IP header, if any, give way to the TCP header.
@@ -45,13 +44,7 @@ fn reset_header(flow: &Flow) -> tcp::Header {
         let length = u32::from(flow.payload_length).wrapping_add(phantoms);
         (0, flow.sequence.wrapping_add(length), RST | ACK)
     };
-    tcp::Header::emit(
-        flow.destination_port,
-        flow.source_port,
-        sequence,
-        acknowledgement,
-        flags,
-    )
+    tcp::Header::emit(flow.destination_port, flow.source_port, sequence, acknowledgement, flags)
 }
 
 /// Answers an ARP request for an address that `mac` has; a reply isn't answered. The frame is one that
@@ -72,7 +65,7 @@ pub fn arp_reply(frame: &mut [u8], mac: &[u8; 6]) -> Option<usize> {
 /// Answers an ICMP echo request to one address (RFC 1122 3.2.2.6) with its own payload; other messages aren't answered.
 #[inline]
 pub fn echo_reply(frame: &mut [u8], flow: &Flow) -> Option<usize> {
-    if flow.protocol != PROTOCOL_ICMP || !ipv4::is_unicast(v4_part(&flow.destination)) {
+    if flow.protocol != PROTOCOL_ICMP || !ipv4::is_unicast(v4_part(flow.destination)) {
         return None;
     }
     let length = usize::from(flow.end);
@@ -82,8 +75,7 @@ pub fn echo_reply(frame: &mut [u8], flow: &Flow) -> Option<usize> {
         return None;
     }
     let kind = |kind: u8| u16::from_be_bytes([kind, icmp.code]);
-    let difference =
-        Difference::default().word(kind(icmp::TYPE_ECHO_REQUEST), kind(icmp::TYPE_ECHO_REPLY));
+    let difference = Difference::default().word(kind(icmp::TYPE_ECHO_REQUEST), kind(icmp::TYPE_ECHO_REPLY));
     icmp.checksum.set(difference.apply(icmp.checksum.get()));
     icmp.kind = icmp::TYPE_ECHO_REPLY;
     // Exchanging the addresses leaves the sum as it is.
@@ -105,10 +97,9 @@ fn turn_ethernet(frame: &mut [u8]) {
 mod tests {
     use super::*;
     use crate::packet::testing::{
-        LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, parse_as, poke,
-        tcp, udp,
+        LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, parse_as, poke, tcp, udp,
     };
-    use crate::packet::{Parsed, arp::Operation, v4_mapped};
+    use crate::packet::{Address, Parsed, arp::Operation};
 
     const A: ([u8; 4], u16) = ([198, 18, 0, 1], 4000);
     const B: ([u8; 4], u16) = ([198, 18, 1, 1], 80);
@@ -121,50 +112,25 @@ mod tests {
         assert!(length <= cause_length);
         frame.truncate(length);
         assert!(are_checksums_right(&frame));
-        let Ok(Parsed::Ip(answer)) = parse_as(&frame, &PEER_MAC) else {
-            panic!("answer refused")
-        };
-        assert_eq!(
-            (answer.source, answer.source_port),
-            (flow.destination, flow.destination_port)
-        );
-        assert_eq!(
-            (answer.destination, answer.destination_port),
-            (flow.source, flow.source_port)
-        );
-        assert_eq!(
-            (answer.ttl, usize::from(answer.end), answer.payload_length),
-            (64, length, 0)
-        );
+        let Ok(Parsed::Ip(answer)) = parse_as(&frame, &PEER_MAC) else { panic!("answer refused") };
+        assert_eq!((answer.source, answer.source_port), (flow.destination, flow.destination_port));
+        assert_eq!((answer.destination, answer.destination_port), (flow.source, flow.source_port));
+        assert_eq!((answer.ttl, usize::from(answer.end), answer.payload_length), (64, length, 0));
         assert_eq!(frame[..12], [PEER_MAC, LOCAL_MAC].concat());
         Some((frame, answer))
     }
 
     #[test]
     fn reset_of_a_segment_with_ack_takes_its_sequence_from_it() {
-        let (_, answer) = reset_to(
-            tcp(A, B, ACK)
-                .sequence(5)
-                .acknowledgement(77)
-                .payload(b"data")
-                .build(),
-        )
-        .unwrap();
-        assert_eq!(
-            (answer.sequence, answer.acknowledgement, answer.tcp_flags),
-            (77, 0, RST)
-        );
+        let (_, answer) = reset_to(tcp(A, B, ACK).sequence(5).acknowledgement(77).payload(b"data").build()).unwrap();
+        assert_eq!((answer.sequence, answer.acknowledgement, answer.tcp_flags), (77, 0, RST));
     }
 
     #[test]
     fn row_90_reset_of_a_syn_acknowledges_it() {
         let (_, answer) = reset_to(tcp(A, B, SYN).sequence(1000).build()).unwrap();
-        assert_eq!(
-            (answer.sequence, answer.acknowledgement, answer.tcp_flags),
-            (0, 1001, RST | ACK)
-        );
-        let (_, answer) =
-            reset_to(tcp(A, B, SYN).sequence(u32::MAX).payload(b"fast").build()).unwrap();
+        assert_eq!((answer.sequence, answer.acknowledgement, answer.tcp_flags), (0, 1001, RST | ACK));
+        let (_, answer) = reset_to(tcp(A, B, SYN).sequence(u32::MAX).payload(b"fast").build()).unwrap();
         assert_eq!(answer.acknowledgement, 4);
         let (_, answer) = reset_to(tcp(A, B, FIN).sequence(10).payload(b"last").build()).unwrap();
         assert_eq!(answer.acknowledgement, 15);
@@ -173,14 +139,7 @@ mod tests {
     #[test]
     fn reset_drops_options_padding_and_keeps_a_priority_tag() {
         let options = [2, 4, 5, 0xb4, 1, 1, 4, 2];
-        let (frame, _) = reset_to(
-            tcp(A, B, SYN)
-                .ip_options(&[1; 8])
-                .tcp_options(&options)
-                .padding(9)
-                .build(),
-        )
-        .unwrap();
+        let (frame, _) = reset_to(tcp(A, B, SYN).ip_options(&[1; 8]).tcp_options(&options).padding(9).build()).unwrap();
         assert_eq!(frame.len(), 14 + RESET_LENGTH);
         let (frame, _) = reset_to(tcp(A, B, SYN).vlan(0).build()).unwrap();
         assert_eq!(frame.len(), 18 + RESET_LENGTH);
@@ -202,16 +161,9 @@ mod tests {
 
     #[test]
     fn what_must_not_be_answered_stays_as_it_was() {
-        let multicast = tcp(A, ([224, 0, 0, 5], 80), SYN)
-            .to_mac([1, 0, 0x5e, 0, 0, 5])
-            .build();
+        let multicast = tcp(A, ([224, 0, 0, 5], 80), SYN).to_mac([1, 0, 0x5e, 0, 0, 5]).build();
         let ping_all = icmp_echo(A.0, [255; 4]).to_mac(ethernet::BROADCAST).build();
-        for original in [
-            multicast,
-            ping_all,
-            udp(A, B).build(),
-            tcp(A, B, RST).build(),
-        ] {
+        for original in [multicast, ping_all, udp(A, B).build(), tcp(A, B, RST).build()] {
             let mut frame = original.clone();
             let flow = flow_of(&frame);
             assert_eq!(tcp_reset(&mut frame, &flow), None);
@@ -226,15 +178,10 @@ mod tests {
             let mut frame = arp_request(PEER_MAC, sender, B.0);
             frame.resize(60, 0);
             assert_eq!(arp_reply(&mut frame, &LOCAL_MAC), Some(42));
-            let Ok(Parsed::Arp(answer)) = parse_as(&frame[..42], &PEER_MAC) else {
-                panic!("answer refused")
-            };
+            let Ok(Parsed::Arp(answer)) = parse_as(&frame[..42], &PEER_MAC) else { panic!("answer refused") };
             assert_eq!(answer.operation, Operation::Reply);
-            assert_eq!(
-                (answer.sender_mac, answer.sender_address),
-                (LOCAL_MAC, v4_mapped(B.0))
-            );
-            assert_eq!(answer.target_address, v4_mapped(sender));
+            assert_eq!((answer.sender_mac, answer.sender_address), (LOCAL_MAC, Address::from_v4(B.0)));
+            assert_eq!(answer.target_address, Address::from_v4(sender));
             assert_eq!(frame[..12], [PEER_MAC, LOCAL_MAC].concat());
             assert_eq!(frame[32..38], PEER_MAC);
         }
@@ -250,23 +197,15 @@ mod tests {
 
     #[test]
     fn row_76_echo_is_answered() {
-        for builder in [
-            icmp_echo(A.0, B.0),
-            icmp_echo(A.0, B.0).vlan(0).ip_options(&[1; 4]),
-        ] {
+        for builder in [icmp_echo(A.0, B.0), icmp_echo(A.0, B.0).vlan(0).ip_options(&[1; 4])] {
             let mut frame = builder.payload(b"ping!").ttl(3).padding(6).build();
             let request = flow_of(&frame);
             let length = echo_reply(&mut frame, &request).unwrap();
             assert_eq!(length, frame.len() - 6);
             frame.truncate(length);
             assert!(are_checksums_right(&frame));
-            let Ok(Parsed::Ip(answer)) = parse_as(&frame, &PEER_MAC) else {
-                panic!("answer refused")
-            };
-            assert_eq!(
-                (answer.source, answer.destination),
-                (request.destination, request.source)
-            );
+            let Ok(Parsed::Ip(answer)) = parse_as(&frame, &PEER_MAC) else { panic!("answer refused") };
+            assert_eq!((answer.source, answer.destination), (request.destination, request.source));
             assert_eq!(answer.ttl, 64);
             let icmp = usize::from(answer.transport_offset);
             assert_eq!(frame[icmp..icmp + 2], [icmp::TYPE_ECHO_REPLY, 0]);
@@ -285,9 +224,8 @@ mod tests {
     }
 
     const RESET_BY_SCAPY: [u8; 54] = [
-        0x02, 0x00, 0x00, 0x00, 0x00, 0x09, 0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0x08, 0x00, 0x45,
-        0x00, 0x00, 0x28, 0x00, 0x00, 0x40, 0x00, 0x40, 0x06, 0xad, 0xa9, 0xc6, 0x12, 0x01, 0x01,
-        0xc6, 0x12, 0x00, 0x01, 0x00, 0x50, 0x0f, 0xa0, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03,
-        0xe9, 0x50, 0x14, 0x00, 0x00, 0x0e, 0xd1, 0x00, 0x00,
+        0x02, 0x00, 0x00, 0x00, 0x00, 0x09, 0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0x08, 0x00, 0x45, 0x00, 0x00, 0x28,
+        0x00, 0x00, 0x40, 0x00, 0x40, 0x06, 0xad, 0xa9, 0xc6, 0x12, 0x01, 0x01, 0xc6, 0x12, 0x00, 0x01, 0x00, 0x50,
+        0x0f, 0xa0, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0xe9, 0x50, 0x14, 0x00, 0x00, 0x0e, 0xd1, 0x00, 0x00,
     ];
 }

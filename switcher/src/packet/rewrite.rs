@@ -53,13 +53,9 @@ pub(super) fn set_ttl(ip: &mut ipv4::Header, ttl: u8) {
 
 /// The IP header of a frame, and the frame from its transport header on.
 #[inline]
-pub(super) fn headers_mut<'a>(
-    frame: &'a mut [u8],
-    flow: &Flow,
-) -> Option<(&'a mut ipv4::Header, &'a mut [u8])> {
+pub(super) fn headers_mut<'a>(frame: &'a mut [u8], flow: &Flow) -> Option<(&'a mut ipv4::Header, &'a mut [u8])> {
     let network_offset = usize::from(flow.network_offset);
-    let options_length =
-        usize::from(flow.transport_offset).checked_sub(network_offset + ipv4::HEADER_LENGTH)?;
+    let options_length = usize::from(flow.transport_offset).checked_sub(network_offset + ipv4::HEADER_LENGTH)?;
     let (ip, rest) = ipv4::Header::mut_from_prefix(frame.get_mut(network_offset..)?).ok()?;
     Some((ip, rest.get_mut(options_length..)?))
 }
@@ -111,8 +107,7 @@ fn translate_udp(transport: &mut [u8], side: Side, addresses: Difference, port: 
     *field = port;
     // A sender that made no checksum gets none (RFC 768).
     if udp.checksum.get() != 0 {
-        udp.checksum
-            .set(udp::wire_checksum(difference.apply(udp.checksum.get())));
+        udp.checksum.set(udp::wire_checksum(difference.apply(udp.checksum.get())));
     }
 }
 
@@ -123,7 +118,7 @@ mod tests {
     use super::*;
     use crate::packet::testing::{LOCAL_MAC, are_checksums_right, flow_of, seal, udp};
     use crate::packet::tests::any_frame;
-    use crate::packet::{checksum, v4_mapped, v4_part};
+    use crate::packet::{Address, checksum, v4_part};
 
     const A: ([u8; 4], u16) = ([198, 18, 0, 1], 4000);
     const B: ([u8; 4], u16) = ([198, 18, 1, 1], 53);
@@ -137,7 +132,7 @@ mod tests {
         nat_destination(&mut frame, &flow, [198, 18, 2, 2], PortBe::new(5353));
         assert_eq!(frame[UDP_CHECKSUM..][..2], [0, 0]);
         assert!(are_checksums_right(&frame));
-        assert_eq!(flow_of(&frame).destination, v4_mapped([198, 18, 2, 2]));
+        assert_eq!(flow_of(&frame).destination, Address::from_v4([198, 18, 2, 2]));
         assert_eq!(flow_of(&frame).destination_port.get(), 5353);
     }
 
@@ -167,21 +162,9 @@ mod tests {
     fn ethernet_addresses_are_set() {
         let mut frame = udp(A, B).build();
         set_ethernet(&mut frame, &LOCAL_MAC, &[2, 0, 0, 0, 9, 9]);
-        assert_eq!(
-            frame,
-            udp(A, B)
-                .to_mac(LOCAL_MAC)
-                .from_mac([2, 0, 0, 0, 9, 9])
-                .build()
-        );
+        assert_eq!(frame, udp(A, B).to_mac(LOCAL_MAC).from_mac([2, 0, 0, 0, 9, 9]).build());
         set_ethernet(&mut frame[..13], &[0; 6], &[0; 6]);
-        assert_eq!(
-            frame,
-            udp(A, B)
-                .to_mac(LOCAL_MAC)
-                .from_mac([2, 0, 0, 0, 9, 9])
-                .build()
-        );
+        assert_eq!(frame, udp(A, B).to_mac(LOCAL_MAC).from_mac([2, 0, 0, 0, 9, 9]).build());
     }
 
     proptest! {
@@ -206,8 +189,8 @@ mod tests {
             let flow = flow_of(&frame);
             nat_destination(&mut frame, &flow, destination, PortBe::new(ports.0));
             nat_source(&mut frame, &flow, source, PortBe::new(ports.1));
-            nat_destination(&mut frame, &flow, v4_part(&flow.destination), flow.destination_port);
-            nat_source(&mut frame, &flow, v4_part(&flow.source), flow.source_port);
+            nat_destination(&mut frame, &flow, v4_part(flow.destination), flow.destination_port);
+            nat_source(&mut frame, &flow, v4_part(flow.source), flow.source_port);
             prop_assert_eq!(frame, original);
         }
 

@@ -3,7 +3,7 @@
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Malformed, PROTOCOL_TCP, PortBe, checksum};
+use super::{DropReason, PROTOCOL_TCP, PortBe, checksum};
 
 /// Length of the header without options.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
@@ -30,9 +30,7 @@ const USUAL_OPTIONS: [u8; 4] = [OPTION_NONE, OPTION_NONE, 8, 10];
 const USUAL_OPTIONS_LENGTH: usize = 12;
 
 /// The header without its options.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Header {
     /// Sender's port.
@@ -57,21 +55,16 @@ pub struct Header {
 
 /// Checks a segment: its header, and its payload.
 #[inline]
-pub fn check(transport: &[u8]) -> Result<(&Header, &[u8]), Malformed> {
-    let (header, rest) =
-        Header::ref_from_prefix(transport).map_err(|_| Malformed::TransportShort)?;
-    let options_length = usize::from(header.data_offset >> 4)
-        .wrapping_sub(usize::from(NO_OPTIONS))
-        .wrapping_mul(4);
+pub fn check(transport: &[u8]) -> Result<(&Header, &[u8]), DropReason> {
+    let (header, rest) = Header::ref_from_prefix(transport).map_err(|_| DropReason::TransportShort)?;
+    let options_length = usize::from(header.data_offset >> 4).wrapping_sub(usize::from(NO_OPTIONS)).wrapping_mul(4);
     // An offset under 5 wraps round to far past the end.
-    let (options, payload) = rest
-        .split_at_checked(options_length)
-        .ok_or(Malformed::TcpOffset)?;
+    let (options, payload) = rest.split_at_checked(options_length).ok_or(DropReason::TcpOffset)?;
     if header.source_port == PortBe::ZERO || header.destination_port == PortBe::ZERO {
-        return Err(Malformed::PortZero);
+        return Err(DropReason::PortZero);
     }
     if !are_flags_possible(header.flags) {
-        return Err(Malformed::TcpFlags);
+        return Err(DropReason::TcpFlags);
     }
     check_options(options)?;
     Ok((header, payload))
@@ -86,24 +79,20 @@ const fn are_flags_possible(flags: u8) -> bool {
 
 /// Checks that the options' lengths lead to the end of the header.
 #[inline]
-fn check_options(options: &[u8]) -> Result<(), Malformed> {
-    if options.is_empty()
-        || (options.len() == USUAL_OPTIONS_LENGTH && options.starts_with(&USUAL_OPTIONS))
-    {
+fn check_options(options: &[u8]) -> Result<(), DropReason> {
+    if options.is_empty() || (options.len() == USUAL_OPTIONS_LENGTH && options.starts_with(&USUAL_OPTIONS)) {
         return Ok(());
     }
     walk_options(options)
 }
 
-fn walk_options(mut options: &[u8]) -> Result<(), Malformed> {
+fn walk_options(mut options: &[u8]) -> Result<(), DropReason> {
     loop {
         options = match options {
             [] | [OPTION_END, ..] => return Ok(()),
             [OPTION_NONE, rest @ ..] => rest,
-            [_, length @ 2..=u8::MAX, ..] => options
-                .get(usize::from(*length)..)
-                .ok_or(Malformed::TcpOption)?,
-            _ => return Err(Malformed::TcpOption),
+            [_, length @ 2..=u8::MAX, ..] => options.get(usize::from(*length)..).ok_or(DropReason::TcpOption)?,
+            _ => return Err(DropReason::TcpOption),
         }
     }
 }
@@ -111,13 +100,7 @@ fn walk_options(mut options: &[u8]) -> Result<(), Malformed> {
 impl Header {
     /// A header without options or window, its checksum still to be [sealed](Self::seal).
     #[inline]
-    pub fn emit(
-        source_port: PortBe,
-        destination_port: PortBe,
-        sequence: u32,
-        acknowledgement: u32,
-        flags: u8,
-    ) -> Self {
+    pub fn emit(source_port: PortBe, destination_port: PortBe, sequence: u32, acknowledgement: u32, flags: u8) -> Self {
         Self {
             source_port,
             destination_port,
@@ -155,49 +138,29 @@ mod tests {
 
     #[test]
     fn fields_of_a_segment() {
-        let frame = tcp(A, B, ACK | PSH)
-            .sequence(7)
-            .acknowledgement(9)
-            .payload(b"data")
-            .ttl(3)
-            .build();
-        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else {
-            panic!("refused")
-        };
-        assert_eq!(
-            (flow.source_port.get(), flow.destination_port.get()),
-            (4000, 80)
-        );
-        assert_eq!(
-            (flow.sequence, flow.acknowledgement, flow.tcp_flags),
-            (7, 9, ACK | PSH)
-        );
-        assert_eq!(
-            (flow.payload_length, flow.ttl, flow.protocol),
-            (4, 3, PROTOCOL_TCP)
-        );
+        let frame = tcp(A, B, ACK | PSH).sequence(7).acknowledgement(9).payload(b"data").ttl(3).build();
+        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else { panic!("refused") };
+        assert_eq!((flow.source_port.get(), flow.destination_port.get()), (4000, 80));
+        assert_eq!((flow.sequence, flow.acknowledgement, flow.tcp_flags), (7, 9, ACK | PSH));
+        assert_eq!((flow.payload_length, flow.ttl, flow.protocol), (4, 3, PROTOCOL_TCP));
         assert_eq!((flow.network_offset, flow.transport_offset), (14, 34));
     }
 
     #[test]
     fn row_39_transport_short() {
         let frame = tcp(A, B, ACK).ip_payload_length(19).build();
-        assert_eq!(refusal(&frame), Some(Malformed::TransportShort));
+        assert_eq!(refusal(&frame), Some(DropReason::TransportShort));
     }
 
     #[test]
     fn row_81_tcp_offset() {
         for words in (0..5).chain(7..16) {
-            let frame = poke(
-                tcp(A, B, ACK).payload(b"data").build(),
-                TCP + 12,
-                &[words << 4],
-            );
-            assert_eq!(refusal(&frame), Some(Malformed::TcpOffset), "{words}");
+            let frame = poke(tcp(A, B, ACK).payload(b"data").build(), TCP + 12, &[words << 4]);
+            assert_eq!(refusal(&frame), Some(DropReason::TcpOffset), "{words}");
         }
         // Behind the segment there is padding: it doesn't count.
         let frame = poke(tcp(A, B, ACK).padding(8).build(), TCP + 12, &[6 << 4]);
-        assert_eq!(refusal(&frame), Some(Malformed::TcpOffset));
+        assert_eq!(refusal(&frame), Some(DropReason::TcpOffset));
     }
 
     #[test]
@@ -205,70 +168,31 @@ mod tests {
         for options in [[3, 0, 0, 0], [3, 1, 0, 0], [3, 5, 0, 0], [1, 1, 1, 2]] {
             assert_eq!(
                 refusal(&tcp(A, B, SYN).tcp_options(&options).build()),
-                Some(Malformed::TcpOption),
+                Some(DropReason::TcpOption),
                 "{options:?}"
             );
         }
-        for options in [
-            &[1; 4][..],
-            &[2, 4, 5, 0xb4],
-            &[0, 9, 9, 9],
-            &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0],
-        ] {
-            assert_eq!(
-                refusal(&tcp(A, B, SYN).tcp_options(options).build()),
-                None,
-                "{options:?}"
-            );
+        for options in [&[1; 4][..], &[2, 4, 5, 0xb4], &[0, 9, 9, 9], &[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0]] {
+            assert_eq!(refusal(&tcp(A, B, SYN).tcp_options(options).build()), None, "{options:?}");
         }
         // As it usually begins, but with more behind it.
         let options = [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 5, 10, 0, 0];
-        assert_eq!(
-            refusal(&tcp(A, B, ACK).tcp_options(&options).build()),
-            Some(Malformed::TcpOption)
-        );
+        assert_eq!(refusal(&tcp(A, B, ACK).tcp_options(&options).build()), Some(DropReason::TcpOption));
     }
 
     #[test]
     fn row_84_tcp_flags() {
-        for flags in [
-            0,
-            0xc0,
-            FIN | PSH | URG,
-            SYN | FIN,
-            SYN | FIN | ACK,
-            SYN | RST,
-            0xff,
-        ] {
-            assert_eq!(
-                refusal(&tcp(A, B, flags).build()),
-                Some(Malformed::TcpFlags),
-                "{flags:#x}"
-            );
+        for flags in [0, 0xc0, FIN | PSH | URG, SYN | FIN, SYN | FIN | ACK, SYN | RST, 0xff] {
+            assert_eq!(refusal(&tcp(A, B, flags).build()), Some(DropReason::TcpFlags), "{flags:#x}");
         }
-        for flags in [
-            SYN,
-            SYN | ACK,
-            SYN | 0xc0,
-            ACK,
-            FIN | ACK,
-            RST,
-            RST | ACK,
-            FIN | PSH | URG | ACK,
-        ] {
+        for flags in [SYN, SYN | ACK, SYN | 0xc0, ACK, FIN | ACK, RST, RST | ACK, FIN | PSH | URG | ACK] {
             assert_eq!(refusal(&tcp(A, B, flags).build()), None, "{flags:#x}");
         }
     }
 
     #[test]
     fn row_85_port_zero() {
-        assert_eq!(
-            refusal(&tcp((A.0, 0), B, ACK).build()),
-            Some(Malformed::PortZero)
-        );
-        assert_eq!(
-            refusal(&tcp(A, (B.0, 0), ACK).build()),
-            Some(Malformed::PortZero)
-        );
+        assert_eq!(refusal(&tcp((A.0, 0), B, ACK).build()), Some(DropReason::PortZero));
+        assert_eq!(refusal(&tcp(A, (B.0, 0), ACK).build()), Some(DropReason::PortZero));
     }
 }

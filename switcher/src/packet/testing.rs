@@ -12,8 +12,8 @@ use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
-    Flow, Malformed, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, PortBe, arp,
-    checksum, ethernet, icmp, ipv4, tcp as tcp_wire, udp as udp_wire,
+    DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, PortBe, arp, checksum, ethernet, icmp,
+    ipv4, tcp as tcp_wire, udp as udp_wire,
 };
 
 /// Address of the interface that frames are built for, unless said otherwise.
@@ -47,10 +47,7 @@ pub struct FrameBuilder {
 
 /// A TCP segment with the flags named in [`super::tcp`].
 pub fn tcp(source: Endpoint, destination: Endpoint, flags: u8) -> FrameBuilder {
-    FrameBuilder {
-        flags,
-        ..FrameBuilder::new(source, destination, PROTOCOL_TCP)
-    }
+    FrameBuilder { flags, ..FrameBuilder::new(source, destination, PROTOCOL_TCP) }
 }
 
 /// A UDP datagram.
@@ -64,11 +61,7 @@ pub fn icmp_echo(source: [u8; 4], destination: [u8; 4]) -> FrameBuilder {
 }
 
 /// A broadcast ARP request, whole.
-pub fn arp_request(
-    sender_mac: [u8; 6],
-    sender_address: [u8; 4],
-    target_address: [u8; 4],
-) -> Vec<u8> {
+pub fn arp_request(sender_mac: [u8; 6], sender_address: [u8; 4], target_address: [u8; 4]) -> Vec<u8> {
     let ethernet = ethernet::Header {
         destination: ethernet::BROADCAST,
         source: sender_mac,
@@ -126,11 +119,7 @@ impl FrameBuilder {
 
     /// IP options, a multiple of 4 bytes, at most 40.
     pub fn ip_options(mut self, options: &[u8]) -> Self {
-        assert!(
-            options.len().is_multiple_of(4) && options.len() <= 40,
-            "IP options of {} bytes",
-            options.len()
-        );
+        assert!(options.len().is_multiple_of(4) && options.len() <= 40, "IP options of {} bytes", options.len());
         self.ip_options = options.to_vec();
         self
     }
@@ -155,11 +144,7 @@ impl FrameBuilder {
 
     /// TCP options, a multiple of 4 bytes, at most 40.
     pub fn tcp_options(mut self, options: &[u8]) -> Self {
-        assert!(
-            options.len().is_multiple_of(4) && options.len() <= 40,
-            "TCP options of {} bytes",
-            options.len()
-        );
+        assert!(options.len().is_multiple_of(4) && options.len() <= 40, "TCP options of {} bytes", options.len());
         self.tcp_options = options.to_vec();
         self
     }
@@ -207,9 +192,7 @@ impl FrameBuilder {
         let length = self.ip_payload_length.unwrap_or(transport_length);
         let header = ipv4::Header::emit(self.source.0, self.destination.0, self.protocol, length);
         let mut bytes = [header.as_bytes(), &self.ip_options].concat();
-        let ip = ipv4::Header::mut_from_prefix(&mut bytes)
-            .expect("a whole header")
-            .0;
+        let ip = ipv4::Header::mut_from_prefix(&mut bytes).expect("a whole header").0;
         ip.version_length += (self.ip_options.len() / 4) as u8;
         ip.total_length += self.ip_options.len() as u16;
         ip.ttl = self.ttl;
@@ -218,8 +201,7 @@ impl FrameBuilder {
     }
 
     fn transport(&self) -> Vec<u8> {
-        let (source_port, destination_port) =
-            (PortBe::new(self.source.1), PortBe::new(self.destination.1));
+        let (source_port, destination_port) = (PortBe::new(self.source.1), PortBe::new(self.destination.1));
         match self.protocol {
             PROTOCOL_TCP => {
                 let mut header = tcp_wire::Header::emit(
@@ -235,11 +217,7 @@ impl FrameBuilder {
                 [header.as_bytes(), &rest].concat()
             }
             PROTOCOL_UDP => {
-                let mut header = udp_wire::Header::emit(
-                    source_port,
-                    destination_port,
-                    self.payload.len() as u16,
-                );
+                let mut header = udp_wire::Header::emit(source_port, destination_port, self.payload.len() as u16);
                 if self.has_checksum {
                     header.seal(self.source.0, self.destination.0, &self.payload);
                 }
@@ -261,12 +239,12 @@ pub fn poke(mut frame: Vec<u8>, offset: usize, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// What the interface with address `mac` reads in a frame.
-pub fn parse_as(frame: &[u8], mac: &[u8; 6]) -> Result<Parsed, Malformed> {
+pub fn parse_as(frame: &[u8], mac: &[u8; 6]) -> Result<Parsed, DropReason> {
     Packet::parse(frame, mac)
 }
 
 /// Why the interface with [`LOCAL_MAC`] refuses a frame; `None` if it doesn't.
-pub fn refusal(frame: &[u8]) -> Option<Malformed> {
+pub fn refusal(frame: &[u8]) -> Option<DropReason> {
     Packet::parse(frame, &LOCAL_MAC).err()
 }
 
@@ -281,16 +259,14 @@ pub fn flow_of(frame: &[u8]) -> Flow {
 
 /// Computes the checksums of an IP frame anew and in full, as far as its lengths lead; an absent UDP checksum stays absent.
 pub fn seal(frame: &mut [u8]) {
-    let Some(network) = ethernet::network_offset(frame).and_then(|offset| frame.get_mut(offset..))
-    else {
+    let Some(network) = ethernet::network_offset(frame).and_then(|offset| frame.get_mut(offset..)) else {
         return;
     };
     seal_ip(network);
     let Ok((ip, _)) = ipv4::Header::read_from_prefix(network) else {
         return;
     };
-    let Some(transport) = network.get_mut(ip.header_length()..usize::from(ip.total_length.get()))
-    else {
+    let Some(transport) = network.get_mut(ip.header_length()..usize::from(ip.total_length.get())) else {
         return;
     };
     match ip.protocol {

@@ -15,45 +15,21 @@ fn any_endpoint(low_bit: u8) -> impl Strategy<Value = testing::Endpoint> {
 pub(super) fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let layers = (0..4u8, 0..2usize, 0..3usize, 0..3usize, 0..20usize);
     let payload = prop::collection::vec(any::<u8>(), 0..64);
-    (
-        layers,
-        any_endpoint(0),
-        any_endpoint(1),
-        payload,
-        any::<[u32; 2]>(),
-        1..=u8::MAX,
+    (layers, any_endpoint(0), any_endpoint(1), payload, any::<[u32; 2]>(), 1..=u8::MAX).prop_map(
+        |((kind, tags, ip_options, tcp_options, padding), source, destination, payload, numbers, ttl)| {
+            let mut builder = match kind {
+                0 => tcp(source, destination, tcp::ACK).tcp_options(&[1; 4].repeat(tcp_options)),
+                1 => udp(source, destination),
+                2 => udp(source, destination).without_checksum(),
+                _ => icmp_echo(source.0, destination.0),
+            };
+            for _ in 0..tags {
+                builder = builder.vlan(0);
+            }
+            builder = builder.sequence(numbers[0]).acknowledgement(numbers[1]).ttl(ttl).payload(&payload);
+            builder.ip_options(&[1; 4].repeat(ip_options)).padding(padding).build()
+        },
     )
-        .prop_map(
-            |(
-                (kind, tags, ip_options, tcp_options, padding),
-                source,
-                destination,
-                payload,
-                numbers,
-                ttl,
-            )| {
-                let mut builder = match kind {
-                    0 => {
-                        tcp(source, destination, tcp::ACK).tcp_options(&[1; 4].repeat(tcp_options))
-                    }
-                    1 => udp(source, destination),
-                    2 => udp(source, destination).without_checksum(),
-                    _ => icmp_echo(source.0, destination.0),
-                };
-                for _ in 0..tags {
-                    builder = builder.vlan(0);
-                }
-                builder = builder
-                    .sequence(numbers[0])
-                    .acknowledgement(numbers[1])
-                    .ttl(ttl)
-                    .payload(&payload);
-                builder
-                    .ip_options(&[1; 4].repeat(ip_options))
-                    .padding(padding)
-                    .build()
-            },
-        )
 }
 
 /// Parses a frame and does to it all that can be done with what was parsed. Answers whether it was accepted.
@@ -64,9 +40,7 @@ fn exercise(frame: &mut [u8]) -> bool {
             reply::arp_reply(frame, &LOCAL_MAC);
         }
         Ok(Parsed::Ip(flow)) => {
-            assert!(
-                flow.network_offset < flow.transport_offset && flow.transport_offset < flow.end
-            );
+            assert!(flow.network_offset < flow.transport_offset && flow.transport_offset < flow.end);
             assert!(usize::from(flow.end) <= frame.len());
             assert!(flow.payload_length <= flow.end - flow.transport_offset);
             exercise_flow(frame, &flow);
@@ -81,11 +55,7 @@ fn exercise_flow(frame: &mut [u8], flow: &Flow) {
     rewrite::nat_source(frame, flow, [198, 18, 0, 2], PortBe::new(81));
     rewrite::decrement_ttl(frame, flow);
     rewrite::set_ethernet(frame, &LOCAL_MAC, &LOCAL_MAC);
-    for length in [
-        reply::echo_reply(frame, flow),
-        reply::tcp_reset(frame, flow),
-        reply::arp_reply(frame, &LOCAL_MAC),
-    ] {
+    for length in [reply::echo_reply(frame, flow), reply::tcp_reset(frame, flow), reply::arp_reply(frame, &LOCAL_MAC)] {
         assert!(length.is_none_or(|length| length <= frame.len()));
     }
 }
@@ -99,11 +69,8 @@ fn ports_print_as_numbers() {
 #[test]
 fn mapped_addresses_are_those_of_the_standard_library() {
     let address = std::net::Ipv4Addr::new(198, 18, 3, 4);
-    assert_eq!(
-        v4_mapped(address.octets()),
-        address.to_ipv6_mapped().octets()
-    );
-    assert_eq!(v4_part(&v4_mapped(address.octets())), address.octets());
+    assert_eq!(Address::from_v4(address.octets()).0, address.to_ipv6_mapped().octets());
+    assert_eq!(v4_part(Address::from_v4(address.octets())), address.octets());
 }
 
 proptest! {

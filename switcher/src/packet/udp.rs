@@ -3,15 +3,13 @@
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Malformed, PROTOCOL_UDP, PortBe, checksum};
+use super::{DropReason, PROTOCOL_UDP, PortBe, checksum};
 
 /// Length of the header.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
 
 /// The header.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Header {
     /// Sender's port.
@@ -26,14 +24,13 @@ pub struct Header {
 
 /// Checks a datagram: its header, and its payload.
 #[inline]
-pub fn check(transport: &[u8]) -> Result<(&Header, &[u8]), Malformed> {
-    let (header, rest) =
-        Header::ref_from_prefix(transport).map_err(|_| Malformed::TransportShort)?;
+pub fn check(transport: &[u8]) -> Result<(&Header, &[u8]), DropReason> {
+    let (header, rest) = Header::ref_from_prefix(transport).map_err(|_| DropReason::TransportShort)?;
     let payload_length = usize::from(header.length.get()).wrapping_sub(HEADER_LENGTH);
     // A length under 8 wraps round to far past the end.
-    let payload = rest.get(..payload_length).ok_or(Malformed::UdpLength)?;
+    let payload = rest.get(..payload_length).ok_or(DropReason::UdpLength)?;
     if header.source_port == PortBe::ZERO || header.destination_port == PortBe::ZERO {
-        return Err(Malformed::PortZero);
+        return Err(DropReason::PortZero);
     }
     Ok((header, payload))
 }
@@ -60,8 +57,7 @@ impl Header {
     #[inline]
     pub fn seal(&mut self, source: [u8; 4], destination: [u8; 4], payload: &[u8]) {
         self.checksum = U16::ZERO;
-        let pseudo_header =
-            checksum::pseudo_header(source, destination, PROTOCOL_UDP, self.length.get());
+        let pseudo_header = checksum::pseudo_header(source, destination, PROTOCOL_UDP, self.length.get());
         let sum = pseudo_header + checksum::sum(self.as_bytes()) + checksum::sum(payload);
         self.checksum = U16::new(wire_checksum(checksum::finish(sum)));
     }
@@ -80,46 +76,27 @@ mod tests {
 
     #[test]
     fn row_39_transport_short() {
-        assert_eq!(
-            refusal(&udp(A, B).ip_payload_length(7).build()),
-            Some(Malformed::TransportShort)
-        );
+        assert_eq!(refusal(&udp(A, B).ip_payload_length(7).build()), Some(DropReason::TransportShort));
     }
 
     #[test]
     fn row_85_port_zero() {
-        assert_eq!(
-            refusal(&udp((A.0, 0), B).build()),
-            Some(Malformed::PortZero)
-        );
-        assert_eq!(
-            refusal(&udp(A, (B.0, 0)).build()),
-            Some(Malformed::PortZero)
-        );
+        assert_eq!(refusal(&udp((A.0, 0), B).build()), Some(DropReason::PortZero));
+        assert_eq!(refusal(&udp(A, (B.0, 0)).build()), Some(DropReason::PortZero));
     }
 
     #[test]
     fn row_97_udp_length() {
         for length in [0u16, 7, 13, 0xffff] {
-            let frame = poke(
-                udp(A, B).payload(b"data").padding(8).build(),
-                UDP + 4,
-                &length.to_be_bytes(),
-            );
-            assert_eq!(refusal(&frame), Some(Malformed::UdpLength), "{length}");
+            let frame = poke(udp(A, B).payload(b"data").padding(8).build(), UDP + 4, &length.to_be_bytes());
+            assert_eq!(refusal(&frame), Some(DropReason::UdpLength), "{length}");
         }
     }
 
     #[test]
     fn length_under_the_ip_packets_is_the_payloads() {
-        let frame = poke(
-            udp(A, B).payload(b"data").build(),
-            UDP + 4,
-            &10u16.to_be_bytes(),
-        );
-        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else {
-            panic!("refused")
-        };
+        let frame = poke(udp(A, B).payload(b"data").build(), UDP + 4, &10u16.to_be_bytes());
+        let Ok(Parsed::Ip(flow)) = Packet::parse(&frame, &LOCAL_MAC) else { panic!("refused") };
         assert_eq!(flow.payload_length, 2);
         assert_eq!(usize::from(flow.end), frame.len());
     }
@@ -131,12 +108,7 @@ mod tests {
 
     #[test]
     fn row_101_empty_is_accepted() {
-        let Ok(Parsed::Ip(flow)) = Packet::parse(&udp(A, B).build(), &LOCAL_MAC) else {
-            panic!("refused")
-        };
-        assert_eq!(
-            (flow.payload_length, flow.protocol, flow.tcp_flags),
-            (0, PROTOCOL_UDP, 0)
-        );
+        let Ok(Parsed::Ip(flow)) = Packet::parse(&udp(A, B).build(), &LOCAL_MAC) else { panic!("refused") };
+        assert_eq!((flow.payload_length, flow.protocol, flow.tcp_flags), (0, PROTOCOL_UDP, 0));
     }
 }

@@ -29,10 +29,7 @@ impl Wire {
 
     /// The port at this end.
     pub fn port(&self) -> MemoryPort {
-        MemoryPort {
-            wire: self.clone(),
-            limit: usize::MAX,
-        }
+        MemoryPort { wire: self.clone(), limit: usize::MAX }
     }
 
     fn queues(&self) -> MutexGuard<'_, Queues> {
@@ -108,13 +105,8 @@ mod tests {
             assert!(port.send(&mut pool, frame).is_ok());
         }
         port.receive(&mut pool, &mut batch);
-        let last = batch
-            .drain()
-            .next()
-            .expect("the packet that didn't fit the first batch");
-        let last = port
-            .send(&mut pool, last)
-            .expect_err("the transmit queue is full");
+        let last = batch.drain().next().expect("the packet that didn't fit the first batch");
+        let last = port.send(&mut pool, last).expect_err("the transmit queue is full");
         pool.give(last);
         assert_eq!(pool.free(), BATCH);
         assert_eq!(wire.departed(), Some(vec![0; 60]));

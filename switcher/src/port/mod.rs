@@ -34,15 +34,7 @@ pub struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Self {
-            frames: [const {
-                Frame {
-                    address: 0,
-                    length: 0,
-                }
-            }; BATCH],
-            length: 0,
-        }
+        Self { frames: [const { Frame { address: 0, length: 0 } }; BATCH], length: 0 }
     }
 }
 
@@ -70,10 +62,7 @@ impl Batch {
     #[inline]
     pub fn drain(&mut self) -> impl Iterator<Item = Frame> + '_ {
         let length = std::mem::take(&mut self.length);
-        self.frames[..length].iter_mut().map(|frame| Frame {
-            address: frame.address,
-            length: frame.length,
-        })
+        self.frames[..length].iter_mut().map(|frame| Frame { address: frame.address, length: frame.length })
     }
 
     /// How many more frames fit.

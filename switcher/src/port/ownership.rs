@@ -116,9 +116,7 @@ impl Ledger {
 
     /// Who owns the frame at `address`.
     pub fn owner(&self, address: u64) -> Option<Owner> {
-        self.owners
-            .get((address / CHUNK) as usize)
-            .map(|byte| Owner::of(byte.load(Ordering::Acquire)))
+        self.owners.get((address / CHUNK) as usize).map(|byte| Owner::of(byte.load(Ordering::Acquire)))
     }
 
     #[inline]
@@ -158,11 +156,7 @@ impl Ledger {
     ///
     /// Each store tells the truth by itself, and windows are closed last, so that a kill in here changes nothing.
     pub(super) fn recover(&self, ports: &[Standing]) -> Vec<u32> {
-        let before: Vec<u8> = self
-            .owners
-            .iter()
-            .map(|byte| byte.load(Ordering::Acquire))
-            .collect();
+        let before: Vec<u8> = self.owners.iter().map(|byte| byte.load(Ordering::Acquire)).collect();
         let mut after = before.clone();
         settle(&mut after, ports);
         for (frame, (old, new)) in before.iter().zip(&after).enumerate() {
@@ -173,19 +167,11 @@ impl Ledger {
         for standing in ports {
             let journal = self.journal(standing.port);
             before_store();
-            journal
-                .receive
-                .store(standing.fill_producer, Ordering::Release);
+            journal.receive.store(standing.fill_producer, Ordering::Release);
             before_store();
-            journal
-                .transmit
-                .store(standing.transmit_producer, Ordering::Release);
+            journal.transmit.store(standing.transmit_producer, Ordering::Release);
         }
-        (0u32..)
-            .zip(&after)
-            .filter(|(_, byte)| **byte == Owner::Held.byte())
-            .map(|(frame, _)| frame)
-            .collect()
+        (0u32..).zip(&after).filter(|(_, byte)| **byte == Owner::Held.byte()).map(|(frame, _)| frame).collect()
     }
 }
 
@@ -217,9 +203,7 @@ fn settle(owners: &mut [u8], ports: &[Standing]) {
         match Owner::of(*byte) {
             Owner::Pending => *byte = Owner::Held.byte(),
             // A ring that isn't there any more holds nothing.
-            Owner::Receiving(port) | Owner::Transmitting(port) if !known(port) => {
-                *byte = Owner::Held.byte()
-            }
+            Owner::Receiving(port) | Owner::Transmitting(port) if !known(port) => *byte = Owner::Held.byte(),
             _ => {}
         }
     }
@@ -236,12 +220,7 @@ mod tests {
     #[test]
     fn every_owner_survives_its_byte() {
         for port in 0..Owner::PORTS {
-            for owner in [
-                Owner::Held,
-                Owner::Pending,
-                Owner::Receiving(port),
-                Owner::Transmitting(port),
-            ] {
+            for owner in [Owner::Held, Owner::Pending, Owner::Receiving(port), Owner::Transmitting(port)] {
                 assert_eq!(Owner::of(owner.byte()), owner);
             }
         }
@@ -252,29 +231,15 @@ mod tests {
         let mut owners = bytes(&[Owner::Pending, Owner::Pending, Owner::Pending]);
         settle(
             &mut owners,
-            &[Standing {
-                port: 3,
-                fill_burst: vec![0],
-                transmit_burst: vec![CHUNK + 256],
-                ..Standing::default()
-            }],
+            &[Standing { port: 3, fill_burst: vec![0], transmit_burst: vec![CHUNK + 256], ..Standing::default() }],
         );
-        assert_eq!(
-            owners,
-            bytes(&[Owner::Receiving(3), Owner::Transmitting(3), Owner::Held])
-        );
+        assert_eq!(owners, bytes(&[Owner::Receiving(3), Owner::Transmitting(3), Owner::Held]));
     }
 
     #[test]
     fn frame_of_an_old_burst_stays_held() {
         let mut owners = bytes(&[Owner::Held]);
-        settle(
-            &mut owners,
-            &[Standing {
-                transmit_burst: vec![0],
-                ..Standing::default()
-            }],
-        );
+        settle(&mut owners, &[Standing { transmit_burst: vec![0], ..Standing::default() }]);
         assert_eq!(owners, bytes(&[Owner::Held]));
     }
 
@@ -283,29 +248,15 @@ mod tests {
         let mut owners = bytes(&[Owner::Held, Owner::Held]);
         settle(
             &mut owners,
-            &[Standing {
-                port: 1,
-                received: vec![256],
-                completed: vec![CHUNK],
-                ..Standing::default()
-            }],
+            &[Standing { port: 1, received: vec![256], completed: vec![CHUNK], ..Standing::default() }],
         );
-        assert_eq!(
-            owners,
-            bytes(&[Owner::Receiving(1), Owner::Transmitting(1)])
-        );
+        assert_eq!(owners, bytes(&[Owner::Receiving(1), Owner::Transmitting(1)]));
     }
 
     #[test]
     fn frames_of_a_vanished_port_come_home_and_wild_addresses_are_ignored() {
         let mut owners = bytes(&[Owner::Receiving(7), Owner::Transmitting(7)]);
-        settle(
-            &mut owners,
-            &[Standing {
-                received: vec![u64::MAX],
-                ..Standing::default()
-            }],
-        );
+        settle(&mut owners, &[Standing { received: vec![u64::MAX], ..Standing::default() }]);
         assert_eq!(owners, bytes(&[Owner::Held, Owner::Held]));
     }
 }

@@ -41,29 +41,19 @@ impl Pool {
     /// and puts the held ones into the free list.
     pub fn recover(memory: MmapRaw, ledger: Ledger, ports: &[Standing]) -> Result<Pool, PoolError> {
         if memory.len() as u64 != ledger.frames() as u64 * CHUNK {
-            return Err(PoolError::Size {
-                bytes: memory.len(),
-                frames: ledger.frames(),
-            });
+            return Err(PoolError::Size { bytes: memory.len(), frames: ledger.frames() });
         }
         let mut free = ledger.recover(ports);
         // Taken from the end: low addresses first, so that a lightly loaded switcher stays in few cache lines and pages.
         free.reverse();
         free.reserve(ledger.frames() - free.len());
-        Ok(Pool {
-            memory,
-            ledger,
-            free,
-        })
+        Ok(Pool { memory, ledger, free })
     }
 
     /// An empty frame from the free list.
     #[inline]
     pub fn take(&mut self) -> Option<Frame> {
-        self.free.pop().map(|number| Frame {
-            address: u64::from(number) * CHUNK + HEADROOM,
-            length: 0,
-        })
+        self.free.pop().map(|number| Frame { address: u64::from(number) * CHUNK + HEADROOM, length: 0 })
     }
 
     /// Gives a frame back.
@@ -95,12 +85,7 @@ impl Pool {
         }
         // SAFETY: inside the mapping (checked), which lives as long as self. Whoever has a `Frame` holds it by the
         // ownership protocol: the kernel doesn't write it, and this is the only process that uses held frames.
-        unsafe {
-            std::slice::from_raw_parts(
-                self.memory.as_ptr().add(frame.address as usize),
-                frame.length as usize,
-            )
-        }
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(frame.address as usize), frame.length as usize) }
     }
 
     /// The bytes of a frame in hand, to be changed; none if it isn't of this pool.
@@ -111,10 +96,7 @@ impl Pool {
         }
         // SAFETY: as in `bytes`; `&mut self` makes it the only reference made here.
         unsafe {
-            std::slice::from_raw_parts_mut(
-                self.memory.as_mut_ptr().add(frame.address as usize),
-                frame.length as usize,
-            )
+            std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().add(frame.address as usize), frame.length as usize)
         }
     }
 
@@ -122,10 +104,7 @@ impl Pool {
     #[inline]
     pub fn room_mut(&mut self, frame: &Frame) -> &mut [u8] {
         let room = (CHUNK - frame.address % CHUNK) as u32;
-        self.bytes_mut(&Frame {
-            address: frame.address,
-            length: room,
-        })
+        self.bytes_mut(&Frame { address: frame.address, length: room })
     }
 
     /// A new frame with these bytes; `None` if there is no free frame or it doesn't fit one.
@@ -160,9 +139,7 @@ pub(super) mod tests {
     }
 
     pub fn memory(frames: usize) -> MmapRaw {
-        memmap2::MmapMut::map_anon(frames * CHUNK as usize)
-            .expect("anonymous memory")
-            .into()
+        memmap2::MmapMut::map_anon(frames * CHUNK as usize).expect("anonymous memory").into()
     }
 
     pub fn pool(frames: usize) -> Pool {
@@ -172,48 +149,18 @@ pub(super) mod tests {
     #[test]
     fn every_frame_is_given_once() {
         let mut pool = pool(8);
-        let mut addresses: Vec<u64> = std::iter::from_fn(|| pool.take())
-            .map(|frame| frame.address)
-            .collect();
+        let mut addresses: Vec<u64> = std::iter::from_fn(|| pool.take()).map(|frame| frame.address).collect();
         addresses.dedup();
-        assert_eq!(
-            addresses,
-            (0..8).map(|n| n * CHUNK + HEADROOM).collect::<Vec<_>>()
-        );
+        assert_eq!(addresses, (0..8).map(|n| n * CHUNK + HEADROOM).collect::<Vec<_>>());
     }
 
     #[test]
     fn frames_outside_the_pool_have_no_bytes() {
         let mut pool = pool(2);
-        assert!(
-            pool.bytes(&Frame {
-                address: 2 * CHUNK,
-                length: 1
-            })
-            .is_empty()
-        );
-        assert!(
-            pool.bytes(&Frame {
-                address: CHUNK - 1,
-                length: 2
-            })
-            .is_empty(),
-            "crosses into the next frame"
-        );
-        assert!(
-            pool.bytes_mut(&Frame {
-                address: u64::MAX,
-                length: 64
-            })
-            .is_empty()
-        );
-        assert!(
-            pool.bytes(&Frame {
-                address: 0,
-                length: u32::MAX
-            })
-            .is_empty()
-        );
+        assert!(pool.bytes(&Frame { address: 2 * CHUNK, length: 1 }).is_empty());
+        assert!(pool.bytes(&Frame { address: CHUNK - 1, length: 2 }).is_empty(), "crosses into the next frame");
+        assert!(pool.bytes_mut(&Frame { address: u64::MAX, length: 64 }).is_empty());
+        assert!(pool.bytes(&Frame { address: 0, length: u32::MAX }).is_empty());
         assert!(pool.copy_in(&[0; 2048]).is_none());
     }
 
@@ -227,9 +174,7 @@ pub(super) mod tests {
 
     #[test]
     fn wrong_size_is_refused() {
-        let error = Pool::recover(memory(2), ledger(3, 1), &[])
-            .expect_err("sizes differ")
-            .to_string();
+        let error = Pool::recover(memory(2), ledger(3, 1), &[]).expect_err("sizes differ").to_string();
         assert!(error.contains("4096 bytes, but 3 frames"), "{error}");
     }
 }

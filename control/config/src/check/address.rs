@@ -9,11 +9,7 @@ use crate::section::Section;
 const NAME_LENGTH: usize = 31;
 
 /// The required key `address` of a service or back-end. `kind` is what the sentence calls those with an IPv6 address.
-pub(super) fn read(
-    section: &mut Section<'_>,
-    example: &str,
-    kind: &str,
-) -> Option<Field<SocketAddr>> {
+pub(super) fn read(section: &mut Section<'_>, example: &str, kind: &str) -> Option<Field<SocketAddr>> {
     section.require("address", &format!("address = {example:?}"));
     let Field { value: text, place } = section.text("address")?;
     let complaint = match text.parse::<SocketAddr>() {
@@ -24,15 +20,10 @@ pub(super) fn read(
         Ok(address) => match unusable(address.ip()) {
             Some(what) => format!("is {what}; write an address of a host, for example {example:?}"),
             None if address.is_ipv6() => {
-                format!(
-                    "can't be used: IPv6 {kind} are not supported yet; write for example {example:?}"
-                )
+                format!("can't be used: IPv6 {kind} are not supported yet; write for example {example:?}")
             }
             None => {
-                return Some(Field {
-                    value: address,
-                    place,
-                });
+                return Some(Field { value: address, place });
             }
         },
     };
@@ -61,14 +52,8 @@ pub(super) fn read_name(section: &mut Section<'_>, example: &str) -> Option<Fiel
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || name.len() > NAME_LENGTH || !name.chars().all(allowed) {
         let rule = format!("1 to {NAME_LENGTH} letters, digits, '.', '_' and '-'");
-        section.refuse(
-            "name",
-            format!("{} is not a name; write {rule}", quoted(name)),
-        );
+        section.refuse("name", format!("{} is not a name; write {rule}", quoted(name)));
         return None;
     }
-    Some(Field {
-        value: name.to_owned(),
-        place,
-    })
+    Some(Field { value: name.to_owned(), place })
 }

@@ -35,22 +35,12 @@ impl Kind {
 pub(super) fn read(mut section: Section<'_>, protocol: Option<Protocol>) -> Option<Health> {
     let kinds = [Kind::Tcp, Kind::Http, Kind::None].map(|kind| (kind.word(), kind));
     let said = section.word("kind", &kinds).map(|kind| kind.value);
-    let unsaid = if protocol == Some(Protocol::Udp) {
-        Kind::None
-    } else {
-        Kind::Tcp
-    };
+    let unsaid = if protocol == Some(Protocol::Udp) { Kind::None } else { Kind::Tcp };
     let kind = said.unwrap_or(unsaid);
     let probe = read_http(&mut section);
-    let port = section
-        .number("port", 1..=65_535)
-        .and_then(|port| u16::try_from(port.value).ok());
+    let port = section.number("port", 1..=65_535).and_then(|port| u16::try_from(port.value).ok());
     let health = Health {
-        probe: if kind == Kind::Http {
-            probe
-        } else {
-            Probe::Tcp
-        },
+        probe: if kind == Kind::Http { probe } else { Probe::Tcp },
         port,
         interval_ms: section.number_or("interval_ms", 10..=LONGEST_MS, 1000),
         timeout_ms: section.number_or("timeout_ms", 1..=LONGEST_MS, 500),
@@ -62,18 +52,9 @@ pub(super) fn read(mut section: Section<'_>, protocol: Option<Protocol>) -> Opti
         refuse_keys_of_others(&section, kind);
     }
     if kind != Kind::None && health.timeout_ms > health.interval_ms {
-        let Health {
-            timeout_ms,
-            interval_ms,
-            ..
-        } = health;
-        let sentence = format!(
-            "{timeout_ms} is more than interval_ms, {interval_ms}; checks must end before the next"
-        );
-        section.refuse(
-            "timeout_ms",
-            format!("{sentence}: lower it, or raise interval_ms"),
-        );
+        let Health { timeout_ms, interval_ms, .. } = health;
+        let sentence = format!("{timeout_ms} is more than interval_ms, {interval_ms}; checks must end before the next");
+        section.refuse("timeout_ms", format!("{sentence}: lower it, or raise interval_ms"));
     }
     section.finish();
     (kind != Kind::None).then_some(health)
@@ -90,10 +71,7 @@ fn refuse_keys_of_others(section: &Section<'_>, kind: Kind) {
         for key in keys.iter().filter(|key| section.has(key)) {
             let (kind, other) = (kind.word(), other.word());
             let sentence = format!("does nothing where kind is {kind:?}");
-            section.refuse(
-                key,
-                format!("{sentence}; remove it, or write kind = {other:?}"),
-            );
+            section.refuse(key, format!("{sentence}; remove it, or write kind = {other:?}"));
         }
     }
 }
@@ -103,30 +81,15 @@ fn read_http(section: &mut Section<'_>) -> Probe {
     // Both go into the request as they are: a line break would make another header of the rest.
     let fits = |text: &str| text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !path.starts_with('/') || !fits(path) {
-        let sentence =
-            "is not a path: it starts with '/' and has neither spaces nor letters beyond ASCII";
-        section.refuse(
-            "path",
-            format!("{} {sentence}; write for example \"/\"", quoted(path)),
-        );
+        let sentence = "is not a path: it starts with '/' and has neither spaces nor letters beyond ASCII";
+        section.refuse("path", format!("{} {sentence}; write for example \"/\"", quoted(path)));
     }
     let host = section.text("host").map(|host| host.value);
     if let Some(host) = host.filter(|host| host.is_empty() || !fits(host)) {
-        section.refuse(
-            "host",
-            format!(
-                "{} is not a host name; write for example \"www.example\"",
-                quoted(host)
-            ),
-        );
+        section.refuse("host", format!("{} is not a host name; write for example \"www.example\"", quoted(host)));
     }
     let (status_first, status_last) = read_status(section);
-    Probe::Http {
-        path: path.to_owned(),
-        host: host.map(str::to_owned),
-        status_first,
-        status_last,
-    }
+    Probe::Http { path: path.to_owned(), host: host.map(str::to_owned), status_first, status_last }
 }
 
 fn read_status(section: &mut Section<'_>) -> (u16, u16) {
@@ -134,18 +97,12 @@ fn read_status(section: &mut Section<'_>) -> (u16, u16) {
     let Some(status) = section.numbers("status", 100..=599) else {
         return DEFAULT;
     };
-    let ends: Vec<u16> = status
-        .value
-        .iter()
-        .filter_map(|&end| u16::try_from(end).ok())
-        .collect();
+    let ends: Vec<u16> = status.value.iter().filter_map(|&end| u16::try_from(end).ok()).collect();
     match ends[..] {
         [first, last] if first <= last => (first, last),
         _ => {
-            section.refuse(
-                "status",
-                "is not a range; write the first and the last good status, for example [200, 399]",
-            );
+            section
+                .refuse("status", "is not a range; write the first and the last good status, for example [200, 399]");
             DEFAULT
         }
     }

@@ -20,10 +20,7 @@ pub(super) fn read_all(root: &mut Section<'_>, switchers: Option<&Switchers>) ->
         let line = section.place.line;
         let name = read_name(&mut section);
         if let Some(first) = name.and_then(|name| lines.insert(name, line)) {
-            section.refuse(
-                "name",
-                format!("is in line {first} already; remove one of both"),
-            );
+            section.refuse("name", format!("is in line {first} already; remove one of both"));
         }
         interfaces.push(read(&mut section, name.unwrap_or_default(), switchers));
         section.finish();
@@ -38,10 +35,7 @@ fn read_name<'t>(section: &mut Section<'t>) -> Option<&'t str> {
     let allowed = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
     let length_fits = (1..=NAME_LENGTH).contains(&name.len());
     if !length_fits || !name.chars().all(allowed) || name == "." || name == ".." {
-        let sentence = format!(
-            "{} is not an interface name; `ip link` shows those there are",
-            quoted(name)
-        );
+        let sentence = format!("{} is not an interface name; `ip link` shows those there are", quoted(name));
         section.refuse("name", sentence);
         return None;
     }
@@ -50,66 +44,35 @@ fn read_name<'t>(section: &mut Section<'t>) -> Option<&'t str> {
 
 /// `name` is empty if it was refused.
 fn read(section: &mut Section<'_>, name: &str, switchers: Option<&Switchers>) -> Interface {
-    let sides = [
-        ("client", Side::Client),
-        ("backend", Side::Backend),
-        ("both", Side::Both),
-    ];
-    let ports = [
-        ("auto", PortKind::Auto),
-        ("af_xdp", PortKind::AfXdp),
-        ("af_packet", PortKind::AfPacket),
-    ];
+    let sides = [("client", Side::Client), ("backend", Side::Backend), ("both", Side::Both)];
+    let ports = [("auto", PortKind::Auto), ("af_xdp", PortKind::AfXdp), ("af_packet", PortKind::AfPacket)];
     let modes = [
         ("auto", XdpMode::Auto),
         ("zero-copy", XdpMode::ZeroCopy),
         ("native-copy", XdpMode::NativeCopy),
         ("generic-copy", XdpMode::GenericCopy),
     ];
-    let side = section
-        .word("side", &sides)
-        .map_or(Side::Both, |side| side.value);
-    let port = section
-        .word("port", &ports)
-        .map_or(PortKind::Auto, |port| port.value);
-    let mode = section
-        .word("mode", &modes)
-        .map_or(XdpMode::Auto, |mode| mode.value);
+    let side = section.word("side", &sides).map_or(Side::Both, |side| side.value);
+    let port = section.word("port", &ports).map_or(PortKind::Auto, |port| port.value);
+    let mode = section.word("mode", &modes).map_or(XdpMode::Auto, |mode| mode.value);
     if port == PortKind::AfPacket && mode != XdpMode::Auto {
-        section.refuse(
-            "mode",
-            "is for af_xdp, but port is \"af_packet\"; remove one of both",
-        );
+        section.refuse("mode", "is for af_xdp, but port is \"af_packet\"; remove one of both");
     }
-    Interface {
-        name: name.to_owned(),
-        side,
-        port,
-        mode,
-        queues: read_queues(section.section("queues"), switchers),
-    }
+    Interface { name: name.to_owned(), side, port, mode, queues: read_queues(section.section("queues"), switchers) }
 }
 
 fn read_queues(section: Section<'_>, switchers: Option<&Switchers>) -> BTreeMap<u32, u32> {
     let mut queues = BTreeMap::new();
     for (key, number) in section.entries(0..=u32::MAX) {
-        let queue = key
-            .parse()
-            .ok()
-            .filter(|queue: &u32| *queue <= LAST_QUEUE && queue.to_string() == key);
+        let queue = key.parse().ok().filter(|queue: &u32| *queue <= LAST_QUEUE && queue.to_string() == key);
         let Some(queue) = queue else {
-            let sentence =
-                format!("is not a queue number; write one from \"0\" to \"{LAST_QUEUE}\"");
+            let sentence = format!("is not a queue number; write one from \"0\" to \"{LAST_QUEUE}\"");
             section.refuse(key, sentence);
             continue;
         };
         let count = switchers.map_or(usize::MAX, |switchers| switchers.cpus.count());
         if number.value as usize >= count {
-            let sentence = format!(
-                "switcher {} doesn't exist; write one from 0 to {}",
-                number.value,
-                count - 1
-            );
+            let sentence = format!("switcher {} doesn't exist; write one from 0 to {}", number.value, count - 1);
             section.refuse(key, sentence);
         }
         queues.insert(queue, number.value);
@@ -119,18 +82,11 @@ fn read_queues(section: Section<'_>, switchers: Option<&Switchers>) -> BTreeMap<
 
 /// Packets come from clients and go to back-ends: some interface must lead to each.
 fn check_sides(root: &Section<'_>, interfaces: &[Interface]) {
-    let all_are =
-        |side| !interfaces.is_empty() && interfaces.iter().all(|interface| interface.side == side);
+    let all_are = |side| !interfaces.is_empty() && interfaces.iter().all(|interface| interface.side == side);
     if all_are(Side::Client) {
-        root.refuse(
-            "interface",
-            "none leads to the back-ends; give one side = \"backend\" or \"both\"",
-        );
+        root.refuse("interface", "none leads to the back-ends; give one side = \"backend\" or \"both\"");
     }
     if all_are(Side::Backend) {
-        root.refuse(
-            "interface",
-            "none leads to the clients; give one side = \"client\" or \"both\"",
-        );
+        root.refuse("interface", "none leads to the clients; give one side = \"client\" or \"both\"");
     }
 }

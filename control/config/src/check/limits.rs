@@ -32,13 +32,7 @@ pub(super) fn read(mut section: Section<'_>, interfaces: usize) -> Limits {
 fn check_power_of_two(section: &Section<'_>, key: &str, number: u32) {
     if !number.is_power_of_two() {
         let above = number.next_power_of_two();
-        section.refuse(
-            key,
-            format!(
-                "{number} is not a power of two; write {} or {above}",
-                above / 2
-            ),
-        );
+        section.refuse(key, format!("{number} is not a power of two; write {} or {above}", above / 2));
     }
 }
 
@@ -48,14 +42,9 @@ fn check_frames_fill_rings(section: &Section<'_>, limits: &Limits, interfaces: u
     let wanted = 2 * limits.ring as usize * interfaces;
     if (limits.frames as usize) < wanted {
         let Limits { frames, ring, .. } = limits;
-        let sentence = format!(
-            "{frames} are too few for 2 rings of {ring} on each of {interfaces} interfaces"
-        );
+        let sentence = format!("{frames} are too few for 2 rings of {ring} on each of {interfaces} interfaces");
         let enough = wanted.next_power_of_two();
-        section.refuse(
-            "frames",
-            format!("{sentence}; write {enough}, or a smaller limits.ring"),
-        );
+        section.refuse("frames", format!("{sentence}; write {enough}, or a smaller limits.ring"));
     }
 }
 

@@ -28,25 +28,11 @@ pub(crate) fn resolve(report: &Report, document: &DeTable<'_>) -> Option<Config>
     let limits = limits::read(root.section("limits"), interfaces.len());
     let timeouts = limits::read_timeouts(root.section("timeouts"), Timeouts::default());
     let sections = root.sections("service");
-    let drafts: Vec<_> = sections
-        .into_iter()
-        .map(|section| service::read(section, timeouts))
-        .collect();
+    let drafts: Vec<_> = sections.into_iter().map(|section| service::read(section, timeouts)).collect();
     root.finish();
     relations::check(report, &drafts, &limits);
-    let services = drafts
-        .into_iter()
-        .map(service::Draft::finish)
-        .collect::<Option<Vec<_>>>()?;
-    Some(Config {
-        instance,
-        user,
-        switchers: switchers?,
-        interfaces,
-        limits,
-        timeouts,
-        services,
-    })
+    let services = drafts.into_iter().map(service::Draft::finish).collect::<Option<Vec<_>>>()?;
+    Some(Config { instance, user, switchers: switchers?, interfaces, limits, timeouts, services })
 }
 
 fn read_instance(root: &mut Section<'_>) -> Instance {
@@ -65,13 +51,7 @@ fn read_user(root: &mut Section<'_>) -> String {
     let user = root.text("user").map_or(DEFAULT, |user| user.value);
     let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if user.is_empty() || user.len() > 32 || user.starts_with('-') || !user.chars().all(allowed) {
-        root.refuse(
-            "user",
-            format!(
-                "{} is not an account name; write for example \"nobody\"",
-                quoted(user)
-            ),
-        );
+        root.refuse("user", format!("{} is not an account name; write for example \"nobody\"", quoted(user)));
     } else if user == "root" {
         let sentence = "\"root\" would leave switchers every file of the machine; name an account without privileges";
         root.refuse("user", format!("{sentence}, for example \"nobody\""));

@@ -22,16 +22,9 @@ fn check_services_differ(report: &Report, services: &[Draft]) {
     let mut addresses: HashMap<(SocketAddr, Protocol), usize> = HashMap::new();
     for service in services {
         if let Some(Field { value: name, place }) = &service.name {
-            refuse_second(
-                report,
-                &mut names,
-                name,
-                place,
-                &format!("{name:?} is another service's name"),
-            );
+            refuse_second(report, &mut names, name, place, &format!("{name:?} is another service's name"));
         }
-        if let (Some(Field { value, place }), Some(protocol)) = (&service.address, service.protocol)
-        {
+        if let (Some(Field { value, place }), Some(protocol)) = (&service.address, service.protocol) {
             let taken = format!("\"{value}\" is another service's address with the same protocol");
             refuse_second(report, &mut addresses, (*value, protocol), place, &taken);
         }
@@ -53,10 +46,7 @@ fn refuse_second<K: Eq + Hash>(
         }
         Entry::Occupied(entry) => {
             let first = entry.get();
-            report.refuse(
-                place,
-                format!("{taken}, in line {first}; change one of both"),
-            );
+            report.refuse(place, format!("{taken}, in line {first}; change one of both"));
             false
         }
     }
@@ -64,16 +54,13 @@ fn refuse_second<K: Eq + Hash>(
 
 /// Shunt answers ARP for service addresses, so a back-end there would never be reached.
 fn check_backends_apart(report: &Report, services: &[Draft]) {
-    let addresses = services
-        .iter()
-        .filter_map(|service| service.address.as_ref());
+    let addresses = services.iter().filter_map(|service| service.address.as_ref());
     let taken: HashSet<IpAddr> = addresses.map(|address| address.value.ip()).collect();
     for backend in services.iter().flat_map(|service| &service.backends) {
         if let Some(Field { value, place }) = &backend.address
             && taken.contains(&value.ip())
         {
-            let sentence =
-                format!("\"{value}\" has the address of a service, which leads back to Shunt");
+            let sentence = format!("\"{value}\" has the address of a service, which leads back to Shunt");
             report.refuse(place, format!("{sentence}; write the server's own address"));
         }
     }
@@ -108,10 +95,7 @@ fn check_backend_identities(report: &Report, services: &[Draft], limits: &Limits
             backends.record(report, name, address, protocol);
             if !over_limit && backends.by_address.len() > limits.backends as usize {
                 over_limit = true;
-                let sentence = format!(
-                    "is one back-end more than limits.backends, {}",
-                    limits.backends
-                );
+                let sentence = format!("is one back-end more than limits.backends, {}", limits.backends);
                 report.refuse(&name.place, format!("{sentence}; raise limits.backends"));
             }
         }
@@ -119,35 +103,17 @@ fn check_backend_identities(report: &Report, services: &[Draft], limits: &Limits
 }
 
 impl<'d> Backends<'d> {
-    fn record(
-        &mut self,
-        report: &Report,
-        name: &'d Field<String>,
-        address: &'d Field<SocketAddr>,
-        protocol: Protocol,
-    ) {
+    fn record(&mut self, report: &Report, name: &'d Field<String>, address: &'d Field<SocketAddr>, protocol: Protocol) {
         let identity = (address.value, protocol);
-        let (known, line) = *self
-            .by_name
-            .entry(&name.value)
-            .or_insert((identity, name.place.line));
+        let (known, line) = *self.by_name.entry(&name.value).or_insert((identity, name.place.line));
         if known != identity {
-            let taken = format!(
-                "{:?} is a back-end of another address or protocol, in line {line}",
-                name.value
-            );
+            let taken = format!("{:?} is a back-end of another address or protocol, in line {line}", name.value);
             report.refuse(&name.place, format!("{taken}; give each its own name"));
             return;
         }
-        let (other, line) = *self
-            .by_address
-            .entry(identity)
-            .or_insert((&name.value, address.place.line));
+        let (other, line) = *self.by_address.entry(identity).or_insert((&name.value, address.place.line));
         if other != name.value {
-            let taken = format!(
-                "\"{}\" is back-end {other:?} already, in line {line}",
-                address.value
-            );
+            let taken = format!("\"{}\" is back-end {other:?} already, in line {line}", address.value);
             report.refuse(&address.place, format!("{taken}; use that name here too"));
         }
     }
@@ -155,14 +121,8 @@ impl<'d> Backends<'d> {
 
 fn check_sums(report: &Report, services: &[Draft], limits: &Limits) {
     if let Some(service) = services.get(limits.services as usize) {
-        let sentence = format!(
-            "is one service more than limits.services, {}",
-            limits.services
-        );
-        report.refuse(
-            &service.place,
-            format!("{sentence}; raise limits.services to {}", services.len()),
-        );
+        let sentence = format!("is one service more than limits.services, {}", limits.services);
+        report.refuse(&service.place, format!("{sentence}; raise limits.services to {}", services.len()));
     }
     let mut sum: u64 = 0;
     for service in services {
@@ -170,12 +130,8 @@ fn check_sums(report: &Report, services: &[Draft], limits: &Limits) {
         sum += u64::from(service.slots.value);
         let limit = u64::from(limits.slots);
         if before <= limit && sum > limit {
-            let sentence =
-                format!("brings all tables to {sum} slots, more than limits.slots, {limit}");
-            report.refuse(
-                &service.slots.place,
-                format!("{sentence}; raise limits.slots, or choose smaller tables"),
-            );
+            let sentence = format!("brings all tables to {sum} slots, more than limits.slots, {limit}");
+            report.refuse(&service.slots.place, format!("{sentence}; raise limits.slots, or choose smaller tables"));
         }
     }
 }

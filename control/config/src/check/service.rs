@@ -48,11 +48,7 @@ impl Draft {
 
 impl BackendDraft {
     fn finish(self) -> Option<Backend> {
-        Some(Backend {
-            name: self.name?.value,
-            address: self.address?.value,
-            weight: self.weight,
-        })
+        Some(Backend { name: self.name?.value, address: self.address?.value, weight: self.weight })
     }
 }
 
@@ -60,45 +56,19 @@ pub(super) fn read(mut section: Section<'_>, base: Timeouts) -> Draft {
     let name = address::read_name(&mut section, "web");
     let address = address::read(&mut section, "198.18.0.100:80", "services");
     section.require("protocol", "protocol = \"tcp\"");
-    let protocol = section
-        .word(
-            "protocol",
-            &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)],
-        )
-        .map(|field| field.value);
+    let protocol = section.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]).map(|field| field.value);
     section.require("mode", "mode = \"nat\"");
-    let mode = section
-        .word("mode", &[("nat", Mode::Nat), ("dsr", Mode::Dsr)])
-        .map(|field| field.value);
+    let mode = section.word("mode", &[("nat", Mode::Nat), ("dsr", Mode::Dsr)]).map(|field| field.value);
     let timeouts = limits::read_timeouts(section.section("timeouts"), base);
     let health = health::read(section.section("health"), protocol);
-    let dsr_port = address
-        .as_ref()
-        .filter(|_| mode == Some(Mode::Dsr))
-        .map(|address| address.value.port());
-    section.require(
-        "backend",
-        "a [[service.backend]] table with name and address",
-    );
+    let dsr_port = address.as_ref().filter(|_| mode == Some(Mode::Dsr)).map(|address| address.value.port());
+    section.require("backend", "a [[service.backend]] table with name and address");
     let sections = section.sections("backend");
-    let backends: Vec<_> = sections
-        .into_iter()
-        .map(|section| read_backend(section, dsr_port))
-        .collect();
+    let backends: Vec<_> = sections.into_iter().map(|section| read_backend(section, dsr_port)).collect();
     let slots = read_slots(&mut section, &backends);
     let place = section.place.clone();
     section.finish();
-    Draft {
-        place,
-        name,
-        address,
-        protocol,
-        mode,
-        slots,
-        timeouts,
-        health,
-        backends,
-    }
+    Draft { place, name, address, protocol, mode, slots, timeouts, health, backends }
 }
 
 /// `dsr_port` is the service's port if the back-end must listen on the same.
@@ -109,52 +79,26 @@ fn read_backend(mut section: Section<'_>, dsr_port: Option<u16>) -> BackendDraft
     if let (Some(port), Some(Field { value, .. })) = (dsr_port, &address)
         && value.port() != port
     {
-        let sentence = format!(
-            "has port {}, its service {port}, and mode dsr re-writes no ports",
-            value.port()
-        );
-        section.refuse(
-            "address",
-            format!("{sentence}; let the back-end listen on {port}, or write mode = \"nat\""),
-        );
+        let sentence = format!("has port {}, its service {port}, and mode dsr re-writes no ports", value.port());
+        section.refuse("address", format!("{sentence}; let the back-end listen on {port}, or write mode = \"nat\""));
     }
     section.finish();
-    BackendDraft {
-        name,
-        address,
-        weight: u16::try_from(weight).unwrap_or(u16::MAX),
-    }
+    BackendDraft { name, address, weight: u16::try_from(weight).unwrap_or(u16::MAX) }
 }
 
 /// The table size said or chosen, at the place where it is said or else the service's.
 fn read_slots(section: &mut Section<'_>, backends: &[BackendDraft]) -> Field<u32> {
     let Some(said) = section.number("slots", 2..=1 << 24) else {
         let weights: Vec<u16> = backends.iter().map(|backend| backend.weight).collect();
-        let place = Place {
-            line: section.place.line,
-            field: format!("{}.slots", section.place.field),
-        };
-        return Field {
-            value: slots::choose_size(&weights),
-            place,
-        };
+        let place = Place { line: section.place.line, field: format!("{}.slots", section.place.field) };
+        return Field { value: slots::choose_size(&weights), place };
     };
     if !slots::is_prime(said.value) {
         let above = slots::next_prime(said.value);
-        section.refuse(
-            "slots",
-            format!("{} is not a prime; write for example {above}", said.value),
-        );
+        section.refuse("slots", format!("{} is not a prime; write for example {above}", said.value));
     } else if (said.value as usize) < backends.len() {
-        let sentence = format!(
-            "{} are fewer than the {} back-ends",
-            said.value,
-            backends.len()
-        );
-        section.refuse(
-            "slots",
-            format!("{sentence}; write a prime of at least 100 for each"),
-        );
+        let sentence = format!("{} are fewer than the {} back-ends", said.value, backends.len());
+        section.refuse("slots", format!("{sentence}; write a prime of at least 100 for each"));
     }
     said
 }

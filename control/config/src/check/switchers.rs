@@ -22,10 +22,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Switchers> {
     } else if section.is_present() {
         let either = section.has("cpus") || section.has("count");
         if !either {
-            section.refuse(
-                "cpus",
-                "is missing; write for example cpus = [2, 3], or count = 2 to have them chosen",
-            );
+            section.refuse("cpus", "is missing; write for example cpus = [2, 3], or count = 2 to have them chosen");
         }
     }
     if let Some(cpus) = &listed {
@@ -35,14 +32,9 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Switchers> {
     let cpus = match (listed, count) {
         (Some(cpus), _) if cpus.value.is_empty() => return None,
         (Some(cpus), _) => Cpus::Listed(cpus.value),
-        (None, count) => Cpus::Automatic {
-            count: count?.value,
-        },
+        (None, count) => Cpus::Automatic { count: count?.value },
     };
-    Some(Switchers {
-        cpus,
-        idle: idle.map_or(Idle::Spin, |idle| idle.value),
-    })
+    Some(Switchers { cpus, idle: idle.map_or(Idle::Spin, |idle| idle.value) })
 }
 
 fn check_listed(section: &Section<'_>, cpus: &[u32]) {
@@ -55,9 +47,6 @@ fn check_listed(section: &Section<'_>, cpus: &[u32]) {
     }
     let mut seen = HashSet::new();
     for cpu in cpus.iter().filter(|&&cpu| !seen.insert(cpu)) {
-        section.refuse(
-            "cpus",
-            format!("names CPU {cpu} twice; each switcher needs one of its own"),
-        );
+        section.refuse("cpus", format!("names CPU {cpu} twice; each switcher needs one of its own"));
     }
 }

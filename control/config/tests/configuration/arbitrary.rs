@@ -14,14 +14,8 @@ fn assert_refusals_are_in_the_text(text: &str) {
         Err(ConfigError::Refused(problems)) => {
             assert!(!problems.is_empty(), "refused without a reason");
             for problem in problems {
-                assert!(
-                    (1..=lines).contains(&problem.line),
-                    "{problem}, but {lines} lines"
-                );
-                assert!(
-                    !problem.to_string().contains('\n'),
-                    "{problem} breaks its line"
-                );
+                assert!((1..=lines).contains(&problem.line), "{problem}, but {lines} lines");
+                assert!(!problem.to_string().contains('\n'), "{problem} breaks its line");
             }
         }
         Err(other) => panic!("{other} about a text"),
@@ -51,10 +45,7 @@ fn value() -> impl Strategy<Value = String> {
         "\"198.18.1.12:8080\"",
         "1979-05-27",
     ];
-    prop_oneof![
-        prop::sample::select(&FIXED[..]).prop_map(str::to_owned),
-        ".{0,12}"
-    ]
+    prop_oneof![prop::sample::select(&FIXED[..]).prop_map(str::to_owned), ".{0,12}"]
 }
 
 proptest! {

@@ -67,10 +67,6 @@ pub fn refusals(text: &str) -> Vec<String> {
 pub fn assert_refused(cases: &[(usize, &str, &str)]) {
     for (line, replacement, expected) in cases {
         let expected = format!("shunt.toml:{line}: {expected}");
-        assert_eq!(
-            refusals(&spoil(&[(*line, replacement)])),
-            [expected],
-            "line {line}: {replacement}"
-        );
+        assert_eq!(refusals(&spoil(&[(*line, replacement)])), [expected], "line {line}: {replacement}");
     }
 }

@@ -9,10 +9,7 @@ use nix::sys::stat::Mode;
 use shunt_config::Config;
 
 fn refusal(path: &Path) -> String {
-    Config::load(path)
-        .expect_err("refused")
-        .to_string()
-        .replace(&path.display().to_string(), "FILE")
+    Config::load(path).expect_err("refused").to_string().replace(&path.display().to_string(), "FILE")
 }
 
 fn refusal_of_content(content: &[u8]) -> String {
@@ -27,15 +24,13 @@ fn a_good_file_is_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("shunt.toml");
     std::fs::write(&path, VALID).expect("written");
-    assert_eq!(
-        Config::load(&path).expect("good"),
-        Config::parse(VALID, "").expect("good")
-    );
+    assert_eq!(Config::load(&path).expect("good"), Config::parse(VALID, "").expect("good"));
 }
 
 #[test]
 fn an_empty_file_is_said_to_be_empty() {
-    let sentence = "FILE:1: is empty; write at least [switchers] and one [[interface]], deploy/examples/minimal.toml shows how";
+    let sentence =
+        "FILE:1: is empty; write at least [switchers] and one [[interface]], deploy/examples/minimal.toml shows how";
     assert_eq!(refusal_of_content(b""), sentence);
     assert_eq!(refusal_of_content(b" \n\t\n"), sentence);
 }
@@ -51,14 +46,8 @@ fn a_missing_file_is_said_to_be_missing() {
 fn what_is_not_a_regular_file_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let ending = "not a regular file; give the path of the TOML file itself";
-    assert_eq!(
-        refusal(directory.path()),
-        format!("FILE: is a directory, {ending}")
-    );
-    assert_eq!(
-        refusal(Path::new("/dev/null")),
-        format!("FILE: is a device, {ending}")
-    );
+    assert_eq!(refusal(directory.path()), format!("FILE: is a directory, {ending}"));
+    assert_eq!(refusal(Path::new("/dev/null")), format!("FILE: is a device, {ending}"));
 }
 
 #[test]
@@ -68,13 +57,8 @@ fn a_fifo_without_a_writer_is_refused_and_not_waited_for() {
     nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).expect("a FIFO");
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(refusal(&path)));
-    let sentence = receiver
-        .recv_timeout(Duration::from_secs(60))
-        .expect("no waiting for a writer");
-    assert_eq!(
-        sentence,
-        "FILE: is a FIFO, not a regular file; give the path of the TOML file itself"
-    );
+    let sentence = receiver.recv_timeout(Duration::from_secs(60)).expect("no waiting for a writer");
+    assert_eq!(sentence, "FILE: is a FIFO, not a regular file; give the path of the TOML file itself");
 }
 
 #[test]
@@ -86,7 +70,8 @@ fn a_huge_file_is_refused_and_one_of_just_the_limit_read() {
     std::fs::write(&path, &content).expect("written");
     assert!(Config::load(&path).is_ok());
     content.push(b'\n');
-    let expected = "FILE: is larger than 4194304 bytes, which no configuration needs; check that the path is the right one";
+    let expected =
+        "FILE: is larger than 4194304 bytes, which no configuration needs; check that the path is the right one";
     assert_eq!(refusal_of_content(&content), expected);
 }
 
@@ -112,9 +97,6 @@ fn text_nested_without_end_is_refused_before_the_stack_ends() {
     let dotted = format!("a{}=1", ".a".repeat(100_000));
     for text in [&nested[0], &nested[1], &dotted] {
         let found = refusals(text);
-        assert!(
-            found[0].starts_with("shunt.toml:1: is not TOML: "),
-            "{found:?}"
-        );
+        assert!(found[0].starts_with("shunt.toml:1: is not TOML: "), "{found:?}");
     }
 }

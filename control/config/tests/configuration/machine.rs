@@ -10,16 +10,8 @@ fn the_base_is_accepted() {
 #[test]
 fn top_level() {
     assert_refused(&[
-        (
-            1,
-            r#"instance = "Shunt""#,
-            r#"instance: "Shunt" is not an instance name; write 1 to 32 of a-z, 0-9 and -"#,
-        ),
-        (
-            1,
-            "instance = 5",
-            "instance: is 5; write a string in quotation marks",
-        ),
+        (1, r#"instance = "Shunt""#, r#"instance: "Shunt" is not an instance name; write 1 to 32 of a-z, 0-9 and -"#),
+        (1, "instance = 5", "instance: is 5; write a string in quotation marks"),
         (
             1,
             "colour = 5",
@@ -30,11 +22,7 @@ fn top_level() {
             r#""a\nb" = 5"#,
             r#""a\nb": is an unknown key; the keys here are instance, user, switchers, interface, limits, timeouts, service"#,
         ),
-        (
-            2,
-            r#"user = "a b""#,
-            r#"user: "a b" is not an account name; write for example "nobody""#,
-        ),
+        (2, r#"user = "a b""#, r#"user: "a b" is not an account name; write for example "nobody""#),
         (
             2,
             r#"user = "root""#,
@@ -66,61 +54,23 @@ fn required_tables() {
 #[test]
 fn switchers() {
     assert_refused(&[
-        (
-            4,
-            "cpus = []",
-            "switchers.cpus: names no CPU; write for example cpus = [2, 3]",
-        ),
-        (
-            4,
-            "cpus = 2",
-            "switchers.cpus: is 2; write a list, for example [2, 3]",
-        ),
-        (
-            4,
-            "cpus = [2, 3, 2]",
-            "switchers.cpus: names CPU 2 twice; each switcher needs one of its own",
-        ),
-        (
-            4,
-            "cpus = [2, 3, 1024]",
-            "switchers.cpus[2]: is 1024; write a whole number from 0 to 1023",
-        ),
-        (
-            4,
-            "cpus = [2, 3, -1]",
-            "switchers.cpus[2]: is -1; write a whole number from 0 to 1023",
-        ),
-        (
-            4,
-            "count = 65",
-            "switchers.count: is 65; write a whole number from 1 to 64",
-        ),
-        (
-            5,
-            "count = 2",
-            "switchers.count: stands beside cpus; keep one of both",
-        ),
-        (
-            5,
-            r#"idle = "sleep""#,
-            r#"switchers.idle: "sleep" is unknown; write one of "spin", "yield""#,
-        ),
-        (
-            5,
-            "spin = true",
-            "switchers.spin: is an unknown key; the keys here are cpus, count, idle",
-        ),
+        (4, "cpus = []", "switchers.cpus: names no CPU; write for example cpus = [2, 3]"),
+        (4, "cpus = 2", "switchers.cpus: is 2; write a list, for example [2, 3]"),
+        (4, "cpus = [2, 3, 2]", "switchers.cpus: names CPU 2 twice; each switcher needs one of its own"),
+        (4, "cpus = [2, 3, 1024]", "switchers.cpus[2]: is 1024; write a whole number from 0 to 1023"),
+        (4, "cpus = [2, 3, -1]", "switchers.cpus[2]: is -1; write a whole number from 0 to 1023"),
+        (4, "count = 65", "switchers.count: is 65; write a whole number from 1 to 64"),
+        (5, "count = 2", "switchers.count: stands beside cpus; keep one of both"),
+        (5, r#"idle = "sleep""#, r#"switchers.idle: "sleep" is unknown; write one of "spin", "yield""#),
+        (5, "spin = true", "switchers.spin: is an unknown key; the keys here are cpus, count, idle"),
     ]);
     let neither = spoil(&[(4, ""), (11, "")]);
-    let expected = "shunt.toml:3: switchers.cpus: is missing; write for example cpus = [2, 3], or count = 2 to have them chosen";
+    let expected =
+        "shunt.toml:3: switchers.cpus: is missing; write for example cpus = [2, 3], or count = 2 to have them chosen";
     assert_eq!(refusals(&neither), [expected]);
     let many: Vec<String> = (0..65).map(|cpu| cpu.to_string()).collect();
     let expected = "shunt.toml:4: switchers.cpus: names 65 CPUs; write 64 at most";
-    assert_eq!(
-        refusals(&spoil(&[(4, &format!("cpus = [{}]", many.join(",")))])),
-        [expected]
-    );
+    assert_eq!(refusals(&spoil(&[(4, &format!("cpus = [{}]", many.join(",")))])), [expected]);
 }
 
 #[test]
@@ -133,11 +83,7 @@ fn interfaces() {
         assert!(found == [expected] || found == [path], "{found:?}");
     }
     assert_refused(&[
-        (
-            8,
-            r#"side = "left""#,
-            r#"interface.eth0.side: "left" is unknown; write one of "client", "backend", "both""#,
-        ),
+        (8, r#"side = "left""#, r#"interface.eth0.side: "left" is unknown; write one of "client", "backend", "both""#),
         (
             9,
             r#"port = "dpdk""#,
@@ -148,16 +94,8 @@ fn interfaces() {
             r#"mode = "zero""#,
             r#"interface.eth0.mode: "zero" is unknown; write one of "auto", "zero-copy", "native-copy", "generic-copy""#,
         ),
-        (
-            10,
-            "mtu = 9",
-            "interface.eth0.mtu: is an unknown key; the keys here are name, side, port, mode, queues",
-        ),
-        (
-            11,
-            r#"queues = { "0" = 2 }"#,
-            "interface.eth0.queues.0: switcher 2 doesn't exist; write one from 0 to 1",
-        ),
+        (10, "mtu = 9", "interface.eth0.mtu: is an unknown key; the keys here are name, side, port, mode, queues"),
+        (11, r#"queues = { "0" = 2 }"#, "interface.eth0.queues.0: switcher 2 doesn't exist; write one from 0 to 1"),
         (
             11,
             r#"queues = { "01" = 0 }"#,
@@ -173,11 +111,7 @@ fn interfaces() {
             r#"queues = { "0" = "0" }"#,
             r#"interface.eth0.queues.0: is the string "0"; write a whole number from 0 to 4294967295"#,
         ),
-        (
-            11,
-            "queues = [0]",
-            "interface.eth0.queues: is a list; write a table under a [header]",
-        ),
+        (11, "queues = [0]", "interface.eth0.queues: is a list; write a table under a [header]"),
     ]);
     let unnamed = "shunt.toml:6: interface[0].name: is missing; write for example name = \"eth0\"";
     assert_eq!(refusals(&spoil(&[(7, "")])), [unnamed]);
@@ -191,8 +125,7 @@ fn interfaces() {
 
 #[test]
 fn interfaces_lead_to_both_sides() {
-    let to_backends =
-        r#"interface: none leads to the back-ends; give one side = "backend" or "both""#;
+    let to_backends = r#"interface: none leads to the back-ends; give one side = "backend" or "both""#;
     let to_clients = r#"interface: none leads to the clients; give one side = "client" or "both""#;
     for (side, missing) in [("client", to_backends), ("backend", to_clients)] {
         let found = refusals(&spoil(&[(8, &format!("side = {side:?}"))]));
@@ -203,46 +136,22 @@ fn interfaces_lead_to_both_sides() {
 #[test]
 fn limits_and_timeouts() {
     assert_refused(&[
-        (
-            13,
-            "frames = 10000",
-            "limits.frames: 10000 is not a power of two; write 8192 or 16384",
-        ),
+        (13, "frames = 10000", "limits.frames: 10000 is not a power of two; write 8192 or 16384"),
         (
             13,
             "frames = 256",
             "limits.frames: 256 are too few for 2 rings of 256 on each of 1 interfaces; write 512, or a smaller limits.ring",
         ),
-        (
-            13,
-            "connections = 0",
-            "limits.connections: is 0; write a whole number from 1 to 268435456",
-        ),
-        (
-            13,
-            "backends = 65536",
-            "limits.backends: is 65536; write a whole number from 1 to 65535",
-        ),
-        (
-            13,
-            "routes = 1.5",
-            "limits.routes: is 1.5; write a whole number from 1 to 16777216",
-        ),
+        (13, "connections = 0", "limits.connections: is 0; write a whole number from 1 to 268435456"),
+        (13, "backends = 65536", "limits.backends: is 65536; write a whole number from 1 to 65535"),
+        (13, "routes = 1.5", "limits.routes: is 1.5; write a whole number from 1 to 16777216"),
         (
             13,
             "packets = 1",
             "limits.packets: is an unknown key; the keys here are connections, services, backends, slots, neighbours, routes, frames, ring",
         ),
-        (
-            14,
-            "ring = 300",
-            "limits.ring: 300 is not a power of two; write 256 or 512",
-        ),
-        (
-            16,
-            "udp = 0",
-            "timeouts.udp: is 0; write a whole number from 1 to 2592000",
-        ),
+        (14, "ring = 300", "limits.ring: 300 is not a power of two; write 256 or 512"),
+        (16, "udp = 0", "timeouts.udp: is 0; write a whole number from 1 to 2592000"),
         (
             16,
             "sctp = 9",

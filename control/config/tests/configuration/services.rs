@@ -8,11 +8,7 @@ use crate::common::{assert_refused, refusals, spoil};
 fn services() {
     let keys = "name, address, protocol, mode, timeouts, health, backend, slots";
     assert_refused(&[
-        (
-            18,
-            r#"name = """#,
-            "service[0].name: \"\" is not a name; write 1 to 31 letters, digits, '.', '_' and '-'",
-        ),
+        (18, r#"name = """#, "service[0].name: \"\" is not a name; write 1 to 31 letters, digits, '.', '_' and '-'"),
         (
             19,
             r#"address = "198.18.0.100""#,
@@ -43,55 +39,27 @@ fn services() {
             r#"address = "255.255.255.255:80""#,
             r#"service.web.address: "255.255.255.255:80" is the broadcast address; write an address of a host, for example "198.18.0.100:80""#,
         ),
-        (
-            20,
-            r#"protocol = "sctp""#,
-            r#"service.web.protocol: "sctp" is unknown; write one of "tcp", "udp""#,
-        ),
-        (
-            21,
-            r#"mode = "tunnel""#,
-            r#"service.web.mode: "tunnel" is unknown; write one of "nat", "dsr""#,
-        ),
-        (
-            22,
-            "slots = 4096",
-            "service.web.slots: 4096 is not a prime; write for example 4099",
-        ),
-        (
-            22,
-            "weight = 1",
-            &format!("service.web.weight: is an unknown key; the keys here are {keys}"),
-        ),
-        (
-            22,
-            "timeouts.udp = 0",
-            "service.web.timeouts.udp: is 0; write a whole number from 1 to 2592000",
-        ),
+        (20, r#"protocol = "sctp""#, r#"service.web.protocol: "sctp" is unknown; write one of "tcp", "udp""#),
+        (21, r#"mode = "tunnel""#, r#"service.web.mode: "tunnel" is unknown; write one of "nat", "dsr""#),
+        (22, "slots = 4096", "service.web.slots: 4096 is not a prime; write for example 4099"),
+        (22, "weight = 1", &format!("service.web.weight: is an unknown key; the keys here are {keys}")),
+        (22, "timeouts.udp = 0", "service.web.timeouts.udp: is 0; write a whole number from 1 to 2592000"),
     ]);
     let few_slots = spoil(&[
         (22, "slots = 2"),
-        (
-            38,
-            "[[service.backend]]\nname = \"x\"\naddress = \"198.18.1.9:53\"\n[[service.backend]]",
-        ),
+        (38, "[[service.backend]]\nname = \"x\"\naddress = \"198.18.1.9:53\"\n[[service.backend]]"),
     ]);
     assert_eq!(refusals(&few_slots), [""; 0], "two back-ends fit two slots");
-    let few_slots = spoil(&[
-        (22, "slots = 2"),
-        (
-            32,
-            "[[service.backend]]\nname = \"b3\"\naddress = \"198.18.1.13:8080\"",
-        ),
-    ]);
-    let expected = "shunt.toml:22: service.web.slots: 2 are fewer than the 3 back-ends; write a prime of at least 100 for each";
+    let few_slots =
+        spoil(&[(22, "slots = 2"), (32, "[[service.backend]]\nname = \"b3\"\naddress = \"198.18.1.13:8080\"")]);
+    let expected =
+        "shunt.toml:22: service.web.slots: 2 are fewer than the 3 back-ends; write a prime of at least 100 for each";
     assert_eq!(refusals(&few_slots), [expected]);
 }
 
 #[test]
 fn a_service_lacks_nothing_it_needs() {
-    let bare =
-        "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n[[service]]\nbackend = []\n";
+    let bare = "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n[[service]]\nbackend = []\n";
     assert_eq!(
         refusals(bare),
         [
@@ -114,11 +82,7 @@ fn services_differ() {
         r#"name = "web""#,
         r#"service.web.name: "web" is another service's name, in line 18; change one of both"#,
     )]);
-    let same = spoil(&[
-        (35, r#"address = "198.18.0.100:80""#),
-        (36, r#"protocol = "tcp""#),
-        (37, r#"mode = "nat""#),
-    ]);
+    let same = spoil(&[(35, r#"address = "198.18.0.100:80""#), (36, r#"protocol = "tcp""#), (37, r#"mode = "nat""#)]);
     let expected = r#"shunt.toml:35: service.dns.address: "198.18.0.100:80" is another service's address with the same protocol, in line 19; change one of both"#;
     assert_eq!(refusals(&same), [expected]);
     let on_one_line = r#"service = [{ name = "a", address = "198.18.0.1:80", protocol = "udp", mode = "nat", backend = [{ name = "b", address = "198.18.1.1:80" }] }, { name = "a", address = "198.18.0.2:80", protocol = "udp", mode = "nat", backend = [{ name = "b", address = "198.18.1.1:80" }] }]"#;
@@ -129,15 +93,10 @@ fn services_differ() {
 
 #[test]
 fn health() {
-    let unused = |kind: &str, other: &str| {
-        format!("does nothing where kind is {kind:?}; remove it, or write kind = {other:?}")
-    };
+    let unused =
+        |kind: &str, other: &str| format!("does nothing where kind is {kind:?}; remove it, or write kind = {other:?}");
     assert_refused(&[
-        (
-            24,
-            r#"kind = "icmp""#,
-            r#"service.web.health.kind: "icmp" is unknown; write one of "tcp", "http", "none""#,
-        ),
+        (24, r#"kind = "icmp""#, r#"service.web.health.kind: "icmp" is unknown; write one of "tcp", "http", "none""#),
         (
             25,
             r#"path = "index""#,
@@ -163,57 +122,30 @@ fn health() {
             "status = [200]",
             "service.web.health.status: is not a range; write the first and the last good status, for example [200, 399]",
         ),
-        (
-            25,
-            "port = 0",
-            "service.web.health.port: is 0; write a whole number from 1 to 65535",
-        ),
-        (
-            25,
-            "interval_ms = 5",
-            "service.web.health.interval_ms: is 5; write a whole number from 10 to 3600000",
-        ),
+        (25, "port = 0", "service.web.health.port: is 0; write a whole number from 1 to 65535"),
+        (25, "interval_ms = 5", "service.web.health.interval_ms: is 5; write a whole number from 10 to 3600000"),
         (
             25,
             "timeout_ms = 1001",
             "service.web.health.timeout_ms: 1001 is more than interval_ms, 1000; checks must end before the next: lower it, or raise interval_ms",
         ),
-        (
-            25,
-            "rise = 0",
-            "service.web.health.rise: is 0; write a whole number from 1 to 100",
-        ),
-        (
-            25,
-            "fall = 101",
-            "service.web.health.fall: is 101; write a whole number from 1 to 100",
-        ),
+        (25, "rise = 0", "service.web.health.rise: is 0; write a whole number from 1 to 100"),
+        (25, "fall = 101", "service.web.health.fall: is 101; write a whole number from 1 to 100"),
         (
             25,
             "url = 1",
             "service.web.health.url: is an unknown key; the keys here are kind, path, host, status, port, interval_ms, timeout_ms, rise, fall",
         ),
     ]);
-    for (kind, key, other) in [
-        ("tcp", "path = \"/\"", "http"),
-        ("none", "rise = 2", "tcp"),
-        ("none", "host = \"a\"", "http"),
-    ] {
+    for (kind, key, other) in
+        [("tcp", "path = \"/\"", "http"), ("none", "rise = 2", "tcp"), ("none", "host = \"a\"", "http")]
+    {
         let text = spoil(&[(24, &format!("kind = {kind:?}")), (25, key)]);
         let (name, _) = key.split_once(' ').expect("a key");
-        assert_eq!(
-            refusals(&text),
-            [format!(
-                "shunt.toml:25: service.web.health.{name}: {}",
-                unused(kind, other)
-            )]
-        );
+        assert_eq!(refusals(&text), [format!("shunt.toml:25: service.web.health.{name}: {}", unused(kind, other))]);
     }
     let udp = spoil(&[(37, "mode = \"dsr\"\nhealth.port = 53")]);
-    let expected = format!(
-        "shunt.toml:38: service.dns.health.port: {}",
-        unused("none", "tcp")
-    );
+    let expected = format!("shunt.toml:38: service.dns.health.port: {}", unused("none", "tcp"));
     assert_eq!(refusals(&udp), [expected]);
 }
 
@@ -255,11 +187,7 @@ fn backends() {
             r#"address = "198.18.1.11:8080""#,
             r#"service.web.backend.b2.address: "198.18.1.11:8080" is back-end "b1" already, in line 28; use that name here too"#,
         ),
-        (
-            32,
-            "weight = 257",
-            "service.web.backend.b2.weight: is 257; write a whole number from 0 to 256",
-        ),
+        (32, "weight = 257", "service.web.backend.b2.weight: is 257; write a whole number from 0 to 256"),
         (
             32,
             "weight = \"2\"",
@@ -286,7 +214,8 @@ fn backends() {
 #[test]
 fn counts_stay_within_the_limits() {
     let services = spoil(&[(13, "services = 1")]);
-    let expected = "shunt.toml:33: service.dns: is one service more than limits.services, 1; raise limits.services to 2";
+    let expected =
+        "shunt.toml:33: service.dns: is one service more than limits.services, 1; raise limits.services to 2";
     assert_eq!(refusals(&services), [expected]);
     let backends = spoil(&[(13, "backends = 2")]);
     let expected = "shunt.toml:39: service.dns.backend.ns1.name: is one back-end more than limits.backends, 2; raise limits.backends";
@@ -298,15 +227,8 @@ fn counts_stay_within_the_limits() {
 
 #[test]
 fn all_that_is_wrong_is_said_in_the_order_of_the_lines() {
-    let text = spoil(&[
-        (32, "weight = 300"),
-        (1, "instance = \"\""),
-        (20, "protocol = 6"),
-        (14, "ring = 3"),
-    ]);
-    let error = Config::parse(&text, "shunt.toml")
-        .expect_err("four mistakes")
-        .to_string();
+    let text = spoil(&[(32, "weight = 300"), (1, "instance = \"\""), (20, "protocol = 6"), (14, "ring = 3")]);
+    let error = Config::parse(&text, "shunt.toml").expect_err("four mistakes").to_string();
     let lines: Vec<&str> = error.lines().collect();
     let starts = [
         "shunt.toml:1: instance: ",

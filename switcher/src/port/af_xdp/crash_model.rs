@@ -72,25 +72,16 @@ impl Kernel {
             self.waiting.push(self.fill.pop().address);
         }
         self.fill.release();
-        for _ in 0..received
-            .min(self.receive.free(SLOTS))
-            .min(self.waiting.len() as u32)
-        {
+        for _ in 0..received.min(self.receive.free(SLOTS)).min(self.waiting.len() as u32) {
             let address = self.waiting.remove(0) + 256;
-            self.receive.write(Descriptor {
-                address,
-                length: 60,
-            });
+            self.receive.write(Descriptor { address, length: 60 });
         }
         self.receive.publish();
         for _ in 0..self.transmit.available(sent + 1) {
             self.sending.push(self.transmit.pop().address);
         }
         self.transmit.release();
-        for _ in 0..sent
-            .min(self.completion.free(SLOTS))
-            .min(self.sending.len() as u32)
-        {
+        for _ in 0..sent.min(self.completion.free(SLOTS)).min(self.sending.len() as u32) {
             let address = self.sending.remove(0);
             self.completion.write(Descriptor { address, length: 0 });
         }
@@ -120,21 +111,12 @@ impl World {
             transmit: Ring::in_memory(SLOTS, PacketSlot::empty),
         });
         let kernel = std::array::from_fn(|port| Kernel::new(&rings[port]));
-        World {
-            rings,
-            kernel,
-            ledger: ledger(FRAMES, PORTS),
-        }
+        World { rings, kernel, ledger: ledger(FRAMES, PORTS) }
     }
 
     fn queues(&self) -> [Queue; PORTS] {
         std::array::from_fn(|port| {
-            let Rings {
-                fill,
-                completion,
-                receive,
-                transmit,
-            } = &self.rings[port];
+            let Rings { fill, completion, receive, transmit } = &self.rings[port];
             let rings = Rings {
                 fill: fill.again(),
                 completion: completion.again(),
@@ -147,10 +129,7 @@ impl World {
 
     fn start(&self, memory: MmapRaw) -> Switcher {
         let queues = self.queues();
-        let standing: Vec<_> = queues
-            .iter()
-            .map(|queue| queue.standing(&self.ledger))
-            .collect();
+        let standing: Vec<_> = queues.iter().map(|queue| queue.standing(&self.ledger)).collect();
         let pool = Pool::recover(memory, self.ledger, &standing).expect("sizes agree");
         Switcher { queues, pool }
     }
@@ -166,24 +145,10 @@ impl World {
         let mut places: BTreeMap<u64, Vec<Owner>> = BTreeMap::new();
         let mut note = |address: u64, owner| places.entry(address / CHUNK).or_default().push(owner);
         for (port, (rings, kernel)) in self.rings.iter().zip(&self.kernel).enumerate() {
-            let receiving = [
-                rings.fill.standing(),
-                rings.receive.standing(),
-                kernel.waiting.clone(),
-            ]
-            .concat();
-            let sending = [
-                rings.transmit.standing(),
-                rings.completion.standing(),
-                kernel.sending.clone(),
-            ]
-            .concat();
-            receiving
-                .into_iter()
-                .for_each(|address| note(address, Owner::Receiving(port as u8)));
-            sending
-                .into_iter()
-                .for_each(|address| note(address, Owner::Transmitting(port as u8)));
+            let receiving = [rings.fill.standing(), rings.receive.standing(), kernel.waiting.clone()].concat();
+            let sending = [rings.transmit.standing(), rings.completion.standing(), kernel.sending.clone()].concat();
+            receiving.into_iter().for_each(|address| note(address, Owner::Receiving(port as u8)));
+            sending.into_iter().for_each(|address| note(address, Owner::Transmitting(port as u8)));
         }
         let free: Vec<_> = std::iter::from_fn(|| switcher.pool.take()).collect();
         for frame in free {
@@ -193,11 +158,7 @@ impl World {
         for number in 0..FRAMES as u64 {
             let owners = places.remove(&number).unwrap_or_default();
             assert_eq!(owners.len(), 1, "frame {number} stands in {owners:?}");
-            assert_eq!(
-                self.ledger.owner(number * CHUNK),
-                Some(owners[0]),
-                "frame {number}"
-            );
+            assert_eq!(self.ledger.owner(number * CHUNK), Some(owners[0]), "frame {number}");
         }
         assert!(places.is_empty(), "unknown frames {places:?}");
     }
@@ -256,19 +217,12 @@ fn live(turns: &Turns, first: u64, second: Option<u64>) -> bool {
 }
 
 fn typical() -> Turns {
-    vec![
-        [[4, 0], [2, 0]],
-        [[40, 9], [3, 1]],
-        [[0, 64], [33, 64]],
-        [[7, 2], [7, 2]],
-    ]
+    vec![[[4, 0], [2, 0]], [[40, 9], [3, 1]], [[0, 64], [33, 64]], [[7, 2], [7, 2]]]
 }
 
 #[test]
 fn killed_before_any_store_every_frame_has_one_owner() {
-    let kills = (0..)
-        .take_while(|stores| live(&typical(), *stores, None))
-        .count();
+    let kills = (0..).take_while(|stores| live(&typical(), *stores, None)).count();
     assert!(kills > 500, "the protocol has more stores than {kills}");
 }
 

@@ -32,19 +32,13 @@ pub enum MapError {
     #[error("ring of {0} slots; the size must be a power of two from 64 on (limits.ring)")]
     Slots(u32),
     /// Port number.
-    #[error(
-        "port number {0} has no journal in the switcher's region; keeper and switcher are of different versions"
-    )]
+    #[error("port number {0} has no journal in the switcher's region; keeper and switcher are of different versions")]
     Port(u8),
     /// No AF_XDP socket, or not set up.
-    #[error(
-        "the socket from the keeper doesn't tell its ring offsets: {0}; is it an AF_XDP socket?"
-    )]
+    #[error("the socket from the keeper doesn't tell its ring offsets: {0}; is it an AF_XDP socket?")]
     Socket(std::io::Error),
     /// mmap.
-    #[error(
-        "mapping a ring of {slots} slots: {error}; a bound socket's rings can be mapped from Linux 6.4 on"
-    )]
+    #[error("mapping a ring of {slots} slots: {error}; a bound socket's rings can be mapped from Linux 6.4 on")]
     Map {
         /// Slots of the ring.
         slots: u32,
@@ -67,12 +61,7 @@ pub struct XdpPort {
 
 impl XdpPort {
     /// Maps a bound socket's rings and goes on where they stand.
-    pub fn map(
-        socket: OwnedFd,
-        port: u8,
-        slots: u32,
-        ledger: &Ledger,
-    ) -> Result<XdpPort, MapError> {
+    pub fn map(socket: OwnedFd, port: u8, slots: u32, ledger: &Ledger) -> Result<XdpPort, MapError> {
         if !slots.is_power_of_two() || slots < 64 {
             return Err(MapError::Slots(slots));
         }
@@ -87,12 +76,7 @@ impl XdpPort {
             receive: Ring::map(fd, libc::XDP_PGOFF_RX_RING as u64, &offsets.rx, slots)?,
             transmit: Ring::map(fd, libc::XDP_PGOFF_TX_RING as u64, &offsets.tx, slots)?,
         };
-        Ok(XdpPort {
-            socket,
-            queue: Queue::resume(port, rings),
-            pause: 0,
-            send_errors: 0,
-        })
+        Ok(XdpPort { socket, queue: Queue::resume(port, rings), pause: 0, send_errors: 0 })
     }
 
     #[inline]

@@ -77,12 +77,8 @@ impl OpenError {
 fn advice(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EBUSY) => "another process has it: stop that one (ss --xdp shows sockets)",
-        Some(libc::EINVAL) => {
-            "the interface may have fewer queues (ethtool -l), or its MTU doesn't fit a frame"
-        }
-        Some(libc::EOPNOTSUPP) => {
-            "the driver doesn't have this mode: set interface.mode = \"native-copy\""
-        }
+        Some(libc::EINVAL) => "the interface may have fewer queues (ethtool -l), or its MTU doesn't fit a frame",
+        Some(libc::EOPNOTSUPP) => "the driver doesn't have this mode: set interface.mode = \"native-copy\"",
         Some(libc::ENODEV | libc::ENXIO) => "the interface is gone",
         Some(libc::ENETDOWN) => "set the interface up (ip link set dev NAME up)",
         _ => "set interface.port = \"af_packet\" to go without AF_XDP",
@@ -100,20 +96,10 @@ pub fn open(
     let socket = socket::create().map_err(OpenError::Socket)?;
     let fd = socket.as_fd();
     if let Sharing::Register(memory) = sharing {
-        socket::register_umem(
-            fd,
-            memory.as_ptr() as u64,
-            memory.len() as u64,
-            CHUNK as u32,
-        )
-        .map_err(OpenError::Register)?;
+        socket::register_umem(fd, memory.as_ptr() as u64, memory.len() as u64, CHUNK as u32)
+            .map_err(OpenError::Register)?;
     }
-    for ring in [
-        libc::XDP_UMEM_FILL_RING,
-        libc::XDP_UMEM_COMPLETION_RING,
-        libc::XDP_RX_RING,
-        libc::XDP_TX_RING,
-    ] {
+    for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING, libc::XDP_TX_RING] {
         socket::set_ring(fd, ring, slots).map_err(|error| OpenError::Ring { slots, error })?;
     }
     // Kernels before 6.17 have no such option: their kicks send 32 at a time, and the switcher kicks again.
@@ -124,22 +110,12 @@ pub fn open(
     Ok(socket)
 }
 
-fn bind(
-    fd: BorrowedFd<'_>,
-    interface: u32,
-    queue: u32,
-    sharing: Sharing<'_>,
-    mode: BindMode,
-) -> io::Result<()> {
+fn bind(fd: BorrowedFd<'_>, interface: u32, queue: u32, sharing: Sharing<'_>, mode: BindMode) -> io::Result<()> {
     let (flags, shared_with) = match (sharing, mode) {
         // The kernel refuses any other flag here: mode and wake-up follow the first socket.
         (Sharing::With(socket), _) => (libc::XDP_SHARED_UMEM, Some(socket)),
-        (Sharing::Register(_), BindMode::ZeroCopy) => {
-            (libc::XDP_ZEROCOPY | libc::XDP_USE_NEED_WAKEUP, None)
-        }
-        (Sharing::Register(_), BindMode::Copy) => {
-            (libc::XDP_COPY | libc::XDP_USE_NEED_WAKEUP, None)
-        }
+        (Sharing::Register(_), BindMode::ZeroCopy) => (libc::XDP_ZEROCOPY | libc::XDP_USE_NEED_WAKEUP, None),
+        (Sharing::Register(_), BindMode::Copy) => (libc::XDP_COPY | libc::XDP_USE_NEED_WAKEUP, None),
     };
     let mut tries = 0;
     loop {
@@ -155,9 +131,5 @@ fn bind(
 
 /// The mode a bound socket works in.
 pub fn bound_mode(socket: BorrowedFd<'_>) -> io::Result<BindMode> {
-    Ok(if socket::is_zero_copy(socket)? {
-        BindMode::ZeroCopy
-    } else {
-        BindMode::Copy
-    })
+    Ok(if socket::is_zero_copy(socket)? { BindMode::ZeroCopy } else { BindMode::Copy })
 }

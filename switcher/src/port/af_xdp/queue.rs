@@ -45,14 +45,8 @@ impl Queue {
         let journal = ledger.journal(self.port);
         Standing {
             port: self.port,
-            fill_burst: self
-                .fill
-                .ring
-                .published_since(journal.receive.load(Ordering::Acquire)),
-            transmit_burst: self
-                .transmit
-                .ring
-                .published_since(journal.transmit.load(Ordering::Acquire)),
+            fill_burst: self.fill.ring.published_since(journal.receive.load(Ordering::Acquire)),
+            transmit_burst: self.transmit.ring.published_since(journal.transmit.load(Ordering::Acquire)),
             received: self.receive.ring.standing(),
             completed: self.completion.ring.standing(),
             fill_producer: self.fill.ring.producer(),
@@ -89,16 +83,10 @@ impl Queue {
         }
         if self.transmit.unpublished() == 0 {
             before_store();
-            pool.ledger()
-                .journal(self.port)
-                .transmit
-                .store(self.transmit.start(), Ordering::Release);
+            pool.ledger().journal(self.port).transmit.store(self.transmit.start(), Ordering::Release);
         }
         pool.ledger().mark(frame.address, Owner::Pending);
-        self.transmit.write(Descriptor {
-            address: frame.address,
-            length: frame.length,
-        });
+        self.transmit.write(Descriptor { address: frame.address, length: frame.length });
         Ok(())
     }
 
@@ -120,10 +108,7 @@ impl Queue {
             pool.ledger().mark(address, Owner::Transmitting(self.port));
         }
         before_store();
-        pool.ledger()
-            .journal(self.port)
-            .transmit
-            .store(self.transmit.start(), Ordering::Release);
+        pool.ledger().journal(self.port).transmit.store(self.transmit.start(), Ordering::Release);
     }
 
     /// Takes sent frames back (Fig. 12, steps 325 and 326).
@@ -159,10 +144,7 @@ impl Queue {
         for _ in 0..free {
             let Some(frame) = pool.take() else { break };
             pool.ledger().mark(frame.address, Owner::Pending);
-            self.fill.write(Descriptor {
-                address: frame.address / CHUNK * CHUNK,
-                length: 0,
-            });
+            self.fill.write(Descriptor { address: frame.address / CHUNK * CHUNK, length: 0 });
         }
         self.fill.publish();
         for address in self.fill.written_since(start) {

@@ -41,10 +41,7 @@ pub(super) struct PacketSlot {
 impl Slot for PacketSlot {
     #[inline]
     fn load(&self) -> Descriptor {
-        Descriptor {
-            address: self.address.load(Ordering::Relaxed),
-            length: self.length.load(Ordering::Relaxed),
-        }
+        Descriptor { address: self.address.load(Ordering::Relaxed), length: self.length.load(Ordering::Relaxed) }
     }
 
     #[inline]
@@ -62,10 +59,7 @@ pub(super) struct AddressSlot(AtomicU64);
 impl Slot for AddressSlot {
     #[inline]
     fn load(&self) -> Descriptor {
-        Descriptor {
-            address: self.0.load(Ordering::Relaxed),
-            length: 0,
-        }
+        Descriptor { address: self.0.load(Ordering::Relaxed), length: 0 }
     }
 
     #[inline]
@@ -113,10 +107,7 @@ impl<S: Slot> Ring<S> {
                 producer: &*base.add(offsets.producer as usize).cast::<AtomicU32>(),
                 consumer: &*base.add(offsets.consumer as usize).cast::<AtomicU32>(),
                 flags: &*base.add(offsets.flags as usize).cast::<AtomicU32>(),
-                slots: std::slice::from_raw_parts(
-                    base.add(offsets.desc as usize).cast::<S>(),
-                    slots as usize,
-                ),
+                slots: std::slice::from_raw_parts(base.add(offsets.desc as usize).cast::<S>(), slots as usize),
                 _mapping: Some(Arc::new(mapping)),
             }
         };
@@ -142,14 +133,8 @@ impl<S: Slot> Ring<S> {
     /// The published descriptors from `start` on: none if `start` is no index of the last lap.
     pub fn published_since(&self, start: u32) -> Vec<u64> {
         let published = self.producer.load(Ordering::Acquire).wrapping_sub(start);
-        let published = if published > self.size() {
-            0
-        } else {
-            published
-        };
-        (0..published)
-            .map(|n| self.slot(start.wrapping_add(n)).load().address)
-            .collect()
+        let published = if published > self.size() { 0 } else { published };
+        (0..published).map(|n| self.slot(start.wrapping_add(n)).load().address).collect()
     }
 
     /// The descriptors that the consumer hasn't released.
@@ -176,11 +161,7 @@ impl<S: Slot> Producer<S> {
     /// Goes on where the ring stands.
     pub fn resume(ring: Ring<S>) -> Self {
         let (next, consumed) = (ring.producer(), ring.consumer.load(Ordering::Acquire));
-        Self {
-            ring,
-            next,
-            consumed,
-        }
+        Self { ring, next, consumed }
     }
 
     /// Free slots; looks at the kernel's consumer only if fewer than `wanted` are known to be free.
@@ -194,9 +175,7 @@ impl<S: Slot> Producer<S> {
 
     #[inline]
     fn known_free(&self) -> u32 {
-        self.ring
-            .size()
-            .saturating_sub(self.next.wrapping_sub(self.consumed))
+        self.ring.size().saturating_sub(self.next.wrapping_sub(self.consumed))
     }
 
     /// Writes the next slot. The caller has seen that one is free.
@@ -230,8 +209,7 @@ impl<S: Slot> Producer<S> {
     /// The addresses in slots `start..next`, as this side wrote them.
     #[inline]
     pub fn written_since(&self, start: u32) -> impl Iterator<Item = u64> + '_ {
-        (0..self.next.wrapping_sub(start))
-            .map(move |n| self.ring.slot(start.wrapping_add(n)).load().address)
+        (0..self.next.wrapping_sub(start)).map(move |n| self.ring.slot(start.wrapping_add(n)).load().address)
     }
 
     /// Whether the kernel hasn't taken all that was published.
@@ -257,12 +235,7 @@ impl<S: Slot> Consumer<S> {
     /// How many descriptors wait, at most `limit`.
     #[inline]
     pub fn available(&self, limit: u32) -> u32 {
-        self.ring
-            .producer
-            .load(Ordering::Acquire)
-            .wrapping_sub(self.next)
-            .min(self.ring.size())
-            .min(limit)
+        self.ring.producer.load(Ordering::Acquire).wrapping_sub(self.next).min(self.ring.size()).min(limit)
     }
 
     /// Copies the next waiting descriptor out. The caller has seen that there is one.
@@ -287,32 +260,19 @@ impl<S: Slot> Ring<S> {
     pub fn in_memory(slots: u32, make: fn() -> S) -> Self {
         let word = || -> &'static AtomicU32 { Box::leak(Box::default()) };
         let slots = Vec::leak((0..slots).map(|_| make()).collect());
-        Ring {
-            producer: word(),
-            consumer: word(),
-            flags: word(),
-            slots,
-            _mapping: None,
-        }
+        Ring { producer: word(), consumer: word(), flags: word(), slots, _mapping: None }
     }
 
     /// The same ring, for the other side or a successor.
     pub fn again(&self) -> Self {
-        Ring {
-            _mapping: None,
-            ..*self
-        }
+        Ring { _mapping: None, ..*self }
     }
 }
 
 #[cfg(test)]
 impl PacketSlot {
     pub fn empty() -> Self {
-        PacketSlot {
-            address: AtomicU64::new(0),
-            length: AtomicU32::new(0),
-            options: AtomicU32::new(0),
-        }
+        PacketSlot { address: AtomicU64::new(0), length: AtomicU32::new(0), options: AtomicU32::new(0) }
     }
 }
 

@@ -10,11 +10,7 @@ use crate::port::PortStatistics;
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 
 fn check(result: i32) -> io::Result<()> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A new AF_XDP socket, closed on exec.
@@ -45,13 +41,7 @@ fn option<T>(socket: BorrowedFd<'_>, option: i32) -> io::Result<(T, usize)> {
     let mut length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes at `value`.
     check(unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_XDP,
-            option,
-            value.as_mut_ptr().cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_XDP, option, value.as_mut_ptr().cast(), &raw mut length)
     })?;
     // SAFETY: only called with libc's structs of integers, for which all zero bytes, overwritten or not, are a value.
     Ok((unsafe { value.assume_init() }, length as usize))
@@ -60,20 +50,9 @@ fn option<T>(socket: BorrowedFd<'_>, option: i32) -> io::Result<(T, usize)> {
 /// Makes `length` bytes at `address` the socket's frame pool.
 ///
 /// The kernel pins the pages itself, so the mapping may go away afterwards without harm.
-pub(super) fn register_umem(
-    socket: BorrowedFd<'_>,
-    address: u64,
-    length: u64,
-    chunk: u32,
-) -> io::Result<()> {
-    let registration = libc::xdp_umem_reg {
-        addr: address,
-        len: length,
-        chunk_size: chunk,
-        headroom: 0,
-        flags: 0,
-        tx_metadata_len: 0,
-    };
+pub(super) fn register_umem(socket: BorrowedFd<'_>, address: u64, length: u64, chunk: u32) -> io::Result<()> {
+    let registration =
+        libc::xdp_umem_reg { addr: address, len: length, chunk_size: chunk, headroom: 0, flags: 0, tx_metadata_len: 0 };
     set_option(socket, libc::XDP_UMEM_REG, &registration)
 }
 
@@ -131,21 +110,9 @@ pub(super) fn is_zero_copy(socket: BorrowedFd<'_>) -> io::Result<bool> {
 #[inline]
 pub(super) fn kick(socket: BorrowedFd<'_>) -> Result<(), i32> {
     // SAFETY: no buffer is passed.
-    let sent = unsafe {
-        libc::sendto(
-            socket.as_raw_fd(),
-            std::ptr::null(),
-            0,
-            libc::MSG_DONTWAIT,
-            std::ptr::null(),
-            0,
-        )
-    };
-    if sent < 0 {
-        Err(io::Error::last_os_error().raw_os_error().unwrap_or(0))
-    } else {
-        Ok(())
-    }
+    let sent =
+        unsafe { libc::sendto(socket.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
+    if sent < 0 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(0)) } else { Ok(()) }
 }
 
 /// Lets a zero-copy driver see new frames in the fill ring. Its error is the next turn's to see: the flag stays up.

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The control processor (patent Fig. 4): everything that may block or allocate, so that switchers never do.
+
+pub mod health;
+pub mod master;
+pub mod routing_daemon;

@@ -1,0 +1,221 @@
+//! The tasks of all checks, started and stopped by what changed in the configuration.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::hysteresis::Hysteresis;
+use super::{BackendKey, Check, Health, Report, probe};
+
+/// Runs checks on the current tokio runtime until dropped.
+pub struct Checker {
+    running: BTreeMap<BackendKey, Running>,
+    reports: mpsc::UnboundedSender<Report>,
+}
+
+struct Running {
+    check: Check,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Checker {
+    /// A checker without checks; it reports to the receiver. The channel has no bound because a task reports only
+    /// changes, at most one in `fall` or `rise` intervals.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Report>) {
+        let (reports, receiver) = mpsc::unbounded_channel();
+        (
+            Self {
+                running: BTreeMap::new(),
+                reports,
+            },
+            receiver,
+        )
+    }
+
+    /// Runs exactly these checks from now on. A check that is the same goes on undisturbed. A new or changed one starts
+    /// as `health_of` says: control gives what it knew before, and up for a backend it never saw, so that traffic
+    /// flows at once and a dead one is out after `fall` attempts.
+    pub fn apply(&mut self, checks: Vec<Check>, health_of: impl Fn(&BackendKey) -> Health) {
+        let mut before = std::mem::take(&mut self.running);
+        for check in checks {
+            let same = before
+                .remove(&check.key)
+                .filter(|running| running.check == check);
+            let running = same.unwrap_or_else(|| self.start(check.clone(), health_of(&check.key)));
+            self.running.insert(check.key, running);
+        }
+    }
+
+    /// How many checks run.
+    pub fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Whether none runs.
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    fn start(&self, check: Check, initial: Health) -> Running {
+        let task = tokio::spawn(repeat(check.clone(), initial, self.reports.clone()));
+        Running {
+            check,
+            task: task.abort_handle(),
+        }
+    }
+}
+
+/// Asks for ever. Ends when nobody listens any more.
+async fn repeat(check: Check, initial: Health, reports: mpsc::UnboundedSender<Report>) {
+    let mut hysteresis = Hysteresis::new(initial, check.rise, check.fall);
+    // The first attempts are spread over half an interval, or a start with a thousand backends would ask all of them at once.
+    let mut next = Instant::now() + check.interval.mul_f64(random_fraction() / 2.0);
+    loop {
+        sleep_until(next).await;
+        next = Instant::now() + jittered(check.interval);
+        let result = probe::ask(&check).await;
+        let Some(health) = hysteresis.record(result.is_ok()) else {
+            continue;
+        };
+        let reason = match result {
+            Ok(()) => format!("{} answers", check.target),
+            Err(failure) => format!("{}: {failure}", check.target),
+        };
+        if reports
+            .send(Report {
+                key: check.key.clone(),
+                health,
+                reason,
+            })
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Within a tenth of `interval`, so that checks don't fall into step.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * random_fraction())
+}
+
+/// From 0 to 1. The standard hasher's random keys are random enough here.
+fn random_fraction() -> f64 {
+    RandomState::new().hash_one(()) as f64 / u64::MAX as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use tokio::net::TcpListener;
+
+    use super::super::Question;
+    use super::*;
+
+    fn check(backend: &str, target: SocketAddr) -> Check {
+        Check {
+            key: BackendKey {
+                service: "web".into(),
+                backend: backend.into(),
+            },
+            target,
+            question: Question::Tcp,
+            interval: Duration::from_millis(5),
+            timeout: Duration::from_secs(10),
+            rise: 2,
+            fall: 3,
+        }
+    }
+
+    async fn listen(port: u16) -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .await
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_dies_and_returns_is_reported_each_time() {
+        let (listener, address) = listen(0).await;
+        let (mut checker, mut reports) = Checker::new();
+        checker.apply(vec![check("b1", address)], |_| Health::Down);
+        assert_eq!(reports.recv().await.unwrap().health, Health::Up);
+        drop(listener);
+        let down = reports.recv().await.unwrap();
+        assert_eq!(
+            (down.key.backend.as_str(), down.health),
+            ("b1", Health::Down)
+        );
+        assert!(down.reason.contains("cannot connect"), "{}", down.reason);
+        let _listener = listen(address.port()).await;
+        assert_eq!(reports.recv().await.unwrap().health, Health::Up);
+    }
+
+    #[tokio::test]
+    async fn an_unchanged_check_keeps_its_task_and_a_changed_one_gets_another() {
+        let (_listener, address) = listen(0).await;
+        let (mut checker, _reports) = Checker::new();
+        let both = [check("b1", address), check("b2", address)];
+        checker.apply(both.to_vec(), |_| Health::Up);
+        let task = |checker: &Checker, n: usize| checker.running[&both[n].key].task.id();
+        let before = [task(&checker, 0), task(&checker, 1)];
+        let changed = Check {
+            fall: 9,
+            ..both[1].clone()
+        };
+        checker.apply(vec![both[0].clone(), changed], |_| Health::Up);
+        assert_eq!(task(&checker, 0), before[0]);
+        assert_ne!(task(&checker, 1), before[1]);
+    }
+
+    #[tokio::test]
+    async fn a_check_taken_out_stops() {
+        let (_listener, address) = listen(0).await;
+        let (mut checker, _reports) = Checker::new();
+        checker.apply(vec![check("b1", address)], |_| Health::Up);
+        let task = checker.running.values().next().unwrap().task.clone();
+        checker.apply(vec![], |_| Health::Up);
+        assert!(checker.is_empty());
+        while !task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_check_starts_as_the_caller_says() {
+        let (listener, dead) = listen(0).await;
+        drop(listener);
+        let (mut checker, mut reports) = Checker::new();
+        let down_already = vec![check("a", dead), check("b", dead)];
+        checker.apply(down_already.clone(), |key| match key.backend.as_str() {
+            "a" => Health::Down,
+            _ => Health::Up,
+        });
+        assert_eq!(reports.recv().await.unwrap().key.backend, "b");
+        // Both are known to be down by now: only one that starts as up has anything to tell.
+        checker.apply([down_already, vec![check("c", dead)]].concat(), |_| {
+            Health::Up
+        });
+        assert_eq!(reports.recv().await.unwrap().key.backend, "c");
+    }
+
+    #[test]
+    fn jitter_stays_within_a_tenth() {
+        let interval = Duration::from_millis(1000);
+        let all: Vec<_> = (0..1000).map(|_| jittered(interval).as_millis()).collect();
+        assert!(all.iter().all(|ms| (900..=1100).contains(ms)));
+        assert!(all.iter().any(|ms| *ms < 950) && all.iter().any(|ms| *ms > 1050));
+    }
+}

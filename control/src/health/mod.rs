@@ -1,0 +1,76 @@
+//! Health checks: one task a backend and check asks it again and again, and tells when its health changes.
+//!
+//! `hysteresis` decides, `probe` asks, `checker` starts and stops the tasks as the configuration says. Checks use the
+//! kernel's own network stack: their replies are addressed to this machine, and the XDP program lets them pass.
+//! Results go to control's main loop by a channel; the master turns them into weights.
+
+pub mod checker;
+pub mod hysteresis;
+pub mod probe;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Whether a backend takes new connections, as far as its check can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answers.
+    Up,
+    /// It doesn't.
+    Down,
+}
+
+/// What a check is about: a backend as one service sees it. Names stay the same through a reload and a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BackendKey {
+    /// The service's name.
+    pub service: String,
+    /// The backend's name.
+    pub backend: String,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Does it accept a TCP connection?
+    Tcp,
+    /// Does it answer GET with a good status?
+    Http {
+        /// The request target, such as `/health?deep=1`.
+        path: String,
+        /// The Host header.
+        host: String,
+        /// The statuses that are good, both ends included.
+        status: (u16, u16),
+    },
+}
+
+/// One check of one backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Whom the result is about.
+    pub key: BackendKey,
+    /// Where to ask.
+    pub target: SocketAddr,
+    /// What to ask.
+    pub question: Question,
+    /// From the start of one attempt to the start of the next, give or take a tenth.
+    pub interval: Duration,
+    /// An attempt that took longer failed.
+    pub timeout: Duration,
+    /// Good answers in a row that bring it up.
+    pub rise: u32,
+    /// Failures in a row that take it down.
+    pub fall: u32,
+}
+
+/// A change of health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Whose.
+    pub key: BackendKey,
+    /// What it is now.
+    pub health: Health,
+    /// Why, for the log and the operator.
+    pub reason: String,
+}

@@ -1,0 +1,270 @@
+//! One attempt: ask a backend, and say what was wrong.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Check, Question};
+
+/// Of an answer, no more is read: enough for any sensible header, and no backend can fill the memory.
+const MAX_ANSWER_BYTES: usize = 16 << 10;
+const MAX_HEADERS: usize = 96;
+
+/// Why a backend counts as failed this time.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No answer in time.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// No connection.
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    /// The connection broke before the answer was there.
+    #[error("connection lost: {0}")]
+    Lost(#[source] io::Error),
+    /// The answer isn't HTTP, or is too long.
+    #[error("not an HTTP answer: {0}")]
+    Malformed(String),
+    /// A status out of the range that is good.
+    #[error("status {found}, wanted {} to {}", .wanted.0, .wanted.1)]
+    Status {
+        /// What it was.
+        found: u16,
+        /// What is good.
+        wanted: (u16, u16),
+    },
+}
+
+/// Asks once.
+pub async fn ask(check: &Check) -> Result<(), Failure> {
+    let attempt = async {
+        let stream = TcpStream::connect(check.target)
+            .await
+            .map_err(Failure::Connect)?;
+        match &check.question {
+            Question::Tcp => Ok(()),
+            Question::Http { path, host, status } => {
+                let found = get(stream, path, host).await?;
+                let wanted = *status;
+                if (wanted.0..=wanted.1).contains(&found) {
+                    Ok(())
+                } else {
+                    Err(Failure::Status { found, wanted })
+                }
+            }
+        }
+    };
+    timeout(check.timeout, attempt)
+        .await
+        .unwrap_or(Err(Failure::Timeout(check.timeout)))
+}
+
+/// The Host header for a backend that no name was given for (RFC 9112 section 3.2).
+pub fn host_of(target: SocketAddr) -> String {
+    if target.port() == 80 {
+        let text = target.to_string();
+        return text.strip_suffix(":80").unwrap_or(&text).to_owned();
+    }
+    target.to_string()
+}
+
+/// Sends a GET, and reads until the header of the final answer is whole.
+async fn get(mut stream: TcpStream, path: &str, host: &str) -> Result<u16, Failure> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shunt-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .map_err(Failure::Lost)?;
+    let mut answer = Vec::new();
+    loop {
+        if let Some(status) = final_status(&answer)? {
+            return Ok(status);
+        }
+        let room = MAX_ANSWER_BYTES - answer.len();
+        if room == 0 {
+            return Err(Failure::Malformed(format!(
+                "no end of the header in {MAX_ANSWER_BYTES} bytes"
+            )));
+        }
+        let read = (&mut stream)
+            .take(room as u64)
+            .read_buf(&mut answer)
+            .await
+            .map_err(Failure::Lost)?;
+        if read == 0 {
+            return Err(Failure::Lost(io::ErrorKind::UnexpectedEof.into()));
+        }
+    }
+}
+
+/// The status of the first answer that isn't interim (1xx, RFC 9110 section 15.2); None if it isn't whole yet.
+fn final_status(mut answer: &[u8]) -> Result<Option<u16>, Failure> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let parsed = response
+            .parse(answer)
+            .map_err(|error| Failure::Malformed(error.to_string()))?;
+        let httparse::Status::Complete(length) = parsed else {
+            return Ok(None);
+        };
+        match response.code {
+            Some(100..=199) => answer = &answer[length..],
+            code => return Ok(code),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpListener;
+
+    use super::super::BackendKey;
+    use super::*;
+
+    #[test]
+    fn finds_the_status_once_the_header_is_whole() {
+        let whole = b"HTTP/1.1 204 No Content\r\nServer: x\r\n\r\nbody";
+        for end in 0..38 {
+            assert_eq!(final_status(&whole[..end]).unwrap(), None, "{end} bytes");
+        }
+        assert_eq!(final_status(whole).unwrap(), Some(204));
+    }
+
+    #[test]
+    fn interim_answers_are_passed_over() {
+        let answer = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 503 No\r\n\r\n";
+        assert_eq!(final_status(answer).unwrap(), Some(503));
+        assert_eq!(final_status(&answer[..30]).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_not_http_is_refused() {
+        assert!(matches!(
+            final_status(b"SSH-2.0-OpenSSH_9.2\r\n"),
+            Err(Failure::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn host_names_the_port_unless_it_is_80() {
+        assert_eq!(host_of("198.18.1.1:80".parse().unwrap()), "198.18.1.1");
+        assert_eq!(
+            host_of("[2001:db8::1]:80".parse().unwrap()),
+            "[2001:db8::1]"
+        );
+        assert_eq!(
+            host_of("[2001:db8::1]:8080".parse().unwrap()),
+            "[2001:db8::1]:8080"
+        );
+    }
+
+    fn check(target: SocketAddr, question: Question) -> Check {
+        Check {
+            key: BackendKey {
+                service: "web".into(),
+                backend: "b1".into(),
+            },
+            target,
+            question,
+            interval: Duration::from_millis(10),
+            timeout: Duration::from_secs(10),
+            rise: 1,
+            fall: 1,
+        }
+    }
+
+    fn http(target: SocketAddr) -> Check {
+        let (path, host) = ("/health".into(), "b1.test".into());
+        check(
+            target,
+            Question::Http {
+                path,
+                host,
+                status: (200, 399),
+            },
+        )
+    }
+
+    /// A server that takes one connection, reads a request, writes `answer` and hangs up; it yields the request.
+    async fn serve_once(answer: Vec<u8>) -> (SocketAddr, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            // The client may have heard enough, and hung up.
+            let _ = stream.write_all(&answer).await;
+            String::from_utf8(request).unwrap()
+        });
+        (address, server)
+    }
+
+    #[tokio::test]
+    async fn a_good_status_passes_and_the_request_is_as_it_should_be() {
+        let answer = b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n";
+        let (address, server) = serve_once(answer.to_vec()).await;
+        ask(&http(address)).await.unwrap();
+        let request = server.await.unwrap();
+        let start = "GET /health HTTP/1.1\r\nHost: b1.test\r\n";
+        assert!(request.starts_with(start), "{request}");
+        assert!(request.contains("\r\nConnection: close\r\n"), "{request}");
+    }
+
+    #[tokio::test]
+    async fn a_bad_status_fails_and_is_named() {
+        let (address, _server) = serve_once(b"HTTP/1.0 503 Busy\r\n\r\n".to_vec()).await;
+        let failure = ask(&http(address)).await.unwrap_err();
+        assert_eq!(failure.to_string(), "status 503, wanted 200 to 399");
+    }
+
+    #[tokio::test]
+    async fn an_endless_header_is_cut_off() {
+        let mut answer = b"HTTP/1.1 200 OK\r\nX: ".to_vec();
+        answer.resize(MAX_ANSWER_BYTES + 1, b'x');
+        let (address, _server) = serve_once(answer).await;
+        assert!(matches!(
+            ask(&http(address)).await,
+            Err(Failure::Malformed(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_half_answer_is_a_lost_connection() {
+        let (address, _server) = serve_once(b"HTTP/1.1 200 OK\r\n".to_vec()).await;
+        assert!(matches!(ask(&http(address)).await, Err(Failure::Lost(_))));
+    }
+
+    #[tokio::test]
+    async fn silence_is_a_timeout_for_http_and_a_success_for_tcp() {
+        // Never accepted: the kernel completes the connection, and nobody answers.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        ask(&check(address, Question::Tcp)).await.unwrap();
+        let impatient = Check {
+            timeout: Duration::from_millis(20),
+            ..http(address)
+        };
+        assert!(matches!(ask(&impatient).await, Err(Failure::Timeout(_))));
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_a_failure_to_connect() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let failure = ask(&check(address, Question::Tcp)).await.unwrap_err();
+        assert!(matches!(failure, Failure::Connect(_)), "{failure}");
+    }
+}

@@ -1,0 +1,32 @@
+//! What can go wrong between control and the kernel.
+
+use std::io;
+
+/// A failure of netlink.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No socket.
+    #[error(
+        "cannot open a netlink socket: {0}; is AF_NETLINK allowed here (systemd: RestrictAddressFamilies)?"
+    )]
+    Open(#[source] io::Error),
+    /// A group can't be joined.
+    #[error("cannot follow the kernel's {what}: {source}")]
+    Subscribe {
+        /// Which changes.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The socket failed in operation.
+    #[error("netlink socket failed: {0}")]
+    Socket(#[from] io::Error),
+    /// The kernel said no.
+    #[error("the kernel refused to {what}: {source}; control needs CAP_NET_ADMIN for that")]
+    Refused {
+        /// To do what.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}

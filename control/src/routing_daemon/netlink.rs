@@ -1,0 +1,170 @@
+//! The netlink sockets: dumps the kernel's network state, follows its changes, and asks it to resolve neighbours.
+//!
+//! Two sockets. `events` is subscribed before the first dump, so that nothing falls between; what happened before a dump
+//! and is heard after it is applied again without harm. `requests` is used in lock step: the kernel answers a request
+//! before the call returns, so that it is read without waiting. Owned by control's main loop.
+
+use std::io;
+
+use log::{debug, warn};
+use netlink_sys::Socket;
+use nix::errno::Errno;
+use tokio::io::unix::AsyncFd;
+
+use super::error::NetlinkError;
+use super::event::NeighbourKey;
+use super::requests::{Requests, plain_event};
+use super::socket::{self, DATAGRAM_BYTES};
+use super::state::{Changes, State};
+
+/// Room for events while control does other things; about 10,000 of them.
+pub const EVENT_BUFFER_BYTES: usize = 4 << 20;
+/// Datagrams taken before the caller sees the changes.
+const MAX_BATCH: usize = 1_024;
+// Multicast groups (RTNLGRP_*) of linux/rtnetlink.h.
+const GROUPS: [(u32, &str); 6] = [
+    (1, "links"),
+    (3, "neighbours"),
+    (5, "IPv4 addresses"),
+    (7, "IPv4 routes"),
+    (9, "IPv6 addresses"),
+    (11, "IPv6 routes"),
+];
+
+/// Keeps a [`State`] equal to the kernel's.
+pub struct Follower {
+    events: AsyncFd<Socket>,
+    requests: Requests,
+    state: State,
+    overruns: u64,
+    buffer: Vec<u8>,
+}
+
+impl Follower {
+    /// Subscribes and dumps. `event_buffer_bytes` is what the kernel may queue, [`EVENT_BUFFER_BYTES`] usually. Needs a tokio runtime with I/O.
+    pub fn start(event_buffer_bytes: usize) -> Result<Self, NetlinkError> {
+        let events = socket::open()?;
+        events.set_non_blocking(true).map_err(NetlinkError::Open)?;
+        socket::enlarge(&events, event_buffer_bytes)?;
+        for (group, what) in GROUPS {
+            events
+                .add_membership(group)
+                .map_err(|source| NetlinkError::Subscribe { what, source })?;
+        }
+        let mut requests = Requests::open()?;
+        let state = requests.dump_all()?;
+        Ok(Self {
+            events: socket::register(events)?,
+            requests,
+            state,
+            overruns: 0,
+            buffer: vec![0; DATAGRAM_BYTES],
+        })
+    }
+
+    /// What is known.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// How often the kernel dropped events, so that everything was read again.
+    pub fn overruns(&self) -> u64 {
+        self.overruns
+    }
+
+    /// Waits until something changed, and says which parts. May be dropped and called again without losing anything.
+    pub async fn changed(&mut self) -> Result<Changes, NetlinkError> {
+        loop {
+            let mut ready = self.events.readable().await?;
+            let (changes, drained) =
+                take_events(ready.get_inner(), &mut self.state, &mut self.buffer)?;
+            if drained != Drained::No {
+                ready.clear_ready();
+            }
+            let changes = self.repair(changes, drained)?;
+            if changes.any() {
+                return Ok(changes);
+            }
+        }
+    }
+
+    /// Makes the kernel resolve or confirm a neighbour. The outcome arrives as an event; an error is that of this one
+    /// neighbour (its link is gone or down).
+    pub fn resolve(&mut self, key: NeighbourKey) -> Result<(), NetlinkError> {
+        self.requests.resolve(key)
+    }
+
+    /// Dumps again what the events alone can't tell.
+    fn repair(&mut self, mut changes: Changes, drained: Drained) -> Result<Changes, NetlinkError> {
+        if drained == Drained::Overrun {
+            self.overruns += 1;
+            warn!(
+                "the kernel's network changes came faster than they were read; reading everything again"
+            );
+            self.state = self.requests.dump_all()?;
+            return Ok(Changes {
+                links: true,
+                addresses: true,
+                routes: true,
+                neighbours: true,
+            });
+        }
+        if std::mem::take(&mut self.state.routes_stale) {
+            let fresh = self.requests.dump_routes()?;
+            changes.routes |= fresh.routes != self.state.routes;
+            self.state.routes = fresh.routes;
+            self.state.routes_stale = fresh.routes_stale;
+        }
+        Ok(changes)
+    }
+}
+
+/// What is left in the event socket after a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Drained {
+    /// Perhaps more.
+    No,
+    Yes,
+    /// The kernel dropped events for want of room (ENOBUFS).
+    Overrun,
+}
+
+fn take_events(
+    events: &Socket,
+    state: &mut State,
+    buffer: &mut [u8],
+) -> Result<(Changes, Drained), NetlinkError> {
+    let mut changes = Changes::default();
+    let mut overrun = false;
+    for _ in 0..MAX_BATCH {
+        match socket::receive(events, buffer) {
+            Ok(datagram) => socket::for_each_message(datagram, |message| {
+                if let Some(event) = plain_event(&message) {
+                    debug!("{event:?}");
+                    changes.merge(state.apply(event));
+                }
+            }),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok((
+                    changes,
+                    if overrun {
+                        Drained::Overrun
+                    } else {
+                        Drained::Yes
+                    },
+                ));
+            }
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => overrun = true,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((
+        changes,
+        if overrun {
+            Drained::Overrun
+        } else {
+            Drained::No
+        },
+    ))
+}

@@ -1,0 +1,377 @@
+//! The follower against a real kernel, inside a network namespace of its own. Without root it says so and passes.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, unshare};
+use shunt_control::routing_daemon::announce::{Announcer, Place};
+use shunt_control::routing_daemon::event::{NeighbourKey, NeighbourState, Table};
+use shunt_control::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
+use shunt_control::routing_daemon::ranges::{next_hop, ranges};
+use shunt_control::routing_daemon::resolve::Resolver;
+use shunt_control::routing_daemon::state::State;
+
+/// Long enough for any machine; only a test that fails waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs `test` in a thread whose network namespace is new and unnamed, so that it vanishes with the thread.
+fn in_namespace(test: impl AsyncFnOnce() + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: network namespaces need root");
+        return;
+    }
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(test());
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A second namespace, held by a process that ends with this value, or by itself after a minute.
+struct Peer(Child);
+
+impl Peer {
+    fn start() -> Self {
+        // `exec` after `unshare`, so that the process that is killed is the one that holds the namespace.
+        let child = Command::new("unshare")
+            .args(["-n", "sh", "-c", "echo ready; exec sleep 60"])
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = child.expect("unshare, of util-linux");
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        Self(child)
+    }
+
+    fn pid(&self) -> String {
+        self.0.id().to_string()
+    }
+
+    fn ip(&self, arguments: &str) {
+        run("nsenter", &format!("-t {} -n ip {arguments}", self.pid()));
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run(program: &str, arguments: &str) {
+    let status = Command::new(program)
+        .args(arguments.split_whitespace())
+        .status()
+        .unwrap();
+    assert!(status.success(), "{program} {arguments}");
+}
+
+fn ip(arguments: &str) {
+    run("ip", arguments);
+}
+
+/// Two ends of a cable, ours `net-a` with 198.18.4.1, the peer's `net-b` with 198.18.4.2.
+fn cable() -> Peer {
+    let peer = Peer::start();
+    ip(&format!(
+        "link add net-a type veth peer name net-b netns {}",
+        peer.pid()
+    ));
+    peer.ip("addr add 198.18.4.2/24 dev net-b");
+    peer.ip("link set net-b up");
+    ip("addr add 198.18.4.1/24 dev net-a");
+    ip("link set net-a up");
+    peer
+}
+
+/// Follows until `wanted` gives something.
+async fn until<T>(follower: &mut Follower, what: &str, wanted: impl Fn(&State) -> Option<T>) -> T {
+    loop {
+        if let Some(found) = wanted(follower.state()) {
+            return found;
+        }
+        let changed = tokio::time::timeout(PATIENCE, follower.changed()).await;
+        changed
+            .unwrap_or_else(|_| panic!("{what}: never seen in {:#?}", follower.state()))
+            .unwrap();
+    }
+}
+
+fn leads_to(state: &State, to: &str) -> Option<(String, IpAddr)> {
+    let hop = next_hop(
+        &ranges(state.routes.values(), &state.links),
+        to.parse().unwrap(),
+    )?;
+    Some((state.links[&hop.ifindex].name.clone(), hop.address))
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn links_addresses_and_routes_are_followed() {
+    in_namespace(async || {
+        let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
+        assert_eq!(follower.state().links.len(), 1, "only the loopback link");
+        let _peer = cable();
+        let link = until(&mut follower, "link up", |s| {
+            s.link_named("net-a").filter(|l| l.up && l.carrier).cloned()
+        })
+        .await;
+        assert!(link.mac.is_some() && link.mtu == 1500);
+        until(&mut follower, "address", |s| {
+            s.addresses
+                .iter()
+                .find(|a| a.address == address("198.18.4.1"))
+                .copied()
+        })
+        .await;
+        until(&mut follower, "connected route", |s| {
+            leads_to(s, "198.18.4.7").filter(|(_, a)| *a == address("198.18.4.7"))
+        })
+        .await;
+        ip("route add 198.19.0.0/16 via 198.18.4.2");
+        until(&mut follower, "route", |s| {
+            leads_to(s, "198.19.3.3").filter(|(_, a)| *a == address("198.18.4.2"))
+        })
+        .await;
+        ip("route replace 198.19.0.0/16 via 198.18.4.3");
+        until(&mut follower, "replaced", |s| {
+            leads_to(s, "198.19.3.3").filter(|(_, a)| *a == address("198.18.4.3"))
+        })
+        .await;
+        ip("route add blackhole 198.19.3.0/24");
+        until(&mut follower, "black hole", |s| {
+            leads_to(s, "198.19.3.3").is_none().then_some(())
+        })
+        .await;
+        ip("-6 addr add 2001:db8:4::1/64 dev net-a nodad");
+        ip("-6 route add 2001:db8:5::/48 via 2001:db8:4::2");
+        until(&mut follower, "IPv6 route", |s| {
+            leads_to(s, "2001:db8:5::9").filter(|(_, a)| *a == address("2001:db8:4::2"))
+        })
+        .await;
+        ip("route del blackhole 198.19.3.0/24");
+        until(&mut follower, "black hole gone", |s| {
+            leads_to(s, "198.19.3.3")
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_link_set_down_takes_its_routes_and_gives_them_back() {
+    in_namespace(async || {
+        let _peer = cable();
+        let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
+        assert!(
+            leads_to(follower.state(), "198.18.4.7").is_some(),
+            "in the first dump"
+        );
+        ip("link set net-a down");
+        until(&mut follower, "down", |s| {
+            leads_to(s, "198.18.4.7").is_none().then_some(())
+        })
+        .await;
+        assert!(
+            !follower
+                .state()
+                .routes
+                .values()
+                .any(|r| r.key.prefix == address("198.18.4.0")),
+            "the kernel dropped it, without a word"
+        );
+        ip("link set net-a up");
+        until(&mut follower, "up again", |s| leads_to(s, "198.18.4.7")).await;
+        ip("link del net-a");
+        until(&mut follower, "removed", |s| {
+            (s.links.len() == 1).then_some(())
+        })
+        .await;
+        assert!(
+            follower
+                .state()
+                .addresses
+                .iter()
+                .all(|a| a.address.is_loopback())
+        );
+        assert!(leads_to(follower.state(), "198.18.4.7").is_none());
+    });
+}
+
+#[test]
+fn the_kernel_resolves_what_it_is_asked_for() {
+    in_namespace(async || {
+        let peer = cable();
+        peer.ip("link set net-b address 02:00:00:00:04:02");
+        let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
+        let ifindex = follower.state().link_named("net-a").unwrap().ifindex;
+        until(&mut follower, "carrier", |s| {
+            s.links[&ifindex].carrier.then_some(())
+        })
+        .await;
+        let known = NeighbourKey {
+            ifindex,
+            address: address("198.18.4.2"),
+        };
+        let silent = NeighbourKey {
+            ifindex,
+            address: address("198.18.4.99"),
+        };
+        let mut resolver = Resolver::default();
+        resolver.keep([known, silent]);
+        for key in resolver.due(&follower.state().neighbours, 0) {
+            follower.resolve(key).unwrap();
+        }
+        let mac = until(&mut follower, "resolved", |s| {
+            s.neighbours.get(&known)?.usable_mac()
+        })
+        .await;
+        assert_eq!(mac, [2, 0, 0, 0, 4, 2]);
+        let state_is =
+            |key, state| move |s: &State| (s.neighbours.get(&key)?.state == state).then_some(());
+        until(
+            &mut follower,
+            "failed",
+            state_is(silent, NeighbourState::Failed),
+        )
+        .await;
+        assert!(
+            resolver.due(&follower.state().neighbours, 10).is_empty(),
+            "too soon to ask again"
+        );
+        assert_eq!(resolver.due(&follower.state().neighbours, 1_000), [silent]);
+
+        // What the kernel makes of an entry in time: STALE. Asked again, it verifies.
+        ip("neigh replace 198.18.4.2 dev net-a lladdr 02:00:00:00:04:02 nud stale");
+        until(
+            &mut follower,
+            "stale",
+            state_is(known, NeighbourState::Stale),
+        )
+        .await;
+        assert_eq!(resolver.due(&follower.state().neighbours, 1_001), [known]);
+        follower.resolve(known).unwrap();
+        until(
+            &mut follower,
+            "confirmed",
+            state_is(known, NeighbourState::Reachable),
+        )
+        .await;
+    });
+}
+
+#[test]
+fn a_neighbour_that_cannot_be_asked_for_is_an_error_and_nothing_worse() {
+    in_namespace(async || {
+        let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
+        let nowhere = NeighbourKey {
+            ifindex: 4711,
+            address: address("198.18.4.2"),
+        };
+        let refused = follower.resolve(nowhere).unwrap_err().to_string();
+        assert!(
+            refused.contains("refused to resolve a neighbour"),
+            "{refused}"
+        );
+        ip("link add net-a type veth peer name net-c");
+        until(&mut follower, "link", |s| s.link_named("net-a").cloned()).await;
+    });
+}
+
+#[test]
+fn an_announcement_changes_what_the_client_side_knows() {
+    in_namespace(async || {
+        let peer = cable();
+        // The peer already knows the service address by its predecessor's MAC.
+        peer.ip("neigh replace 198.18.4.100 dev net-b lladdr 02:00:00:00:00:99 nud stale");
+        let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
+        let link = until(&mut follower, "carrier", |s| {
+            s.link_named("net-a").filter(|l| l.carrier).cloned()
+        })
+        .await;
+        let place = Place {
+            ifindex: link.ifindex,
+            mac: link.mac.unwrap(),
+        };
+        let announcer = Announcer::open().unwrap();
+        let wanted: String = place.mac.map(|b| format!("{b:02x}")).join(":");
+        // The peer's kernel ignores a change within `locktime` (1 s) of the entry's making.
+        let mut seen = String::new();
+        for _ in 0..200 {
+            announcer
+                .send(place, Ipv4Addr::new(198, 18, 4, 100))
+                .unwrap();
+            let shown = Command::new("nsenter")
+                .args([
+                    "-t",
+                    &peer.pid(),
+                    "-n",
+                    "ip",
+                    "neigh",
+                    "show",
+                    "198.18.4.100",
+                ])
+                .output();
+            seen = String::from_utf8(shown.unwrap().stdout).unwrap();
+            if seen.contains(&wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the peer has {seen:?}, not {wanted}");
+    });
+}
+
+#[test]
+fn events_lost_for_want_of_room_are_made_good() {
+    in_namespace(async || {
+        let _peer = cable();
+        let mut follower = Follower::start(4096).unwrap();
+        let mut batch = Command::new("ip")
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = String::new();
+        for i in 0..1000 {
+            lines += &format!(
+                "route add 198.19.{}.{}/32 via 198.18.4.2\n",
+                i / 250,
+                i % 250
+            );
+        }
+        batch
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(lines.as_bytes())
+            .unwrap();
+        assert!(batch.wait().unwrap().success());
+        let added = |s: &State| {
+            s.routes
+                .keys()
+                .filter(|r| r.prefix_len == 32 && r.table == Table::Main)
+                .count()
+        };
+        until(&mut follower, "all routes", |s| {
+            (added(s) == 1000).then_some(())
+        })
+        .await;
+        assert!(
+            follower.overruns() > 0,
+            "4 KB held everything: nothing was tested"
+        );
+    });
+}

@@ -307,7 +307,7 @@ fn an_announcement_changes_what_the_client_side_knows() {
         };
         let announcer = Announcer::open().unwrap();
         let wanted: String = place.mac.map(|b| format!("{b:02x}")).join(":");
-        // The peer's kernel ignores a change within `locktime` (1 s) of the entry's making.
+        // A frame is received some time after it was sent.
         let mut seen = String::new();
         for _ in 0..200 {
             announcer

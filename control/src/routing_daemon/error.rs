@@ -22,11 +22,18 @@ pub enum NetlinkError {
     #[error("netlink socket failed: {0}")]
     Socket(#[from] io::Error),
     /// The kernel said no.
-    #[error("the kernel refused to {what}: {source}; control needs CAP_NET_ADMIN for that")]
+    #[error("the kernel refused to {what}: {source}{}", remedy(source))]
     Refused {
         /// To do what.
         what: &'static str,
         /// Why.
         source: io::Error,
     },
+}
+
+fn remedy(refusal: &io::Error) -> &'static str {
+    match refusal.kind() {
+        io::ErrorKind::PermissionDenied => "; run control as root or give it CAP_NET_ADMIN",
+        _ => "",
+    }
 }

@@ -5,10 +5,11 @@
 //! neighbours to ask the kernel for, and `announce` tells the client side where the service addresses are.
 //! Control's main loop writes the outcome into the control region; nobody else touches these.
 //!
-//! A backend that announces a new MAC by a gratuitous ARP is judged by the kernel's own neighbour state machine: it
-//! takes a new MAC for an entry only as that entry's state allows (`locktime`, and `arp_accept` for unknown senders), and a
-//! STALE entry, which is what such a change leaves behind, is asked for at once by `resolve`, so that the kernel probes
-//! whoever answers now. Shunt copies what the kernel settles on and keeps no opinion of its own.
+//! A backend that announces a new MAC is judged by the kernel's own neighbour state machine, and Shunt copies what that
+//! settles on. A gratuitous ARP for an entry that exists changes it at once and leaves it STALE; `resolve` has a STALE
+//! entry of a backend or gateway confirmed, so that an address nobody answers from becomes FAILED within seconds. The old
+//! address isn't asked first: where a segment isn't trusted, give its backends permanent neighbour entries, which no
+//! packet changes and which are followed like any other.
 
 pub mod announce;
 mod decode;

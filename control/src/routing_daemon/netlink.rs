@@ -41,7 +41,8 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Subscribes and dumps. `event_buffer_bytes` is what the kernel may queue, [`EVENT_BUFFER_BYTES`] usually. Needs a tokio runtime with I/O.
+    /// Subscribes and dumps. `event_buffer_bytes` is what the kernel may queue, [`EVENT_BUFFER_BYTES`]
+    /// usually. Needs a tokio runtime with I/O.
     pub fn start(event_buffer_bytes: usize) -> Result<Self, NetlinkError> {
         let events = socket::open()?;
         events.set_non_blocking(true).map_err(NetlinkError::Open)?;
@@ -76,12 +77,11 @@ impl Follower {
     pub async fn changed(&mut self) -> Result<Changes, NetlinkError> {
         loop {
             let mut ready = self.events.readable().await?;
-            let (changes, drained) =
-                take_events(ready.get_inner(), &mut self.state, &mut self.buffer)?;
-            if drained != Drained::No {
+            let batch = take_events(ready.get_inner(), &mut self.state, &mut self.buffer)?;
+            if batch.drained {
                 ready.clear_ready();
             }
-            let changes = self.repair(changes, drained)?;
+            let changes = self.repair(&batch)?;
             if changes.any() {
                 return Ok(changes);
             }
@@ -95,21 +95,19 @@ impl Follower {
     }
 
     /// Dumps again what the events alone can't tell.
-    fn repair(&mut self, mut changes: Changes, drained: Drained) -> Result<Changes, NetlinkError> {
-        if drained == Drained::Overrun {
+    fn repair(&mut self, batch: &Batch) -> Result<Changes, NetlinkError> {
+        let mut changes = batch.changes;
+        if batch.overrun {
             self.overruns += 1;
-            warn!(
-                "the kernel's network changes came faster than they were read; reading everything again"
-            );
+            warn!("network changes came faster than they were read; reading all again");
             self.state = self.requests.dump_all()?;
-            return Ok(Changes {
+            changes = Changes {
                 links: true,
                 addresses: true,
                 routes: true,
                 neighbours: true,
-            });
-        }
-        if std::mem::take(&mut self.state.routes_stale) {
+            };
+        } else if self.state.routes_stale {
             let fresh = self.requests.dump_routes()?;
             changes.routes |= fresh.routes != self.state.routes;
             self.state.routes = fresh.routes;
@@ -119,52 +117,40 @@ impl Follower {
     }
 }
 
-/// What is left in the event socket after a batch.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Drained {
-    /// Perhaps more.
-    No,
-    Yes,
-    /// The kernel dropped events for want of room (ENOBUFS).
-    Overrun,
+/// What came of reading the event socket once.
+#[derive(Default)]
+struct Batch {
+    changes: Changes,
+    /// Nothing is left in the socket.
+    drained: bool,
+    /// Events are lost: the kernel had no room for them (ENOBUFS), or this side had not (EMSGSIZE).
+    overrun: bool,
 }
 
 fn take_events(
     events: &Socket,
     state: &mut State,
     buffer: &mut [u8],
-) -> Result<(Changes, Drained), NetlinkError> {
-    let mut changes = Changes::default();
-    let mut overrun = false;
+) -> Result<Batch, NetlinkError> {
+    let mut batch = Batch::default();
     for _ in 0..MAX_BATCH {
         match socket::receive(events, buffer) {
             Ok(datagram) => socket::for_each_message(datagram, |message| {
                 if let Some(event) = plain_event(&message) {
                     debug!("{event:?}");
-                    changes.merge(state.apply(event));
+                    batch.changes.merge(state.apply(event));
                 }
             }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Ok((
-                    changes,
-                    if overrun {
-                        Drained::Overrun
-                    } else {
-                        Drained::Yes
-                    },
-                ));
+                batch.drained = true;
+                break;
             }
-            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => overrun = true,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::ENOBUFS | Errno::EMSGSIZE) => batch.overrun = true,
+                Some(Errno::EINTR) => {}
+                _ => return Err(error.into()),
+            },
         }
     }
-    Ok((
-        changes,
-        if overrun {
-            Drained::Overrun
-        } else {
-            Drained::No
-        },
-    ))
+    Ok(batch)
 }

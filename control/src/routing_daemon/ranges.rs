@@ -304,7 +304,7 @@ mod tests {
         }
     }
 
-    // Few distinct bits, so that prefixes nest, touch and repeat.
+    // Few distinct bits, and none that make an IPv6 address a mapped one, so that prefixes nest, touch and repeat.
     fn any_address() -> impl Strategy<Value = IpAddr> {
         let v4 = (0u32..64, 0u32..4)
             .prop_map(|(high, low)| IpAddr::from((high << 26 | low).to_be_bytes()));
@@ -337,7 +337,6 @@ mod tests {
                     metric,
                 };
                 key.prefix = address(span(&key).unwrap().0);
-                // `::ffff:0:0/96` and what is inside it is IPv4's, and an IPv6 prefix of zeros stays IPv6.
                 Route {
                     key,
                     target,

@@ -8,6 +8,7 @@ use netlink_packet_core::{NetlinkBuffer, NetlinkMessage};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::unix::AsyncFd;
 
@@ -35,12 +36,10 @@ pub(super) fn enlarge(socket: &Socket, bytes: usize) -> Result<(), NetlinkError>
     Ok(())
 }
 
-/// One datagram; an error if it did not fit.
+/// One datagram; EMSGSIZE if it did not fit.
 pub(super) fn receive<'a>(socket: &Socket, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let received = socket.recv(&mut &mut *buffer, nix::libc::MSG_TRUNC)?;
-    buffer.get(..received).ok_or_else(|| {
-        io::Error::other(format!("a netlink message of {received} bytes was cut off"))
-    })
+    buffer.get(..received).ok_or(Errno::EMSGSIZE.into())
 }
 
 /// Several messages share a datagram. One that can't be decoded is skipped: the next may be whole.

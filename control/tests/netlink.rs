@@ -24,10 +24,7 @@ fn in_namespace(test: impl AsyncFnOnce() + Send + 'static) {
     }
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test());
     });
     if let Err(panic) = thread.join() {
@@ -69,10 +66,7 @@ impl Drop for Peer {
 }
 
 fn run(program: &str, arguments: &str) {
-    let status = Command::new(program)
-        .args(arguments.split_whitespace())
-        .status()
-        .unwrap();
+    let status = Command::new(program).args(arguments.split_whitespace()).status().unwrap();
     assert!(status.success(), "{program} {arguments}");
 }
 
@@ -83,10 +77,7 @@ fn ip(arguments: &str) {
 /// Two ends of a cable, ours `net-a` with 198.18.4.1, the peer's `net-b` with 198.18.4.2.
 fn cable() -> Peer {
     let peer = Peer::start();
-    ip(&format!(
-        "link add net-a type veth peer name net-b netns {}",
-        peer.pid()
-    ));
+    ip(&format!("link add net-a type veth peer name net-b netns {}", peer.pid()));
     peer.ip("addr add 198.18.4.2/24 dev net-b");
     peer.ip("link set net-b up");
     ip("addr add 198.18.4.1/24 dev net-a");
@@ -101,17 +92,12 @@ async fn until<T>(follower: &mut Follower, what: &str, wanted: impl Fn(&State) -
             return found;
         }
         let changed = tokio::time::timeout(PATIENCE, follower.changed()).await;
-        changed
-            .unwrap_or_else(|_| panic!("{what}: never seen in {:#?}", follower.state()))
-            .unwrap();
+        changed.unwrap_or_else(|_| panic!("{what}: never seen in {:#?}", follower.state())).unwrap();
     }
 }
 
 fn leads_to(state: &State, to: &str) -> Option<(String, IpAddr)> {
-    let hop = next_hop(
-        &ranges(state.routes.values(), &state.links),
-        to.parse().unwrap(),
-    )?;
+    let hop = next_hop(&ranges(state.routes.values(), &state.links), to.parse().unwrap())?;
     Some((state.links[&hop.ifindex].name.clone(), hop.address))
 }
 
@@ -125,37 +111,22 @@ fn links_addresses_and_routes_are_followed() {
         let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
         assert_eq!(follower.state().links.len(), 1, "only the loopback link");
         let _peer = cable();
-        let link = until(&mut follower, "link up", |s| {
-            s.link_named("net-a").filter(|l| l.up && l.carrier).cloned()
-        })
-        .await;
+        let link =
+            until(&mut follower, "link up", |s| s.link_named("net-a").filter(|l| l.up && l.carrier).cloned()).await;
         assert!(link.mac.is_some() && link.mtu == 1500);
-        until(&mut follower, "address", |s| {
-            s.addresses
-                .iter()
-                .find(|a| a.address == address("198.18.4.1"))
-                .copied()
-        })
-        .await;
+        until(&mut follower, "address", |s| s.addresses.iter().find(|a| a.address == address("198.18.4.1")).copied())
+            .await;
         until(&mut follower, "connected route", |s| {
             leads_to(s, "198.18.4.7").filter(|(_, a)| *a == address("198.18.4.7"))
         })
         .await;
         ip("route add 198.19.0.0/16 via 198.18.4.2");
-        until(&mut follower, "route", |s| {
-            leads_to(s, "198.19.3.3").filter(|(_, a)| *a == address("198.18.4.2"))
-        })
-        .await;
+        until(&mut follower, "route", |s| leads_to(s, "198.19.3.3").filter(|(_, a)| *a == address("198.18.4.2"))).await;
         ip("route replace 198.19.0.0/16 via 198.18.4.3");
-        until(&mut follower, "replaced", |s| {
-            leads_to(s, "198.19.3.3").filter(|(_, a)| *a == address("198.18.4.3"))
-        })
-        .await;
+        until(&mut follower, "replaced", |s| leads_to(s, "198.19.3.3").filter(|(_, a)| *a == address("198.18.4.3")))
+            .await;
         ip("route add blackhole 198.19.3.0/24");
-        until(&mut follower, "black hole", |s| {
-            leads_to(s, "198.19.3.3").is_none().then_some(())
-        })
-        .await;
+        until(&mut follower, "black hole", |s| leads_to(s, "198.19.3.3").is_none().then_some(())).await;
         ip("-6 addr add 2001:db8:4::1/64 dev net-a nodad");
         ip("-6 route add 2001:db8:5::/48 via 2001:db8:4::2");
         until(&mut follower, "IPv6 route", |s| {
@@ -163,10 +134,7 @@ fn links_addresses_and_routes_are_followed() {
         })
         .await;
         ip("route del blackhole 198.19.3.0/24");
-        until(&mut follower, "black hole gone", |s| {
-            leads_to(s, "198.19.3.3")
-        })
-        .await;
+        until(&mut follower, "black hole gone", |s| leads_to(s, "198.19.3.3")).await;
     });
 }
 
@@ -175,37 +143,18 @@ fn a_link_set_down_takes_its_routes_and_gives_them_back() {
     in_namespace(async || {
         let _peer = cable();
         let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
-        assert!(
-            leads_to(follower.state(), "198.18.4.7").is_some(),
-            "in the first dump"
-        );
+        assert!(leads_to(follower.state(), "198.18.4.7").is_some(), "in the first dump");
         ip("link set net-a down");
-        until(&mut follower, "down", |s| {
-            leads_to(s, "198.18.4.7").is_none().then_some(())
-        })
-        .await;
+        until(&mut follower, "down", |s| leads_to(s, "198.18.4.7").is_none().then_some(())).await;
         assert!(
-            !follower
-                .state()
-                .routes
-                .values()
-                .any(|r| r.key.prefix == address("198.18.4.0")),
+            !follower.state().routes.values().any(|r| r.key.prefix == address("198.18.4.0")),
             "the kernel dropped it, without a word"
         );
         ip("link set net-a up");
         until(&mut follower, "up again", |s| leads_to(s, "198.18.4.7")).await;
         ip("link del net-a");
-        until(&mut follower, "removed", |s| {
-            (s.links.len() == 1).then_some(())
-        })
-        .await;
-        assert!(
-            follower
-                .state()
-                .addresses
-                .iter()
-                .all(|a| a.address.is_loopback())
-        );
+        until(&mut follower, "removed", |s| (s.links.len() == 1).then_some(())).await;
+        assert!(follower.state().addresses.iter().all(|a| a.address.is_loopback()));
         assert!(leads_to(follower.state(), "198.18.4.7").is_none());
     });
 }
@@ -217,58 +166,27 @@ fn the_kernel_resolves_what_it_is_asked_for() {
         peer.ip("link set net-b address 02:00:00:00:04:02");
         let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
         let ifindex = follower.state().link_named("net-a").unwrap().ifindex;
-        until(&mut follower, "carrier", |s| {
-            s.links[&ifindex].carrier.then_some(())
-        })
-        .await;
-        let known = NeighbourKey {
-            ifindex,
-            address: address("198.18.4.2"),
-        };
-        let silent = NeighbourKey {
-            ifindex,
-            address: address("198.18.4.99"),
-        };
+        until(&mut follower, "carrier", |s| s.links[&ifindex].carrier.then_some(())).await;
+        let known = NeighbourKey { ifindex, address: address("198.18.4.2") };
+        let silent = NeighbourKey { ifindex, address: address("198.18.4.99") };
         let mut resolver = Resolver::default();
         resolver.keep([known, silent]);
         for key in resolver.due(&follower.state().neighbours, 0) {
             follower.resolve(key).unwrap();
         }
-        let mac = until(&mut follower, "resolved", |s| {
-            s.neighbours.get(&known)?.usable_mac()
-        })
-        .await;
+        let mac = until(&mut follower, "resolved", |s| s.neighbours.get(&known)?.usable_mac()).await;
         assert_eq!(mac, [2, 0, 0, 0, 4, 2]);
-        let state_is =
-            |key, state| move |s: &State| (s.neighbours.get(&key)?.state == state).then_some(());
-        until(
-            &mut follower,
-            "failed",
-            state_is(silent, NeighbourState::Failed),
-        )
-        .await;
-        assert!(
-            resolver.due(&follower.state().neighbours, 10).is_empty(),
-            "too soon to ask again"
-        );
+        let state_is = |key, state| move |s: &State| (s.neighbours.get(&key)?.state == state).then_some(());
+        until(&mut follower, "failed", state_is(silent, NeighbourState::Failed)).await;
+        assert!(resolver.due(&follower.state().neighbours, 10).is_empty(), "too soon to ask again");
         assert_eq!(resolver.due(&follower.state().neighbours, 1_000), [silent]);
 
         // What the kernel makes of an entry in time: STALE. Asked again, it verifies.
         ip("neigh replace 198.18.4.2 dev net-a lladdr 02:00:00:00:04:02 nud stale");
-        until(
-            &mut follower,
-            "stale",
-            state_is(known, NeighbourState::Stale),
-        )
-        .await;
+        until(&mut follower, "stale", state_is(known, NeighbourState::Stale)).await;
         assert_eq!(resolver.due(&follower.state().neighbours, 1_001), [known]);
         follower.resolve(known).unwrap();
-        until(
-            &mut follower,
-            "confirmed",
-            state_is(known, NeighbourState::Reachable),
-        )
-        .await;
+        until(&mut follower, "confirmed", state_is(known, NeighbourState::Reachable)).await;
     });
 }
 
@@ -276,15 +194,9 @@ fn the_kernel_resolves_what_it_is_asked_for() {
 fn a_neighbour_that_cannot_be_asked_for_is_an_error_and_nothing_worse() {
     in_namespace(async || {
         let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
-        let nowhere = NeighbourKey {
-            ifindex: 4711,
-            address: address("198.18.4.2"),
-        };
+        let nowhere = NeighbourKey { ifindex: 4711, address: address("198.18.4.2") };
         let refused = follower.resolve(nowhere).unwrap_err().to_string();
-        assert!(
-            refused.contains("refused to resolve a neighbour"),
-            "{refused}"
-        );
+        assert!(refused.contains("refused to resolve a neighbour"), "{refused}");
         ip("link add net-a type veth peer name net-c");
         until(&mut follower, "link", |s| s.link_named("net-a").cloned()).await;
     });
@@ -297,33 +209,16 @@ fn an_announcement_changes_what_the_client_side_knows() {
         // The peer already knows the service address by its predecessor's MAC.
         peer.ip("neigh replace 198.18.4.100 dev net-b lladdr 02:00:00:00:00:99 nud stale");
         let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
-        let link = until(&mut follower, "carrier", |s| {
-            s.link_named("net-a").filter(|l| l.carrier).cloned()
-        })
-        .await;
-        let place = Place {
-            ifindex: link.ifindex,
-            mac: link.mac.unwrap(),
-        };
+        let link = until(&mut follower, "carrier", |s| s.link_named("net-a").filter(|l| l.carrier).cloned()).await;
+        let place = Place { ifindex: link.ifindex, mac: link.mac.unwrap() };
         let announcer = Announcer::open().unwrap();
         let wanted: String = place.mac.map(|b| format!("{b:02x}")).join(":");
         // A frame is received some time after it was sent.
         let mut seen = String::new();
         for _ in 0..200 {
-            announcer
-                .send(place, Ipv4Addr::new(198, 18, 4, 100))
-                .unwrap();
-            let shown = Command::new("nsenter")
-                .args([
-                    "-t",
-                    &peer.pid(),
-                    "-n",
-                    "ip",
-                    "neigh",
-                    "show",
-                    "198.18.4.100",
-                ])
-                .output();
+            announcer.send(place, Ipv4Addr::new(198, 18, 4, 100)).unwrap();
+            let shown =
+                Command::new("nsenter").args(["-t", &peer.pid(), "-n", "ip", "neigh", "show", "198.18.4.100"]).output();
             seen = String::from_utf8(shown.unwrap().stdout).unwrap();
             if seen.contains(&wanted) {
                 return;
@@ -339,39 +234,15 @@ fn events_lost_for_want_of_room_are_made_good() {
     in_namespace(async || {
         let _peer = cable();
         let mut follower = Follower::start(4096).unwrap();
-        let mut batch = Command::new("ip")
-            .args(["-batch", "-"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut batch = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
         let mut lines = String::new();
         for i in 0..1000 {
-            lines += &format!(
-                "route add 198.19.{}.{}/32 via 198.18.4.2\n",
-                i / 250,
-                i % 250
-            );
+            lines += &format!("route add 198.19.{}.{}/32 via 198.18.4.2\n", i / 250, i % 250);
         }
-        batch
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(lines.as_bytes())
-            .unwrap();
+        batch.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
         assert!(batch.wait().unwrap().success());
-        let added = |s: &State| {
-            s.routes
-                .keys()
-                .filter(|r| r.prefix_len == 32 && r.table == Table::Main)
-                .count()
-        };
-        until(&mut follower, "all routes", |s| {
-            (added(s) == 1000).then_some(())
-        })
-        .await;
-        assert!(
-            follower.overruns() > 0,
-            "4 KB held everything: nothing was tested"
-        );
+        let added = |s: &State| s.routes.keys().filter(|r| r.prefix_len == 32 && r.table == Table::Main).count();
+        until(&mut follower, "all routes", |s| (added(s) == 1000).then_some(())).await;
+        assert!(follower.overruns() > 0, "4 KB held everything: nothing was tested");
     });
 }

@@ -33,13 +33,7 @@ impl Checker {
     /// changes, at most one in `fall` or `rise` intervals.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Report>) {
         let (reports, receiver) = mpsc::unbounded_channel();
-        (
-            Self {
-                running: BTreeMap::new(),
-                reports,
-            },
-            receiver,
-        )
+        (Self { running: BTreeMap::new(), reports }, receiver)
     }
 
     /// Runs exactly these checks from now on. A check that is the same goes on undisturbed. A new or changed one starts
@@ -48,9 +42,7 @@ impl Checker {
     pub fn apply(&mut self, checks: Vec<Check>, health_of: impl Fn(&BackendKey) -> Health) {
         let mut before = std::mem::take(&mut self.running);
         for check in checks {
-            let same = before
-                .remove(&check.key)
-                .filter(|running| running.check == check);
+            let same = before.remove(&check.key).filter(|running| running.check == check);
             let running = same.unwrap_or_else(|| self.start(check.clone(), health_of(&check.key)));
             self.running.insert(check.key, running);
         }
@@ -68,10 +60,7 @@ impl Checker {
 
     fn start(&self, check: Check, initial: Health) -> Running {
         let task = tokio::spawn(repeat(check.clone(), initial, self.reports.clone()));
-        Running {
-            check,
-            task: task.abort_handle(),
-        }
+        Running { check, task: task.abort_handle() }
     }
 }
 
@@ -91,14 +80,7 @@ async fn repeat(check: Check, initial: Health, reports: mpsc::UnboundedSender<Re
             Ok(()) => format!("{} answers", check.target),
             Err(failure) => format!("{}: {failure}", check.target),
         };
-        if reports
-            .send(Report {
-                key: check.key.clone(),
-                health,
-                reason,
-            })
-            .is_err()
-        {
+        if reports.send(Report { key: check.key.clone(), health, reason }).is_err() {
             return;
         }
     }
@@ -125,10 +107,7 @@ mod tests {
 
     fn check(backend: &str, target: SocketAddr) -> Check {
         Check {
-            key: BackendKey {
-                service: "web".into(),
-                backend: backend.into(),
-            },
+            key: BackendKey { service: "web".into(), backend: backend.into() },
             target,
             question: Question::Tcp,
             interval: Duration::from_millis(5),
@@ -139,9 +118,7 @@ mod tests {
     }
 
     async fn listen(port: u16) -> (TcpListener, SocketAddr) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .await
-            .unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         let address = listener.local_addr().unwrap();
         (listener, address)
     }
@@ -154,10 +131,7 @@ mod tests {
         assert_eq!(reports.recv().await.unwrap().health, Health::Up);
         drop(listener);
         let down = reports.recv().await.unwrap();
-        assert_eq!(
-            (down.key.backend.as_str(), down.health),
-            ("b1", Health::Down)
-        );
+        assert_eq!((down.key.backend.as_str(), down.health), ("b1", Health::Down));
         assert!(down.reason.contains("cannot connect"), "{}", down.reason);
         let _listener = listen(address.port()).await;
         assert_eq!(reports.recv().await.unwrap().health, Health::Up);
@@ -171,10 +145,7 @@ mod tests {
         checker.apply(both.to_vec(), |_| Health::Up);
         let task = |checker: &Checker, n: usize| checker.running[&both[n].key].task.id();
         let before = [task(&checker, 0), task(&checker, 1)];
-        let changed = Check {
-            fall: 9,
-            ..both[1].clone()
-        };
+        let changed = Check { fall: 9, ..both[1].clone() };
         checker.apply(vec![both[0].clone(), changed], |_| Health::Up);
         assert_eq!(task(&checker, 0), before[0]);
         assert_ne!(task(&checker, 1), before[1]);
@@ -205,9 +176,7 @@ mod tests {
         });
         assert_eq!(reports.recv().await.unwrap().key.backend, "b");
         // Both are known to be down by now: only one that starts as up has anything to tell.
-        checker.apply([down_already, vec![check("c", dead)]].concat(), |_| {
-            Health::Up
-        });
+        checker.apply([down_already, vec![check("c", dead)]].concat(), |_| Health::Up);
         assert_eq!(reports.recv().await.unwrap().key.backend, "c");
     }
 

@@ -15,12 +15,7 @@ pub struct Hysteresis {
 impl Hysteresis {
     /// Starts in `initial`; 0 for `rise` or `fall` means 1.
     pub fn new(initial: Health, rise: u32, fall: u32) -> Self {
-        Self {
-            health: initial,
-            contrary: 0,
-            rise: rise.max(1),
-            fall: fall.max(1),
-        }
+        Self { health: initial, contrary: 0, rise: rise.max(1), fall: fall.max(1) }
     }
 
     /// Takes one result and returns the new health if it changed.
@@ -50,9 +45,7 @@ mod tests {
 
     fn changes(mut state: Hysteresis, results: &str) -> Vec<(usize, Health)> {
         let results = results.bytes().enumerate();
-        results
-            .filter_map(|(i, r)| state.record(r == b'+').map(|health| (i, health)))
-            .collect()
+        results.filter_map(|(i, r)| state.record(r == b'+').map(|health| (i, health))).collect()
     }
 
     #[test]
@@ -70,10 +63,7 @@ mod tests {
     #[test]
     fn says_each_change_once() {
         let state = Hysteresis::new(Health::Up, 2, 2);
-        assert_eq!(
-            changes(state, "----++++--"),
-            [(1, Health::Down), (5, Health::Up), (9, Health::Down)]
-        );
+        assert_eq!(changes(state, "----++++--"), [(1, Health::Down), (5, Health::Up), (9, Health::Down)]);
     }
 
     #[test]
@@ -84,9 +74,6 @@ mod tests {
 
     #[test]
     fn a_flapping_backend_keeps_its_health() {
-        assert_eq!(
-            changes(Hysteresis::new(Health::Up, 2, 3), &"-+".repeat(100)),
-            []
-        );
+        assert_eq!(changes(Hysteresis::new(Health::Up, 2, 3), &"-+".repeat(100)), []);
     }
 }

@@ -42,25 +42,17 @@ pub enum Failure {
 /// Asks once.
 pub async fn ask(check: &Check) -> Result<(), Failure> {
     let attempt = async {
-        let stream = TcpStream::connect(check.target)
-            .await
-            .map_err(Failure::Connect)?;
+        let stream = TcpStream::connect(check.target).await.map_err(Failure::Connect)?;
         match &check.question {
             Question::Tcp => Ok(()),
             Question::Http { path, host, status } => {
                 let found = get(stream, path, host).await?;
                 let wanted = *status;
-                if (wanted.0..=wanted.1).contains(&found) {
-                    Ok(())
-                } else {
-                    Err(Failure::Status { found, wanted })
-                }
+                if (wanted.0..=wanted.1).contains(&found) { Ok(()) } else { Err(Failure::Status { found, wanted }) }
             }
         }
     };
-    timeout(check.timeout, attempt)
-        .await
-        .unwrap_or(Err(Failure::Timeout(check.timeout)))
+    timeout(check.timeout, attempt).await.unwrap_or(Err(Failure::Timeout(check.timeout)))
 }
 
 /// The Host header for a backend that no name was given for (RFC 9112 section 3.2).
@@ -77,10 +69,7 @@ async fn get(mut stream: TcpStream, path: &str, host: &str) -> Result<u16, Failu
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shunt-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .map_err(Failure::Lost)?;
+    stream.write_all(request.as_bytes()).await.map_err(Failure::Lost)?;
     let mut answer = Vec::new();
     loop {
         if let Some(status) = final_status(&answer)? {
@@ -88,15 +77,9 @@ async fn get(mut stream: TcpStream, path: &str, host: &str) -> Result<u16, Failu
         }
         let room = MAX_ANSWER_BYTES - answer.len();
         if room == 0 {
-            return Err(Failure::Malformed(format!(
-                "no end of the header in {MAX_ANSWER_BYTES} bytes"
-            )));
+            return Err(Failure::Malformed(format!("no end of the header in {MAX_ANSWER_BYTES} bytes")));
         }
-        let read = (&mut stream)
-            .take(room as u64)
-            .read_buf(&mut answer)
-            .await
-            .map_err(Failure::Lost)?;
+        let read = (&mut stream).take(room as u64).read_buf(&mut answer).await.map_err(Failure::Lost)?;
         if read == 0 {
             return Err(Failure::Lost(io::ErrorKind::UnexpectedEof.into()));
         }
@@ -108,9 +91,7 @@ fn final_status(mut answer: &[u8]) -> Result<Option<u16>, Failure> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
-        let parsed = response
-            .parse(answer)
-            .map_err(|error| Failure::Malformed(error.to_string()))?;
+        let parsed = response.parse(answer).map_err(|error| Failure::Malformed(error.to_string()))?;
         let httparse::Status::Complete(length) = parsed else {
             return Ok(None);
         };
@@ -148,31 +129,19 @@ mod tests {
 
     #[test]
     fn what_is_not_http_is_refused() {
-        assert!(matches!(
-            final_status(b"SSH-2.0-OpenSSH_9.2\r\n"),
-            Err(Failure::Malformed(_))
-        ));
+        assert!(matches!(final_status(b"SSH-2.0-OpenSSH_9.2\r\n"), Err(Failure::Malformed(_))));
     }
 
     #[test]
     fn host_names_the_port_unless_it_is_80() {
         assert_eq!(host_of("198.18.1.1:80".parse().unwrap()), "198.18.1.1");
-        assert_eq!(
-            host_of("[2001:db8::1]:80".parse().unwrap()),
-            "[2001:db8::1]"
-        );
-        assert_eq!(
-            host_of("[2001:db8::1]:8080".parse().unwrap()),
-            "[2001:db8::1]:8080"
-        );
+        assert_eq!(host_of("[2001:db8::1]:80".parse().unwrap()), "[2001:db8::1]");
+        assert_eq!(host_of("[2001:db8::1]:8080".parse().unwrap()), "[2001:db8::1]:8080");
     }
 
     fn check(target: SocketAddr, question: Question) -> Check {
         Check {
-            key: BackendKey {
-                service: "web".into(),
-                backend: "b1".into(),
-            },
+            key: BackendKey { service: "web".into(), backend: "b1".into() },
             target,
             question,
             interval: Duration::from_millis(10),
@@ -184,14 +153,7 @@ mod tests {
 
     fn http(target: SocketAddr) -> Check {
         let (path, host) = ("/health".into(), "b1.test".into());
-        check(
-            target,
-            Question::Http {
-                path,
-                host,
-                status: (200, 399),
-            },
-        )
+        check(target, Question::Http { path, host, status: (200, 399) })
     }
 
     /// A server that takes one connection, reads a request, writes `answer` and hangs up; it yields the request.
@@ -234,10 +196,7 @@ mod tests {
         let mut answer = b"HTTP/1.1 200 OK\r\nX: ".to_vec();
         answer.resize(MAX_ANSWER_BYTES + 1, b'x');
         let (address, _server) = serve_once(answer).await;
-        assert!(matches!(
-            ask(&http(address)).await,
-            Err(Failure::Malformed(_))
-        ));
+        assert!(matches!(ask(&http(address)).await, Err(Failure::Malformed(_))));
     }
 
     #[tokio::test]
@@ -252,10 +211,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         ask(&check(address, Question::Tcp)).await.unwrap();
-        let impatient = Check {
-            timeout: Duration::from_millis(20),
-            ..http(address)
-        };
+        let impatient = Check { timeout: Duration::from_millis(20), ..http(address) };
         assert!(matches!(ask(&impatient).await, Err(Failure::Timeout(_))));
     }
 

@@ -46,20 +46,13 @@ pub fn stable_key(address: SocketAddr, protocol: u8) -> u64 {
 /// Returns false, and leaves every slot [`NO_BACKEND`], if no candidate may take any.
 pub fn fill(slots: &mut [u16], candidates: &[Candidate]) -> bool {
     slots.fill(NO_BACKEND);
-    let mut takers: Vec<Candidate> = candidates
-        .iter()
-        .copied()
-        .filter(|c| c.weight > 0)
-        .collect();
+    let mut takers: Vec<Candidate> = candidates.iter().copied().filter(|c| c.weight > 0).collect();
     if slots.is_empty() || takers.is_empty() {
         return false;
     }
     // The order of the configuration file must not matter.
     takers.sort_unstable_by_key(|c| (c.key, c.id));
-    let mut permutations: Vec<_> = takers
-        .iter()
-        .map(|c| Permutation::new(c.key, slots.len()))
-        .collect();
+    let mut permutations: Vec<_> = takers.iter().map(|c| Permutation::new(c.key, slots.len())).collect();
     let mut taken = Taken::new(slots.len());
     for turn in turns(&takers, &quotas(&takers, slots.len()), slots.len()) {
         let slot = permutations[turn].next_free(&taken);
@@ -89,9 +82,7 @@ fn turns(takers: &[Candidate], quotas: &[usize], slots: usize) -> Vec<usize> {
     let greatest = takers.iter().map(|c| c.weight).max().unwrap_or(1);
     // Turn n of a taker falls into round n * greatest / weight. A quota is below its exact share + 1, so that no round
     // reaches slots * greatest / sum + 1, which is at most slots + 1.
-    let round = |taker: usize, n: usize| {
-        (n as u128 * u128::from(greatest) / u128::from(takers[taker].weight)) as usize
-    };
+    let round = |taker: usize, n: usize| (n as u128 * u128::from(greatest) / u128::from(takers[taker].weight)) as usize;
     let mut starts = vec![0usize; slots + 2];
     for (taker, &quota) in quotas.iter().enumerate() {
         (0..quota).for_each(|n| starts[round(taker, n) + 1] += 1);
@@ -129,11 +120,7 @@ impl Permutation {
         while greatest_common_divisor(skip, slots) != 1 {
             skip += 1;
         }
-        Self {
-            next: below(OFFSET_KEY, slots),
-            skip: skip % slots,
-            slots,
-        }
+        Self { next: below(OFFSET_KEY, slots), skip: skip % slots, slots }
     }
 
     fn next_free(&mut self, taken: &Taken) -> usize {
@@ -182,11 +169,7 @@ mod tests {
 
     fn candidate(id: u16, weight: u32) -> Candidate {
         let address = SocketAddr::from(([198, 18, (id >> 8) as u8, id as u8], 80));
-        Candidate {
-            id,
-            key: stable_key(address, 6),
-            weight,
-        }
+        Candidate { id, key: stable_key(address, 6), weight }
     }
 
     fn equals(n: u16) -> Vec<Candidate> {

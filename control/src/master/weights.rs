@@ -31,14 +31,8 @@ impl Member {
 /// Fills a service's slots. False if no member takes new connections: the table is then empty, and clients are told so
 /// by a reset instead of waiting for a dead backend.
 pub fn distribute(slots: &mut [u16], members: &[Member]) -> bool {
-    let candidates: Vec<_> = members
-        .iter()
-        .map(|m| Candidate {
-            id: m.id,
-            key: m.key,
-            weight: m.effective_weight(),
-        })
-        .collect();
+    let candidates: Vec<_> =
+        members.iter().map(|m| Candidate { id: m.id, key: m.key, weight: m.effective_weight() }).collect();
     maglev::fill(slots, &candidates)
 }
 
@@ -47,13 +41,7 @@ mod tests {
     use super::*;
 
     fn member(id: u16, health: Health, drained: bool) -> Member {
-        Member {
-            id,
-            key: u64::from(id) * 7919,
-            configured_weight: 3,
-            health,
-            drained,
-        }
+        Member { id, key: u64::from(id) * 7919, configured_weight: 3, health, drained }
     }
 
     #[test]
@@ -67,20 +55,14 @@ mod tests {
     #[test]
     fn a_backend_that_is_down_gets_no_slot() {
         let mut slots = vec![0; 1021];
-        assert!(distribute(
-            &mut slots,
-            &[member(1, Health::Up, false), member(2, Health::Down, false)]
-        ));
+        assert!(distribute(&mut slots, &[member(1, Health::Up, false), member(2, Health::Down, false)]));
         assert!(slots.iter().all(|&s| s == 1));
     }
 
     #[test]
     fn all_down_empties_the_table() {
         let mut slots = vec![1; 1021];
-        assert!(!distribute(
-            &mut slots,
-            &[member(1, Health::Down, false), member(2, Health::Up, true)]
-        ));
+        assert!(!distribute(&mut slots, &[member(1, Health::Down, false), member(2, Health::Up, true)]));
         assert!(slots.iter().all(|&s| s == maglev::NO_BACKEND));
     }
 }

@@ -45,12 +45,8 @@ impl Announcer {
     /// Opens the socket.
     pub fn open() -> io::Result<Self> {
         // Protocol 0: the kernel queues nothing to it.
-        let socket = socket(
-            AddressFamily::Packet,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            None,
-        )?;
+        let socket =
+            socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
         Ok(Self { socket })
     }
 
@@ -63,10 +59,7 @@ impl Announcer {
             for place in places {
                 for &address in addresses {
                     if let Err(error) = self.send(*place, address) {
-                        warn!(
-                            "cannot announce {address} on link {}: {error}",
-                            place.ifindex
-                        );
+                        warn!("cannot announce {address} on link {}: {error}", place.ifindex);
                     }
                 }
             }
@@ -97,11 +90,7 @@ impl Announcer {
                 size_of::<libc::sockaddr_ll>() as libc::socklen_t,
             )
         };
-        if sent < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 
@@ -126,8 +115,7 @@ mod tests {
     #[test]
     fn sender_and_target_are_the_service_address() {
         let frame = announcement([2, 0, 0, 0, 0, 9], Ipv4Addr::new(198, 18, 0, 100));
-        let wanted =
-            "ffffffffffff02000000000908060001080006040001020000000009c61200640000000000 00c6120064";
+        let wanted = "ffffffffffff02000000000908060001080006040001020000000009c61200640000000000 00c6120064";
         let hex: String = frame[..42].iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, wanted.replace(' ', ""));
         assert!(frame[42..].iter().all(|&b| b == 0));

@@ -6,18 +6,15 @@ use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
-    NeighbourState as KernelState,
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState as KernelState,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
-    RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::event::{
-    Address, Event, Link, Mac, Neighbour, NeighbourKey, NeighbourState, Route, RouteKey, Table,
-    Target,
+    Address, Event, Link, Mac, Neighbour, NeighbourKey, NeighbourState, Route, RouteKey, Table, Target,
 };
 
 const RT_TABLE_MAIN: u32 = 254;
@@ -29,8 +26,9 @@ pub(super) fn event(message: &RouteNetlinkMessage, flags: u16) -> Option<Event> 
     match message {
         Message::NewLink(m) => link(m).map(Event::Link),
         // A bridge tells by the same message, of its own family, that a link stopped being its port.
-        Message::DelLink(m) => (m.header.interface_family == AddressFamily::Unspec)
-            .then_some(Event::LinkGone(m.header.index)),
+        Message::DelLink(m) => {
+            (m.header.interface_family == AddressFamily::Unspec).then_some(Event::LinkGone(m.header.index))
+        }
         Message::NewAddress(m) => address(m).map(Event::Address),
         Message::DelAddress(m) => address(m).map(Event::AddressGone),
         Message::NewRoute(m) if flags & NLM_F_REPLACE != 0 => route(m).map(Event::RouteReplaced),
@@ -76,11 +74,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
             _ => {}
         }
     }
-    Some(Address {
-        ifindex: message.header.index,
-        address: found?,
-        prefix_len: message.header.prefix_len,
-    })
+    Some(Address { ifindex: message.header.index, address: found?, prefix_len: message.header.prefix_len })
 }
 
 fn route(message: &RouteMessage) -> Option<Route> {
@@ -91,19 +85,12 @@ fn route(message: &RouteMessage) -> Option<Route> {
         _ => return None,
     };
     // Routes by source or type of service, and what the kernel remembers of single destinations.
-    if header.source_prefix_length != 0
-        || header.tos != 0
-        || header.flags.contains(RouteFlags::Cloned)
-    {
+    if header.source_prefix_length != 0 || header.tos != 0 || header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
     let mut table = u32::from(header.table);
-    let mut key = RouteKey {
-        table: Table::Main,
-        prefix: unspecified,
-        prefix_len: header.destination_prefix_length,
-        metric: 0,
-    };
+    let mut key =
+        RouteKey { table: Table::Main, prefix: unspecified, prefix_len: header.destination_prefix_length, metric: 0 };
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
@@ -118,11 +105,7 @@ fn route(message: &RouteMessage) -> Option<Route> {
         _ => return None,
     };
     let (target, alternatives) = target(header.kind, &message.attributes);
-    Some(Route {
-        key,
-        target,
-        alternatives,
-    })
+    Some(Route { key, target, alternatives })
 }
 
 /// Where a route leads, and whether it has several hops.
@@ -139,10 +122,7 @@ fn target(kind: RouteType, attributes: &[RouteAttribute]) -> (Target, bool) {
         _ => None,
     });
     match hops.and_then(|hops| first_living(hops)) {
-        Some(hop) => (
-            via(Some(hop.interface_index), &hop.attributes),
-            hops.is_some_and(|hops| hops.len() > 1),
-        ),
+        Some(hop) => (via(Some(hop.interface_index), &hop.attributes), hops.is_some_and(|hops| hops.len() > 1)),
         None => (via(None, attributes), false),
     }
 }
@@ -182,13 +162,10 @@ fn neighbour(message: &NeighbourMessage) -> Option<Event> {
         KernelState::Permanent | KernelState::Noarp => NeighbourState::Permanent,
         _ => NeighbourState::Failed,
     };
-    let mac = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac(bytes),
-            _ => None,
-        });
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(bytes) => mac(bytes),
+        _ => None,
+    });
     Some(Event::Neighbour(Neighbour { key, mac, state }))
 }
 
@@ -197,14 +174,11 @@ fn neighbour_key(message: &NeighbourMessage) -> Option<NeighbourKey> {
     if message.header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
-    let address: IpAddr = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some((*v4).into()),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some((*v6).into()),
-            _ => None,
-        })?;
+    let address: IpAddr = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some((*v4).into()),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some((*v6).into()),
+        _ => None,
+    })?;
     let ifindex = message.header.ifindex;
     (!address.is_multicast()).then_some(NeighbourKey { ifindex, address })
 }
@@ -231,9 +205,7 @@ mod tests {
         message.header.destination_prefix_length = 24;
         message.header.table = RT_TABLE_MAIN as u8;
         message.header.kind = kind;
-        message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(
-            [198, 18, 1, 0].into(),
-        ))];
+        message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet([198, 18, 1, 0].into()))];
         message.attributes.extend(attributes);
         RouteNetlinkMessage::NewRoute(message)
     }
@@ -242,9 +214,7 @@ mod tests {
         let mut hop = RouteNextHop::default();
         hop.interface_index = ifindex;
         hop.flags = flags;
-        hop.attributes = vec![RouteAttribute::Gateway(RouteAddress::Inet(
-            [198, 18, 0, ifindex as u8].into(),
-        ))];
+        hop.attributes = vec![RouteAttribute::Gateway(RouteAddress::Inet([198, 18, 0, ifindex as u8].into()))];
         hop
     }
 
@@ -257,32 +227,16 @@ mod tests {
 
     #[test]
     fn a_multipath_route_takes_its_first_living_hop() {
-        let hops = vec![
-            hop(1, RouteNextHopFlags::Dead),
-            hop(2, RouteNextHopFlags::empty()),
-        ];
-        let route = decoded(&v4_route(
-            RouteType::Unicast,
-            vec![RouteAttribute::MultiPath(hops)],
-        ));
+        let hops = vec![hop(1, RouteNextHopFlags::Dead), hop(2, RouteNextHopFlags::empty())];
+        let route = decoded(&v4_route(RouteType::Unicast, vec![RouteAttribute::MultiPath(hops)]));
         let gateway = Some([198, 18, 0, 2].into());
-        assert_eq!(
-            route.target,
-            Target::Via {
-                ifindex: 2,
-                gateway
-            }
-        );
+        assert_eq!(route.target, Target::Via { ifindex: 2, gateway });
         assert!(route.alternatives);
     }
 
     #[test]
     fn kinds_that_lead_nowhere_or_home() {
-        for kind in [
-            RouteType::BlackHole,
-            RouteType::Unreachable,
-            RouteType::Prohibit,
-        ] {
+        for kind in [RouteType::BlackHole, RouteType::Unreachable, RouteType::Prohibit] {
             assert_eq!(decoded(&v4_route(kind, vec![])).target, Target::Nowhere);
         }
         for kind in [RouteType::Local, RouteType::Broadcast] {
@@ -300,27 +254,15 @@ mod tests {
     #[test]
     fn replacement_is_told_by_the_header() {
         let message = v4_route(RouteType::Unicast, vec![RouteAttribute::Oif(1)]);
-        assert!(matches!(
-            event(&message, NLM_F_REPLACE),
-            Some(Event::RouteReplaced(_))
-        ));
+        assert!(matches!(event(&message, NLM_F_REPLACE), Some(Event::RouteReplaced(_))));
     }
 
     #[test]
     fn a_gateway_of_the_other_family_is_kept() {
         let v6: Ipv6Addr = "fe80::1".parse().unwrap();
-        let attributes = vec![
-            RouteAttribute::Oif(3),
-            RouteAttribute::Via(RouteVia::Inet6(v6)),
-        ];
+        let attributes = vec![RouteAttribute::Oif(3), RouteAttribute::Via(RouteVia::Inet6(v6))];
         let route = decoded(&v4_route(RouteType::Unicast, attributes));
-        assert_eq!(
-            route.target,
-            Target::Via {
-                ifindex: 3,
-                gateway: Some(v6.into())
-            }
-        );
+        assert_eq!(route.target, Target::Via { ifindex: 3, gateway: Some(v6.into()) });
     }
 
     #[test]
@@ -328,13 +270,8 @@ mod tests {
         let mut message = LinkMessage::default();
         message.header.interface_family = AddressFamily::Bridge;
         message.header.index = 7;
-        assert_eq!(
-            event(&RouteNetlinkMessage::DelLink(message.clone()), 0),
-            None
-        );
-        message
-            .attributes
-            .push(LinkAttribute::IfName("eth7".into()));
+        assert_eq!(event(&RouteNetlinkMessage::DelLink(message.clone()), 0), None);
+        message.attributes.push(LinkAttribute::IfName("eth7".into()));
         assert_eq!(event(&RouteNetlinkMessage::NewLink(message), 0), None);
     }
 }

@@ -6,9 +6,7 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// No socket.
-    #[error(
-        "cannot open a netlink socket: {0}; is AF_NETLINK allowed here (systemd: RestrictAddressFamilies)?"
-    )]
+    #[error("cannot open a netlink socket: {0}; is AF_NETLINK allowed here (systemd: RestrictAddressFamilies)?")]
     Open(#[source] io::Error),
     /// A group can't be joined.
     #[error("cannot follow the kernel's {what}: {source}")]

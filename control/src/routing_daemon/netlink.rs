@@ -48,19 +48,11 @@ impl Follower {
         events.set_non_blocking(true).map_err(NetlinkError::Open)?;
         socket::enlarge(&events, event_buffer_bytes)?;
         for (group, what) in GROUPS {
-            events
-                .add_membership(group)
-                .map_err(|source| NetlinkError::Subscribe { what, source })?;
+            events.add_membership(group).map_err(|source| NetlinkError::Subscribe { what, source })?;
         }
         let mut requests = Requests::open()?;
         let state = requests.dump_all()?;
-        Ok(Self {
-            events: socket::register(events)?,
-            requests,
-            state,
-            overruns: 0,
-            buffer: vec![0; DATAGRAM_BYTES],
-        })
+        Ok(Self { events: socket::register(events)?, requests, state, overruns: 0, buffer: vec![0; DATAGRAM_BYTES] })
     }
 
     /// What is known.
@@ -101,12 +93,7 @@ impl Follower {
             self.overruns += 1;
             warn!("network changes came faster than they were read; reading all again");
             self.state = self.requests.dump_all()?;
-            changes = Changes {
-                links: true,
-                addresses: true,
-                routes: true,
-                neighbours: true,
-            };
+            changes = Changes { links: true, addresses: true, routes: true, neighbours: true };
         } else if self.state.routes_stale {
             let fresh = self.requests.dump_routes()?;
             changes.routes |= fresh.routes != self.state.routes;
@@ -127,11 +114,7 @@ struct Batch {
     overrun: bool,
 }
 
-fn take_events(
-    events: &Socket,
-    state: &mut State,
-    buffer: &mut [u8],
-) -> Result<Batch, NetlinkError> {
+fn take_events(events: &Socket, state: &mut State, buffer: &mut [u8]) -> Result<Batch, NetlinkError> {
     let mut batch = Batch::default();
     for _ in 0..MAX_BATCH {
         match socket::receive(events, buffer) {

@@ -45,10 +45,7 @@ pub fn address(bits: u128) -> IpAddr {
 
 /// Flattens `routes`: the local table first, then the longest prefix, then the lowest metric. Routes out of a link that
 /// is down or gone don't count. The first range starts at 0, and adjoining ranges differ in their next hops.
-pub fn ranges<'a>(
-    routes: impl IntoIterator<Item = &'a Route>,
-    links: &BTreeMap<u32, Link>,
-) -> Vec<Range> {
+pub fn ranges<'a>(routes: impl IntoIterator<Item = &'a Route>, links: &BTreeMap<u32, Link>) -> Vec<Range> {
     let living = |route: &&Route| match route.target {
         Target::Via { ifindex, .. } => links.get(&ifindex).is_some_and(|link| link.up),
         Target::Local | Target::Nowhere => true,
@@ -56,19 +53,13 @@ pub fn ranges<'a>(
     let routes: Vec<&Route> = routes.into_iter().filter(living).collect();
     let mut edges = Vec::with_capacity(2 * routes.len() + 2);
     // Where the family changes, the answer does, whether or not a route begins there.
-    edges.extend([V4_FIRST, V4_LAST + 1].map(|at| Edge {
-        at,
-        candidate: None,
-    }));
+    edges.extend([V4_FIRST, V4_LAST + 1].map(|at| Edge { at, candidate: None }));
     for (index, route) in routes.iter().enumerate() {
         let Some((first, last)) = span(&route.key) else {
             continue;
         };
         let candidate = Some(Candidate::new(&route.key, index));
-        edges.push(Edge {
-            at: first,
-            candidate,
-        });
+        edges.push(Edge { at: first, candidate });
         // A prefix that reaches the end of the address space never ends.
         edges.extend(last.checked_add(1).map(|at| Edge { at, candidate }));
     }
@@ -82,10 +73,7 @@ pub fn next_hop(ranges: &[Range], to: IpAddr) -> Option<NeighbourKey> {
     let after = ranges.partition_point(|range| range.start <= wanted);
     let hop = ranges.get(after.checked_sub(1)?)?.next_hop?;
     let address = hop.gateway.unwrap_or(to);
-    Some(NeighbourKey {
-        ifindex: hop.ifindex,
-        address,
-    })
+    Some(NeighbourKey { ifindex: hop.ifindex, address })
 }
 
 /// A route in order of preference: the least is the one to follow.
@@ -120,10 +108,7 @@ struct Edge {
 fn sweep(edges: &[Edge], routes: &[&Route]) -> Vec<Range> {
     // Apart by family: an IPv6 default route covers the mapped block, but says nothing about IPv4.
     let mut counting = [BTreeSet::new(), BTreeSet::new()];
-    let mut ranges = vec![Range {
-        start: 0,
-        next_hop: None,
-    }];
+    let mut ranges = vec![Range { start: 0, next_hop: None }];
     for edges in edges.chunk_by(|a, b| a.at == b.at) {
         for candidate in edges.iter().filter_map(|edge| edge.candidate) {
             let set: &mut BTreeSet<Candidate> = &mut counting[usize::from(candidate.v4)];
@@ -178,29 +163,15 @@ mod tests {
             prefix_len: prefix_len.parse().unwrap(),
             metric,
         };
-        Route {
-            key,
-            target,
-            alternatives: false,
-        }
+        Route { key, target, alternatives: false }
     }
 
     fn via(ifindex: u32, gateway: Option<&str>) -> Target {
-        Target::Via {
-            ifindex,
-            gateway: gateway.map(|g| g.parse().unwrap()),
-        }
+        Target::Via { ifindex, gateway: gateway.map(|g| g.parse().unwrap()) }
     }
 
     fn links(up: &[u32]) -> BTreeMap<u32, Link> {
-        let link = |ifindex| Link {
-            ifindex,
-            name: String::new(),
-            mac: None,
-            mtu: 1500,
-            up: true,
-            carrier: true,
-        };
+        let link = |ifindex| Link { ifindex, name: String::new(), mac: None, mtu: 1500, up: true, carrier: true };
         up.iter().map(|&ifindex| (ifindex, link(ifindex))).collect()
     }
 
@@ -216,42 +187,23 @@ mod tests {
             route("198.18.1.0/24", 0, via(2, None)),
             route("198.18.1.128/25", 0, Target::Nowhere),
         ];
-        assert_eq!(
-            find(&routes, &[1, 2], "192.0.2.1"),
-            Some((1, "198.18.0.1".into()))
-        );
-        assert_eq!(
-            find(&routes, &[1, 2], "198.18.1.7"),
-            Some((2, "198.18.1.7".into()))
-        );
+        assert_eq!(find(&routes, &[1, 2], "192.0.2.1"), Some((1, "198.18.0.1".into())));
+        assert_eq!(find(&routes, &[1, 2], "198.18.1.7"), Some((2, "198.18.1.7".into())));
         assert_eq!(find(&routes, &[1, 2], "198.18.1.200"), None);
-        assert_eq!(
-            find(&routes, &[1, 2], "2001:db8::1"),
-            None,
-            "IPv4 default isn't IPv6's"
-        );
+        assert_eq!(find(&routes, &[1, 2], "2001:db8::1"), None, "IPv4 default isn't IPv6's");
     }
 
     #[test]
     fn an_ipv6_default_says_nothing_about_ipv4() {
         let routes = [route("::/0", 1024, via(1, Some("2001:db8::1")))];
-        assert_eq!(
-            find(&routes, &[1], "2001:db8:5::1"),
-            Some((1, "2001:db8::1".into()))
-        );
-        assert_eq!(
-            find(&routes, &[1], "ffff::"),
-            Some((1, "2001:db8::1".into()))
-        );
+        assert_eq!(find(&routes, &[1], "2001:db8:5::1"), Some((1, "2001:db8::1".into())));
+        assert_eq!(find(&routes, &[1], "ffff::"), Some((1, "2001:db8::1".into())));
         assert_eq!(find(&routes, &[1], "198.18.0.1"), None);
     }
 
     #[test]
     fn the_lower_metric_wins_until_its_link_is_down() {
-        let routes = [
-            route("198.18.1.0/24", 20, via(2, None)),
-            route("198.18.1.0/24", 10, via(1, None)),
-        ];
+        let routes = [route("198.18.1.0/24", 20, via(2, None)), route("198.18.1.0/24", 10, via(1, None))];
         assert_eq!(find(&routes, &[1, 2], "198.18.1.7").unwrap().0, 1);
         assert_eq!(find(&routes, &[2], "198.18.1.7").unwrap().0, 2);
         assert_eq!(find(&routes, &[], "198.18.1.7"), None);
@@ -267,15 +219,9 @@ mod tests {
 
     #[test]
     fn nothing_and_impossible_lengths_give_one_empty_range() {
-        let empty = [Range {
-            start: 0,
-            next_hop: None,
-        }];
+        let empty = [Range { start: 0, next_hop: None }];
         assert_eq!(ranges(&[], &links(&[])), empty);
-        assert_eq!(
-            ranges(&[route("198.18.0.0/33", 0, via(1, None))], &links(&[1])),
-            empty
-        );
+        assert_eq!(ranges(&[route("198.18.0.0/33", 0, via(1, None))], &links(&[1])), empty);
     }
 
     /// What the flattened form must equal: every route looked at for every address.
@@ -284,10 +230,7 @@ mod tests {
         for route in routes {
             let (first, last) = span(&route.key).unwrap();
             let down = matches!(route.target, Target::Via { ifindex, .. } if !links.contains_key(&ifindex));
-            if down
-                || route.key.prefix.is_ipv4() != to.is_ipv4()
-                || !(first..=last).contains(&bits(to))
-            {
+            if down || route.key.prefix.is_ipv4() != to.is_ipv4() || !(first..=last).contains(&bits(to)) {
                 continue;
             }
             let order = |r: &Route| (r.key.table, Reverse(r.key.prefix_len), r.key.metric);
@@ -296,54 +239,32 @@ mod tests {
             }
         }
         match best?.target {
-            Target::Via { ifindex, gateway } => Some(NeighbourKey {
-                ifindex,
-                address: gateway.unwrap_or(to),
-            }),
+            Target::Via { ifindex, gateway } => Some(NeighbourKey { ifindex, address: gateway.unwrap_or(to) }),
             _ => None,
         }
     }
 
     // Few distinct bits, and none that make an IPv6 address a mapped one, so that prefixes nest, touch and repeat.
     fn any_address() -> impl Strategy<Value = IpAddr> {
-        let v4 = (0u32..64, 0u32..4)
-            .prop_map(|(high, low)| IpAddr::from((high << 26 | low).to_be_bytes()));
-        let v6 = (0u128..64, 0u128..4)
-            .prop_map(|(high, low)| IpAddr::from((high << 122 | low).to_be_bytes()));
-        prop_oneof![
-            v4,
-            v6,
-            Just("255.255.255.255".parse().unwrap()),
-            Just(IpAddr::from([0xff; 16]))
-        ]
+        let v4 = (0u32..64, 0u32..4).prop_map(|(high, low)| IpAddr::from((high << 26 | low).to_be_bytes()));
+        let v6 = (0u128..64, 0u128..4).prop_map(|(high, low)| IpAddr::from((high << 122 | low).to_be_bytes()));
+        prop_oneof![v4, v6, Just("255.255.255.255".parse().unwrap()), Just(IpAddr::from([0xff; 16]))]
     }
 
     fn any_route() -> impl Strategy<Value = Route> {
         let target = prop_oneof![
-            (1u32..4, prop::option::of(any_address()))
-                .prop_map(|(ifindex, gateway)| Target::Via { ifindex, gateway }),
+            (1u32..4, prop::option::of(any_address())).prop_map(|(ifindex, gateway)| Target::Via { ifindex, gateway }),
             Just(Target::Local),
             Just(Target::Nowhere),
         ];
         let lengths = prop::sample::select(vec![0u8, 1, 2, 3, 4, 5, 6, 30, 31, 32, 126, 127, 128]);
-        (any_address(), lengths, 0u32..3, any::<bool>(), target).prop_map(
-            |(prefix, length, metric, local, target)| {
-                let prefix_len = length.min(if prefix.is_ipv4() { 32 } else { 128 });
-                let table = if local { Table::Local } else { Table::Main };
-                let mut key = RouteKey {
-                    table,
-                    prefix,
-                    prefix_len,
-                    metric,
-                };
-                key.prefix = address(span(&key).unwrap().0);
-                Route {
-                    key,
-                    target,
-                    alternatives: false,
-                }
-            },
-        )
+        (any_address(), lengths, 0u32..3, any::<bool>(), target).prop_map(|(prefix, length, metric, local, target)| {
+            let prefix_len = length.min(if prefix.is_ipv4() { 32 } else { 128 });
+            let table = if local { Table::Local } else { Table::Main };
+            let mut key = RouteKey { table, prefix, prefix_len, metric };
+            key.prefix = address(span(&key).unwrap().0);
+            Route { key, target, alternatives: false }
+        })
     }
 
     proptest! {

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 
 use log::{info, warn};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
@@ -33,11 +32,7 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) fn open() -> Result<Self, NetlinkError> {
-        Ok(Self {
-            socket: socket::open()?,
-            sequence: 0,
-            buffer: vec![0; DATAGRAM_BYTES],
-        })
+        Ok(Self { socket: socket::open()?, sequence: 0, buffer: vec![0; DATAGRAM_BYTES] })
     }
 
     /// Everything that is followed.
@@ -66,11 +61,7 @@ impl Requests {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
-            whole &= self.dump(
-                RouteNetlinkMessage::GetRoute(message),
-                &mut state,
-                "list routes",
-            )?;
+            whole &= self.dump(RouteNetlinkMessage::GetRoute(message), &mut state, "list routes")?;
         }
         // Set meanwhile by routes that share a key, whose order a dump does tell.
         state.routes_stale = !whole;

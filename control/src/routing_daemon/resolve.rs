@@ -37,11 +37,7 @@ impl Resolver {
     /// Keeps these, and only these, resolved from now on: backends' and gateways' next hops.
     pub fn keep(&mut self, kept: impl IntoIterator<Item = NeighbourKey>) {
         self.kept = kept.into_iter().collect();
-        let Self {
-            kept,
-            wishes,
-            attempts,
-        } = self;
+        let Self { kept, wishes, attempts } = self;
         attempts.retain(|key, _| kept.contains(key) || wishes.contains_key(key));
     }
 
@@ -55,11 +51,7 @@ impl Resolver {
     }
 
     /// Those that the kernel should be asked for now. Each answer counts as an attempt.
-    pub fn due(
-        &mut self,
-        known: &BTreeMap<NeighbourKey, Neighbour>,
-        now_ms: u64,
-    ) -> Vec<NeighbourKey> {
+    pub fn due(&mut self, known: &BTreeMap<NeighbourKey, Neighbour>, now_ms: u64) -> Vec<NeighbourKey> {
         self.forget_old_wishes(now_ms);
         let mut due = Vec::new();
         for key in self.kept.union(&self.wishes.keys().copied().collect()) {
@@ -72,11 +64,7 @@ impl Resolver {
     }
 
     fn forget_old_wishes(&mut self, now_ms: u64) {
-        let Self {
-            kept,
-            wishes,
-            attempts,
-        } = self;
+        let Self { kept, wishes, attempts } = self;
         wishes.retain(|key, &mut at_ms| {
             let live = now_ms.saturating_sub(at_ms) < WISH_LIFETIME_MS;
             if !live && !kept.contains(key) {
@@ -99,18 +87,12 @@ impl Attempt {
             Some(State::Incomplete) => false,
             _ if now_ms < self.not_before_ms => false,
             Some(State::Stale) => {
-                *self = Self {
-                    not_before_ms: now_ms + CONFIRM_INTERVAL_MS,
-                    backoff_ms: 0,
-                };
+                *self = Self { not_before_ms: now_ms + CONFIRM_INTERVAL_MS, backoff_ms: 0 };
                 true
             }
             Some(State::Failed) | None => {
                 let backoff_ms = (self.backoff_ms * 2).clamp(FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS);
-                *self = Self {
-                    not_before_ms: now_ms + backoff_ms,
-                    backoff_ms,
-                };
+                *self = Self { not_before_ms: now_ms + backoff_ms, backoff_ms };
                 true
             }
         }
@@ -122,21 +104,11 @@ mod tests {
     use super::*;
 
     fn key(last: u8) -> NeighbourKey {
-        NeighbourKey {
-            ifindex: 1,
-            address: [198, 18, 1, last].into(),
-        }
+        NeighbourKey { ifindex: 1, address: [198, 18, 1, last].into() }
     }
 
     fn known(state: NeighbourState) -> BTreeMap<NeighbourKey, Neighbour> {
-        BTreeMap::from([(
-            key(1),
-            Neighbour {
-                key: key(1),
-                mac: Some([2; 6]),
-                state,
-            },
-        )])
+        BTreeMap::from([(key(1), Neighbour { key: key(1), mac: Some([2; 6]), state })])
     }
 
     fn kept() -> Resolver {
@@ -147,27 +119,19 @@ mod tests {
 
     /// The seconds of the first five minutes in which the kernel is asked.
     fn asked_at(resolver: &mut Resolver, known: &BTreeMap<NeighbourKey, Neighbour>) -> Vec<u64> {
-        (0..300)
-            .filter(|s| !resolver.due(known, s * 1000).is_empty())
-            .collect()
+        (0..300).filter(|s| !resolver.due(known, s * 1000).is_empty()).collect()
     }
 
     #[test]
     fn an_unknown_one_is_asked_for_at_once_and_then_less_and_less() {
         let at = asked_at(&mut kept(), &BTreeMap::new());
         assert_eq!(at[..8], [0, 1, 3, 7, 15, 31, 61, 91]);
-        assert_eq!(
-            asked_at(&mut kept(), &known(NeighbourState::Failed))[..4],
-            [0, 1, 3, 7]
-        );
+        assert_eq!(asked_at(&mut kept(), &known(NeighbourState::Failed))[..4], [0, 1, 3, 7]);
     }
 
     #[test]
     fn a_stale_one_is_asked_for_steadily_and_others_are_left_alone() {
-        assert_eq!(
-            asked_at(&mut kept(), &known(NeighbourState::Stale)).len(),
-            300
-        );
+        assert_eq!(asked_at(&mut kept(), &known(NeighbourState::Stale)).len(), 300);
         use NeighbourState::{Incomplete, Permanent, Reachable, Verifying};
         for state in [Incomplete, Reachable, Verifying, Permanent] {
             assert!(asked_at(&mut kept(), &known(state)).is_empty(), "{state:?}");
@@ -178,11 +142,7 @@ mod tests {
     fn an_answer_ends_the_back_off() {
         let mut resolver = kept();
         (0..100).for_each(|s| drop(resolver.due(&BTreeMap::new(), s * 1000)));
-        assert!(
-            resolver
-                .due(&known(NeighbourState::Reachable), 100_000)
-                .is_empty()
-        );
+        assert!(resolver.due(&known(NeighbourState::Reachable), 100_000).is_empty());
         assert_eq!(resolver.due(&BTreeMap::new(), 100_001), [key(1)]);
     }
 
@@ -191,31 +151,18 @@ mod tests {
         let mut resolver = Resolver::default();
         assert!(resolver.wish(key(2), 0));
         assert_eq!(resolver.due(&BTreeMap::new(), 0), [key(2)]);
-        assert_eq!(
-            resolver.due(&BTreeMap::new(), WISH_LIFETIME_MS - 1),
-            [key(2)]
-        );
-        assert!(
-            resolver
-                .due(&BTreeMap::new(), WISH_LIFETIME_MS * 2)
-                .is_empty()
-        );
+        assert_eq!(resolver.due(&BTreeMap::new(), WISH_LIFETIME_MS - 1), [key(2)]);
+        assert!(resolver.due(&BTreeMap::new(), WISH_LIFETIME_MS * 2).is_empty());
         assert!(resolver.attempts.is_empty());
     }
 
     #[test]
     fn wishes_are_bounded() {
         let mut resolver = Resolver::default();
-        let wish = |n: u32| NeighbourKey {
-            ifindex: 1,
-            address: std::net::Ipv4Addr::from_bits(n).into(),
-        };
+        let wish = |n: u32| NeighbourKey { ifindex: 1, address: std::net::Ipv4Addr::from_bits(n).into() };
         assert!((0..MAX_WISHES as u32).all(|n| resolver.wish(wish(n), 0)));
         assert!(!resolver.wish(wish(u32::MAX), 0));
-        assert!(
-            resolver.wish(wish(0), 1),
-            "a known wish can always be repeated"
-        );
+        assert!(resolver.wish(wish(0), 1), "a known wish can always be repeated");
     }
 
     #[test]

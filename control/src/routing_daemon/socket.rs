@@ -22,9 +22,7 @@ pub(super) fn open() -> Result<Socket, NetlinkError> {
     let mut socket = Socket::new(NETLINK_ROUTE).map_err(NetlinkError::Open)?;
     socket.bind_auto().map_err(NetlinkError::Open)?;
     // Port 0 is the kernel: with it as the peer, nobody else's messages are received.
-    socket
-        .connect(&SocketAddr::new(0, 0))
-        .map_err(NetlinkError::Open)?;
+    socket.connect(&SocketAddr::new(0, 0)).map_err(NetlinkError::Open)?;
     Ok(socket)
 }
 
@@ -43,18 +41,12 @@ pub(super) fn receive<'a>(socket: &Socket, buffer: &'a mut [u8]) -> io::Result<&
 }
 
 /// Several messages share a datagram. One that can't be decoded is skipped: the next may be whole.
-pub(super) fn for_each_message(
-    mut datagram: &[u8],
-    mut take: impl FnMut(NetlinkMessage<RouteNetlinkMessage>),
-) {
+pub(super) fn for_each_message(mut datagram: &[u8], mut take: impl FnMut(NetlinkMessage<RouteNetlinkMessage>)) {
     while let Ok(header) = NetlinkBuffer::new_checked(&datagram) {
         let length = header.length() as usize;
         match NetlinkMessage::deserialize(&datagram[..length]) {
             Ok(message) => take(message),
-            Err(error) => warn!(
-                "skipped a netlink message of type {}: {error}",
-                header.message_type()
-            ),
+            Err(error) => warn!("skipped a netlink message of type {}: {error}", header.message_type()),
         }
         // Messages are aligned to 4 bytes (NLMSG_ALIGNTO).
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or(&[]);

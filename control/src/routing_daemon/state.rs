@@ -54,25 +54,20 @@ impl State {
         match event {
             Event::Link(link) => self.put_link(link),
             Event::LinkGone(ifindex) => self.remove_link(ifindex),
-            Event::Address(address) => Changes {
-                addresses: self.addresses.insert(address),
-                ..Changes::default()
-            },
+            Event::Address(address) => Changes { addresses: self.addresses.insert(address), ..Changes::default() },
             Event::AddressGone(address) => self.remove_address(address),
             Event::Route(route) => self.add_route(route),
-            Event::RouteReplaced(route) => Changes {
-                routes: self.routes.insert(route.key, route) != Some(route),
-                ..Changes::default()
-            },
+            Event::RouteReplaced(route) => {
+                Changes { routes: self.routes.insert(route.key, route) != Some(route), ..Changes::default() }
+            }
             Event::RouteGone(route) => self.remove_route(route),
             Event::Neighbour(neighbour) => Changes {
                 neighbours: self.neighbours.insert(neighbour.key, neighbour) != Some(neighbour),
                 ..Changes::default()
             },
-            Event::NeighbourGone(key) => Changes {
-                neighbours: self.neighbours.remove(&key).is_some(),
-                ..Changes::default()
-            },
+            Event::NeighbourGone(key) => {
+                Changes { neighbours: self.neighbours.remove(&key).is_some(), ..Changes::default() }
+            }
         }
     }
 
@@ -89,10 +84,7 @@ impl State {
         if let (Some(before), Some(now)) = (&before, now) {
             self.routes_stale |= before.up && !now.up;
         }
-        Changes {
-            links,
-            ..Changes::default()
-        }
+        Changes { links, ..Changes::default() }
     }
 
     fn remove_link(&mut self, ifindex: u32) -> Changes {
@@ -113,20 +105,14 @@ impl State {
         let addresses = self.addresses.remove(&address);
         // Routes that named it as their source go silently, too (fib_sync_down_addr).
         self.routes_stale |= addresses;
-        Changes {
-            addresses,
-            ..Changes::default()
-        }
+        Changes { addresses, ..Changes::default() }
     }
 
     fn add_route(&mut self, route: Route) -> Changes {
         match self.routes.entry(route.key) {
             Entry::Vacant(entry) => {
                 entry.insert(route);
-                Changes {
-                    routes: true,
-                    ..Changes::default()
-                }
+                Changes { routes: true, ..Changes::default() }
             }
             Entry::Occupied(entry) if *entry.get() == route => Changes::default(),
             // In a dump the first is the one that the kernel uses. Among events, only a new dump tells.
@@ -147,10 +133,7 @@ impl State {
             return Changes::default();
         }
         self.routes.remove(&gone.key);
-        Changes {
-            routes: true,
-            ..Changes::default()
-        }
+        Changes { routes: true, ..Changes::default() }
     }
 }
 
@@ -160,53 +143,24 @@ mod tests {
     use super::*;
 
     fn link(ifindex: u32, up: bool) -> Link {
-        Link {
-            ifindex,
-            name: format!("eth{ifindex}"),
-            mac: Some([2, 0, 0, 0, 0, 1]),
-            mtu: 1500,
-            up,
-            carrier: up,
-        }
+        Link { ifindex, name: format!("eth{ifindex}"), mac: Some([2, 0, 0, 0, 0, 1]), mtu: 1500, up, carrier: up }
     }
 
     fn route(prefix: &str, ifindex: u32) -> Route {
-        let key = RouteKey {
-            table: Table::Main,
-            prefix: prefix.parse().unwrap(),
-            prefix_len: 24,
-            metric: 0,
-        };
-        Route {
-            key,
-            target: Target::Via {
-                ifindex,
-                gateway: None,
-            },
-            alternatives: false,
-        }
+        let key = RouteKey { table: Table::Main, prefix: prefix.parse().unwrap(), prefix_len: 24, metric: 0 };
+        Route { key, target: Target::Via { ifindex, gateway: None }, alternatives: false }
     }
 
     fn neighbour(ifindex: u32) -> Neighbour {
-        let key = NeighbourKey {
-            ifindex,
-            address: "198.18.0.2".parse().unwrap(),
-        };
-        Neighbour {
-            key,
-            mac: Some([2; 6]),
-            state: NeighbourState::Reachable,
-        }
+        let key = NeighbourKey { ifindex, address: "198.18.0.2".parse().unwrap() };
+        Neighbour { key, mac: Some([2; 6]), state: NeighbourState::Reachable }
     }
 
     #[test]
     fn a_known_event_changes_nothing() {
         let mut state = State::default();
-        for event in [
-            Event::Link(link(1, true)),
-            Event::Route(route("198.18.0.0", 1)),
-            Event::Neighbour(neighbour(1)),
-        ] {
+        for event in [Event::Link(link(1, true)), Event::Route(route("198.18.0.0", 1)), Event::Neighbour(neighbour(1))]
+        {
             assert!(state.apply(event.clone()).any());
             assert!(!state.apply(event).any());
         }
@@ -216,25 +170,14 @@ mod tests {
     #[test]
     fn a_link_that_goes_takes_what_was_on_it() {
         let mut state = State::default();
-        let address = Address {
-            ifindex: 1,
-            address: "198.18.0.1".parse().unwrap(),
-            prefix_len: 24,
-        };
+        let address = Address { ifindex: 1, address: "198.18.0.1".parse().unwrap(), prefix_len: 24 };
         state.apply(Event::Link(link(1, true)));
         state.apply(Event::Address(address));
         state.apply(Event::Neighbour(neighbour(1)));
         state.apply(Event::Neighbour(neighbour(2)));
         let changes = state.apply(Event::LinkGone(1));
         assert!(changes.links && changes.addresses && changes.neighbours);
-        assert_eq!(
-            state
-                .neighbours
-                .keys()
-                .map(|k| k.ifindex)
-                .collect::<Vec<_>>(),
-            [2]
-        );
+        assert_eq!(state.neighbours.keys().map(|k| k.ifindex).collect::<Vec<_>>(), [2]);
         assert!(state.addresses.is_empty() && state.routes_stale);
     }
 
@@ -247,11 +190,7 @@ mod tests {
         assert!(std::mem::take(&mut state.routes_stale));
         state.apply(Event::Link(link(1, true)));
         assert!(!state.routes_stale);
-        let address = Address {
-            ifindex: 1,
-            address: "2001:db8::1".parse().unwrap(),
-            prefix_len: 64,
-        };
+        let address = Address { ifindex: 1, address: "2001:db8::1".parse().unwrap(), prefix_len: 64 };
         state.apply(Event::Address(address));
         state.apply(Event::AddressGone(address));
         assert!(state.routes_stale);
@@ -261,11 +200,7 @@ mod tests {
     fn a_route_is_replaced_and_removed() {
         let mut state = State::default();
         state.apply(Event::Route(route("198.18.1.0", 1)));
-        assert!(
-            state
-                .apply(Event::RouteReplaced(route("198.18.1.0", 2)))
-                .routes
-        );
+        assert!(state.apply(Event::RouteReplaced(route("198.18.1.0", 2))).routes);
         assert!(state.apply(Event::RouteGone(route("198.18.1.0", 2))).routes);
         assert!(state.routes.is_empty() && !state.routes_stale);
         assert!(!state.apply(Event::RouteGone(route("198.18.1.0", 2))).any());
@@ -278,10 +213,7 @@ mod tests {
         state.apply(Event::Route(route("198.18.1.0", 2)));
         assert!(std::mem::take(&mut state.routes_stale));
         state.apply(Event::RouteGone(route("198.18.1.0", 1)));
-        assert!(
-            state.routes_stale,
-            "the second route with that key is still there"
-        );
+        assert!(state.routes_stale, "the second route with that key is still there");
         assert_eq!(state.routes.len(), 1);
     }
 }

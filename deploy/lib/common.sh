@@ -1,0 +1,69 @@
+# shellcheck shell=bash
+# What every script here shares: messages, privileges, where the binaries are.
+# Sourced; the script that sources it has set -euo pipefail.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+readonly ROOT
+
+say() {
+    printf '%s\n' "$*"
+}
+
+warn() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+}
+
+fail() {
+    warn "$*"
+    exit 1
+}
+
+require_root() {
+    [[ $EUID -eq 0 ]] || fail "needs root for namespaces and raw interfaces; run it again with sudo"
+}
+
+require_commands() {
+    local command
+    for command in "$@"; do
+        command -v "$command" >/dev/null ||
+            fail "the command '$command' is missing; run $ROOT/deploy/install-packages lab"
+    done
+}
+
+# Sets SHUNT_BIN to the folder that has Shunt's binaries.
+find_binaries() {
+    local folder binary
+    folder=${SHUNT_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/release}
+    for binary in shunt shunt-keeper shunt-control shunt-switcher shunt-ifdaemon; do
+        [[ -x $folder/$binary ]] ||
+            fail "$folder/$binary is missing; run 'cargo build --release' in $ROOT, or set SHUNT_BIN to the folder that has it"
+    done
+    export SHUNT_BIN=$folder
+}
+
+# Refuses anything but a whole number from MINIMUM to MAXIMUM.
+require_number() {
+    local option=$1 value=$2 minimum=$3 maximum=$4
+    if ! [[ $value =~ ^[0-9]{1,9}$ ]] || ((10#$value < minimum || 10#$value > maximum)); then
+        fail "$option takes a number from $minimum to $maximum, not '$value'"
+    fi
+}
+
+# Refuses a value that isn't one of the words after it.
+require_word() {
+    local option=$1 value=$2 word
+    shift 2
+    for word in "$@"; do
+        [[ $value != "$word" ]] || return 0
+    done
+    fail "$option takes one of: $*; not '$value'"
+}
+
+# The CPUs that this process may run on, one a line.
+allowed_cpus() {
+    local list range
+    list=$(awk '/^Cpus_allowed_list:/ {print $2}' /proc/self/status)
+    for range in ${list//,/ }; do
+        seq "${range%-*}" "${range#*-}"
+    done
+}

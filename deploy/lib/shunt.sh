@@ -1,0 +1,83 @@
+# shellcheck shell=bash
+# Shunt itself in a laboratory: its configuration, its start, and when it is ready.
+# The configuration is "$RUN/shunt.toml"; the instance has the laboratory's name.
+
+readonly SERVICE_ADDRESS=198.18.0.100
+readonly READY_SECONDS=30
+
+# write_interfaces PORT: the two interfaces that every laboratory has.
+write_interfaces() {
+    local port=$1
+    printf '\n[[interface]]\nname = "client0"\nside = "client"\nport = "%s"\n' "$port"
+    printf '\n[[interface]]\nname = "back0"\nside = "backend"\nport = "%s"\n' "$port"
+}
+
+# write_switchers IDLE CPU...
+write_switchers() {
+    local idle=$1
+    shift
+    local IFS=,
+    printf '\n[switchers]\ncpus = [%s]\nidle = "%s"\n' "$*" "$idle"
+}
+
+# write_service NAME PROTOCOL PORT MODE
+write_service() {
+    printf '\n[[service]]\nname = "%s"\nprotocol = "%s"\naddress = "%s:%s"\nmode = "%s"\n' \
+        "$1" "$2" "$SERVICE_ADDRESS" "$3" "$4"
+}
+
+# write_health KIND [LINE]: a dead back-end is known within fall x interval, about a second.
+write_health() {
+    printf '\n[service.health]\nkind = "%s"\n%s\ninterval_ms = 500\ntimeout_ms = 300\nrise = 2\nfall = 2\n' \
+        "$1" "${2:-}"
+}
+
+# write_backend NAME ADDRESS:PORT
+write_backend() {
+    printf '\n[[service.backend]]\nname = "%s"\naddress = "%s"\n' "$1" "$2"
+}
+
+# start_shunt NAMESPACE
+start_shunt() {
+    "$SHUNT_BIN/shunt" check "$RUN/shunt.toml" >/dev/null
+    start_process shunt ip netns exec "$1" "$ROOT/deploy/shunt-supervisor" "$RUN/shunt.toml"
+}
+
+# await_shunt INSTANCE CLIENT_NAMESPACE NAME...
+# Ready means seen from outside: the operator's status answers, and a client has had an answer from every back-end,
+# so that their neighbours are resolved too.
+await_shunt() {
+    local instance=$1 client=$2 deadline=$((SECONDS + READY_SECONDS)) answer
+    shift 2
+    local -A missing=()
+    for answer in "$@"; do missing[$answer]=1; done
+    until "$SHUNT_BIN/shunt" --instance "$instance" status >/dev/null 2>&1; do
+        check_progress "$deadline" "'shunt --instance $instance status' does not answer"
+    done
+    while ((${#missing[@]} > 0)); do
+        check_progress "$deadline" "no answer through $SERVICE_ADDRESS from: ${!missing[*]}"
+        answer=$(within "$client" curl -s --max-time 1 "http://$SERVICE_ADDRESS/") || continue
+        [[ -z $answer ]] || unset "missing[$answer]"
+    done
+}
+
+# Fails when Shunt has ended or the DEADLINE is over, with the end of its log.
+check_progress() {
+    local deadline=$1 what=$2
+    if ! running_process shunt >/dev/null; then
+        tail -n 20 "$RUN/log/shunt" >&2
+        fail "Shunt ended at its start; its log is above"
+    fi
+    if ((SECONDS >= deadline)); then
+        tail -n 20 "$RUN/log/shunt" >&2
+        fail "not ready within $READY_SECONDS s: $what; the end of Shunt's log is above"
+    fi
+    sleep 0.1
+}
+
+# Removes what an instance that was killed left behind. Only when nothing of it runs.
+remove_instance() {
+    local instance=$1
+    rm -rf "/run/shunt/$instance"
+    rm -f "/dev/shm/shunt.$instance."*
+}

@@ -1,4 +1,6 @@
 //! Placeholder.
 
+pub mod bpf;
+pub mod handover;
 pub mod packet;
 pub mod port;

@@ -3,12 +3,16 @@
 //! A port is one interface queue. Its frames stand in the switcher's frame pool ([`Pool`]); a frame received on one port
 //! may be sent on another of the same switcher without being copied. One thread, the switcher's engine, owns all of it.
 
+pub mod af_packet;
 pub mod af_xdp;
+mod kick;
 pub mod memory;
 mod ownership;
 mod pool;
+mod system;
 
-pub use ownership::{Journal, Ledger, Owner, Standing};
+use ownership::Journal;
+pub use ownership::{Ledger, Owner, Standing};
 pub use pool::{CHUNK, HEADROOM, Pool, PoolError};
 
 /// Frames taken in one turn of the engine.

@@ -66,22 +66,21 @@ impl Owner {
     }
 }
 
-/// Two words a port, in shared memory. AF_XDP: where the burst in progress started in the fill and in the transmit ring.
+/// A port's two words in shared memory. AF_XDP: where the burst in progress started in the fill and in the transmit ring.
 /// AF_PACKET: the next slot of the receive and of the transmit ring.
-#[derive(Debug, Default)]
-#[repr(C)]
+#[derive(Debug, Clone, Copy)]
 pub struct Journal {
     /// Fill ring (AF_XDP), receive ring (AF_PACKET).
-    pub receive: AtomicU32,
+    pub receive: &'static AtomicU32,
     /// Transmit ring.
-    pub transmit: AtomicU32,
+    pub transmit: &'static AtomicU32,
 }
 
 /// The owners of all frames of a pool and the journals of its ports.
 #[derive(Debug, Clone, Copy)]
 pub struct Ledger {
     owners: &'static [AtomicU8],
-    journals: &'static [Journal],
+    journals: &'static [[AtomicU32; 2]],
 }
 
 /// Which frames stand in a port's rings, as recovery reads them: addresses, unchecked.
@@ -104,9 +103,10 @@ pub struct Standing {
 }
 
 impl Ledger {
-    /// Over the shared bytes and words; `None` if there are more ports than an owner byte can name.
-    pub fn new(owners: &'static [AtomicU8], journals: &'static [Journal]) -> Option<Ledger> {
-        (journals.len() <= usize::from(Owner::PORTS)).then_some(Ledger { owners, journals })
+    /// Over the shared bytes, one a frame, and words, two a port. Ports that an owner byte can't name get no journal.
+    pub fn new(owners: &'static [AtomicU8], journal: &'static [AtomicU32]) -> Ledger {
+        let journals = journal.as_chunks().0;
+        Ledger { owners, journals: &journals[..journals.len().min(usize::from(Owner::PORTS))] }
     }
 
     /// How many frames it knows.
@@ -129,8 +129,9 @@ impl Ledger {
 
     /// A port's journal. Its number was checked when the port was mapped.
     #[inline]
-    pub(super) fn journal(&self, port: u8) -> &'static Journal {
-        &self.journals[usize::from(port)]
+    pub(super) fn journal(&self, port: u8) -> Journal {
+        let [receive, transmit] = &self.journals[usize::from(port)];
+        Journal { receive, transmit }
     }
 
     /// Whether there is a journal for this port number.
@@ -146,7 +147,8 @@ impl Ledger {
                 self.mark(frame as u64 * CHUNK, Owner::Held);
             }
         }
-        if let Some(journal) = self.journals.get(usize::from(port)) {
+        if self.has_port(port) {
+            let journal = self.journal(port);
             journal.receive.store(0, Ordering::Release);
             journal.transmit.store(0, Ordering::Release);
         }

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 pub use open::{BindMode, OpenError, Sharing, bound_mode, open};
 
+use super::kick::Kick;
 use super::{Batch, Frame, Ledger, Pool, Port, PortStatistics, Standing};
 use queue::{Queue, Rings};
 use ring::Ring;
@@ -21,9 +22,12 @@ use ring::Ring;
 /// Frames queued before the kernel is kicked within a turn. Fewer waste system calls (850 against 500 ns a packet), more
 /// let the first ones wait.
 const KICK: u32 = 32;
-/// After a failed kick (interface down or gone) this many flushes pass before the next try, so that a dead interface
-/// costs no system call per turn.
-const PAUSE: u32 = 1024;
+
+/// A socket that is nobody's queue: something to stand in an XDP map.
+#[cfg(test)]
+pub(crate) fn unbound() -> std::io::Result<OwnedFd> {
+    socket::create()
+}
 
 /// Why a socket's rings can't be mapped.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +58,7 @@ pub enum MapError {
 pub struct XdpPort {
     socket: OwnedFd,
     queue: Queue,
-    /// Flushes to let pass before the next kick.
-    pause: u32,
-    send_errors: u64,
+    kick: Kick,
 }
 
 impl XdpPort {
@@ -76,20 +78,7 @@ impl XdpPort {
             receive: Ring::map(fd, libc::XDP_PGOFF_RX_RING as u64, &offsets.rx, slots)?,
             transmit: Ring::map(fd, libc::XDP_PGOFF_TX_RING as u64, &offsets.tx, slots)?,
         };
-        Ok(XdpPort { socket, queue: Queue::resume(port, rings), pause: 0, send_errors: 0 })
-    }
-
-    #[inline]
-    fn kick(&mut self) {
-        match socket::kick(self.socket.as_fd()) {
-            // What is left over is kicked again at the next flush.
-            Ok(()) | Err(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) => {}
-            // ENETDOWN: works again after up. ENXIO: the interface is gone.
-            Err(_) => {
-                self.send_errors += 1;
-                self.pause = PAUSE;
-            }
-        }
+        Ok(XdpPort { socket, queue: Queue::resume(port, rings), kick: Kick::default() })
     }
 }
 
@@ -102,10 +91,10 @@ impl Port for XdpPort {
     #[inline]
     fn send(&mut self, pool: &mut Pool, frame: Frame) -> Result<(), Frame> {
         self.queue.send(pool, frame)?;
-        if self.queue.unpublished() >= KICK && self.pause == 0 {
+        if self.queue.unpublished() >= KICK && !self.kick.is_paused() {
             self.queue.publish(pool);
             if self.queue.wants_kick() {
-                self.kick();
+                self.kick.kick(self.socket.as_fd());
             }
         }
         Ok(())
@@ -113,14 +102,12 @@ impl Port for XdpPort {
 
     fn flush(&mut self, pool: &mut Pool) {
         self.queue.publish(pool);
-        if self.pause > 0 {
-            self.pause -= 1;
-        } else if self.queue.wants_kick() {
-            self.kick();
+        if self.kick.next_turn() && self.queue.wants_kick() {
+            self.kick.kick(self.socket.as_fd());
         }
         self.queue.reclaim(pool);
         self.queue.refill(pool);
-        if self.queue.wants_fill_wakeup() && self.pause == 0 {
+        if self.queue.wants_fill_wakeup() && !self.kick.is_paused() {
             socket::wake_fill(self.socket.as_fd());
         }
     }
@@ -135,7 +122,7 @@ impl Port for XdpPort {
             ring_full: kernel.ring_full,
             no_frame: kernel.no_frame,
             invalid: kernel.invalid + self.queue.invalid(),
-            send_errors: self.send_errors,
+            send_errors: self.kick.errors(),
         }
     }
 

@@ -1,50 +1,20 @@
 //! The system calls of an AF_XDP socket, one function each.
-#![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use crate::port::PortStatistics;
+use crate::port::{PortStatistics, system};
 
 /// `XDP_MAX_TX_SKB_BUDGET`: packets that one kick may send in copy mode (32 unless raised). Not in libc yet.
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 
-fn check(result: i32) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// A new AF_XDP socket, closed on exec.
+/// A new AF_XDP socket.
 pub(super) fn create() -> io::Result<OwnedFd> {
-    // SAFETY: no memory involved.
-    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    check(fd)?;
-    // SAFETY: a descriptor that the kernel just gave and nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    system::create(libc::AF_XDP)
 }
 
-fn set_option<T>(socket: BorrowedFd<'_>, option: i32, value: &T) -> io::Result<()> {
-    // SAFETY: the kernel reads size_of::<T>() bytes at `value`, a live reference.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_XDP,
-            option,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    })
-}
-
-/// Reads a plain-integer struct; the kernel may write fewer bytes (older ones do), the rest stays zero.
-fn option<T>(socket: BorrowedFd<'_>, option: i32) -> io::Result<(T, usize)> {
-    let mut value = std::mem::MaybeUninit::<T>::zeroed();
-    let mut length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes at `value`.
-    check(unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_XDP, option, value.as_mut_ptr().cast(), &raw mut length)
-    })?;
-    // SAFETY: only called with libc's structs of integers, for which all zero bytes, overwritten or not, are a value.
-    Ok((unsafe { value.assume_init() }, length as usize))
+fn set_option<T: Copy>(socket: BorrowedFd<'_>, option: i32, value: &T) -> io::Result<()> {
+    system::set_option(socket, libc::SOL_XDP, option, value)
 }
 
 /// Makes `length` bytes at `address` the socket's frame pool.
@@ -81,19 +51,12 @@ pub(super) fn bind(
         sxdp_queue_id: queue,
         sxdp_shared_umem_fd: shared_with.map_or(0, |socket| socket.as_raw_fd() as u32),
     };
-    // SAFETY: the kernel reads the address, a local of the length given.
-    check(unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            std::ptr::from_ref(&address).cast(),
-            size_of::<libc::sockaddr_xdp>() as libc::socklen_t,
-        )
-    })
+    system::bind(socket, &address)
 }
 
 /// Where the parts of each ring are. Kernels before 5.4 have no flags word and aren't supported.
 pub(super) fn ring_offsets(socket: BorrowedFd<'_>) -> io::Result<libc::xdp_mmap_offsets> {
-    let (offsets, length) = option::<libc::xdp_mmap_offsets>(socket, libc::XDP_MMAP_OFFSETS)?;
+    let (offsets, length) = system::option::<libc::xdp_mmap_offsets>(socket, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS)?;
     if length != size_of::<libc::xdp_mmap_offsets>() {
         return Err(io::Error::from(io::ErrorKind::Unsupported));
     }
@@ -102,38 +65,19 @@ pub(super) fn ring_offsets(socket: BorrowedFd<'_>) -> io::Result<libc::xdp_mmap_
 
 /// Whether the bound socket works without copying.
 pub(super) fn is_zero_copy(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    let (options, _) = option::<libc::xdp_options>(socket, libc::XDP_OPTIONS)?;
+    let (options, _) = system::option::<libc::xdp_options>(socket, libc::SOL_XDP, libc::XDP_OPTIONS)?;
     Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
-}
-
-/// Lets the kernel send what stands in the transmit ring; the error number if it couldn't.
-#[inline]
-pub(super) fn kick(socket: BorrowedFd<'_>) -> Result<(), i32> {
-    // SAFETY: no buffer is passed.
-    let sent =
-        unsafe { libc::sendto(socket.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
-    if sent < 0 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(0)) } else { Ok(()) }
 }
 
 /// Lets a zero-copy driver see new frames in the fill ring. Its error is the next turn's to see: the flag stays up.
 #[inline]
 pub(super) fn wake_fill(socket: BorrowedFd<'_>) {
-    // SAFETY: no buffer is passed.
-    let _ = unsafe {
-        libc::recvfrom(
-            socket.as_raw_fd(),
-            std::ptr::null_mut(),
-            0,
-            libc::MSG_DONTWAIT,
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-        )
-    };
+    let _ = system::poke_receive(socket);
 }
 
 /// The kernel's own counts of what was lost.
 pub(super) fn statistics(socket: BorrowedFd<'_>) -> io::Result<PortStatistics> {
-    let (kernel, _) = option::<libc::xdp_statistics>(socket, libc::XDP_STATISTICS)?;
+    let (kernel, _) = system::option::<libc::xdp_statistics>(socket, libc::SOL_XDP, libc::XDP_STATISTICS)?;
     Ok(PortStatistics {
         ring_full: kernel.rx_ring_full,
         // `rx_dropped` counts packets that found no free frame as well as those that are too long for one.

@@ -1,0 +1,296 @@
+//! How a switcher gets its descriptors from the keeper: one question and one answer over `keeper.sock` (SOCK_SEQPACKET),
+//! the descriptors beside the answer (SCM_RIGHTS). Shared by both ends.
+//!
+//! ```text
+//! switcher -> keeper   {"number":0}
+//! keeper -> switcher   {"Granted":{...}} + control, keeper (read-only), connections, switcher.N, frames.N, ports...
+//!                      {"Refused":"why, and what to do"}
+//! ```
+//!
+//! The switcher keeps port `i` open as descriptor [`PORT_DESCRIPTORS`]` + i`, so that a keeper that was killed finds the
+//! sockets in the living switcher ([`take_descriptor`]) and no queue is ever closed.
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
+    sendmsg, socket,
+};
+use serde::{Deserialize, Serialize};
+
+/// Number of the first port's descriptor in a switcher.
+pub const PORT_DESCRIPTORS: RawFd = 256;
+/// Descriptors before the ports' ones.
+const REGIONS: usize = 5;
+/// SCM_MAX_FD of the kernel.
+const MOST_DESCRIPTORS: usize = 253;
+/// Room for the manifest of as many ports as there can be.
+const MESSAGE: usize = 64 * 1024;
+
+/// What a switcher says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Which switcher it is.
+    pub number: u16,
+}
+
+/// What the keeper answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Answer {
+    /// No, with the reason.
+    Refused(String),
+    /// Yes; the descriptors are beside it.
+    Granted(Manifest),
+}
+
+/// What the descriptors are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The CPU to run on.
+    pub cpu: u32,
+    /// Whether an empty turn lets others run.
+    pub yields: bool,
+    /// The account to become.
+    pub user: String,
+    /// Slots of each ring.
+    pub ring: u32,
+    /// The ports, in the order of their numbers and descriptors.
+    pub ports: Vec<PortManifest>,
+}
+
+/// What one port is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortManifest {
+    /// The interface, by its index in the keeper region.
+    pub interface: u16,
+    /// The interface's queue.
+    pub queue: u16,
+    /// Which kind of socket.
+    pub kind: SocketKind,
+    /// Whether it receives, or only sends.
+    pub receives: bool,
+}
+
+/// The kind of a port's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SocketKind {
+    /// `port::af_xdp`.
+    AfXdp,
+    /// `port::af_packet`.
+    AfPacket,
+}
+
+/// The regions' descriptors.
+#[derive(Debug)]
+pub struct Regions<Descriptor> {
+    /// Control region, read-only.
+    pub control: Descriptor,
+    /// Keeper region, read-only.
+    pub keeper: Descriptor,
+    /// Connection table.
+    pub connections: Descriptor,
+    /// The switcher's own region.
+    pub switcher: Descriptor,
+    /// Its frame pool.
+    pub frames: Descriptor,
+}
+
+/// All that a switcher gets.
+#[derive(Debug)]
+pub struct Handover {
+    /// What is what.
+    pub manifest: Manifest,
+    /// The regions.
+    pub regions: Regions<OwnedFd>,
+    /// The ports' sockets, in the manifest's order.
+    pub ports: Vec<OwnedFd>,
+}
+
+/// Why there was no handover.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// No keeper.
+    #[error("{path}: {error}; is shunt-keeper running? It makes this socket (shunt-keeper --config FILE)")]
+    Connect {
+        /// The keeper's socket.
+        path: PathBuf,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// The keeper went away or the message was too long.
+    #[error("talking with shunt-keeper: {0}")]
+    Talk(io::Error),
+    /// Another version at the other end.
+    #[error("shunt-keeper's answer: {0}; keeper and switcher are of different builds")]
+    Answer(#[from] serde_json::Error),
+    /// Descriptors missing.
+    #[error("shunt-keeper sent {sent} descriptors, {expected} are needed; keeper and switcher are of different builds")]
+    Descriptors {
+        /// How many came.
+        sent: usize,
+        /// How many the manifest speaks of.
+        expected: usize,
+    },
+    /// The keeper said no.
+    #[error("shunt-keeper refused: {0}")]
+    Refused(String),
+}
+
+impl From<nix::Error> for HandoverError {
+    fn from(errno: nix::Error) -> Self {
+        Self::Talk(errno.into())
+    }
+}
+
+/// Asks the keeper for everything that switcher `number` needs.
+pub fn ask(keeper: &Path, number: u16) -> Result<Handover, HandoverError> {
+    let connect_error = |error: nix::Error| HandoverError::Connect { path: keeper.to_owned(), error: error.into() };
+    let address = UnixAddr::new(keeper).map_err(connect_error)?;
+    let socket =
+        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(connect_error)?;
+    connect(socket.as_raw_fd(), &address).map_err(connect_error)?;
+    send(socket.as_fd(), &Request { number }, &[])?;
+    let (answer, descriptors) = receive::<Answer>(socket.as_fd())?;
+    match answer {
+        Answer::Refused(reason) => Err(HandoverError::Refused(reason)),
+        Answer::Granted(manifest) => sort(manifest, descriptors),
+    }
+}
+
+/// Tells regions from ports, and puts the ports' descriptors where the keeper looks for them.
+fn sort(manifest: Manifest, descriptors: Vec<OwnedFd>) -> Result<Handover, HandoverError> {
+    let (sent, expected) = (descriptors.len(), REGIONS + manifest.ports.len());
+    if sent != expected {
+        return Err(HandoverError::Descriptors { sent, expected });
+    }
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or(HandoverError::Descriptors { sent, expected });
+    let regions =
+        Regions { control: next()?, keeper: next()?, connections: next()?, switcher: next()?, frames: next()? };
+    let ports = (PORT_DESCRIPTORS..).zip(descriptors).map(|(number, port)| renumber(&port, number));
+    Ok(Handover { manifest, regions, ports: ports.collect::<Result<_, _>>()? })
+}
+
+fn renumber(descriptor: &OwnedFd, number: RawFd) -> Result<OwnedFd, HandoverError> {
+    let copy = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(number))?;
+    // SAFETY: the kernel just made this descriptor for us.
+    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+    if copy.as_raw_fd() == number {
+        Ok(copy)
+    } else {
+        let used = format!("descriptor {number} is in use already, start the switcher with fewer open files");
+        Err(HandoverError::Talk(io::Error::other(used)))
+    }
+}
+
+/// Sends one message.
+pub fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), HandoverError> {
+    let text = serde_json::to_vec(message)?;
+    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let control: &[ControlMessage<'_>] = if numbers.is_empty() { &[] } else { &rights };
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+/// Receives one message.
+pub fn receive<T: for<'a> Deserialize<'a>>(socket: BorrowedFd<'_>) -> Result<(T, Vec<OwnedFd>), HandoverError> {
+    let mut text = vec![0; MESSAGE];
+    let mut control = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+    let mut parts = [IoSliceMut::new(&mut text)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    let mut descriptors = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = part {
+            // SAFETY: the kernel installed these descriptors for this message, nobody else knows them.
+            descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+        }
+    }
+    let length = message.bytes;
+    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        return Err(HandoverError::Talk(io::Error::other("the message is too long")));
+    }
+    if length == 0 {
+        return Err(HandoverError::Talk(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Ok((serde_json::from_slice(&text[..length])?, descriptors))
+}
+
+/// A copy of another process's descriptor. Needs the right to trace that process (root has it).
+pub fn take_descriptor(process: BorrowedFd<'_>, number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no memory involved.
+    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us, and descriptors fit an i32.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
+}
+
+/// A descriptor of a process, which stays that process's even if its number is used again.
+pub fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory involved.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as in `take_descriptor`.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::socketpair;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("a socket pair")
+    }
+
+    fn manifest(ports: usize) -> Manifest {
+        let port = PortManifest { interface: 1, queue: 0, kind: SocketKind::AfXdp, receives: true };
+        Manifest { cpu: 1, yields: false, user: "nobody".into(), ring: 256, ports: vec![port; ports] }
+    }
+
+    #[test]
+    fn manifest_and_descriptors_arrive_together() {
+        let (keeper, switcher) = pair();
+        let file = tempfile::tempfile().expect("a file");
+        let descriptors = vec![file.as_fd(); REGIONS + 64];
+        send(keeper.as_fd(), &Answer::Granted(manifest(64)), &descriptors).expect("sent");
+        let (answer, received) = receive::<Answer>(switcher.as_fd()).expect("received");
+        let Answer::Granted(granted) = answer else { panic!("{answer:?}") };
+        assert_eq!((granted, received.len()), (manifest(64), REGIONS + 64));
+    }
+
+    #[test]
+    fn missing_descriptors_and_a_dead_keeper_are_told() {
+        let (keeper, switcher) = pair();
+        let error = sort(manifest(1), Vec::new()).expect_err("no descriptors").to_string();
+        assert!(error.contains("sent 0 descriptors, 6 are needed"), "{error}");
+        drop(keeper);
+        assert!(matches!(receive::<Answer>(switcher.as_fd()), Err(HandoverError::Talk(_))));
+        let error = ask(Path::new("/nonexistent/keeper.sock"), 0).expect_err("no socket").to_string();
+        assert!(error.contains("is shunt-keeper running?"), "{error}");
+    }
+
+    #[test]
+    fn descriptor_of_a_process_can_be_copied() {
+        let file = tempfile::tempfile().expect("a file");
+        let me = open_process(std::process::id()).expect("a pidfd");
+        let copy = take_descriptor(me.as_fd(), file.as_raw_fd()).expect("a copy");
+        let number = |fd: BorrowedFd<'_>| nix::sys::stat::fstat(fd).expect("a file").st_ino;
+        assert_eq!(number(copy.as_fd()), number(file.as_fd()));
+        assert!(take_descriptor(me.as_fd(), 9999).is_err());
+    }
+}

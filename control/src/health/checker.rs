@@ -67,7 +67,8 @@ impl Checker {
 /// Asks for ever. Ends when nobody listens any more.
 async fn repeat(check: Check, initial: Health, reports: mpsc::UnboundedSender<Report>) {
     let mut hysteresis = Hysteresis::new(initial, check.rise, check.fall);
-    // The first attempts are spread over half an interval, or a start with a thousand backends would ask all of them at once.
+    // The first attempts are spread over half an interval, or a start with a thousand backends would ask all of them at
+    // once.
     let mut next = Instant::now() + check.interval.mul_f64(random_fraction() / 2.0);
     loop {
         sleep_until(next).await;
@@ -100,16 +101,16 @@ fn random_fraction() -> f64 {
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
+    use shunt_config::Probe;
     use tokio::net::TcpListener;
 
-    use super::super::Question;
     use super::*;
 
     fn check(backend: &str, target: SocketAddr) -> Check {
         Check {
             key: BackendKey { service: "web".into(), backend: backend.into() },
             target,
-            question: Question::Tcp,
+            probe: Probe::Tcp,
             interval: Duration::from_millis(5),
             timeout: Duration::from_secs(10),
             rise: 2,

@@ -1,15 +1,18 @@
 //! Health checks: one task a backend and check asks it again and again, and tells when its health changes.
 //!
-//! `hysteresis` decides, `probe` asks, `checker` starts and stops the tasks as the configuration says. Checks use the
-//! kernel's own network stack: their replies are addressed to this machine, and the XDP program lets them pass.
+//! `configured` says what to check, `probe` asks, `hysteresis` decides, `checker` starts and stops the tasks. Checks
+//! use the kernel's own network stack: their replies are addressed to this machine, and the XDP program lets them pass.
 //! Results go to control's main loop by a channel; the master turns them into weights.
 
 pub mod checker;
+pub mod configured;
 pub mod hysteresis;
 pub mod probe;
 
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use shunt_config::Probe;
 
 /// Whether a backend takes new connections, as far as its check can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,22 +32,6 @@ pub struct BackendKey {
     pub backend: String,
 }
 
-/// What is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
-    /// Does it accept a TCP connection?
-    Tcp,
-    /// Does it answer GET with a good status?
-    Http {
-        /// The request target, such as `/health?deep=1`.
-        path: String,
-        /// The Host header.
-        host: String,
-        /// The statuses that are good, both ends included.
-        status: (u16, u16),
-    },
-}
-
 /// One check of one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -53,7 +40,7 @@ pub struct Check {
     /// Where to ask.
     pub target: SocketAddr,
     /// What to ask.
-    pub question: Question,
+    pub probe: Probe,
     /// From the start of one attempt to the start of the next, give or take a tenth.
     pub interval: Duration,
     /// An attempt that took longer failed.

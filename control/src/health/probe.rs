@@ -4,11 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use shunt_config::Probe;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Check, Question};
+use super::Check;
 
 /// Of an answer, no more is read: enough for any sensible header, and no backend can fill the memory.
 const MAX_ANSWER_BYTES: usize = 16 << 10;
@@ -43,20 +44,19 @@ pub enum Failure {
 pub async fn ask(check: &Check) -> Result<(), Failure> {
     let attempt = async {
         let stream = TcpStream::connect(check.target).await.map_err(Failure::Connect)?;
-        match &check.question {
-            Question::Tcp => Ok(()),
-            Question::Http { path, host, status } => {
-                let found = get(stream, path, host).await?;
-                let wanted = *status;
-                if (wanted.0..=wanted.1).contains(&found) { Ok(()) } else { Err(Failure::Status { found, wanted }) }
-            }
-        }
+        let Probe::Http { path, host, status_first, status_last } = &check.probe else {
+            return Ok(());
+        };
+        let host = host.clone().unwrap_or_else(|| host_of(check.target));
+        let found = get(stream, path, &host).await?;
+        let wanted = (*status_first, *status_last);
+        if (wanted.0..=wanted.1).contains(&found) { Ok(()) } else { Err(Failure::Status { found, wanted }) }
     };
     timeout(check.timeout, attempt).await.unwrap_or(Err(Failure::Timeout(check.timeout)))
 }
 
 /// The Host header for a backend that no name was given for (RFC 9112 section 3.2).
-pub fn host_of(target: SocketAddr) -> String {
+fn host_of(target: SocketAddr) -> String {
     if target.port() == 80 {
         let text = target.to_string();
         return text.strip_suffix(":80").unwrap_or(&text).to_owned();
@@ -139,11 +139,11 @@ mod tests {
         assert_eq!(host_of("[2001:db8::1]:8080".parse().unwrap()), "[2001:db8::1]:8080");
     }
 
-    fn check(target: SocketAddr, question: Question) -> Check {
+    fn check(target: SocketAddr, probe: Probe) -> Check {
         Check {
             key: BackendKey { service: "web".into(), backend: "b1".into() },
             target,
-            question,
+            probe,
             interval: Duration::from_millis(10),
             timeout: Duration::from_secs(10),
             rise: 1,
@@ -152,8 +152,8 @@ mod tests {
     }
 
     fn http(target: SocketAddr) -> Check {
-        let (path, host) = ("/health".into(), "b1.test".into());
-        check(target, Question::Http { path, host, status: (200, 399) })
+        let (path, host) = ("/health".into(), Some("b1.test".into()));
+        check(target, Probe::Http { path, host, status_first: 200, status_last: 399 })
     }
 
     /// A server that takes one connection, reads a request, writes `answer` and hangs up; it yields the request.
@@ -210,7 +210,7 @@ mod tests {
         // Never accepted: the kernel completes the connection, and nobody answers.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        ask(&check(address, Question::Tcp)).await.unwrap();
+        ask(&check(address, Probe::Tcp)).await.unwrap();
         let impatient = Check { timeout: Duration::from_millis(20), ..http(address) };
         assert!(matches!(ask(&impatient).await, Err(Failure::Timeout(_))));
     }
@@ -220,7 +220,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let failure = ask(&check(address, Question::Tcp)).await.unwrap_err();
+        let failure = ask(&check(address, Probe::Tcp)).await.unwrap_err();
         assert!(matches!(failure, Failure::Connect(_)), "{failure}");
     }
 }

@@ -1,4 +1,5 @@
-//! Distribution by configured weight: which backends take part in a service, with what weight, and the slots that result.
+//! Distribution by configured weight: which backends take part in a service, with what weight, and the slots that
+//! result.
 
 use super::maglev::{self, Candidate};
 use crate::health::Health;

@@ -1,8 +1,8 @@
 //! The netlink sockets: dumps the kernel's network state, follows its changes, and asks it to resolve neighbours.
 //!
-//! Two sockets. `events` is subscribed before the first dump, so that nothing falls between; what happened before a dump
-//! and is heard after it is applied again without harm. `requests` is used in lock step: the kernel answers a request
-//! before the call returns, so that it is read without waiting. Owned by control's main loop.
+//! Two sockets. `events` is subscribed before the first dump, so that nothing falls between; what happened before a
+//! dump and is heard after it is applied again without harm. `requests` is used in lock step: the kernel answers a
+//! request before the call returns, so that it is read without waiting. Owned by control's main loop.
 
 use std::io;
 

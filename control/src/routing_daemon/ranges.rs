@@ -274,7 +274,8 @@ mod tests {
             probes in prop::collection::vec(any_address(), 16),
         ) {
             // One route a key, as the model has it.
-            let routes: Vec<_> = routes.into_iter().map(|r| (r.key, r)).collect::<BTreeMap<_, _>>().into_values().collect();
+            let routes: BTreeMap<_, _> = routes.into_iter().map(|r| (r.key, r)).collect();
+            let routes: Vec<_> = routes.into_values().collect();
             let links = links(&[1, 2]);
             let flat = ranges(&routes, &links);
             prop_assert_eq!(flat[0].start, 0);

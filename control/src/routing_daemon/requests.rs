@@ -68,7 +68,8 @@ impl Requests {
         Ok(state)
     }
 
-    /// Applies everything that a dump lists. False if changes went on interrupting it, so that something may be missing.
+    /// Applies everything that a dump lists. False if changes went on interrupting it, so that something may be
+    /// missing.
     fn dump(
         &mut self,
         request: RouteNetlinkMessage,
@@ -96,7 +97,8 @@ impl Requests {
 
     /// Makes the kernel resolve or confirm a neighbour.
     pub(super) fn resolve(&mut self, key: NeighbourKey) -> Result<(), NetlinkError> {
-        // NTF_USE is "as if a packet went there" (neigh_event_send): INCOMPLETE from nothing or FAILED, DELAY from STALE.
+        // NTF_USE is "as if a packet went there" (neigh_event_send): INCOMPLETE from nothing or FAILED, DELAY from
+        // STALE.
         let mut message = NeighbourMessage::default();
         message.header.family = match key.address {
             IpAddr::V4(_) => AddressFamily::Inet,
@@ -132,7 +134,8 @@ impl Requests {
         Ok(())
     }
 
-    /// Reads the answers to the last request up to the end. False if a dump was interrupted by a change, and isn't consistent.
+    /// Reads the answers to the last request up to the end. False if a dump was interrupted by a change, and isn't
+    /// consistent.
     fn answers(
         &mut self,
         what: &'static str,

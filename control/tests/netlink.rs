@@ -191,6 +191,23 @@ fn the_kernel_resolves_what_it_is_asked_for() {
 }
 
 #[test]
+fn an_ipv6_neighbour_is_resolved_alike() {
+    in_namespace(async || {
+        let peer = cable();
+        peer.ip("link set net-b address 02:00:00:00:04:02");
+        peer.ip("-6 addr add 2001:db8:4::2/64 dev net-b nodad");
+        ip("-6 addr add 2001:db8:4::1/64 dev net-a nodad");
+        let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
+        let ifindex = follower.state().link_named("net-a").unwrap().ifindex;
+        until(&mut follower, "carrier", |s| s.links[&ifindex].carrier.then_some(())).await;
+        let key = NeighbourKey { ifindex, address: address("2001:db8:4::2") };
+        follower.resolve(key).unwrap();
+        let mac = until(&mut follower, "resolved", |s| s.neighbours.get(&key)?.usable_mac()).await;
+        assert_eq!(mac, [2, 0, 0, 0, 4, 2]);
+    });
+}
+
+#[test]
 fn a_neighbour_that_cannot_be_asked_for_is_an_error_and_nothing_worse() {
     in_namespace(async || {
         let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();

@@ -51,7 +51,7 @@ pub struct ServiceRecord {
     /// Idle times.
     pub timeouts: Timeouts,
     /// Room for later fields.
-    pub reserved: [u8; 8],
+    pub reserved: [u8; 12],
 }
 
 /// A backend of one service.
@@ -356,3 +356,7 @@ impl Generation {
         Err(EndpointsFull)
     }
 }
+
+const _: () = assert!(size_of::<ServiceRecord>() == 64 && size_of::<MemberRecord>() == 8);
+const _: () = assert!(size_of::<BackendRecord>() == 32 && size_of::<EndpointRecord>() == 32);
+const _: () = assert!(size_of::<RangeRecord>() == 32 && size_of::<Name>() == 32);

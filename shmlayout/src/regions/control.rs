@@ -128,16 +128,14 @@ impl Typed for ControlRegion {
 
 fn generation(parts: &mut Parts, shape: &ControlShape) -> Option<Generation> {
     let head = parts.one::<GenerationHead>();
-    let generation = |head| Generation {
-        head,
-        endpoints: parts.take(shape.endpoints as usize),
-        services: parts.take(shape.services as usize),
-        backends: parts.take(shape.backends as usize),
-        service_names: parts.take(shape.services as usize),
-        backend_names: parts.take(shape.backends as usize),
-        members: parts.take(shape.members as usize),
-        slots: parts.take(shape.slots as usize),
-        ranges: parts.take(shape.ranges as usize),
-    };
-    head.map(generation)
+    let endpoints = parts.take(shape.endpoints as usize);
+    let services = parts.take(shape.services as usize);
+    let backends = parts.take(shape.backends as usize);
+    let service_names = parts.take(shape.services as usize);
+    let backend_names = parts.take(shape.backends as usize);
+    let members = parts.take(shape.members as usize);
+    let slots = parts.take(shape.slots as usize);
+    let ranges = parts.take(shape.ranges as usize);
+    let head = head?; // after the rest: a region that is only measured has no head
+    Some(Generation { head, endpoints, services, backends, service_names, backend_names, members, slots, ranges })
 }

@@ -223,3 +223,6 @@ impl Typed for KeeperRegion {
         interfaces.or(over(shape.switchers).then_some("switchers")).or(over(shape.ports).then_some("ports"))
     }
 }
+
+const _: () = assert!(size_of::<InterfaceRecord>() == 64);
+const _: () = assert!(size_of::<PortRecord>() == 32 && size_of::<SwitcherRecord>() == 32);

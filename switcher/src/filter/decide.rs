@@ -1,0 +1,214 @@
+//! The decision of the packet filter, patent Fig. 6, with its step numbers.
+
+use super::tcp_state::{Sender, begins};
+use super::{Filter, Prospect, Subject, Verdict, backend_key, client_key, closing};
+use crate::packet::{ArpFields, DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, arp, reply};
+use shunt_shmlayout::address::{InterfaceId, ServiceId, TCP};
+use shunt_shmlayout::config_table::{Generation, ServiceRecord};
+use shunt_shmlayout::connections::{Activity, Found, Refusal, Snapshot, State};
+use shunt_shmlayout::regions::Side;
+
+/// Entries looked at to make room in a full table.
+const EVICTION_BUDGET: usize = 64;
+
+impl Filter {
+    /// Decides what happens to a frame (steps 202 to 224), re-writing it in place. `frame` may be longer than the
+    /// packet: an answer may use the room.
+    #[inline]
+    pub fn decide(&mut self, frame: &mut [u8], it: &Prospect, interface: InterfaceId, now_ms: u64) -> Verdict {
+        let Some(tables) = self.generation else { return Verdict::NotOurs };
+        let flow = &it.flow;
+        match it.subject {
+            // Step 206: a valid service entry.
+            Subject::Service(id) => {
+                let found = self.owner.table().find(&client_key(flow, id), it.hash);
+                match found.filter(|found| !self.is_reused(found, flow)) {
+                    // Step 212, yes: its own backend (step 220).
+                    Some(found) => self.to_backend(&tables, frame, flow, &found, interface, now_ms),
+                    // Step 210, yes: a new connection (steps 214 to 218).
+                    None if is_new(flow) => self.admit(&tables, frame, it, id, interface, now_ms),
+                    // Step 212, no: reset or drop (step 208).
+                    None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
+                }
+            }
+            // The same figure for the way back: an existing connection, or neither.
+            Subject::Backend(id) => match self.owner.table().find(&backend_key(flow, id), it.hash) {
+                Some(found) => self.to_client(&tables, frame, flow, &found, now_ms),
+                None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
+            },
+            // Step 206, no: reset or drop (step 208).
+            Subject::ServiceAddress => self.answer_address(frame, flow, now_ms),
+            Subject::Arp(fields) => self.answer_arp(&tables, frame, &fields, interface),
+            Subject::Malformed(reason) => Verdict::Drop(reason),
+            Subject::NotOurs => Verdict::NotOurs,
+        }
+    }
+
+    /// Whether a client uses the port of a connection that is over for a new one. The old entry is unlinked.
+    fn is_reused(&self, found: &Found, flow: &Flow) -> bool {
+        let over = flow.protocol == PROTOCOL_TCP
+            && begins(flow.tcp_flags)
+            && self.owner.table().entry(found.id).activity().state == State::Closed;
+        if over {
+            self.owner.table().unlink(found);
+        }
+        over
+    }
+
+    /// A new connection: chooses its backend by the configuration table (step 214), records it (218) and sends the
+    /// packet there (216, 224).
+    fn admit(
+        &mut self,
+        tables: &Generation,
+        frame: &mut [u8],
+        it: &Prospect,
+        id: ServiceId,
+        interface: InterfaceId,
+        now_ms: u64,
+    ) -> Verdict {
+        let flow = &it.flow;
+        let Some(service) = tables.service(id) else { return Verdict::Drop(DropReason::BadTable) };
+        if tables.is_service_address(&flow.source) {
+            return Verdict::Drop(DropReason::SpoofedService);
+        }
+        let Some(backend) = tables.slot(&service, (it.hash >> 16) as u32) else {
+            if let Some(counters) = self.region.services.get(usize::from(id.0)) {
+                counters.refused.add(1);
+            }
+            return self.refuse(frame, flow, DropReason::NoBackend, now_ms);
+        };
+        let connection = Snapshot {
+            client: flow.source,
+            client_port: flow.source_port,
+            service: id,
+            backend,
+            protocol: flow.protocol,
+            mode: service.mode,
+            created_ms: now_ms,
+        };
+        match self.record(&connection, &service, frame, interface, now_ms) {
+            Ok(found) => self.to_backend(tables, frame, flow, &found, interface, now_ms),
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+
+    /// Step 218: the entry, made by us or at the same time by another switcher.
+    fn record(
+        &mut self,
+        connection: &Snapshot,
+        service: &ServiceRecord,
+        frame: &[u8],
+        interface: InterfaceId,
+        now_ms: u64,
+    ) -> Result<Found, DropReason> {
+        let state = if service.protocol == TCP { State::Opening } else { State::Established };
+        let activity = Activity { last_seen_ms: now_ms, state, flags: 0 };
+        let hop = super::forward::last_hop(frame, interface);
+        let mut result = self.owner.record(connection, activity, hop);
+        if result == Err(Refusal::TableFull) && self.owner.evict(EVICTION_BUDGET, closing(self.region.backends)) {
+            self.region.head.evicted.add(1);
+            result = self.owner.record(connection, activity, hop);
+        }
+        match result {
+            Ok(id) => {
+                if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
+                    counters.connections.add(1);
+                }
+                if let Some(counters) = self.region.backends.get(usize::from(connection.backend.0)) {
+                    counters.opened.add(1);
+                }
+                Ok(Found { id, connection: *connection })
+            }
+            Err(Refusal::Twin) => {
+                let key = connection.key(shunt_shmlayout::connections::Side::Client);
+                let table = self.owner.table();
+                table.find(&key, table.hash(&key)).ok_or(DropReason::NoConnection)
+            }
+            Err(Refusal::TableFull) => Err(DropReason::TableFull),
+            Err(Refusal::ProbesFull) => Err(DropReason::TableProbes),
+            Err(Refusal::BackendSideTaken) => Err(DropReason::BackendSideTaken),
+        }
+    }
+
+    /// Step 208: a TCP reset, or drop.
+    fn refuse(&mut self, frame: &mut [u8], flow: &Flow, reason: DropReason, now_ms: u64) -> Verdict {
+        if flow.protocol != PROTOCOL_TCP {
+            return Verdict::Drop(reason);
+        }
+        self.answer(flow, now_ms, reason, || reply::tcp_reset(frame, flow))
+    }
+
+    /// To an address of services, but to none of them: echo is answered, TCP reset, the rest dropped.
+    fn answer_address(&mut self, frame: &mut [u8], flow: &Flow, now_ms: u64) -> Verdict {
+        match flow.protocol {
+            PROTOCOL_ICMP => self.answer(flow, now_ms, DropReason::IcmpType, || reply::echo_reply(frame, flow)),
+            _ => self.refuse(frame, flow, DropReason::NoService, now_ms),
+        }
+    }
+
+    /// Makes an answer, if the source's limit allows it; `reason` is counted where there is none to make.
+    fn answer(
+        &mut self,
+        flow: &Flow,
+        now_ms: u64,
+        reason: DropReason,
+        make: impl FnOnce() -> Option<usize>,
+    ) -> Verdict {
+        if !self.limiter.allows(&flow.source, now_ms) {
+            return Verdict::Drop(DropReason::ReplyLimit);
+        }
+        match make() {
+            Some(length) => {
+                self.region.head.answered.add(1);
+                Verdict::Reply(length)
+            }
+            None => Verdict::Drop(reason),
+        }
+    }
+
+    /// ARP for a service address, from the clients' side (RFC 826).
+    fn answer_arp(
+        &mut self,
+        tables: &Generation,
+        frame: &mut [u8],
+        fields: &ArpFields,
+        interface: InterfaceId,
+    ) -> Verdict {
+        let Some(here) = self.interfaces.get(usize::from(interface.0)) else { return Verdict::NotOurs };
+        let asked = fields.operation == arp::Operation::Request && tables.is_service_address(&fields.target_address);
+        if !asked || !Side::from_bits(here.side).has_clients() {
+            return Verdict::NotOurs;
+        }
+        match reply::arp_reply(frame, &here.mac) {
+            Some(length) => {
+                self.region.head.answered.add(1);
+                Verdict::Reply(length)
+            }
+            None => Verdict::Drop(DropReason::ArpUnsolicited),
+        }
+    }
+
+    /// Notes that a packet of a connection was seen, and what it says about the connection's state.
+    #[inline]
+    pub(super) fn touch(&self, found: &Found, flow: &Flow, sender: Sender, now_ms: u64) {
+        let entry = self.owner.table().entry(found.id);
+        loop {
+            let before = entry.activity();
+            let after = match flow.protocol {
+                PROTOCOL_TCP => super::tcp_state::next(before, flow.tcp_flags, sender, found.connection.mode),
+                _ => before,
+            };
+            let stale = now_ms.saturating_sub(before.last_seen_ms) >= super::forward::LAST_SEEN_GRAIN_MS;
+            // Written only now and then: a line that all switchers read should rarely change.
+            if (after == before && !stale) || entry.update(before, Activity { last_seen_ms: now_ms, ..after }) {
+                return;
+            }
+        }
+    }
+}
+
+/// Step 210: whether a packet without an entry begins a connection.
+#[inline]
+fn is_new(flow: &Flow) -> bool {
+    flow.protocol != PROTOCOL_TCP || begins(flow.tcp_flags)
+}

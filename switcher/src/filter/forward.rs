@@ -1,0 +1,124 @@
+//! Re-writing and the way out: patent Fig. 6 steps 216 and 220, "re-writes the MAC address and optionally re-writes the IP
+//! address and TCP/UDP port number".
+
+use super::tcp_state::Sender;
+use super::{Filter, Verdict};
+use crate::packet::{Address, DropReason, Flow, rewrite, v4_part};
+use shunt_shmlayout::address::{InterfaceId, Mac, NeighbourId};
+use shunt_shmlayout::config_table::{Generation, MODE_NAT, Route};
+use shunt_shmlayout::connections::{Found, LastHop};
+use shunt_shmlayout::regions::Wanted;
+
+/// How exact `last_seen_ms` is kept.
+pub(super) const LAST_SEEN_GRAIN_MS: u64 = 256;
+
+/// Where a received frame came from.
+#[inline]
+pub(super) fn last_hop(frame: &[u8], interface: InterfaceId) -> LastHop {
+    let mac = frame.get(6..12).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+    LastHop { mac, interface }
+}
+
+impl Filter {
+    /// A client's packet to the connection's own backend.
+    #[inline]
+    pub(super) fn to_backend(
+        &mut self,
+        tables: &Generation,
+        frame: &mut [u8],
+        flow: &Flow,
+        found: &Found,
+        interface: InterfaceId,
+        now_ms: u64,
+    ) -> Verdict {
+        let connection = &found.connection;
+        let Some(backend) = tables.backend(connection.backend) else { return Verdict::Drop(DropReason::BadTable) };
+        if connection.mode == MODE_NAT && flow.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        let next_hop = NeighbourId(backend.neighbour);
+        let Some(mac) = self.neighbours.mac(next_hop) else {
+            let unresolved = next_hop != NeighbourId::NONE;
+            return Verdict::Drop(if unresolved { DropReason::Unresolved } else { DropReason::NoRoute });
+        };
+        self.touch(found, flow, Sender::Client, now_ms);
+        self.owner.table().entry(found.id).set_last_hop(last_hop(frame, interface));
+        if connection.mode == MODE_NAT {
+            rewrite::nat_destination(frame, flow, v4_part(backend.address), backend.port);
+            rewrite::decrement_ttl(frame, flow);
+        }
+        let length = usize::from(flow.end);
+        if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
+            counters.packets_in.add(1);
+            counters.bytes_in.add(length as u64);
+        }
+        if let Some(counters) = self.region.backends.get(usize::from(connection.backend.0)) {
+            counters.packets.add(1);
+            counters.bytes.add(length as u64);
+        }
+        self.leave(frame, InterfaceId(backend.interface), mac, length)
+    }
+
+    /// A backend's packet to the client; only `nat` has its replies come this way.
+    #[inline]
+    pub(super) fn to_client(
+        &mut self,
+        tables: &Generation,
+        frame: &mut [u8],
+        flow: &Flow,
+        found: &Found,
+        now_ms: u64,
+    ) -> Verdict {
+        let connection = &found.connection;
+        if connection.mode != MODE_NAT {
+            return Verdict::NotOurs;
+        }
+        let Some(service) = tables.service(connection.service) else { return Verdict::Drop(DropReason::BadTable) };
+        if flow.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        self.touch(found, flow, Sender::Backend, now_ms);
+        rewrite::nat_source(frame, flow, v4_part(service.address), service.port);
+        rewrite::decrement_ttl(frame, flow);
+        let (interface, mac) = self.way_to_client(tables, &connection.client, found);
+        let length = usize::from(flow.end);
+        if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
+            counters.packets_out.add(1);
+            counters.bytes_out.add(length as u64);
+        }
+        self.leave(frame, interface, mac, length)
+    }
+
+    /// The routing table and the ARP cache say where a client is; where they don't (yet), its last packet came from there.
+    #[inline]
+    fn way_to_client(&self, tables: &Generation, client: &Address, found: &Found) -> (InterfaceId, Mac) {
+        let hop = self.owner.table().entry(found.id).last_hop();
+        let known = match tables.route(client) {
+            Some(Route::Gateway(interface, gateway)) => self.neighbours.mac(gateway).map(|mac| (interface, mac)),
+            Some(Route::OnLink(interface)) => {
+                let neighbour = self.neighbours.find(interface, client).and_then(|id| self.neighbours.mac(id));
+                if neighbour.is_none() && hop.interface == interface {
+                    self.want(interface, client);
+                }
+                neighbour.map(|mac| (interface, mac))
+            }
+            None => None,
+        };
+        known.unwrap_or((hop.interface, Mac(hop.mac)))
+    }
+
+    /// Asks control to have a next hop resolved; a full ring is no harm, the next packet asks again.
+    #[cold]
+    fn want(&self, interface: InterfaceId, address: &Address) {
+        self.region.wanted.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });
+    }
+
+    #[inline]
+    fn leave(&self, frame: &mut [u8], interface: InterfaceId, to: Mac, length: usize) -> Verdict {
+        let Some(out) = self.interfaces.get(usize::from(interface.0)) else {
+            return Verdict::Drop(DropReason::BadTable);
+        };
+        rewrite::set_ethernet(frame, &to.0, &out.mac);
+        Verdict::Forward(interface, length)
+    }
+}

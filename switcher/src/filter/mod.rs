@@ -1,0 +1,213 @@
+//! The packet filter (patent Fig. 6, packet filter module 74): decides what happens to one frame.
+//!
+//! It is a function of a frame, the tables in shared memory and the time, and calls no system, so tests, fuzzers and
+//! benchmarks run it without a network. A batch goes through in three steps, each over all of its frames, so that one
+//! frame's cache misses are hidden behind the others' work: [`Filter::look`] reads the headers and asks for the index
+//! bucket, [`Filter::approach`] asks for the entry, [`Filter::decide`] decides and re-writes.
+
+mod decide;
+mod forward;
+mod limiter;
+mod prefetch;
+mod tcp_state;
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+use crate::packet::{Address, ArpFields, DropReason, Flow, Packet, Parsed, PortBe};
+use limiter::Limiter;
+use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
+use shunt_shmlayout::config_table::{Endpoint, Generation};
+use shunt_shmlayout::connections::{Activity, Key, Owner, Side, Snapshot, State};
+use shunt_shmlayout::neighbours::Neighbours;
+use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion};
+
+/// What the filter decided about a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Send the frame, re-written and of this length, by this interface.
+    Forward(InterfaceId, usize),
+    /// Send the frame, turned into an answer of this length, by the port it came from.
+    Reply(usize),
+    /// Give the frame's buffer back and count.
+    Drop(DropReason),
+    /// Nothing of Shunt's: where the kernel has the packet too, it is the kernel's.
+    NotOurs,
+}
+
+/// What a frame is about, found from its headers.
+#[derive(Clone, Copy, Debug)]
+enum Subject {
+    /// An ARP packet.
+    Arp(ArpFields),
+    /// To a service: from a client.
+    Service(ServiceId),
+    /// From a backend: to a client.
+    Backend(BackendId),
+    /// To a service's address, but to none of its ports.
+    ServiceAddress,
+    /// None of these.
+    NotOurs,
+    /// Refused by the parser.
+    Malformed(DropReason),
+}
+
+/// A frame between [`Filter::look`] and [`Filter::decide`].
+#[derive(Clone, Copy, Debug)]
+pub struct Prospect {
+    subject: Subject,
+    flow: Flow,
+    /// Hash of the connection's side that this packet shows.
+    hash: u64,
+}
+
+impl Prospect {
+    /// Of no frame yet.
+    pub const NONE: Self = Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0 };
+}
+
+const NO_FLOW: Flow = Flow {
+    source: Address([0; 16]),
+    destination: Address([0; 16]),
+    source_port: PortBe::ZERO,
+    destination_port: PortBe::ZERO,
+    sequence: 0,
+    acknowledgement: 0,
+    network_offset: 0,
+    transport_offset: 0,
+    end: 0,
+    payload_length: 0,
+    protocol: 0,
+    tcp_flags: 0,
+    ttl: 0,
+    reserved_flag: false,
+};
+
+/// The tables that the filter decides by, and what it keeps for itself.
+pub struct Filter {
+    generation: Option<Generation>,
+    owner: Owner<'static>,
+    neighbours: Neighbours<'static>,
+    interfaces: Vec<InterfaceRecord>,
+    region: SwitcherRegion,
+    limiter: Limiter,
+}
+
+impl Filter {
+    /// Joins the tables. `interfaces` is indexed by interface id.
+    pub fn new(
+        owner: Owner<'static>,
+        neighbours: Neighbours<'static>,
+        interfaces: Vec<InterfaceRecord>,
+        region: SwitcherRegion,
+    ) -> Self {
+        Self { generation: None, owner, neighbours, interfaces, region, limiter: Limiter::default() }
+    }
+
+    /// Decides by this generation from now on.
+    pub fn follow(&mut self, generation: Generation) {
+        self.generation = Some(generation);
+    }
+
+    /// Reads a frame's headers, finds what it is about, and asks for the index bucket it will need. `is_tap` says that
+    /// the kernel has the packet too.
+    #[inline]
+    pub fn look(&self, frame: &[u8], interface: InterfaceId, is_tap: bool) -> Prospect {
+        let (Some(tables), Some(here)) = (&self.generation, self.interfaces.get(usize::from(interface.0))) else {
+            return Prospect::NONE; // nothing was published yet
+        };
+        match Packet::parse(frame, &here.mac) {
+            Ok(Parsed::Ip(flow)) => self.classify(tables, flow),
+            Ok(Parsed::Arp(fields)) => Prospect { subject: Subject::Arp(fields), ..Prospect::NONE },
+            Err(_) if is_tap && !is_to_service(tables, frame) => Prospect::NONE,
+            Err(reason) => Prospect { subject: Subject::Malformed(reason), ..Prospect::NONE },
+        }
+    }
+
+    /// Whose packet it is: Fig. 6 step 206, "is the packet a valid service entry?", and for a reply, whose backend's.
+    #[inline]
+    fn classify(&self, tables: &Generation, flow: Flow) -> Prospect {
+        let side = match tables.find(&flow.destination, flow.destination_port, flow.protocol) {
+            Some(Endpoint::Service(id)) => Some((Subject::Service(id), client_key(&flow, id))),
+            _ => match tables.find(&flow.source, flow.source_port, flow.protocol) {
+                Some(Endpoint::Backend(id)) => Some((Subject::Backend(id), backend_key(&flow, id))),
+                _ => None,
+            },
+        };
+        if let Some((subject, key)) = side {
+            let hash = self.owner.table().hash(&key);
+            prefetch::line(self.owner.table().first_bucket(key.side, hash));
+            return Prospect { subject, flow, hash };
+        }
+        let ours = tables.is_service_address(&flow.destination);
+        Prospect { subject: if ours { Subject::ServiceAddress } else { Subject::NotOurs }, flow, hash: 0 }
+    }
+
+    /// Asks for the connection table entry that a frame will need; its bucket is here by now.
+    #[inline]
+    pub fn approach(&self, prospect: &Prospect) {
+        let side = match prospect.subject {
+            Subject::Service(_) => Side::Client,
+            Subject::Backend(_) => Side::Backend,
+            _ => return,
+        };
+        if let Some(entry) = self.owner.table().likely_entry(side, prospect.hash) {
+            prefetch::line(entry);
+        }
+    }
+
+    /// Frees connections whose time is over, looking at `budget` of them. Returns how many were freed.
+    pub fn sweep(&mut self, budget: usize, now_ms: u64) -> usize {
+        let Some(tables) = self.generation else { return 0 };
+        let backends = self.region.backends;
+        self.owner.sweep(
+            budget,
+            |connection, activity| is_over(&tables, connection, activity, now_ms),
+            closing(backends),
+        )
+    }
+}
+
+/// What is told of each connection that is freed.
+fn closing(backends: &'static [shunt_shmlayout::regions::BackendCounters]) -> impl FnMut(&Snapshot) {
+    move |connection| {
+        if let Some(counters) = backends.get(usize::from(connection.backend.0)) {
+            counters.closed.add(1);
+        }
+    }
+}
+
+/// Whether a connection has been silent for longer than its state allows.
+fn is_over(tables: &Generation, connection: &Snapshot, activity: &Activity, now_ms: u64) -> bool {
+    let Some(service) = tables.service(connection.service) else { return true };
+    let limit_ms = match activity.state {
+        State::Dead => 0,
+        State::Opening => service.timeouts.opening_ms,
+        State::Established => service.timeouts.established_ms,
+        State::Closing => service.timeouts.closing_ms,
+        State::Closed => service.timeouts.closed_ms,
+    };
+    now_ms.saturating_sub(activity.last_seen_ms) > u64::from(limit_ms)
+}
+
+#[inline]
+fn client_key(flow: &Flow, service: ServiceId) -> Key {
+    Key { side: Side::Client, client: flow.source, client_port: flow.source_port, id: service.0 }
+}
+
+#[inline]
+fn backend_key(flow: &Flow, backend: BackendId) -> Key {
+    Key { side: Side::Backend, client: flow.destination, client_port: flow.destination_port, id: backend.0 }
+}
+
+/// Whether a frame that the parser refused was meant for a service: only then it is ours to count where the kernel has
+/// it too. Untagged IPv4 without a look at anything but the destination.
+#[cold]
+fn is_to_service(tables: &Generation, frame: &[u8]) -> bool {
+    match frame {
+        [_, _, _, _, _, _, _, _, _, _, _, _, 0x08, 0x00, header @ ..] => header
+            .get(16..20)
+            .is_some_and(|to| tables.is_service_address(&Address::from_v4([to[0], to[1], to[2], to[3]]))),
+        _ => false,
+    }
+}

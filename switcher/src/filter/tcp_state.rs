@@ -1,0 +1,92 @@
+//! How far a TCP connection is, as a middle box sees it (RFC 9293 section 3.3.2, RFC 5382): a pure function.
+
+use crate::packet::tcp::{ACK, FIN, RST, SYN};
+use shunt_shmlayout::config_table::MODE_DSR;
+use shunt_shmlayout::connections::{Activity, State};
+
+/// Who sent the packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sender {
+    /// The client.
+    Client,
+    /// The backend.
+    Backend,
+}
+
+/// State and flags after a packet with these TCP flags. A RST doesn't end the connection at once: a blind one (RFC 5961)
+/// only shortens the silence after which it ends, and what is sent after it keeps it.
+#[inline]
+pub fn next(before: Activity, flags: u8, sender: Sender, mode: u8) -> Activity {
+    let mut after = before;
+    if flags & RST != 0 {
+        after.state = State::Closed;
+        return after;
+    }
+    match sender {
+        Sender::Backend if flags & (SYN | ACK) == SYN | ACK => after.flags |= Activity::ANSWERED,
+        Sender::Client if flags & (SYN | ACK) == ACK && before.state == State::Opening => {
+            // With dsr the backend's answer takes another way; the client's ACK is all there is to see.
+            if before.flags & Activity::ANSWERED != 0 || mode == MODE_DSR {
+                after.state = State::Established;
+            }
+        }
+        _ => {}
+    }
+    if flags & FIN != 0 {
+        after.flags |= if sender == Sender::Client { Activity::CLIENT_FIN } else { Activity::BACKEND_FIN };
+        let both = Activity::CLIENT_FIN | Activity::BACKEND_FIN;
+        after.state = if after.flags & both == both { State::Closed } else { State::Closing };
+    }
+    after
+}
+
+/// Whether a packet begins a connection (Fig. 6 step 210): a SYN alone, with data or not (RFC 7413).
+#[inline]
+pub fn begins(flags: u8) -> bool {
+    flags & (SYN | ACK | RST | FIN) == SYN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Sender::{Backend, Client};
+    use shunt_shmlayout::config_table::MODE_NAT;
+
+    fn run(mode: u8, packets: &[(Sender, u8)]) -> State {
+        let opening = Activity { last_seen_ms: 0, state: State::Opening, flags: 0 };
+        packets.iter().fold(opening, |at, (sender, flags)| next(at, *flags, *sender, mode)).state
+    }
+
+    const OPEN: [(Sender, u8); 2] = [(Backend, SYN | ACK), (Client, ACK)];
+
+    #[test]
+    fn opens_with_the_third_packet_of_the_handshake() {
+        assert_eq!(run(MODE_NAT, &[(Client, SYN)]), State::Opening);
+        assert_eq!(run(MODE_NAT, &[(Client, ACK)]), State::Opening, "nobody has answered");
+        assert_eq!(run(MODE_NAT, &OPEN), State::Established);
+        assert_eq!(run(MODE_DSR, &[(Client, ACK)]), State::Established);
+    }
+
+    #[test]
+    fn closes_when_both_have_finished_in_either_order() {
+        let [a, b] = OPEN;
+        assert_eq!(run(MODE_NAT, &[a, b, (Client, FIN | ACK)]), State::Closing);
+        assert_eq!(run(MODE_NAT, &[a, b, (Client, FIN | ACK), (Backend, ACK)]), State::Closing);
+        assert_eq!(run(MODE_NAT, &[a, b, (Client, FIN | ACK), (Backend, FIN | ACK)]), State::Closed);
+        assert_eq!(run(MODE_NAT, &[a, b, (Backend, FIN | ACK), (Client, FIN | ACK)]), State::Closed);
+    }
+
+    #[test]
+    fn a_reset_closes_and_a_syn_on_a_live_connection_changes_nothing() {
+        let [a, b] = OPEN;
+        assert_eq!(run(MODE_NAT, &[a, b, (Client, RST)]), State::Closed);
+        assert_eq!(run(MODE_NAT, &[a, b, (Client, SYN)]), State::Established);
+    }
+
+    #[test]
+    fn only_a_plain_syn_begins() {
+        let begin: Vec<u8> = (0..64).filter(|flags| begins(*flags)).collect();
+        assert!(begin.iter().all(|flags| flags & SYN != 0 && flags & (ACK | FIN | RST) == 0));
+        assert!(begins(SYN) && !begins(SYN | ACK) && !begins(ACK) && !begins(0));
+    }
+}

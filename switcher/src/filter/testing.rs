@@ -1,0 +1,171 @@
+//! A small world for tests and benchmarks: regions in memory, two interfaces, services and backends, as control and the
+//! keeper would have written them.
+
+use super::{Filter, Prospect, Verdict};
+use crate::packet::testing::LOCAL_MAC;
+use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, ServiceId};
+use shunt_shmlayout::config_table::{BackendRecord, Endpoint, Generation, Name, RangeRecord, ServiceRecord, Timeouts};
+use shunt_shmlayout::connections::Owner;
+use shunt_shmlayout::regions::{
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, Side, SwitcherRegion,
+    SwitcherShape, Typed,
+};
+use shunt_shmlayout::sync::Ordering;
+
+/// The interface that leads to clients.
+pub const CLIENTS: InterfaceId = InterfaceId(0);
+/// The interface that leads to backends.
+pub const BACKENDS: InterfaceId = InterfaceId(1);
+
+/// Regions of one switcher, and what stands in them.
+pub struct World {
+    /// What control writes.
+    pub control: ControlRegion,
+    /// The connection table.
+    pub connections: ConnectionsRegion,
+    /// What the switcher writes.
+    pub switcher: SwitcherRegion,
+    services: u16,
+    slots: usize,
+    backends: u16,
+}
+
+impl World {
+    /// Memory for so many connections; nothing configured yet but a route for each interface: 198.18.0.0/24 to clients,
+    /// 198.18.1.0/24 to backends.
+    pub fn new(connections: u32) -> Self {
+        let shape = SwitcherShape { services: 16, backends: 64, interfaces: 2, frames: 1024, reserved: [0; 4] };
+        let memory = "anonymous memory";
+        let connections = ConnectionsRegion::anonymous(&ConnectionsShape::new(connections)).expect(memory);
+        connections.set_key([0x5eed, 0x0dd]);
+        let control = ControlRegion::anonymous(&ControlShape::new(16, 64, 1 << 16, 256, 64)).expect(memory);
+        let world = Self {
+            control,
+            connections,
+            switcher: SwitcherRegion::anonymous(&shape).expect(memory),
+            services: 0,
+            slots: 0,
+            backends: 0,
+        };
+        world.range(0, [0, 0, 0, 0], RangeRecord::NONE, 0);
+        world.range(1, [198, 18, 0, 0], RangeRecord::ON_LINK, CLIENTS.0);
+        world.range(2, [198, 18, 1, 0], RangeRecord::ON_LINK, BACKENDS.0);
+        world.range(3, [198, 18, 2, 0], RangeRecord::NONE, 0);
+        world
+    }
+
+    /// The generation that the filter decides by.
+    pub fn generation(&self) -> &Generation {
+        &self.control.generations[1]
+    }
+
+    fn range(&self, index: usize, start: [u8; 4], kind: u8, interface: u16) {
+        let start = Address::from_v4(start);
+        let record = RangeRecord { start, kind, interface, neighbour: NeighbourId::NONE.0, ..Default::default() };
+        self.generation().ranges[index].store(&record);
+        self.generation().head.ranges.set(index as u64 + 1);
+    }
+
+    /// Tells who has an address behind an interface.
+    pub fn neighbour(&self, interface: InterfaceId, address: [u8; 4], mac: [u8; 6]) -> NeighbourId {
+        let id = self.control.neighbours.intern(interface, &Address::from_v4(address), |_| true).expect("room");
+        self.control.neighbours.resolve(id, Some(Mac(mac)));
+        id
+    }
+
+    /// A backend, resolved to the Ethernet address 02:00:00:00:b0:ID.
+    pub fn backend(&mut self, (address, port): ([u8; 4], u16), protocol: u8) -> BackendId {
+        let id = self.backends;
+        self.backends += 1;
+        let neighbour = self.neighbour(BACKENDS, address, [2, 0, 0, 0, 0xb0, id as u8]);
+        let (address, port) = (Address::from_v4(address), PortBe::new(port));
+        let record = BackendRecord {
+            address,
+            port,
+            protocol,
+            flags: BackendRecord::UP,
+            interface: BACKENDS.0,
+            neighbour: neighbour.0,
+            ..Default::default()
+        };
+        self.generation().backends[usize::from(id)].store(&record);
+        self.generation().backend_names[usize::from(id)].store(&Name::new(&format!("b{id}")));
+        self.generation().add_endpoint(address, port, protocol, Endpoint::Backend(BackendId(id))).expect("room");
+        BackendId(id)
+    }
+
+    /// A service whose cells name these backends in turn.
+    pub fn service(
+        &mut self,
+        (address, port): ([u8; 4], u16),
+        protocol: u8,
+        mode: u8,
+        backends: &[BackendId],
+    ) -> ServiceId {
+        let id = ServiceId(self.services);
+        self.services += 1;
+        let (address, port) = (Address::from_v4(address), PortBe::new(port));
+        let slots = if backends.is_empty() { 0 } else { 1021 };
+        let cells = &self.generation().slots[self.slots..self.slots + slots];
+        for (cell, backend) in cells.iter().zip(backends.iter().cycle()) {
+            cell.store(backend.0, Ordering::Relaxed);
+        }
+        let record = ServiceRecord {
+            address,
+            port,
+            protocol,
+            mode,
+            slots_first: self.slots as u32,
+            slots_count: slots as u32,
+            timeouts: Timeouts {
+                opening_ms: 240_000,
+                established_ms: 7_440_000,
+                closing_ms: 240_000,
+                closed_ms: 10_000,
+            },
+            ..Default::default()
+        };
+        self.slots += slots;
+        let generation = self.generation();
+        generation.services[usize::from(id.0)].store(&record);
+        generation.add_endpoint(address, port, protocol, Endpoint::Service(id)).expect("room");
+        generation.add_endpoint(address, PortBe::ZERO, 0, Endpoint::ServiceAddress).expect("room");
+        id
+    }
+
+    /// The interfaces as the filter knows them; both have the tests' own Ethernet address.
+    pub fn interfaces() -> Vec<InterfaceRecord> {
+        let interface = |name, side: Side| InterfaceRecord {
+            name: Name::new(name),
+            ifindex: 1,
+            mtu: 1500,
+            mac: LOCAL_MAC,
+            side: side as u8,
+            reserved: [0; 17],
+        };
+        vec![interface("clients", Side::Client), interface("backends", Side::Backend)]
+    }
+
+    /// A switcher's filter over this world.
+    pub fn filter(&self, number: u8, switchers: u8) -> Filter {
+        let table = self.connections.table().expect("a whole table");
+        let owner = Owner::adopt(table, number, switchers);
+        let mut filter = Filter::new(owner, self.control.neighbours, Self::interfaces(), self.switcher);
+        filter.follow(*self.generation());
+        filter
+    }
+}
+
+/// Takes one frame through all three steps. The frame becomes what would be sent.
+pub fn pass(filter: &mut Filter, frame: &mut Vec<u8>, interface: InterfaceId, now_ms: u64) -> Verdict {
+    let prospect: Prospect = filter.look(frame, interface, false);
+    filter.approach(&prospect);
+    let received = frame.len();
+    frame.resize(received.max(128), 0); // a buffer has room behind a short packet
+    let verdict = filter.decide(frame, &prospect, interface, now_ms);
+    frame.truncate(match verdict {
+        Verdict::Forward(_, length) | Verdict::Reply(length) => length,
+        _ => received,
+    });
+    verdict
+}

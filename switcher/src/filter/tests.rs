@@ -1,0 +1,349 @@
+//! Packet fixtures, one for each arrow of the patent's Fig. 6: name, packet in, verdict, packet out.
+
+use super::testing::{BACKENDS, CLIENTS, World, pass};
+use super::*;
+use crate::packet::tcp::{ACK, FIN, PSH, RST, SYN};
+use crate::packet::testing::{
+    LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, tcp, udp,
+};
+use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use shunt_shmlayout::config_table::{BackendRecord, MODE_DSR, MODE_NAT, ServiceRecord};
+
+const SERVICE: ([u8; 4], u16) = ([198, 18, 0, 100], 80);
+const DSR: ([u8; 4], u16) = ([198, 18, 0, 101], 80);
+const DNS: ([u8; 4], u16) = ([198, 18, 0, 100], 53);
+const NOBODY: ([u8; 4], u16) = ([198, 18, 0, 100], 81);
+const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
+const B1: ([u8; 4], u16) = ([198, 18, 1, 11], 8080);
+const U1: ([u8; 4], u16) = ([198, 18, 1, 13], 5353);
+const D1: ([u8; 4], u16) = ([198, 18, 1, 12], 80);
+const B1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 0];
+const FORWARD_TO_BACKEND: fn(usize) -> Verdict = |length| Verdict::Forward(BACKENDS, length);
+
+/// Three services with a backend each, and one without.
+fn world() -> World {
+    let mut world = World::new(4096);
+    let b1 = world.backend(B1, PROTOCOL_TCP);
+    let u1 = world.backend(U1, PROTOCOL_UDP);
+    let d1 = world.backend(D1, PROTOCOL_TCP);
+    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b1]);
+    world.service(DNS, PROTOCOL_UDP, MODE_NAT, &[u1]);
+    world.service(DSR, PROTOCOL_TCP, MODE_DSR, &[d1]);
+    world.service(NOBODY, PROTOCOL_TCP, MODE_NAT, &[]);
+    world
+}
+
+fn through(filter: &mut Filter, mut frame: Vec<u8>, from: InterfaceId) -> (Verdict, Vec<u8>) {
+    let verdict = pass(filter, &mut frame, from, 1000);
+    (verdict, frame)
+}
+
+fn from_client(filter: &mut Filter, flags: u8) -> (Verdict, Vec<u8>) {
+    through(filter, tcp(CLIENT, SERVICE, flags).payload(b"hello").build(), CLIENTS)
+}
+
+/// What was sent, as its receiver would parse it.
+fn received(sent: &[u8]) -> Vec<u8> {
+    poke(poke(sent.to_vec(), 0, &LOCAL_MAC), 6, &PEER_MAC)
+}
+
+fn ends(frame: &[u8]) -> (([u8; 4], u16), ([u8; 4], u16)) {
+    let flow = flow_of(&received(frame));
+    let end = |address: Address, port: PortBe| (address.v4().expect("IPv4"), port.get());
+    (end(flow.source, flow.source_port), end(flow.destination, flow.destination_port))
+}
+
+fn drops(world: &World) -> u64 {
+    world.switcher.head.drops.iter().map(|counter| counter.get()).sum()
+}
+
+#[test]
+fn arrow_206_208_not_a_service_tcp_gets_a_reset() {
+    let mut filter = world().filter(0, 1);
+    let (verdict, out) = through(&mut filter, tcp(CLIENT, (SERVICE.0, 9), SYN).sequence(7).build(), CLIENTS);
+    assert_eq!(verdict, Verdict::Reply(out.len()));
+    let flow = flow_of(&received(&out));
+    assert_eq!((ends(&out), flow.tcp_flags, flow.acknowledgement), (((SERVICE.0, 9), CLIENT), RST | ACK, 8));
+    assert_eq!(out[..6], PEER_MAC);
+    assert!(are_checksums_right(&out));
+}
+
+#[test]
+fn arrow_206_208_not_a_service_udp_is_dropped() {
+    let mut filter = world().filter(0, 1);
+    let (verdict, _) = through(&mut filter, udp(CLIENT, (SERVICE.0, 9)).build(), CLIENTS);
+    assert_eq!(verdict, Verdict::Drop(DropReason::NoService));
+}
+
+#[test]
+fn arrow_210_214_216_218_224_new_connection_is_recorded_and_forwarded() {
+    let world = world();
+    let mut filter = world.filter(0, 1);
+    let (verdict, out) = from_client(&mut filter, SYN);
+    assert_eq!(verdict, FORWARD_TO_BACKEND(out.len()));
+    assert_eq!(ends(&out), (CLIENT, B1));
+    assert_eq!((&out[..6], &out[6..12]), (&B1_MAC[..], &LOCAL_MAC[..]));
+    assert!(are_checksums_right(&out));
+    let table = world.connections.table().unwrap();
+    let states: Vec<State> = table.live().map(|(_, activity, _)| activity.state).collect();
+    assert_eq!(states, [State::Opening]);
+    assert_eq!(world.switcher.backends[0].opened.get(), 1);
+}
+
+#[test]
+fn arrow_212_220_224_existing_connection_keeps_its_backend_when_the_table_changes() {
+    let mut world = world();
+    let mut filter = world.filter(0, 1);
+    from_client(&mut filter, SYN);
+    let other = world.backend(([198, 18, 1, 99], 8080), PROTOCOL_TCP);
+    world.generation().slots[..1021].iter().for_each(|s| s.store(other.0, shunt_shmlayout::sync::Ordering::Relaxed));
+    for flags in [ACK, ACK | PSH, SYN, FIN | ACK] {
+        let (verdict, out) = from_client(&mut filter, flags);
+        assert_eq!((verdict, ends(&out).1), (FORWARD_TO_BACKEND(out.len()), B1), "{flags:#x}");
+    }
+}
+
+#[test]
+fn arrow_212_208_neither_new_nor_existing_tcp_gets_a_reset() {
+    let mut filter = world().filter(0, 1);
+    let (verdict, out) = through(&mut filter, tcp(CLIENT, SERVICE, ACK).acknowledgement(99).build(), CLIENTS);
+    assert_eq!(verdict, Verdict::Reply(out.len()));
+    assert_eq!(flow_of(&received(&out)).sequence, 99);
+}
+
+#[test]
+fn arrow_212_208_neither_new_nor_existing_udp_reply_is_dropped() {
+    let mut filter = world().filter(0, 1);
+    let (verdict, _) = through(&mut filter, udp(U1, CLIENT).build(), BACKENDS);
+    assert_eq!(verdict, Verdict::Drop(DropReason::NoConnection));
+}
+
+#[test]
+fn a_reset_is_never_answered() {
+    let mut filter = world().filter(0, 1);
+    let (verdict, _) = through(&mut filter, tcp(CLIENT, SERVICE, RST).build(), CLIENTS);
+    assert_eq!(verdict, Verdict::Drop(DropReason::NoConnection));
+}
+
+#[test]
+fn the_reply_comes_from_the_service_and_goes_where_the_client_is() {
+    let world = world();
+    let mut filter = world.filter(0, 1);
+    from_client(&mut filter, SYN);
+    let reply = || tcp(B1, CLIENT, SYN | ACK).build();
+    let (verdict, out) = through(&mut filter, reply(), BACKENDS);
+    assert_eq!((verdict, ends(&out)), (Verdict::Forward(CLIENTS, out.len()), (SERVICE, CLIENT)));
+    assert_eq!(out[..6], PEER_MAC, "not resolved yet: where the client's packet came from");
+    assert!(are_checksums_right(&out));
+    let wanted: shunt_shmlayout::regions::Wanted = world.switcher.wanted.pop().expect("control is asked");
+    assert_eq!(wanted.address, Address::from_v4(CLIENT.0));
+    world.neighbour(CLIENTS, CLIENT.0, [2, 0, 0, 0, 0xc1, 1]);
+    let (_, out) = through(&mut filter, reply(), BACKENDS);
+    assert_eq!(out[..6], [2, 0, 0, 0, 0xc1, 1]);
+}
+
+#[test]
+fn any_switcher_forwards_what_another_recorded() {
+    let world = world();
+    let (mut zero, mut one) = (world.filter(0, 2), world.filter(1, 2));
+    from_client(&mut zero, SYN);
+    let (verdict, out) = through(&mut one, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS);
+    assert_eq!((verdict, ends(&out).0), (Verdict::Forward(CLIENTS, out.len()), SERVICE));
+    let (verdict, _) = from_client(&mut one, ACK);
+    assert!(matches!(verdict, Verdict::Forward(BACKENDS, _)));
+}
+
+#[test]
+fn dsr_rewrites_nothing_but_the_ethernet_addresses() {
+    let mut filter = world().filter(0, 1);
+    let before = tcp(CLIENT, DSR, SYN).ttl(1).build();
+    let (verdict, out) = through(&mut filter, before.clone(), CLIENTS);
+    assert_eq!(verdict, FORWARD_TO_BACKEND(before.len()));
+    assert_eq!(out[12..], before[12..]);
+    assert_eq!(out[..6], [2, 0, 0, 0, 0xb0, 2]);
+}
+
+#[test]
+fn udp_both_ways_and_its_zero_checksum_stays_zero() {
+    let mut filter = world().filter(0, 1);
+    let (verdict, out) = through(&mut filter, udp(CLIENT, DNS).without_checksum().payload(b"q").build(), CLIENTS);
+    assert_eq!((verdict, ends(&out)), (FORWARD_TO_BACKEND(out.len()), (CLIENT, U1)));
+    assert_eq!(out[40..42], [0, 0]);
+    let (verdict, out) = through(&mut filter, udp(U1, CLIENT).payload(b"a").build(), BACKENDS);
+    assert_eq!((verdict, ends(&out)), (Verdict::Forward(CLIENTS, out.len()), (DNS, CLIENT)));
+    assert!(are_checksums_right(&out));
+}
+
+#[test]
+fn a_service_without_backends_refuses_and_counts() {
+    let world = world();
+    let (verdict, out) = through(&mut world.filter(0, 1), tcp(CLIENT, NOBODY, SYN).build(), CLIENTS);
+    assert_eq!(verdict, Verdict::Reply(out.len()));
+    assert_eq!(world.switcher.services[3].refused.get(), 1);
+}
+
+#[test]
+fn row_9_padding_is_trimmed() {
+    let mut filter = world().filter(0, 1);
+    let bare = tcp(CLIENT, SERVICE, SYN).build();
+    let (verdict, out) = through(&mut filter, tcp(CLIENT, SERVICE, SYN).padding(6).build(), CLIENTS);
+    assert_eq!((verdict, out.len()), (FORWARD_TO_BACKEND(bare.len()), bare.len()));
+}
+
+#[test]
+fn row_31_time_to_live_ends_here_and_is_decremented_else() {
+    let mut filter = world().filter(0, 1);
+    let (verdict, _) = through(&mut filter, tcp(CLIENT, SERVICE, SYN).ttl(1).build(), CLIENTS);
+    assert_eq!(verdict, Verdict::Drop(DropReason::TtlExceeded));
+    let (_, out) = through(&mut filter, tcp(CLIENT, SERVICE, SYN).ttl(9).build(), CLIENTS);
+    assert_eq!(out[22], 8);
+}
+
+#[test]
+fn row_34_a_service_address_as_source_makes_no_connection() {
+    let mut filter = world().filter(0, 1);
+    let (verdict, _) = through(&mut filter, tcp(DSR, SERVICE, SYN).build(), CLIENTS);
+    assert_eq!(verdict, Verdict::Drop(DropReason::SpoofedService));
+}
+
+#[test]
+fn row_76_echo_to_a_service_address_is_answered() {
+    let mut filter = world().filter(0, 1);
+    let (verdict, out) = through(&mut filter, icmp_echo(CLIENT.0, SERVICE.0).payload(b"ping").build(), CLIENTS);
+    assert_eq!((verdict, out[34]), (Verdict::Reply(out.len()), 0));
+}
+
+#[test]
+fn row_88_a_reset_is_forwarded_and_shortens_only() {
+    let world = world();
+    let mut filter = world.filter(0, 1);
+    from_client(&mut filter, SYN);
+    let (verdict, _) = from_client(&mut filter, RST);
+    assert!(matches!(verdict, Verdict::Forward(BACKENDS, _)));
+    assert_eq!(filter.sweep(4096, 1000 + 9_000), 0);
+    assert_eq!(filter.sweep(4096, 1000 + 10_001), 1);
+    assert_eq!(world.switcher.backends[0].closed.get(), 1);
+}
+
+#[test]
+fn row_94_a_full_table_evicts_the_opening_and_then_refuses() {
+    let mut world = World::new(1024);
+    let b1 = world.backend(B1, PROTOCOL_TCP);
+    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b1]);
+    let mut filter = world.filter(0, 1);
+    let mut open = |port: u16, establish: bool| {
+        let client = (CLIENT.0, port);
+        let first = through(&mut filter, tcp(client, SERVICE, SYN).build(), CLIENTS).0;
+        if establish {
+            through(&mut filter, tcp(B1, client, SYN | ACK).build(), BACKENDS);
+            through(&mut filter, tcp(client, SERVICE, ACK).build(), CLIENTS);
+        }
+        first
+    };
+    for port in 1..=1023 {
+        open(port, true);
+    }
+    open(1024, false);
+    assert!((0..40).any(|port| matches!(open(2000 + port, true), Verdict::Forward(..))), "the opening one gave way");
+    assert!((0..40).all(|port| open(3000 + port, false) == Verdict::Drop(DropReason::TableFull)));
+}
+
+#[test]
+fn a_port_used_again_after_the_end_is_a_new_connection() {
+    let world = world();
+    let mut filter = world.filter(0, 1);
+    from_client(&mut filter, SYN);
+    from_client(&mut filter, FIN | ACK);
+    through(&mut filter, tcp(B1, CLIENT, FIN | ACK).build(), BACKENDS);
+    let (verdict, _) = from_client(&mut filter, SYN);
+    assert!(matches!(verdict, Verdict::Forward(BACKENDS, _)));
+    assert_eq!(world.switcher.backends[0].opened.get(), 2);
+    let states: Vec<State> = world.connections.table().unwrap().live().map(|(_, activity, _)| activity.state).collect();
+    assert_eq!(states, [State::Opening]);
+}
+
+#[test]
+fn idle_connections_expire_by_their_states_time() {
+    let mut filter = world().filter(0, 1);
+    from_client(&mut filter, SYN);
+    assert_eq!((filter.sweep(4096, 241_000), filter.sweep(4096, 241_001)), (0, 1));
+}
+
+#[test]
+fn arp_for_a_service_is_answered_on_the_clients_side_only() {
+    let mut filter = world().filter(0, 1);
+    let request = || arp_request(PEER_MAC, CLIENT.0, SERVICE.0);
+    let (verdict, out) = through(&mut filter, request(), CLIENTS);
+    assert_eq!((verdict, &out[6..12]), (Verdict::Reply(out.len()), &LOCAL_MAC[..]));
+    assert_eq!(through(&mut filter, request(), BACKENDS).0, Verdict::NotOurs);
+    assert_eq!(through(&mut filter, arp_request(PEER_MAC, CLIENT.0, [198, 18, 0, 1]), CLIENTS).0, Verdict::NotOurs);
+}
+
+#[test]
+fn bystanders_and_frames_before_the_first_publication_are_not_ours() {
+    let world = world();
+    let (verdict, out) = through(&mut world.filter(0, 1), tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build(), CLIENTS);
+    assert_eq!((verdict, out), (Verdict::NotOurs, tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build()));
+    let owner = Owner::adopt(world.connections.table().unwrap(), 0, 1);
+    let mut fresh = Filter::new(owner, world.control.neighbours, World::interfaces(), world.switcher);
+    assert_eq!(from_client(&mut fresh, SYN).0, Verdict::NotOurs);
+}
+
+#[test]
+fn a_malformed_frame_is_ours_to_count_only_when_it_was_for_a_service() {
+    let filter = world().filter(0, 1);
+    let bad = |to| poke(tcp(CLIENT, to, SYN).build(), 24, &[0xff, 0xff]);
+    let subject = |frame: &[u8], is_tap| format!("{:?}", filter.look(frame, CLIENTS, is_tap).subject);
+    assert_eq!(subject(&bad(SERVICE), true), "Malformed(Ip4Checksum)");
+    assert_eq!(subject(&bad(([198, 18, 0, 1], 22)), true), "NotOurs");
+    assert_eq!(subject(&bad(([198, 18, 0, 1], 22)), false), "Malformed(Ip4Checksum)");
+}
+
+#[test]
+fn next_hops_unknown_or_unreachable_are_dropped_by_name() {
+    let mut world = world();
+    let b = world.backend(([198, 18, 1, 50], 80), PROTOCOL_TCP);
+    let to = ([198, 18, 0, 103], 80);
+    world.service(to, PROTOCOL_TCP, MODE_NAT, &[b]);
+    let mut filter = world.filter(0, 1);
+    let record = &world.generation().backends[usize::from(b.0)];
+    let neighbour = shunt_shmlayout::address::NeighbourId(record.load::<BackendRecord>().neighbour);
+    world.control.neighbours.resolve(neighbour, None);
+    assert_eq!(through(&mut filter, tcp(CLIENT, to, SYN).build(), CLIENTS).0, Verdict::Drop(DropReason::Unresolved));
+    record.store(&BackendRecord { neighbour: u32::MAX, ..record.load() });
+    assert_eq!(through(&mut filter, tcp(CLIENT, to, SYN).build(), CLIENTS).0, Verdict::Drop(DropReason::NoRoute));
+    assert_eq!(drops(&world), 0, "the engine counts, not the filter");
+}
+
+proptest::proptest! {
+    /// Whatever stands in the shared records, a frame gets a verdict and the process lives.
+    #[test]
+    fn any_table_contents_give_a_verdict(noise in proptest::collection::vec(proptest::num::u64::ANY, 24), flags in 0u8..64) {
+        let world = world();
+        let mut filter = world.filter(0, 1);
+        from_client(&mut filter, SYN);
+        let tables = world.generation();
+        let words = |at: usize| <[u64; 8]>::try_from(&noise[at..at + 8]).unwrap();
+        let keep: ServiceRecord = tables.services[0].load();
+        tables.services[0].store(&words(0));
+        tables.backends[0].store(&[noise[8], noise[9], noise[10], noise[11]]);
+        from_client(&mut filter, flags);
+        tables.services[0].store(&ServiceRecord { slots_first: noise[12] as u32, slots_count: noise[13] as u32, ..keep });
+        tables.ranges[1].store(&[noise[14], noise[15], noise[16], noise[17]]);
+        tables.head.ranges.set(noise[18]);
+        from_client(&mut filter, flags);
+        through(&mut filter, tcp(B1, CLIENT, flags).build(), BACKENDS);
+        filter.sweep(8192, noise[19]);
+    }
+
+    /// Arbitrary bytes to the service: never a panic, and a verdict of any kind.
+    #[test]
+    fn any_frame_gets_a_verdict(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..120), cut in 0usize..60) {
+        let mut filter = world().filter(0, 1);
+        through(&mut filter, bytes.clone(), CLIENTS);
+        let mut near = tcp(CLIENT, SERVICE, SYN).build();
+        near.truncate(cut);
+        near.extend(bytes);
+        through(&mut filter, near, CLIENTS);
+    }
+}

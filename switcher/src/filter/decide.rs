@@ -24,7 +24,7 @@ impl Filter {
                 let found = self.owner.table().find(&client_key(flow, id), it.hash);
                 match found.filter(|found| !self.is_reused(found, flow)) {
                     // Step 212, yes: its own backend (step 220).
-                    Some(found) => self.to_backend(&tables, frame, flow, &found, interface, now_ms),
+                    Some(found) => self.send_to_backend(&tables, frame, flow, &found, interface, now_ms),
                     // Step 210, yes: a new connection (steps 214 to 218).
                     None if is_new(flow) => self.admit(&tables, frame, it, id, interface, now_ms),
                     // Step 212, no: reset or drop (step 208).
@@ -33,7 +33,7 @@ impl Filter {
             }
             // The same figure for the way back: an existing connection, or neither.
             Subject::Backend(id) => match self.owner.table().find(&backend_key(flow, id), it.hash) {
-                Some(found) => self.to_client(&tables, frame, flow, &found, now_ms),
+                Some(found) => self.send_to_client(&tables, frame, flow, &found, now_ms),
                 None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
             },
             // Step 206, no: reset or drop (step 208).
@@ -87,7 +87,7 @@ impl Filter {
             created_ms: now_ms,
         };
         match self.record(&connection, &service, frame, interface, now_ms) {
-            Ok(found) => self.to_backend(tables, frame, flow, &found, interface, now_ms),
+            Ok(found) => self.send_to_backend(tables, frame, flow, &found, interface, now_ms),
             Err(reason) => Verdict::Drop(reason),
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn last_hop(frame: &[u8], interface: InterfaceId) -> LastHop {
 impl Filter {
     /// A client's packet to the connection's own backend.
     #[inline]
-    pub(super) fn to_backend(
+    pub(super) fn send_to_backend(
         &mut self,
         tables: &Generation,
         frame: &mut [u8],
@@ -61,7 +61,7 @@ impl Filter {
 
     /// A backend's packet to the client; only `nat` has its replies come this way.
     #[inline]
-    pub(super) fn to_client(
+    pub(super) fn send_to_client(
         &mut self,
         tables: &Generation,
         frame: &mut [u8],

@@ -24,11 +24,13 @@ pub fn next(before: Activity, flags: u8, sender: Sender, mode: u8) -> Activity {
     }
     match sender {
         Sender::Backend if flags & (SYN | ACK) == SYN | ACK => after.flags |= Activity::ANSWERED,
-        Sender::Client if flags & (SYN | ACK) == ACK && before.state == State::Opening => {
-            // With dsr the backend's answer takes another way; the client's ACK is all there is to see.
-            if before.flags & Activity::ANSWERED != 0 || mode == MODE_DSR {
-                after.state = State::Established;
-            }
+        // With dsr the backend's answer takes another way; the client's ACK is all there is to see.
+        Sender::Client
+            if flags & (SYN | ACK) == ACK
+                && before.state == State::Opening
+                && (before.flags & Activity::ANSWERED != 0 || mode == MODE_DSR) =>
+        {
+            after.state = State::Established;
         }
         _ => {}
     }

@@ -1,0 +1,54 @@
+//! From descriptors to an engine: maps what the keeper handed over, and goes on where a predecessor stopped.
+
+use crate::engine::{Attachment, Engine};
+use crate::filter::Filter;
+use crate::handover::{Handover, PortManifest, SocketKind};
+use crate::port::af_packet::{PacketPort, Role};
+use crate::port::af_xdp::XdpPort;
+use crate::port::{Ledger, Pool, Port};
+use anyhow::{Context, Result};
+use memmap2::{MmapOptions, MmapRaw};
+use shunt_shmlayout::address::InterfaceId;
+use shunt_shmlayout::connections::Owner;
+use shunt_shmlayout::map::Access;
+use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, KeeperRegion, SwitcherRegion, Typed};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+/// Builds switcher `number`'s engine. Nothing is opened; all that can fail fails here.
+pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegion)> {
+    let regions = &handover.regions;
+    let control = ControlRegion::from_fd(&regions.control, "control", Access::Read)?.0;
+    let (keeper, keeper_shape) = KeeperRegion::from_fd(&regions.keeper, "keeper", Access::Read)?;
+    let connections = ConnectionsRegion::from_fd(&regions.connections, "connections", Access::Write)?.0;
+    let region = SwitcherRegion::from_fd(&regions.switcher, &format!("switcher.{number}"), Access::Write)?.0;
+    let table = connections.table().context("shared memory connections: its parts don't fit each other")?;
+
+    let ledger = Ledger::new(region.frame_owners, region.journal);
+    let ring = handover.manifest.ring;
+    let ports = handover.manifest.ports.iter().zip(handover.ports).zip(0u8..);
+    let ports: Vec<Attachment> = ports
+        .map(|((manifest, socket), index)| attach(manifest, socket, index, ring, &ledger))
+        .collect::<Result<_>>()?;
+    let standing: Vec<_> = ports.iter().filter_map(|attachment| attachment.port.standing(&ledger)).collect();
+    let pool = Pool::recover(map_frames(&regions.frames)?, ledger, &standing)?;
+
+    let owner = Owner::adopt(table, number as u8, keeper_shape.switchers as u8);
+    let interfaces = keeper.interfaces.iter().map(|record| record.load()).collect();
+    let filter = Filter::new(owner, control.neighbours, interfaces, region);
+    Ok((Engine::new(ports, pool, filter, control, region), region))
+}
+
+fn attach(manifest: &PortManifest, socket: OwnedFd, index: u8, ring: u32, ledger: &Ledger) -> Result<Attachment> {
+    let role = if manifest.receives { Role::Both } else { Role::TransmitOnly };
+    let port: Box<dyn Port> = match manifest.kind {
+        SocketKind::AfXdp => Box::new(XdpPort::map(socket, index, ring, ledger)?),
+        SocketKind::AfPacket => Box::new(PacketPort::map(socket, index, ring, role, ledger)?),
+    };
+    Ok(Attachment { port, interface: InterfaceId(manifest.interface), receives: manifest.receives })
+}
+
+fn map_frames(frames: &OwnedFd) -> Result<MmapRaw> {
+    let file = File::from(frames.try_clone()?);
+    MmapOptions::new().populate().map_raw(&file).context("map the frame pool")
+}

@@ -1,0 +1,118 @@
+//! The engine with ports in memory: every arrow of the patent's Fig. 5, and the sum of all counters.
+
+use super::*;
+use crate::filter::testing::{BACKENDS, CLIENTS, World};
+use crate::packet::tcp::{ACK, SYN};
+use crate::packet::testing::{tcp, udp};
+use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::port::memory::Wire;
+use crate::port::{CHUNK, Ledger};
+use shunt_shmlayout::config_table::MODE_NAT;
+
+const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
+const SERVICE: ([u8; 4], u16) = ([198, 18, 0, 100], 80);
+const DNS: ([u8; 4], u16) = ([198, 18, 0, 100], 53);
+const FRAMES: usize = 256;
+
+struct Bench {
+    world: World,
+    engine: Engine,
+    clients: Wire,
+    backends: Wire,
+}
+
+fn bench(limit: usize) -> Bench {
+    let mut world = World::new(1024);
+    let b = world.backend(([198, 18, 1, 11], 80), PROTOCOL_TCP);
+    let u = world.backend(([198, 18, 1, 11], 53), PROTOCOL_UDP);
+    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b]);
+    world.service(DNS, PROTOCOL_UDP, MODE_NAT, &[u]);
+    flip::publish(&world.control.head.active);
+    let ledger = Ledger::new(&world.switcher.frame_owners[..FRAMES], world.switcher.journal);
+    let memory = memmap2::MmapMut::map_anon(FRAMES * CHUNK as usize).unwrap().into();
+    let pool = Pool::recover(memory, ledger, &[]).unwrap();
+    let (clients, backends) = (Wire::default(), Wire::default());
+    let attach = |wire: &Wire, interface| Attachment {
+        port: Box::new(wire.port().with_limit(limit)),
+        interface,
+        receives: true,
+    };
+    let ports = vec![attach(&clients, CLIENTS), attach(&backends, BACKENDS)];
+    let engine = Engine::new(ports, pool, world.filter(0, 1), world.control, world.switcher);
+    Bench { world, engine, clients, backends }
+}
+
+fn departed(wire: &Wire) -> usize {
+    std::iter::from_fn(|| wire.departed()).count()
+}
+
+fn drops(world: &World) -> u64 {
+    world.switcher.head.drops.iter().map(|counter| counter.get()).sum()
+}
+
+#[test]
+fn arrow_104_106_nothing_received_goes_on_to_the_next_interface() {
+    let mut bench = bench(1000);
+    bench.backends.arrive(udp(([198, 18, 1, 11], 53), CLIENT).build());
+    assert_eq!(bench.engine.turn(1), 1, "the second interface was polled though the first had nothing");
+    assert_eq!(bench.engine.turn(1), 0);
+    assert_eq!((bench.world.switcher.head.turns.get(), bench.world.switcher.head.idle_turns.get()), (2, 1));
+}
+
+#[test]
+fn arrow_104_108_112_every_packet_of_a_queue_is_passed_on() {
+    let mut bench = bench(1000);
+    for port in 0..150 {
+        bench.clients.arrive(tcp((CLIENT.0, 1000 + port), SERVICE, SYN).build());
+    }
+    let received: Vec<usize> = (0..4).map(|_| bench.engine.turn(1)).collect();
+    assert_eq!(received, [64, 64, 22, 0]);
+    assert_eq!((departed(&bench.backends), departed(&bench.clients)), (150, 0));
+}
+
+#[test]
+fn arrow_224_reply_goes_back_by_the_port_it_came_from() {
+    let mut bench = bench(1000);
+    bench.clients.arrive(tcp(CLIENT, SERVICE, ACK).build());
+    bench.engine.turn(1);
+    assert_eq!((departed(&bench.clients), departed(&bench.backends)), (1, 0));
+}
+
+#[test]
+fn a_new_configuration_is_followed_and_acknowledged() {
+    let mut bench = bench(1000);
+    bench.engine.turn(1);
+    let head = bench.world.control.head;
+    let in_use = &bench.world.switcher.head.in_use;
+    assert_eq!(in_use.load(shunt_shmlayout::sync::Ordering::Relaxed), Active::NONE.next().0);
+    let next = flip::publish(&head.active); // the other buffer, empty
+    bench.clients.arrive(tcp(CLIENT, SERVICE, SYN).build());
+    bench.engine.turn(2);
+    assert_eq!(in_use.load(shunt_shmlayout::sync::Ordering::Relaxed), next.0);
+    assert_eq!(bench.world.switcher.head.drops[DropReason::NotOurs as usize].get(), 1);
+}
+
+#[test]
+fn received_is_sent_and_dropped_and_passed_whatever_comes() {
+    let mut bench = bench(40);
+    let frames = [
+        tcp(CLIENT, SERVICE, SYN).build(),
+        tcp((CLIENT.0, 2), SERVICE, ACK).build(),
+        udp(CLIENT, DNS).payload(b"x").build(),
+        udp(CLIENT, (SERVICE.0, 7)).build(),
+        udp(([198, 18, 1, 11], 53), CLIENT).build(),
+        vec![0; 5],
+        tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build(),
+    ];
+    for round in 0..60 {
+        bench.clients.arrive(frames[round % frames.len()].clone());
+        bench.backends.arrive(frames[(round + 3) % frames.len()].clone());
+    }
+    while bench.engine.turn(1) > 0 {}
+    let head = bench.world.switcher.head;
+    assert_eq!(head.received.get(), 120);
+    assert_eq!(head.received.get(), head.sent.get() + drops(&bench.world) + head.passed.get());
+    assert_eq!(head.sent.get() as usize, departed(&bench.clients) + departed(&bench.backends));
+    assert!(head.drops[DropReason::TransmitFull as usize].get() > 0, "the transmit queues of 40 overflowed");
+    assert_eq!(bench.engine.pool.free(), FRAMES, "every frame is back");
+}

@@ -9,6 +9,8 @@ start_process() {
     shift
     mkdir -p "$RUN/pids" "$RUN/log"
     setsid "$@" </dev/null >>"$RUN/log/$name" 2>&1 &
+    # Bash would report how each ended, in the middle of other output.
+    disown
     printf '%s %s\n' "$!" "$(start_time "$!")" >"$RUN/pids/$name"
 }
 

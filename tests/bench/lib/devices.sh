@@ -1,0 +1,148 @@
+# shellcheck shell=bash
+# The devices under test: start_NAME and stop_NAME each, in the same place of the chain, on DEVICE_CPU.
+# A benchmark says what is served: SERVICE_PROTOCOL and SERVICE_PORT.
+
+# check_device NAME: says at the start what is missing, instead of in the middle of a round.
+check_device() {
+    case $1 in
+        straight) ;;
+        shunt) find_binaries ;;
+        testpmd) require_commands dpdk-testpmd ;;
+        nftables) require_commands nft ;;
+        haproxy) require_commands haproxy ;;
+        *) fail "no device is called '$1'" ;;
+    esac
+}
+
+# The kernel routes to one server, nothing re-written: what the network itself carries.
+start_straight() {
+    steer_device
+    within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=1
+    ip -n "$SERVERS_NS" address add "$SERVICE_ADDRESS/32" dev lo
+    ip -n "$DEVICE_NS" route add "$SERVICE_ADDRESS" via 198.18.1.11
+}
+
+stop_straight() {
+    ip -n "$DEVICE_NS" route delete "$SERVICE_ADDRESS"
+    ip -n "$SERVERS_NS" address delete "$SERVICE_ADDRESS/32" dev lo
+    within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=0
+}
+
+start_shunt_device() {
+    local address
+    {
+        printf 'instance = "bench"\n'
+        write_switchers spin "$DEVICE_CPU"
+        write_interfaces "${SHUNT_PORT:-af_xdp}"
+        write_service bench "$SERVICE_PROTOCOL" "$SERVICE_PORT" nat
+        write_health none
+        for address in 198.18.1.11 198.18.1.12; do
+            write_backend "b${address##*.1}" "$address:$SERVICE_PORT"
+        done
+    } >"$RUN/shunt.toml"
+    start_shunt "$DEVICE_NS"
+    await_heartbeat
+    pin_attendants
+}
+
+stop_shunt_device() {
+    stop_process shunt 20
+}
+
+await_heartbeat() {
+    local deadline=$((SECONDS + READY_SECONDS))
+    until [[ -s /run/shunt/bench/pids/switcher.0 ]] && "$SHUNT_BIN/shunt" --instance bench status >/dev/null 2>&1; do
+        check_progress "$deadline" "'shunt --instance bench status' does not answer"
+    done
+    # Addresses reach the XDP maps, and neighbours the ARP cache, within moments of the start.
+    sleep 1
+}
+
+# All but the switcher, which has pinned itself, make room on its CPU.
+pin_attendants() {
+    local file
+    for file in /run/shunt/bench/pids/*; do
+        [[ $file == */switcher.* ]] || taskset -acp "$LOAD_CPU" "$(<"$file")" >/dev/null
+    done
+}
+
+# DPDK's own forwarder over AF_XDP: takes frames, swaps their Ethernet addresses, sends them out of the other port. No tables.
+start_testpmd() {
+    start_process testpmd ip netns exec "$DEVICE_NS" \
+        stdbuf -oL dpdk-testpmd -l "$LOAD_CPU,$DEVICE_CPU" --main-lcore "$LOAD_CPU" --no-huge -m 512 --no-pci --file-prefix=bench \
+        --vdev net_af_xdp0,iface=client0 --vdev net_af_xdp1,iface=back0 -- \
+        --forward-mode="${TESTPMD_MODE:-macswap}" --auto-start --stats-period 3600 --total-num-mbufs=32768
+    local deadline=$((SECONDS + 20))
+    # It says that it forwards once its queues are bound.
+    until grep -q 'forwards packets on' "$RUN/log/testpmd" 2>/dev/null; do
+        if ((SECONDS >= deadline)) || ! running_process testpmd >/dev/null; then
+            tail -n 20 "$RUN/log/testpmd" >&2
+            fail "dpdk-testpmd does not start; its log is above"
+        fi
+        sleep 0.1
+    done
+}
+
+stop_testpmd() {
+    stop_process testpmd 10
+    rm -f "$RUN/log/testpmd"
+}
+
+# Destination NAT, a back-end for each new connection at random.
+start_nftables() {
+    local match="ip daddr $SERVICE_ADDRESS $SERVICE_PROTOCOL dport $SERVICE_PORT"
+    steer_device
+    within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=1
+    within "$DEVICE_NS" nft -f - <<RULES
+table ip bench {
+    chain prerouting {
+        type nat hook prerouting priority dstnat
+        $match dnat to numgen random mod 2 map { 0 : 198.18.1.11, 1 : 198.18.1.12 }
+    }
+}
+RULES
+    # Room for every connection of a run; the table of the whole machine.
+    sysctl -q -w net.netfilter.nf_conntrack_max=2000000 2>/dev/null || true
+}
+
+stop_nftables() {
+    within "$DEVICE_NS" nft delete table ip bench
+    within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=0
+}
+
+# Layer 4 proxy, one thread.
+start_haproxy() {
+    steer_device
+    ip -n "$DEVICE_NS" address add "$SERVICE_ADDRESS/32" dev lo
+    cat >"$RUN/haproxy.cfg" <<CONFIGURATION
+global
+    nbthread 1
+    maxconn 20000
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1h
+    timeout server 1h
+frontend bench
+    bind $SERVICE_ADDRESS:$SERVICE_PORT backlog 8192
+    default_backend servers
+backend servers
+    balance roundrobin
+    server b1 198.18.1.11:$SERVICE_PORT
+    server b2 198.18.1.12:$SERVICE_PORT
+CONFIGURATION
+    start_process haproxy ip netns exec "$DEVICE_NS" taskset -c "$DEVICE_CPU" haproxy -db -f "$RUN/haproxy.cfg"
+}
+
+stop_haproxy() {
+    stop_process haproxy
+    ip -n "$DEVICE_NS" address delete "$SERVICE_ADDRESS/32" dev lo
+}
+
+start_device() {
+    if [[ $1 == shunt ]]; then start_shunt_device; else "start_$1"; fi
+}
+
+stop_device() {
+    if [[ $1 == shunt ]]; then stop_shunt_device; else "stop_$1"; fi
+}

@@ -30,6 +30,11 @@ require_commands() {
     done
 }
 
+# As many open connections as this machine allows for whatever is started from here.
+raise_descriptor_limit() {
+    ulimit -S -n "$(ulimit -H -n)"
+}
+
 # Sets SHUNT_BIN to the folder that has Shunt's binaries.
 find_binaries() {
     local folder binary

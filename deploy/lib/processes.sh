@@ -69,3 +69,11 @@ process_names() {
         [[ ! -f $file ]] || printf '%s\n' "${file##*/}"
     done
 }
+
+# The end of every log, before a failure's clean-up removes them.
+show_logs() {
+    local file
+    for file in "$RUN"/log/* "$RUN"/*/error.log; do
+        [[ ! -s $file ]] || { warn "the end of ${file#"$RUN"/}:" && tail -n 5 "$file" >&2; }
+    done
+}

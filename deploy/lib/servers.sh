@@ -19,10 +19,9 @@ write_nginx_configuration() {
 daemon off;
 user nobody nogroup;
 worker_processes 1;
-worker_rlimit_nofile 65536;
 pid $folder/nginx.pid;
 error_log $folder/error.log warn;
-events { worker_connections 32768; }
+events { worker_connections 16384; }
 http {
     access_log off;
     sendfile on;
@@ -64,7 +63,7 @@ start_echo() {
 await_http() {
     local namespace=$1 server=$2 deadline=$((SECONDS + 10))
     until within "$namespace" curl -s -o /dev/null --max-time 1 "http://$server/"; do
-        ((SECONDS < deadline)) || fail "nginx at $server does not answer; look at $RUN/log and $RUN/*/error.log"
+        ((SECONDS < deadline)) || fail "no HTTP answer from $server in $namespace within 10 s"
         sleep 0.1
     done
 }

@@ -79,8 +79,9 @@ steer_ends() {
 }
 
 take_chain_down() {
-    local name
+    local status=$? name
     trap '' INT TERM
+    ((status == 0)) || show_logs
     for name in $(process_names); do
         stop_process "$name" 10
     done

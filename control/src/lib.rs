@@ -1,5 +1,6 @@
 //! The control processor (patent Fig. 4): everything that may block or allocate, so that switchers never do.
 
+pub mod cli;
 pub mod health;
 pub mod master;
 pub mod routing_daemon;

@@ -1,0 +1,217 @@
+//! The command line, and what each command does.
+
+use super::configuration::Configuration;
+use super::memory::Memory;
+use super::output::{self, Output};
+use super::views::{
+    BackendsReport, ConnectionsReport, DropsReport, Filter, Sample, ServicesReport, StatusReport, missing_processes,
+    processes,
+};
+use super::{admin, check, doctor, instance};
+use clap::{Parser, Subcommand};
+use nix::time::{ClockId, clock_gettime};
+use serde_json::json;
+use shunt_config::{ConfigError, Instance};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// EX_CONFIG (sysexits.h): the configuration was refused.
+const REFUSED: u8 = 78;
+/// Between the two looks from which `shunt status` tells how idle a switcher is.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Shows and steers a running Shunt; checks a configuration and a machine before it runs.
+#[derive(Debug, Parser)]
+#[command(name = "shunt", version)]
+pub struct Arguments {
+    /// Which instance [default: $SHUNT_INSTANCE, or the only one there is, or "shunt"].
+    #[arg(long, global = true, value_name = "NAME")]
+    instance: Option<Instance>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Processes, ports, connection table, and whether every frame is accounted for.
+    Status {
+        /// Count the connections in the table instead of subtracting those closed from those opened.
+        #[arg(long)]
+        exact: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Services: backends, connections, packets and bytes.
+    Services {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Backends: state, weight, share, next hop, connections.
+    Backends {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Connections that live now.
+    Connections {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Frames dropped, by reason.
+    Drops {
+        /// Reasons that never occurred, too.
+        #[arg(long)]
+        all: bool,
+        /// A column for each switcher.
+        #[arg(long)]
+        per_switcher: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give a backend no new connections; those it has go on.
+    Drain {
+        /// Its name.
+        backend: String,
+    },
+    /// Give a drained backend new connections again.
+    Enable {
+        /// Its name.
+        backend: String,
+    },
+    /// Read the configuration again; a bad one is refused, and the old one stays.
+    Reload,
+    /// Say whether a configuration can be used. Exit status 78 if not.
+    Check {
+        /// Print INSTANCE=... and SWITCHERS=... for a shell's eval.
+        #[arg(long)]
+        shell: bool,
+        /// The configuration.
+        file: PathBuf,
+    },
+    /// Say what on this machine is in Shunt's way, and how to mend it. Exit status 1 if something fails.
+    Doctor {
+        /// Look at what this configuration needs, too.
+        file: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does what the command line says.
+pub fn run(arguments: Arguments) -> ExitCode {
+    match carry_out(arguments) {
+        Ok(code) => code,
+        // Its lines begin with the file's name already.
+        Err(error) if error.is::<ConfigError>() => {
+            eprintln!("{error}");
+            ExitCode::from(REFUSED)
+        }
+        Err(error) => {
+            eprintln!("shunt: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let named = arguments.instance;
+    match arguments.command {
+        Command::Status { exact, output } => status(&mut attach(named)?, exact, output)?,
+        Command::Services { output } => services(&mut attach(named)?, output)?,
+        Command::Backends { output } => backends(&mut attach(named)?, output)?,
+        Command::Connections { filter, output } => connections(&mut attach(named)?, &filter, output)?,
+        Command::Drops { all, per_switcher, output } => drops(&mut attach(named)?, all, per_switcher, output)?,
+        Command::Drain { backend } => set_drained(&instance::choose(named)?, "drain", &backend)?,
+        Command::Enable { backend } => set_drained(&instance::choose(named)?, "enable", &backend)?,
+        Command::Reload => {
+            admin::order(&instance::choose(named)?, &json!({ "command": "reload" }))?;
+            output::write("reloaded\n")?;
+        }
+        Command::Check { shell, file } => {
+            output::write(&check::check(&file, shell)?)?;
+        }
+        Command::Doctor { file, json } => return doctor::run(file.as_deref(), json),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn attach(named: Option<Instance>) -> anyhow::Result<Memory> {
+    let memory = Memory::attach(&instance::choose(named)?)?;
+    Ok(memory)
+}
+
+fn now_ms() -> anyhow::Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    Ok(u64::try_from(Duration::from(now).as_millis())?)
+}
+
+/// What is shown is what a dead process left: say so, beside it.
+fn warn_of_missing(memory: &Memory) -> anyhow::Result<()> {
+    for sentence in missing_processes(&processes(memory, now_ms()?)) {
+        eprintln!("! {sentence}");
+    }
+    Ok(())
+}
+
+fn status(memory: &mut Memory, exact: bool, output: Output) -> anyhow::Result<()> {
+    output.show(|| {
+        memory.refresh()?;
+        let before = Sample::take(memory);
+        std::thread::sleep(LOOK);
+        Ok(StatusReport::read(memory, &before, exact, now_ms()?))
+    })
+}
+
+fn services(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
+    warn_of_missing(memory)?;
+    output.show(|| {
+        memory.refresh()?;
+        Ok(ServicesReport::read(memory, &Configuration::read(&memory.control)?))
+    })
+}
+
+fn backends(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
+    warn_of_missing(memory)?;
+    output.show(|| {
+        memory.refresh()?;
+        let health = admin::health(&memory.instance);
+        Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &health))
+    })
+}
+
+fn connections(memory: &mut Memory, filter: &Filter, output: Output) -> anyhow::Result<()> {
+    warn_of_missing(memory)?;
+    output.show(|| {
+        memory.refresh()?;
+        let configuration = Configuration::read(&memory.control)?;
+        Ok(ConnectionsReport::read(memory, &configuration, filter, now_ms()?)?)
+    })
+}
+
+fn drops(memory: &mut Memory, all: bool, per_switcher: bool, output: Output) -> anyhow::Result<()> {
+    warn_of_missing(memory)?;
+    output.show(|| {
+        memory.refresh()?;
+        Ok(DropsReport::read(memory, all, per_switcher))
+    })
+}
+
+fn set_drained(instance: &Instance, command: &str, backend: &str) -> anyhow::Result<()> {
+    match admin::order(instance, &json!({ "command": command, "backend": backend })) {
+        Ok(_) => {
+            let done = if command == "drain" { "drained" } else { "enabled" };
+            output::write(&format!("{backend} is {done}\n"))?;
+            Ok(())
+        }
+        Err(refusal @ admin::AdminError::Refused(_)) => {
+            // A name that isn't there is answered best with those that are.
+            let memory = Memory::attach(instance)?;
+            Configuration::read(&memory.control)?.backends_named(backend)?;
+            Err(refusal.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}

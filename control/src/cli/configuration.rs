@@ -1,0 +1,150 @@
+//! The active generation of the configuration table, copied out whole.
+//!
+//! The command isn't among the readers that control waits for before it fills a buffer, so it looks at the active word
+//! before and after, and copies again if that changed.
+
+use shunt_shmlayout::address::{BackendId, ServiceId};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, MemberRecord, Name, ServiceRecord};
+use shunt_shmlayout::flip::Active;
+use shunt_shmlayout::regions::ControlRegion;
+use shunt_shmlayout::sync::{Ordering, fence};
+use std::collections::HashMap;
+
+/// Copies made before giving up. Control publishes at most once in 10 ms; a copy takes less than 1 ms.
+const COPIES: usize = 20;
+
+/// Why there is no configuration to show.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    /// Control hasn't got that far, or doesn't run.
+    #[error("no configuration is published yet: `shunt status` says whether shunt-control runs")]
+    NothingPublished,
+    /// Every copy was overtaken.
+    #[error("the configuration changed {COPIES} times while it was read: try again")]
+    Overtaken,
+    /// The operator named something that isn't there.
+    #[error("there is no {what} {name:?}; there is: {}", names.join(", "))]
+    Unknown {
+        /// "service" or "backend".
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        names: Vec<String>,
+    },
+}
+
+/// A service.
+pub struct Service {
+    /// Its id.
+    pub id: ServiceId,
+    /// Its name.
+    pub name: String,
+    /// What stands in the table.
+    pub record: ServiceRecord,
+    /// Its backends.
+    pub members: Vec<MemberRecord>,
+    /// How many slots name each backend.
+    pub slots: HashMap<BackendId, u32>,
+}
+
+/// A backend.
+pub struct Backend {
+    /// Its id.
+    pub id: BackendId,
+    /// Its name.
+    pub name: String,
+    /// What stands in the table.
+    pub record: BackendRecord,
+}
+
+/// One generation.
+pub struct Configuration {
+    /// By id.
+    pub services: Vec<Service>,
+    /// By id.
+    pub backends: Vec<Backend>,
+}
+
+impl Configuration {
+    /// Copies the active generation.
+    pub fn read(control: &ControlRegion) -> Result<Self, ConfigurationError> {
+        for _ in 0..COPIES {
+            let active = Active(control.head.active.load(Ordering::Acquire)); // pairs with flip::publish()
+            if active == Active::NONE {
+                return Err(ConfigurationError::NothingPublished);
+            }
+            let copy = Self::copy(&control.generations[active.buffer()]);
+            fence(Ordering::Acquire); // the copy before the second look: pairs with the fence in flip::publish()
+            if control.head.active.load(Ordering::Relaxed) == active.0 {
+                return Ok(copy);
+            }
+        }
+        Err(ConfigurationError::Overtaken)
+    }
+
+    fn copy(generation: &Generation) -> Self {
+        let services = (0..generation.services.len()).map(|id| ServiceId(id as u16));
+        let backends = (0..generation.backends.len()).map(|id| BackendId(id as u16));
+        Self {
+            services: services.filter_map(|id| Service::copy(generation, id)).collect(),
+            backends: backends.filter_map(|id| Backend::copy(generation, id)).collect(),
+        }
+    }
+
+    /// The backend with this id.
+    pub fn backend(&self, id: BackendId) -> Option<&Backend> {
+        self.backends.iter().find(|backend| backend.id == id)
+    }
+
+    /// Ids of the services of this name: two, while one that left the configuration still has connections.
+    pub fn services_named(&self, name: &str) -> Result<Vec<ServiceId>, ConfigurationError> {
+        let ids = self.services.iter().filter(|service| service.name == name).map(|service| service.id).collect();
+        known("service", name, ids, || self.services.iter().map(|service| service.name.clone()).collect())
+    }
+
+    /// Ids of the backends of this name.
+    pub fn backends_named(&self, name: &str) -> Result<Vec<BackendId>, ConfigurationError> {
+        let ids = self.backends.iter().filter(|backend| backend.name == name).map(|backend| backend.id).collect();
+        known("backend", name, ids, || self.backends.iter().map(|backend| backend.name.clone()).collect())
+    }
+}
+
+fn known<T>(
+    what: &'static str,
+    name: &str,
+    ids: Vec<T>,
+    names: impl FnOnce() -> Vec<String>,
+) -> Result<Vec<T>, ConfigurationError> {
+    if ids.is_empty() {
+        return Err(ConfigurationError::Unknown { what, name: name.to_owned(), names: names() });
+    }
+    Ok(ids)
+}
+
+impl Service {
+    fn copy(generation: &Generation, id: ServiceId) -> Option<Self> {
+        let record = generation.service(id)?;
+        let first = record.slots_first as usize;
+        let cells = generation.slots.get(first..first + record.slots_count as usize).unwrap_or_default();
+        let mut slots = HashMap::new();
+        for cell in cells {
+            *slots.entry(BackendId(cell.load(Ordering::Relaxed))).or_default() += 1;
+        }
+        let name = generation.service_names.get(usize::from(id.0))?.load::<Name>().to_string();
+        Some(Self { id, name, members: generation.members_of(&record).collect(), record, slots })
+    }
+}
+
+impl Backend {
+    fn copy(generation: &Generation, id: BackendId) -> Option<Self> {
+        let record = generation.backend(id)?;
+        let name = generation.backend_names.get(usize::from(id.0))?.load::<Name>().to_string();
+        Some(Self { id, name, record })
+    }
+
+    /// Whether the flag is set, as [`BackendRecord::UP`].
+    pub fn is(&self, flag: u8) -> bool {
+        self.record.flags & flag != 0
+    }
+}

@@ -1,0 +1,226 @@
+//! Each interface of the configuration: whether it is there, up, fit for XDP, and alone Shunt's.
+
+use super::files::Files;
+use super::finding::Finding;
+use super::link;
+use super::system::Ethtool;
+use shunt_config::{Config, Interface, PortKind, XdpMode, runtime_directory};
+
+/// Largest IP packet whose frame fits a chunk of 2048 bytes behind its headroom of 256, an Ethernet header and two VLAN
+/// tags included.
+const CHUNK_MTU: u64 = 2048 - 256 - 14 - 2 * 4;
+/// Drivers without zero-copy.
+const COPYING: [&str; 4] = ["veth", "bridge", "tun", "dummy"];
+const IFF_UP: u64 = 1;
+
+/// What is known of an interface.
+struct Facts<'a> {
+    interface: &'a Interface,
+    up: bool,
+    carrier: bool,
+    mtu: u64,
+    driver: String,
+    queues: u32,
+    /// Offloads that are on.
+    features: Vec<String>,
+}
+
+/// Looks at one.
+pub fn examine(files: &Files, config: &Config, interface: &Interface) -> Vec<Finding> {
+    let subject = |finding: Finding| finding.of(&*interface.name);
+    let Some(ifindex) = files.number(&format!("sys/class/net/{}/ifindex", interface.name)) else {
+        let mend = "correct interface.name (ip link lists those there are), or create it before Shunt starts";
+        return vec![subject(Finding::fail("interface", "there is none of this name", mend))];
+    };
+    let facts = Facts::read(files, interface);
+    let mut findings = vec![facts.state(), facts.mode(), facts.size(), facts.sharing(config.switchers.cpus.count())];
+    findings.extend(facts.queue_numbers());
+    findings.extend(facts.offloads());
+    if interface.port != PortKind::AfPacket {
+        findings.push(program(files, config, link::xdp_program(ifindex as u32)));
+    }
+    findings.into_iter().map(subject).collect()
+}
+
+impl<'a> Facts<'a> {
+    fn read(files: &Files, interface: &'a Interface) -> Self {
+        let path = |name: &str| format!("sys/class/net/{}/{name}", interface.name);
+        let flags =
+            files.text(&path("flags")).and_then(|hex| u64::from_str_radix(hex.trim_start_matches("0x"), 16).ok());
+        let ethtool = Ethtool::open(&interface.name);
+        let receiving = files.list(&path("queues")).iter().filter(|name| name.starts_with("rx-")).count() as u32;
+        Self {
+            interface,
+            up: flags.is_some_and(|flags| flags & IFF_UP != 0),
+            carrier: files.number(&path("carrier")) == Some(1),
+            mtu: files.number(&path("mtu")).unwrap_or(0),
+            driver: ethtool.as_ref().and_then(Ethtool::driver).unwrap_or_else(|| "unknown".to_owned()),
+            queues: ethtool.as_ref().and_then(Ethtool::receive_channels).unwrap_or(receiving).max(1),
+            features: ethtool.as_ref().and_then(Ethtool::active_features).unwrap_or_default(),
+        }
+    }
+
+    fn state(&self) -> Finding {
+        let name = &self.interface.name;
+        match (self.up, self.carrier) {
+            (true, true) => Finding::ok("interface", format!("up, driver {}", self.driver)),
+            (true, false) => {
+                Finding::warn("interface", "up, but without carrier", "look at the cable, or the other end")
+            }
+            (false, _) => Finding::fail("interface", "down", format!("ip link set {name} up")),
+        }
+    }
+
+    fn mode(&self) -> Finding {
+        let copying = COPYING.contains(&self.driver.as_str());
+        match (self.interface.port, self.interface.mode) {
+            (PortKind::AfPacket, _) => Finding::ok("mode", "af_packet, as configured: about half of AF_XDP's rate"),
+            (_, XdpMode::ZeroCopy) if copying => Finding::fail(
+                "mode",
+                format!("driver {} has no zero-copy", self.driver),
+                "set the interface's mode to \"native-copy\" or \"auto\"",
+            ),
+            _ if copying => Finding::ok("mode", format!("driver {}: the kernel copies each packet", self.driver)),
+            _ => Finding::ok("mode", format!("driver {}; `shunt status` says which mode it gave", self.driver)),
+        }
+    }
+
+    fn size(&self) -> Finding {
+        if self.interface.port != PortKind::AfPacket && self.mtu > CHUNK_MTU {
+            let name = &self.interface.name;
+            let text =
+                format!("{}: larger frames than {CHUNK_MTU} bytes and headers don't fit a frame of 2048", self.mtu);
+            return Finding::fail("mtu", text, format!("ip link set {name} mtu 1500"));
+        }
+        Finding::ok("mtu", self.mtu.to_string())
+    }
+
+    fn sharing(&self, switchers: usize) -> Finding {
+        let text = format!("{} queues for {switchers} switchers", self.queues);
+        if (self.queues as usize) < switchers {
+            let mend = format!(
+                "ethtool -L {} combined {switchers}, if it can have them; else switchers without a queue only send by it",
+                self.interface.name
+            );
+            return Finding::warn("queues", text, mend);
+        }
+        Finding::ok("queues", text)
+    }
+
+    fn queue_numbers(&self) -> Option<Finding> {
+        let beyond: Vec<u32> = self.interface.queues.keys().copied().filter(|queue| *queue >= self.queues).collect();
+        let text = format!("the configuration names queues {beyond:?}, but there are {}, from 0", self.queues);
+        let mend = format!("correct interface.queues, or: ethtool -L {} combined N", self.interface.name);
+        (!beyond.is_empty()).then(|| Finding::fail("queue-numbers", text, mend))
+    }
+
+    /// Offloads that merge packets, or that leave checksums to hardware that isn't there.
+    fn offloads(&self) -> Vec<Finding> {
+        let name = &self.interface.name;
+        let on = |feature: &str| self.features.iter().any(|active| active == feature);
+        let mut findings = Vec::new();
+        let merging = [("rx-lro", "lro", true), ("rx-gro-hw", "rx-gro-hw", true), ("rx-gro", "gro", false)];
+        for (feature, option, always) in merging {
+            // The kernel's own merging comes after XDP, but before AF_PACKET.
+            if on(feature) && (always || self.interface.port == PortKind::AfPacket) {
+                let text = format!("{feature} is on: merged packets are larger than the way out takes");
+                findings.push(Finding::warn("offload", text, format!("ethtool -K {name} {option} off")));
+            }
+        }
+        if self.driver == "veth" {
+            let text =
+                "veth: checksums that the other end leaves to this one arrive unfilled; it can't be seen from here";
+            findings.push(Finding::warn("offload", text, "at the other end: ethtool -K PEER tx off"));
+        }
+        if findings.is_empty() {
+            findings.push(Finding::ok("offload", "none that merges packets"));
+        }
+        findings
+    }
+}
+
+/// A program is our own if the instance has pinned links.
+fn program(files: &Files, config: &Config, attached: std::io::Result<Option<u32>>) -> Finding {
+    let runtime = runtime_directory(&config.instance);
+    let pinned = files.list(&format!("{}/bpf", runtime.display()).trim_start_matches('/'));
+    match attached {
+        Ok(None) => Finding::ok("xdp", "no program is attached"),
+        Ok(Some(id)) if !pinned.is_empty() => {
+            Finding::ok("xdp", format!("program {id} is attached; the instance runs"))
+        }
+        Ok(Some(id)) => Finding::fail(
+            "xdp",
+            format!("program {id} of somebody else is attached"),
+            "bpftool net shows whose; detach it (ip link set INTERFACE xdp off), or use port = \"af_packet\"",
+        ),
+        Err(error) => {
+            Finding::warn("xdp", format!("the kernel doesn't say: {error}"), "bpftool net shows what is attached")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::*;
+    use shunt_config::Side;
+
+    fn interface() -> Interface {
+        Interface {
+            name: "eth0".into(),
+            side: Side::Both,
+            port: PortKind::Auto,
+            mode: XdpMode::Auto,
+            queues: [(0, 0), (3, 0)].into(),
+        }
+    }
+
+    fn facts(interface: &Interface) -> Facts<'_> {
+        Facts { interface, up: true, carrier: true, mtu: 1500, driver: "veth".into(), queues: 2, features: Vec::new() }
+    }
+
+    #[test]
+    fn a_sound_interface_has_nothing_against_it() {
+        let interface = interface();
+        let facts = Facts { driver: "ice".into(), ..facts(&interface) };
+        let findings = [facts.state(), facts.mode(), facts.size(), facts.sharing(2)];
+        assert!(findings.iter().chain(&facts.offloads()).all(|finding| finding.level == Level::Ok));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_interface_is_told() {
+        let interface = Interface { mode: XdpMode::ZeroCopy, ..interface() };
+        let facts = Facts { up: false, mtu: 9000, features: vec!["rx-lro".into()], ..facts(&interface) };
+        assert_eq!(facts.state().level, Level::Fail);
+        assert_eq!(facts.mode().level, Level::Fail);
+        assert_eq!(facts.size().level, Level::Fail);
+        assert_eq!(facts.sharing(3).level, Level::Warn);
+        assert!(facts.queue_numbers().unwrap().text.contains("[3]"));
+        assert_eq!(facts.offloads().len(), 2);
+    }
+
+    #[test]
+    fn merging_by_the_kernel_hurts_af_packet_only() {
+        let mut interface = interface();
+        let merges = |interface: &Interface| {
+            let facts = Facts { driver: "ice".into(), features: vec!["rx-gro".into()], ..facts(interface) };
+            facts.offloads()[0].level
+        };
+        assert_eq!(merges(&interface), Level::Ok);
+        interface.port = PortKind::AfPacket;
+        assert_eq!(merges(&interface), Level::Warn);
+    }
+
+    #[test]
+    fn a_program_is_ours_only_where_the_instance_has_pins() {
+        let root = tempfile::tempdir().unwrap();
+        let text =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/nat.toml")).unwrap();
+        let config = Config::parse(&text, "nat.toml").unwrap();
+        let files = Files::below(root.path());
+        assert_eq!(program(&files, &config, Ok(Some(7))).level, Level::Fail);
+        std::fs::create_dir_all(root.path().join("run/shunt/shunt/bpf/eth0")).unwrap();
+        assert_eq!(program(&files, &config, Ok(Some(7))).level, Level::Ok);
+        assert_eq!(program(&files, &config, Ok(None)).level, Level::Ok);
+    }
+}

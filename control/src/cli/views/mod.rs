@@ -1,0 +1,45 @@
+//! What the commands show, each as plain rows made from shared memory, and as a table of them.
+//!
+//! Making rows and printing them are apart, so that both are tested without a terminal or a running Shunt.
+
+mod backends;
+mod connections;
+mod drops;
+mod ports;
+mod processes;
+mod services;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use backends::BackendsReport;
+pub use connections::{ConnectionsReport, Filter};
+pub use drops::DropsReport;
+pub use processes::{missing_processes, processes};
+pub use services::ServicesReport;
+pub use status::{Sample, StatusReport};
+
+use shunt_shmlayout::address::{Address, PortBe, TCP, UDP};
+use shunt_shmlayout::config_table::{MODE_DSR, MODE_NAT};
+use std::net::{IpAddr, SocketAddr};
+
+/// Address and port as the configuration writes them.
+fn endpoint(address: Address, port: PortBe) -> String {
+    SocketAddr::new(IpAddr::from(address), port.get()).to_string()
+}
+
+fn protocol_name(protocol: u8) -> &'static str {
+    match protocol {
+        TCP => "tcp",
+        UDP => "udp",
+        _ => "?",
+    }
+}
+
+fn mode_name(mode: u8) -> &'static str {
+    match mode {
+        MODE_DSR => "dsr",
+        MODE_NAT => "nat",
+        _ => "?",
+    }
+}

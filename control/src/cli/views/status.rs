@@ -1,0 +1,229 @@
+//! `shunt status`: processes, ports, connection table, and whether every frame is accounted for.
+
+use super::ports::{PortRow, ports};
+use super::processes::{ProcessRow, missing_processes, processes};
+use crate::cli::format::{bytes, duration, or_dash};
+use crate::cli::memory::Memory;
+use crate::cli::output::Report;
+use crate::cli::table::Table;
+use serde::Serialize;
+use shunt_shmlayout::flip::Active;
+use shunt_shmlayout::record::Counter;
+use shunt_shmlayout::regions::SwitcherHead;
+use shunt_shmlayout::sync::Ordering;
+
+/// Turns of each switcher at one moment; two of them tell how idle it is in between.
+pub struct Sample(Vec<(u64, u64)>);
+
+impl Sample {
+    /// Takes it.
+    pub fn take(memory: &Memory) -> Self {
+        Self(memory.switchers.iter().map(|region| (region.head.turns.get(), region.head.idle_turns.get())).collect())
+    }
+
+    /// Percent of the turns since `before` in which nothing was received; `None` if there was no turn.
+    fn idle_percent(&self, before: &Self, number: usize) -> Option<f64> {
+        let ((turns, idle), (turns_before, idle_before)) = (self.0.get(number)?, before.0.get(number)?);
+        let turned = turns.wrapping_sub(*turns_before);
+        (turned != 0).then(|| 100.0 * idle.wrapping_sub(*idle_before) as f64 / turned as f64)
+    }
+}
+
+/// How full the connection table is.
+#[derive(Debug, Serialize)]
+pub struct ConnectionTableRow {
+    /// Connections that live.
+    pub live: u64,
+    /// True if they were counted in the table; else it is those opened less those closed.
+    pub exact: bool,
+    /// Room for so many.
+    pub capacity: u64,
+    /// Taken out because the table was full.
+    pub evicted: u64,
+}
+
+/// What became of all frames.
+#[derive(Debug, Serialize)]
+pub struct TrafficRow {
+    /// Taken from receive queues.
+    pub received: u64,
+    /// Placed into transmit queues, answers included.
+    pub sent: u64,
+    /// Dropped, for whatever reason.
+    pub dropped: u64,
+    /// Left to the kernel.
+    pub passed: u64,
+    /// Of those sent, answers that Shunt made itself.
+    pub answered: u64,
+    /// Received less sent, dropped and passed: 0, but for frames that were in hand while the counters were read.
+    pub difference: i64,
+}
+
+/// The whole status.
+#[derive(Debug, Serialize)]
+pub struct StatusReport {
+    /// The instance.
+    pub instance: String,
+    /// The active configuration epoch; 0 while there is none.
+    pub epoch: u64,
+    /// When it was published, in milliseconds since 1970; 0 while there is none.
+    pub published_ms: u64,
+    /// When a reload was last accepted, in milliseconds since 1970; 0 while none was.
+    pub reloaded_ms: u64,
+    /// Reloads refused since the start.
+    pub reloads_refused: u64,
+    /// The keeper, control, and each switcher.
+    pub processes: Vec<ProcessRow>,
+    /// By interface and switcher.
+    pub ports: Vec<PortRow>,
+    /// How full the connection table is.
+    pub connection_table: ConnectionTableRow,
+    /// What became of all frames.
+    pub traffic: TrafficRow,
+    /// What is missing, and what that means.
+    pub problems: Vec<String>,
+}
+
+impl StatusReport {
+    /// Reads it; `before` was taken a moment ago, `now_ms` is of CLOCK_MONOTONIC.
+    pub fn read(memory: &Memory, before: &Sample, exact: bool, now_ms: u64) -> Self {
+        let sample = Sample::take(memory);
+        let mut processes = processes(memory, now_ms);
+        for row in &mut processes {
+            row.idle_percent = row.number.and_then(|number| sample.idle_percent(before, number));
+        }
+        let control = &memory.control;
+        let active = Active(control.head.active.load(Ordering::Acquire)); // pairs with flip::publish()
+        Self {
+            instance: memory.instance.to_string(),
+            epoch: active.epoch(),
+            published_ms: control.generations[active.buffer()].head.published_ms.get(),
+            reloaded_ms: control.head.reloaded_ms.get(),
+            reloads_refused: control.head.reloads_refused.get(),
+            problems: missing_processes(&processes),
+            processes,
+            ports: ports(memory),
+            connection_table: connection_table(memory, exact),
+            traffic: traffic(memory),
+        }
+    }
+}
+
+fn sum(memory: &Memory, counter: fn(&SwitcherHead) -> &Counter) -> u64 {
+    memory.switchers.iter().map(|region| counter(region.head).get()).fold(0, u64::wrapping_add)
+}
+
+fn connection_table(memory: &Memory, exact: bool) -> ConnectionTableRow {
+    let each = || memory.switchers.iter().flat_map(|region| region.backends);
+    let live = if exact {
+        memory.connections.live().count() as u64
+    } else {
+        // Those closed first: a connection that comes and goes in between can't make the difference negative.
+        let closed = each().map(|backend| backend.closed.get()).fold(0, u64::wrapping_add);
+        each().map(|backend| backend.opened.get()).fold(0, u64::wrapping_add).saturating_sub(closed)
+    };
+    let capacity = memory.connections.capacity() as u64;
+    ConnectionTableRow { live, exact, capacity, evicted: sum(memory, |head| &head.evicted) }
+}
+
+fn traffic(memory: &Memory) -> TrafficRow {
+    let drops = memory.switchers.iter().flat_map(|region| &region.head.drops);
+    let dropped = drops.map(Counter::get).fold(0, u64::wrapping_add);
+    let (sent, passed) = (sum(memory, |head| &head.sent), sum(memory, |head| &head.passed));
+    let received = sum(memory, |head| &head.received);
+    TrafficRow {
+        received,
+        sent,
+        dropped,
+        passed,
+        answered: sum(memory, |head| &head.answered),
+        difference: received.wrapping_sub(sent.wrapping_add(dropped).wrapping_add(passed)) as i64,
+    }
+}
+
+impl ProcessRow {
+    fn name(&self) -> String {
+        self.number.map_or_else(|| self.process.to_owned(), |number| format!("{} {number}", self.process))
+    }
+}
+
+fn process_table(rows: &[ProcessRow], active: u64) -> Table {
+    let mut table = Table::new(["PROCESS", ">PID", "STATE", ">HEARTBEAT", ">CPU", "EPOCH", ">IDLE"]);
+    for row in rows {
+        let behind = if row.epoch == active { String::new() } else { format!(" (active {active})") };
+        table.row([
+            row.name(),
+            or_dash(row.pid),
+            row.state.name().into(),
+            or_dash(row.heartbeat_age_ms.map(duration)),
+            or_dash(row.cpu),
+            format!("{}{behind}", row.epoch),
+            or_dash(row.idle_percent.map(|percent| format!("{percent:.0}%"))),
+        ]);
+    }
+    table
+}
+
+fn port_table(rows: &[PortRow]) -> Table {
+    let mut table = Table::new([
+        "INTERFACE",
+        "QUEUES",
+        ">SWITCHER",
+        "KIND",
+        "MODE",
+        ">RECEIVED",
+        ">BYTES",
+        ">SENT",
+        ">BYTES",
+        ">MISSED",
+        ">ERRORS",
+    ]);
+    for row in rows {
+        let (kind, mode) = row.how();
+        let numbers = [row.missed, row.errors].map(|n| n.to_string());
+        let traffic =
+            [row.received.to_string(), bytes(row.bytes_received), row.sent.to_string(), bytes(row.bytes_sent)];
+        let cells = [row.interface.clone(), row.queue_list(), row.switcher.to_string(), kind, mode];
+        table.row(cells.into_iter().chain(traffic).chain(numbers));
+    }
+    table
+}
+
+impl TrafficRow {
+    fn line(&self) -> String {
+        let Self { received, sent, dropped, passed, answered, difference } = self;
+        let verdict = match difference {
+            0 => "balanced".to_owned(),
+            n => format!("difference {n:+}: frames in hand while the counters were read"),
+        };
+        format!(
+            "received {received} = sent {sent} ({answered} of them answers) + dropped {dropped} + passed {passed}: {verdict}"
+        )
+    }
+}
+
+impl Report for StatusReport {
+    fn text(&self) -> String {
+        let table = &self.connection_table;
+        let estimate = if table.exact { "counted" } else { "opened less closed" };
+        let mut text = format!(
+            "instance {}, configuration epoch {}, reloads refused {}\n\n{}\n{}\n",
+            self.instance,
+            self.epoch,
+            self.reloads_refused,
+            process_table(&self.processes, self.epoch),
+            port_table(&self.ports),
+        );
+        text += &format!(
+            "connections: {} of {} ({estimate}), evicted {}\n{}\n",
+            table.live,
+            table.capacity,
+            table.evicted,
+            self.traffic.line(),
+        );
+        for problem in &self.problems {
+            text += &format!("! {problem}\n");
+        }
+        text
+    }
+}

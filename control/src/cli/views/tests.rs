@@ -1,0 +1,319 @@
+//! Rows and tables from real shared memory of known content, and refusals.
+
+use super::*;
+use crate::cli::configuration::{Configuration, ConfigurationError};
+use crate::cli::memory::{Memory, MemoryError};
+use crate::cli::output::Report;
+use serde_json::{Value, json, to_value};
+use shunt_config::Instance;
+use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, ServiceId};
+use shunt_shmlayout::config_table::{BackendRecord, MemberRecord, Name, ServiceRecord};
+use shunt_shmlayout::connections::{Activity, LastHop, Owner, Snapshot, State};
+use shunt_shmlayout::drop_reason::DropReason;
+use shunt_shmlayout::flip::publish;
+use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::regions::{
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape,
+    PORT_RECEIVES, PortRecord, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed,
+};
+use shunt_shmlayout::sync::Ordering;
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// "Now", in milliseconds of CLOCK_MONOTONIC; heartbeats below are relative to it.
+const NOW_MS: u64 = 1_000_000;
+
+/// An instance of one test alone; its regions are unlinked at the test's end whatever happens.
+struct Fixture {
+    instance: Instance,
+    control: ControlRegion,
+    keeper: KeeperRegion,
+    connections: ConnectionsRegion,
+    switchers: [SwitcherRegion; 2],
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        for region in ["control", "keeper", "connections", "switcher.0", "switcher.1"] {
+            let _ = std::fs::remove_file(self.path(region));
+        }
+    }
+}
+
+fn region(instance: &Instance, name: &str) -> String {
+    shunt_config::region_name(instance, name)
+}
+
+impl Fixture {
+    /// Regions as the keeper makes them, all zero.
+    fn empty(test: &str) -> Self {
+        let instance: Instance = format!("t-{}-{test}", std::process::id()).parse().unwrap();
+        let switcher = SwitcherShape { services: 4, backends: 4, interfaces: 2, frames: 64, reserved: [0; 4] };
+        let keeper = KeeperShape { interfaces: 2, switchers: 2, ports: 8, reserved: [0; 5] };
+        let named = |name: &str| region(&instance, name);
+        let make = |n: usize| SwitcherRegion::create(&named(&format!("switcher.{n}")), &switcher, |_| ()).unwrap().0;
+        Self {
+            control: ControlRegion::create(&named("control"), &ControlShape::new(4, 4, 64, 16, 8), |_| ()).unwrap().0,
+            keeper: KeeperRegion::create(&named("keeper"), &keeper, |_| ()).unwrap().0,
+            connections: ConnectionsRegion::create(&named("connections"), &ConnectionsShape::new(1024), |_| ())
+                .unwrap()
+                .0,
+            switchers: [make(0), make(1)],
+            instance,
+        }
+    }
+
+    /// One service with two backends, of which the second is down; one connection; some traffic.
+    fn running(test: &str) -> Self {
+        let fixture = Self::empty(test);
+        fixture.configure();
+        fixture.start();
+        fixture.connect();
+        fixture
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/dev/shm{}", region(&self.instance, name)))
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::attach(&self.instance).unwrap()
+    }
+
+    fn configure(&self) {
+        let generation = &self.control.generations[1]; // the first to be published
+        let hop = Address::from_v4([198, 18, 1, 11]);
+        let neighbour = self.control.neighbours.intern(InterfaceId(1), &hop, |_| false).unwrap();
+        self.control.neighbours.resolve(neighbour, Some(Mac([2, 0, 0, 0, 0, 11])));
+        generation.services[0].store(&ServiceRecord {
+            address: Address::from_v4([198, 18, 0, 100]),
+            port: PortBe::new(80),
+            protocol: TCP,
+            mode: MODE_NAT,
+            slots_count: 4,
+            members_count: 2,
+            ..Default::default()
+        });
+        generation.service_names[0].store(&Name::new("web"));
+        let backend = |last, flags, neighbour| BackendRecord {
+            address: Address::from_v4([198, 18, 1, last]),
+            port: PortBe::new(8080),
+            protocol: TCP,
+            flags,
+            interface: 1,
+            neighbour,
+            ..Default::default()
+        };
+        generation.backends[0].store(&backend(11, BackendRecord::UP, neighbour.0));
+        generation.backends[1].store(&backend(12, 0, u32::MAX));
+        generation.backend_names[0].store(&Name::new("b1"));
+        generation.backend_names[1].store(&Name::new("b2"));
+        generation.members[0].store(&MemberRecord { backend: 0, weight: 2, effective: 2, reserved: 0 });
+        generation.members[1].store(&MemberRecord { backend: 1, weight: 1, effective: 0, reserved: 0 });
+        publish(&self.control.head.active);
+    }
+
+    /// The keeper and switcher 0 are this process; control is one that never was; switcher 1 hasn't started.
+    fn start(&self) {
+        let pid = std::process::id();
+        let started = start_time(pid).unwrap();
+        let keeper = self.keeper.head;
+        let (switcher, control) = (self.switchers[0].head, self.control.head);
+        for (pid_word, start_word, heartbeat) in [
+            (&keeper.pid, &keeper.start_time, &keeper.heartbeat_ms),
+            (&switcher.pid, &switcher.start_time, &switcher.heartbeat_ms),
+        ] {
+            pid_word.set(pid.into());
+            start_word.set(started);
+            heartbeat.set(NOW_MS - 20);
+        }
+        control.pid.set(pid.into());
+        control.start_time.set(started + 1); // the pid was used again
+        control.heartbeat_ms.set(NOW_MS - 90_000);
+        switcher.in_use.store(control.active.load(Ordering::Relaxed), Ordering::Relaxed);
+        let interface = |name, ifindex| InterfaceRecord {
+            name: Name::new(name),
+            ifindex,
+            mtu: 1500,
+            mac: [2, 0, 0, 0, 0, 1],
+            side: 3,
+            reserved: [0; 17],
+        };
+        self.keeper.interfaces[0].store(&interface("eth0", 2));
+        self.keeper.interfaces[1].store(&interface("eth1", 3));
+        self.keeper.switchers[0].store(&SwitcherRecord { cpu: 3, pid, ..Default::default() });
+        let port = |queue, flags| PortRecord { queue, kind: 1, mode: 2, flags, ..Default::default() };
+        self.keeper.ports[0].store(&port(0, PORT_RECEIVES));
+        self.keeper.ports[1].store(&port(1, 0));
+        let numbers = &self.switchers[0].interfaces[0];
+        numbers.received.set(10);
+        numbers.bytes_received.set(640);
+        numbers.missed.set(5);
+        switcher.received.set(10);
+        switcher.sent.set(7);
+        switcher.passed.set(1);
+        switcher.drops[DropReason::NoRoute as usize].set(2);
+        self.switchers[1].head.drops[DropReason::TcpFlags as usize].set(3);
+        self.switchers[1].head.received.set(4);
+    }
+
+    fn connect(&self) {
+        let mut owner = Owner::adopt(self.connections.table().unwrap(), 0, 2);
+        let connection = Snapshot {
+            client: Address::from_v4([198, 18, 0, 7]),
+            client_port: PortBe::new(40_000),
+            service: ServiceId(0),
+            backend: BackendId(0),
+            protocol: TCP,
+            mode: MODE_NAT,
+            created_ms: NOW_MS - 65_000,
+        };
+        let activity = Activity { last_seen_ms: NOW_MS - 1500, state: State::Established, flags: Activity::ANSWERED };
+        owner.record(&connection, activity, LastHop { mac: [0; 6], interface: InterfaceId(0) }).unwrap();
+        let (service, backend) = (&self.switchers[0].services[0], &self.switchers[0].backends[0]);
+        service.connections.set(3);
+        service.packets_in.set(30);
+        service.bytes_in.set(3000);
+        backend.opened.set(3);
+        self.switchers[1].backends[0].closed.set(2); // by another switcher than opened them
+    }
+}
+
+#[test]
+fn a_service_is_summed_over_switchers_and_its_connections_counted() {
+    let fixture = Fixture::running("services");
+    let memory = fixture.memory();
+    let report = ServicesReport::read(&memory, &Configuration::read(&memory.control).unwrap());
+    let row = &to_value(&report).unwrap()["services"][0];
+    let expected = json!({
+        "id": 0, "name": "web", "address": "198.18.0.100:80", "protocol": "tcp", "mode": "nat", "state": "up",
+        "backends_up": 1, "backends_total": 2, "active_connections": 1, "connections": 3, "packets_in": 30,
+        "bytes_in": 3000, "packets_out": 0, "bytes_out": 0, "refused": 0,
+    });
+    assert_eq!(*row, expected);
+    let lines: Vec<String> = report.text().lines().map(str::to_owned).collect();
+    assert!(lines[0].starts_with("NAME  ADDRESS"), "{lines:?}");
+    assert!(lines[1].starts_with("web   198.18.0.100:80  tcp    nat   up          1/2"), "{lines:?}");
+}
+
+#[test]
+fn a_backend_shows_state_share_and_next_hop() {
+    let fixture = Fixture::running("backends");
+    let memory = fixture.memory();
+    let health = HashMap::from([("b2".to_owned(), "connection refused".to_owned())]);
+    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &health);
+    let rows = &to_value(&report).unwrap()["backends"];
+    let members = json!([{ "service": "web", "weight": 2, "effective_weight": 2, "slots_percent": 100.0 }]);
+    assert_eq!(rows[0]["services"], members);
+    assert_eq!(rows[0]["next_hop_mac"], "02:00:00:00:00:0b");
+    assert_eq!(rows[0]["interface"], "eth1");
+    assert_eq!((&rows[0]["active_connections"], &rows[0]["opened"]), (&json!(1), &json!(3)));
+    assert_eq!((&rows[1]["state"], &rows[1]["health"]), (&json!("down"), &json!("connection refused")));
+    assert_eq!(rows[1]["next_hop"], Value::Null);
+    let text = report.text();
+    assert!(text.contains("02:00:00:00:00:0b  eth1"), "{text}");
+    assert!(text.contains("no route"), "{text}");
+}
+
+#[test]
+fn an_unresolved_next_hop_is_said() {
+    let fixture = Fixture::running("unresolved");
+    let neighbours = fixture.control.neighbours;
+    let id = neighbours.find(InterfaceId(1), &Address::from_v4([198, 18, 1, 11])).unwrap();
+    neighbours.resolve(id, None);
+    let memory = fixture.memory();
+    let configuration = Configuration::read(&memory.control).unwrap();
+    assert!(BackendsReport::read(&memory, &configuration, &HashMap::new()).text().contains("unresolved"));
+}
+
+#[test]
+fn connections_are_filtered_by_name_and_limited() {
+    let fixture = Fixture::running("connections");
+    let memory = fixture.memory();
+    let configuration = Configuration::read(&memory.control).unwrap();
+    let read = |service: Option<&str>, backend: Option<&str>, limit| {
+        let filter = Filter { service: service.map(str::to_owned), backend: backend.map(str::to_owned), limit };
+        ConnectionsReport::read(&memory, &configuration, &filter, NOW_MS)
+    };
+    let expected = json!({ "matching": 1, "connections": [{
+        "protocol": "tcp", "client": "198.18.0.7:40000", "service": "web", "backend": "b1", "state": "established",
+        "age_ms": 65_000, "idle_ms": 1500, "flags": ["answered"],
+    }] });
+    assert_eq!(to_value(read(Some("web"), Some("b1"), 50).unwrap()).unwrap(), expected);
+    assert_eq!(read(None, Some("b2"), 50).unwrap().text(), "no connection\n");
+    assert!(read(None, None, 0).unwrap().text().ends_with("0 of 1 connections; --limit N shows more\n"));
+    let error = read(Some("wbe"), None, 50).unwrap_err().to_string();
+    assert_eq!(error, "there is no service \"wbe\"; there is: web");
+}
+
+#[test]
+fn drops_are_summed_most_first_and_zeros_only_on_demand() {
+    let fixture = Fixture::running("drops");
+    let memory = fixture.memory();
+    let report = to_value(DropsReport::read(&memory, false, false)).unwrap();
+    let names: Vec<&str> = report["drops"].as_array().unwrap().iter().map(|d| d["reason"].as_str().unwrap()).collect();
+    assert_eq!((&report["total"], names), (&json!(5), vec!["tcp_flags", "no_route"]));
+    assert_eq!(report["drops"][0]["per_switcher"], json!([0, 3]));
+    assert_eq!(DropsReport::read(&memory, true, false).drops.len(), DropReason::ALL.len());
+    let text = DropsReport::read(&memory, false, true).text();
+    assert!(text.starts_with("REASON     COUNT  SWITCHER 0  SWITCHER 1  MEANING\n"), "{text}");
+}
+
+#[test]
+fn status_tells_who_runs_and_whether_frames_balance() {
+    let fixture = Fixture::running("status");
+    let memory = fixture.memory();
+    let before = Sample::take(&memory);
+    fixture.switchers[0].head.turns.add(8);
+    fixture.switchers[0].head.idle_turns.add(6);
+    let report = StatusReport::read(&memory, &before, true, NOW_MS);
+    let value = to_value(&report).unwrap();
+    let states: Vec<&Value> = value["processes"].as_array().unwrap().iter().map(|row| &row["state"]).collect();
+    assert_eq!(states, ["running", "dead", "running", "absent"]);
+    assert_eq!(value["processes"][2]["idle_percent"], 75.0);
+    assert_eq!(value["processes"][2]["heartbeat_age_ms"], 20);
+    assert_eq!(value["connection_table"], json!({ "live": 1, "exact": true, "capacity": 1024, "evicted": 0 }));
+    assert_eq!(value["traffic"]["difference"], 1);
+    assert_eq!(value["problems"].as_array().unwrap().len(), 2);
+    let text = report.text();
+    assert!(text.contains("! shunt-control is not running (pid "), "{text}");
+    assert!(text.contains("eth0       0,1t           0  af_xdp  native-copy        10  640 B"), "{text}");
+    assert!(text.contains("difference +1"), "{text}");
+}
+
+#[test]
+fn nothing_published_is_said() {
+    let fixture = Fixture::empty("unpublished");
+    let memory = fixture.memory();
+    assert!(matches!(Configuration::read(&memory.control), Err(ConfigurationError::NothingPublished)));
+    let report = StatusReport::read(&memory, &Sample::take(&memory), false, NOW_MS);
+    assert!(report.text().contains("balanced"), "{}", report.text());
+}
+
+#[test]
+fn absent_and_foreign_memory_is_refused_with_advice() {
+    let absent: Instance = format!("t-{}-none", std::process::id()).parse().unwrap();
+    let error = Memory::attach(&absent).err().unwrap();
+    assert!(matches!(error, MemoryError::NotRunning { .. }), "{error}");
+    assert!(error.to_string().contains("is not running"), "{error}");
+
+    let fixture = Fixture::empty("version");
+    let file = std::fs::OpenOptions::new().write(true).open(fixture.path("keeper")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[99], 8).unwrap(); // the layout version's word
+    let error = Memory::attach(&fixture.instance).err().unwrap().to_string();
+    assert!(error.contains("layout version is 99, expected 1"), "{error}");
+}
+
+#[test]
+fn regions_made_anew_are_attached_anew() {
+    let fixture = Fixture::running("anew");
+    let mut memory = fixture.memory();
+    memory.refresh().unwrap();
+    assert_eq!(memory.keeper.head.pid.get(), u64::from(std::process::id()));
+    std::fs::remove_file(fixture.path("keeper")).unwrap();
+    let keeper = KeeperShape { interfaces: 2, switchers: 2, ports: 8, reserved: [0; 5] };
+    let name = region(&fixture.instance, "keeper");
+    let _made = KeeperRegion::create(&name, &keeper, |view| view.head.pid.set(5)).unwrap();
+    memory.refresh().unwrap();
+    assert_eq!(memory.keeper.head.pid.get(), 5);
+}

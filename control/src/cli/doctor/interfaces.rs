@@ -142,7 +142,7 @@ impl<'a> Facts<'a> {
 /// A program is our own if the instance has pinned links.
 fn program(files: &Files, config: &Config, attached: std::io::Result<Option<u32>>) -> Finding {
     let runtime = runtime_directory(&config.instance);
-    let pinned = files.list(&format!("{}/bpf", runtime.display()).trim_start_matches('/'));
+    let pinned = files.list(format!("{}/bpf", runtime.display()).trim_start_matches('/'));
     match attached {
         Ok(None) => Finding::ok("xdp", "no program is attached"),
         Ok(Some(id)) if !pinned.is_empty() => {

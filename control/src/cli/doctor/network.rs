@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 /// Looks at it.
 pub fn examine(files: &Files, config: &Config) -> Vec<Finding> {
     let mut findings = vec![forwarding(files, config)];
-    findings.extend(config.interfaces.iter().map(|interface| reverse_path(files, &interface.name)));
+    findings.extend(config.interfaces.iter().filter_map(|interface| reverse_path(files, &interface.name)));
     findings.extend(service_addresses(config, &local_addresses()));
     findings
 }
@@ -36,10 +36,10 @@ fn forwarding(files: &Files, config: &Config) -> Finding {
 }
 
 /// The kernel takes the larger of the two values (Documentation/networking/ip-sysctl).
-fn reverse_path(files: &Files, interface: &str) -> Finding {
+fn reverse_path(files: &Files, interface: &str) -> Option<Finding> {
     const CHECK: &str = "rp-filter";
-    let value = |name: &str| files.number(&format!("proc/sys/net/ipv4/conf/{name}/rp_filter")).unwrap_or(0);
-    let finding = match value("all").max(value(interface)) {
+    let value = |name: &str| files.number(&format!("proc/sys/net/ipv4/conf/{name}/rp_filter"));
+    let finding = match value(interface)?.max(value("all")?) {
         1 => Finding::warn(
             CHECK,
             "1: answers to health checks are dropped where the way back isn't the way there",
@@ -49,7 +49,7 @@ fn reverse_path(files: &Files, interface: &str) -> Finding {
         ),
         value => Finding::ok(CHECK, value.to_string()),
     };
-    finding.of(interface)
+    Some(finding.of(interface))
 }
 
 fn local_addresses() -> BTreeSet<IpAddr> {
@@ -118,9 +118,10 @@ mod tests {
             std::fs::write(directory.join("rp_filter"), value).unwrap();
         }
         let files = Files::below(root.path());
-        assert_eq!(reverse_path(&files, "eth0").text, "2");
+        assert_eq!(reverse_path(&files, "eth0").unwrap().text, "2");
         std::fs::write(root.path().join("proc/sys/net/ipv4/conf/all/rp_filter"), "0").unwrap();
-        assert_eq!(reverse_path(&files, "eth0").level, Level::Warn);
-        assert_eq!(reverse_path(&files, "eth1").level, Level::Ok);
+        assert_eq!(reverse_path(&files, "eth0").unwrap().level, Level::Warn);
+        assert_eq!(reverse_path(&files, "eth1").unwrap().level, Level::Ok);
+        assert_eq!(reverse_path(&files, "eth9"), None);
     }
 }

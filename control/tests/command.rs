@@ -1,0 +1,65 @@
+//! The `shunt` command as a process: exit status, and which stream says what.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn shunt(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_shunt")).args(arguments).env_remove("SHUNT_INSTANCE").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn example(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples").join(name).display().to_string()
+}
+
+#[test]
+fn an_instance_that_does_not_run_is_named_and_fails() {
+    let name = format!("t-{}-absent", std::process::id());
+    for command in ["status", "services", "backends", "connections", "drops"] {
+        let output = shunt(&["--instance", &name, command]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(text(&output.stderr).contains(&format!("instance {name} is not running")), "{command}");
+        assert!(output.stdout.is_empty(), "{command}");
+    }
+    for command in [&["drain", "b1"][..], &["enable", "b1"], &["reload"]] {
+        let output = shunt(&[&["--instance", &name], command].concat());
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        assert!(text(&output.stderr).contains("shunt-control of instance"), "{command:?}");
+    }
+}
+
+#[test]
+fn a_configuration_is_accepted_with_0_and_refused_with_78() {
+    let output = shunt(&["check", &example("minimal.toml")]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("minimal.toml: ok: "));
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("bad.toml");
+    let broken = std::fs::read_to_string(example("nat.toml")).unwrap();
+    std::fs::write(&file, broken.replace("\"spin\"", "\"span\"").replace("\"nat\"", "\"gnat\"")).unwrap();
+    for command in [&["check", file.to_str().unwrap()][..], &["check", "--shell", file.to_str().unwrap()]] {
+        let output = shunt(command);
+        let problems = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(output.stdout.is_empty());
+        assert!(problems.lines().all(|line| line.contains("bad.toml:")), "{problems}");
+        assert!(problems.lines().count() >= 2, "{problems}");
+    }
+}
+
+#[test]
+fn a_name_that_no_instance_can_have_is_a_usage_error() {
+    assert_eq!(shunt(&["--instance", "../etc", "status"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_doctor_speaks_json() {
+    let output = shunt(&["doctor", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let fails = report["findings"].as_array().unwrap().iter().any(|finding| finding["level"] == "fail");
+    assert_eq!(output.status.code(), Some(i32::from(fails)));
+}

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod engine;
 pub mod filter;
 pub mod handover;
+pub mod keeper;
 pub mod packet;
 pub mod port;
 pub mod privileges;

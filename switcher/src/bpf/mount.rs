@@ -12,20 +12,32 @@ fn file_error(path: &Path, error: impl Into<std::io::Error>) -> RedirectError {
     RedirectError::File { path: path.to_owned(), error: error.into() }
 }
 
+fn is_bpffs(path: &Path) -> Result<bool, RedirectError> {
+    match statfs(path) {
+        Ok(system) => Ok(system.filesystem_type() == BPF_FS_MAGIC),
+        Err(nix::Error::ENOENT) => Ok(false),
+        Err(errno) => Err(file_error(path, errno)),
+    }
+}
+
 /// Makes `path` a bpffs, unless it is one.
 pub fn mount(path: &Path) -> Result<(), RedirectError> {
-    std::fs::create_dir_all(path).map_err(|error| file_error(path, error))?;
-    let system = statfs(path).map_err(|errno| file_error(path, errno))?;
-    if system.filesystem_type() == BPF_FS_MAGIC {
+    if is_bpffs(path)? {
         return Ok(());
     }
+    std::fs::create_dir_all(path).map_err(|error| file_error(path, error))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     nix::mount::mount(Some("bpffs"), path, Some("bpf"), flags, Some("mode=0700"))
         .map_err(|errno| file_error(path, errno))
 }
 
-/// Undoes [`mount`]; what is still pinned goes with it.
+/// Undoes [`mount`], if it was done; what is still pinned goes with it, so that programs are detached.
 pub fn unmount(path: &Path) -> Result<(), RedirectError> {
-    umount2(path, MntFlags::MNT_DETACH).map_err(|errno| file_error(path, errno))?;
-    std::fs::remove_dir(path).map_err(|error| file_error(path, error))
+    if is_bpffs(path)? {
+        umount2(path, MntFlags::MNT_DETACH).map_err(|errno| file_error(path, errno))?;
+    }
+    match std::fs::remove_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(file_error(path, error)),
+        _ => Ok(()),
+    }
 }

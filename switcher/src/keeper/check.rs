@@ -1,0 +1,181 @@
+//! Everything that can be in the way, looked at before anything is disturbed; all of it is told at once.
+
+use std::collections::BTreeSet;
+
+use nix::unistd::{User, geteuid};
+use shunt_config::{Config, Interface, PortKind};
+use shunt_shmlayout::address::Address;
+
+use super::system::{self, NetworkInterface};
+use super::{KeeperError, plan};
+use crate::port::{CHUNK, HEADROOM};
+
+/// Bytes of an Ethernet header with two VLAN tags.
+const ETHERNET: u64 = 14 + 8;
+/// Largest IP packet that a frame holds.
+const MOST_MTU: u64 = CHUNK - HEADROOM - ETHERNET;
+
+/// What was found out on the way.
+pub(super) struct Facts {
+    /// The interfaces, in the configuration's order.
+    pub interfaces: Vec<NetworkInterface>,
+    /// The CPU of each switcher.
+    pub cpus: Vec<u32>,
+}
+
+/// Only root can do what a keeper does.
+pub(super) fn require_root() -> Result<(), KeeperError> {
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    let problem =
+        "shunt-keeper must run as root: it opens raw sockets and loads an XDP program (sudo shunt-keeper ...)";
+    Err(KeeperError::Problems(vec![problem.into()]))
+}
+
+/// Looks at everything.
+pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
+    let mut problems = Vec::new();
+    let interfaces: Vec<_> = config.interfaces.iter().filter_map(|one| check_interface(one, &mut problems)).collect();
+    let cpus = config.switchers.cpus.choose().unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        Vec::new()
+    });
+    problems.extend(cpus.iter().filter_map(|cpu| check_cpu(*cpu)));
+    match system::local_addresses() {
+        Ok(local) => problems.extend(check_addresses(config, &local)),
+        Err(error) => problems.push(format!("the box's own addresses: {error}")),
+    }
+    if !matches!(User::from_name(&config.user), Ok(Some(_))) {
+        problems.push(format!("user: there is no account \"{}\"; name one that has no rights (nobody)", config.user));
+    }
+    check_pinned_memory(config, &mut problems);
+    if problems.is_empty() {
+        problems.extend(plan::check(config, &interfaces));
+    }
+    if problems.is_empty() { Ok(Facts { interfaces, cpus }) } else { Err(KeeperError::Problems(problems)) }
+}
+
+fn check_interface(interface: &Interface, problems: &mut Vec<String>) -> Option<NetworkInterface> {
+    let name = &interface.name;
+    let Some(found) = NetworkInterface::find(name) else {
+        problems
+            .push(format!("interface {name} doesn't exist or isn't an Ethernet (ip link show lists those there are)"));
+        return None;
+    };
+    if !found.is_up {
+        problems.push(format!("interface {name} is down; set it up: ip link set dev {name} up"));
+    }
+    if u64::from(found.mtu) > MOST_MTU {
+        let mtu = found.mtu;
+        problems
+            .push(format!("interface {name} has MTU {mtu}, frames hold {MOST_MTU}: ip link set dev {name} mtu 1500"));
+    }
+    if interface.port == PortKind::AfPacket {
+        problems.extend(check_forwarding(name, &found));
+    }
+    Some(found)
+}
+
+/// AF_PACKET only copies packets: a kernel that forwards would forward what Shunt forwards, too.
+pub(super) fn check_forwarding(name: &str, interface: &NetworkInterface) -> Option<String> {
+    interface.forwards.then(|| {
+        format!(
+            "interface {name} is used by AF_PACKET and the kernel forwards there, so each packet would be sent twice: \
+             sysctl -w net.ipv4.conf.{name}.forwarding=0, or use AF_XDP"
+        )
+    })
+}
+
+fn check_cpu(cpu: u32) -> Option<String> {
+    let online = std::fs::exists(format!("/sys/devices/system/cpu/cpu{cpu}")).unwrap_or(false);
+    (!online).then(|| format!("switchers.cpus names CPU {cpu}, which this machine doesn't have (see lscpu)"))
+}
+
+/// A service address that the box itself has would take the box's own connections (SSH!) away from it.
+fn check_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<String> {
+    let own = config.services.iter().filter(|service| local.contains(&Address::from(service.address.ip())));
+    own.map(|service| {
+        let (name, address) = (&service.name, service.address.ip());
+        format!(
+            "service {name}: address {address} is an address of this machine, which would cut off everything else that \
+             uses it; take it off the interface (ip address del {address} dev ...): Shunt answers ARP for it itself"
+        )
+    })
+    .collect()
+}
+
+fn check_pinned_memory(config: &Config, problems: &mut Vec<String>) {
+    let needed = u64::from(config.limits.frames) * CHUNK * config.switchers.cpus.count() as u64;
+    if let Some(limit) = system::pinned_memory_limit()
+        && limit < needed
+    {
+        problems.push(format!(
+            "frame pools need {needed} bytes of locked memory, the limit is {limit}: ulimit -l unlimited, or lower limits.frames"
+        ));
+    }
+}
+
+/// Whether /dev/shm has room for `needed` bytes.
+pub(super) fn check_shared_memory(needed: u64) -> Result<(), KeeperError> {
+    let free = system::shared_memory_free().map_err(super::system_error("/dev/shm"))?;
+    if needed <= free {
+        return Ok(());
+    }
+    Err(KeeperError::Problems(vec![format!(
+        "shared memory needs {needed} bytes, /dev/shm has {free}: mount -o remount,size=... /dev/shm, or lower limits.connections"
+    )]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "
+        [switchers]
+        cpus = [0]
+        [[interface]]
+        name = \"lo\"
+        port = \"af_packet\"
+        [[service]]
+        name = \"web\"
+        address = \"198.18.0.100:80\"
+        protocol = \"tcp\"
+        mode = \"nat\"
+        [[service.backend]]
+        name = \"b1\"
+        address = \"198.18.1.11:80\"
+    ";
+
+    #[test]
+    fn own_address_as_a_service_is_refused_by_name() {
+        let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
+        let local = [Address::from_v4([198, 18, 0, 100])].into();
+        let problems = check_addresses(&config, &local);
+        assert!(
+            problems[0].starts_with("service web: address 198.18.0.100 is an address of this machine"),
+            "{problems:?}"
+        );
+        assert!(check_addresses(&config, &BTreeSet::new()).is_empty());
+    }
+
+    #[test]
+    fn forwarding_beside_af_packet_is_refused_with_the_remedy() {
+        let mut interface =
+            NetworkInterface { index: 2, mac: [2; 6], mtu: 1500, queues: 1, is_up: true, forwards: false };
+        assert_eq!(check_forwarding("eth0", &interface), None);
+        interface.forwards = true;
+        assert!(check_forwarding("eth0", &interface).is_some_and(|text| text.contains("conf.eth0.forwarding=0")));
+    }
+
+    #[test]
+    fn missing_interface_and_missing_user_are_told_together() {
+        let text = CONFIG.replace("\"lo\"", "\"no-such-if\"").replace("cpus = [0]", "cpus = [4000]");
+        let config = Config::parse(&format!("user = \"no-such-user\"\n{text}"), "test.toml").expect("a good one");
+        let Err(KeeperError::Problems(problems)) = check(&config) else { panic!("not refused") };
+        let all = problems.join("\n");
+        for part in ["no-such-if doesn't exist", "no account \"no-such-user\"", "CPU 4000"] {
+            assert!(all.contains(part), "{part} in {all}");
+        }
+    }
+}

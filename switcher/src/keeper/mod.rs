@@ -1,0 +1,209 @@
+//! The keeper: the only privileged process (initialisation of the switching processor, patent Fig. 11).
+//!
+//! It makes the shared memory, opens every interface queue, loads the XDP program, hands the descriptors to the switchers
+//! and keeps a copy of each, so that a queue outlives its switcher. It writes the keeper region and the XDP maps.
+//!
+//! ```text
+//!  start:  lock -> check -> regions -> ports -> XDP program -> publish -> keeper.sock
+//!                             |          |           |
+//!  restart after kill -9:   attach   from living   pinned
+//!                                    switchers
+//! ```
+
+mod check;
+mod follow;
+mod lock;
+mod plan;
+mod ports;
+mod regions;
+mod serve;
+mod system;
+mod teardown;
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use shunt_config::{Config, bpf_directory, runtime_directory};
+
+use follow::Follower;
+use lock::Lock;
+use ports::Ports;
+use regions::Regions;
+use serve::Server;
+pub use system::NetworkInterface;
+
+/// How often control's `prepared` word is looked at.
+const TURN_MS: u16 = 5;
+
+/// Why the keeper doesn't run. Nothing is left changed by a keeper that didn't come up.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// Another one runs.
+    #[error("shunt-keeper is already running as pid {0}; stop it first (kill {0}), or use another instance name")]
+    Running(String),
+    /// One or more things are in the way; one line each.
+    #[error("{}", .0.join("\n"))]
+    Problems(Vec<String>),
+    /// A file.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+    /// Shared memory.
+    #[error(transparent)]
+    Attach(#[from] shunt_shmlayout::header::AttachError),
+    /// The XDP program.
+    #[error("interface {interface}: {error}")]
+    Redirect {
+        /// Which.
+        interface: String,
+        /// What.
+        error: crate::bpf::RedirectError,
+    },
+    /// bpffs.
+    #[error("mounting a bpffs: {0}")]
+    Mount(crate::bpf::RedirectError),
+    /// An AF_XDP queue.
+    #[error("interface {interface}: {error}")]
+    XdpPort {
+        /// Which.
+        interface: String,
+        /// What.
+        error: crate::port::af_xdp::OpenError,
+    },
+    /// An AF_PACKET port.
+    #[error("interface {interface}: {error}")]
+    PacketPort {
+        /// Which.
+        interface: String,
+        /// What.
+        error: crate::port::af_packet::OpenError,
+    },
+    /// The configuration is another one than the switchers run with.
+    #[error("{what} is not as the running switchers have it; stop Shunt (deploy/shunt-supervisor) and start it again")]
+    Changed {
+        /// What differs.
+        what: String,
+    },
+    /// A system call.
+    #[error("{what}: {error}")]
+    System {
+        /// Which.
+        what: &'static str,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+}
+
+fn system_error<E: Into<std::io::Error>>(what: &'static str) -> impl FnOnce(E) -> KeeperError {
+    move |error| KeeperError::System { what, error: error.into() }
+}
+
+fn file_error<E: Into<std::io::Error>>(path: impl Into<PathBuf>) -> impl FnOnce(E) -> KeeperError {
+    move |error| KeeperError::File { path: path.into(), error: error.into() }
+}
+
+/// A keeper that is up.
+struct Keeper {
+    config: Config,
+    regions: Regions,
+    server: Server,
+    follower: Follower,
+    /// Until the end, so that there is no other.
+    lock: Lock,
+}
+
+/// Runs until SIGTERM or SIGINT, then removes everything.
+pub fn run(config: Config) -> Result<(), KeeperError> {
+    // Blocked before anything exists, so that a signal during the start isn't the end of a half-made instance.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block().map_err(system_error("blocking signals"))?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(system_error("signalfd"))?;
+    let mut keeper = Keeper::start(config)?;
+    keeper.serve(&signals)?;
+    keeper.stop();
+    Ok(())
+}
+
+impl Keeper {
+    fn start(config: Config) -> Result<Keeper, KeeperError> {
+        check::require_root()?;
+        let lock = Lock::take(&config.instance)?;
+        let facts = check::check(&config)?;
+        let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
+        match Self::start_ports(&config, &facts, &regions) {
+            Ok((server, follower)) => Ok(Keeper { config, regions, server, follower, lock }),
+            Err(error) => {
+                if !is_restart {
+                    teardown::remove_memory(&regions);
+                    teardown::remove_pins(&config.instance);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn start_ports(
+        config: &Config,
+        facts: &check::Facts,
+        regions: &Regions,
+    ) -> Result<(Server, Follower), KeeperError> {
+        let directory = bpf_directory(&config.instance);
+        if regions.living().next().is_none() {
+            // Nobody has a queue: everything is planned and opened anew, only the connections are kept.
+            regions.forget_ports();
+            crate::bpf::unmount(&directory).map_err(KeeperError::Mount)?;
+        }
+        crate::bpf::mount(&directory).map_err(KeeperError::Mount)?;
+        let ports = if regions.living().next().is_some() {
+            Ports::take_back(config, facts, regions, &directory)?
+        } else {
+            Ports::open(config, facts, regions, &directory)?
+        };
+        regions.publish(config, facts, &ports.records);
+        ports.log(config);
+        let Ports { records, sockets, redirects } = ports;
+        let follower = Follower::new(regions, redirects);
+        let server = Server::open(config, &facts.cpus, records, sockets)?;
+        log::info!("instance \"{}\" is ready below {}", config.instance, runtime_directory(&config.instance).display());
+        Ok((server, follower))
+    }
+
+    fn serve(&mut self, signals: &SignalFd) -> Result<(), KeeperError> {
+        loop {
+            let mut events =
+                [PollFd::new(self.server.socket(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut events, PollTimeout::from(TURN_MS)) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(system_error("poll")(error)),
+            }
+            let ready = |event: &PollFd<'_>| event.any().unwrap_or(false);
+            if ready(&events[1]) {
+                return Ok(());
+            }
+            if ready(&events[0]) {
+                self.server.answer(&self.regions);
+            }
+            self.follower.turn();
+        }
+    }
+
+    /// Takes everything away: packets are the kernel's again, memory and files are gone.
+    fn stop(self) {
+        log::info!("stopping: removing XDP programs, queues and shared memory");
+        self.follower.detach();
+        drop(self.server);
+        teardown::remove_pins(&self.config.instance);
+        teardown::remove_memory(&self.regions);
+        self.lock.remove();
+    }
+}

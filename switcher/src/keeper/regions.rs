@@ -1,0 +1,313 @@
+//! The shared memory of an instance: made at the first start, taken over after a restart of the keeper.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use memmap2::MmapRaw;
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::sys::mman::shm_open;
+use nix::sys::stat::{Mode, fstat};
+use shunt_config::{Config, Instance, Side as ConfiguredSide, region_name};
+use shunt_shmlayout::config_table::Name;
+use shunt_shmlayout::header::{AttachError, start_time};
+use shunt_shmlayout::map::{Access, Region, read_only};
+use shunt_shmlayout::regions::{
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape,
+    PORTS, PortRecord, Side, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed,
+};
+use zerocopy::IntoBytes;
+
+use super::check::{Facts, check_shared_memory};
+use super::{KeeperError, file_error, plan};
+use crate::port::{CHUNK, Ledger};
+
+/// One switcher's memory.
+pub(super) struct Switcher {
+    pub region: SwitcherRegion,
+    pub region_fd: OwnedFd,
+    pub frames_fd: OwnedFd,
+}
+
+impl Switcher {
+    /// The frame pool, mapped for as long as the value lives.
+    pub fn frames(&self) -> Result<MmapRaw, KeeperError> {
+        use std::os::fd::AsRawFd;
+        MmapRaw::map_raw(self.frames_fd.as_raw_fd()).map_err(super::system_error("mapping a frame pool"))
+    }
+
+    /// Who owns its frames.
+    pub fn ledger(&self) -> Ledger {
+        Ledger::new(self.region.frame_owners, self.region.journal)
+    }
+}
+
+/// All regions, and descriptors to hand over.
+pub(super) struct Regions {
+    pub control: ControlRegion,
+    pub control_fd: OwnedFd,
+    pub keeper: KeeperRegion,
+    pub keeper_fd: OwnedFd,
+    pub connections_fd: OwnedFd,
+    pub switchers: Vec<Switcher>,
+    /// Their names, in the order of making.
+    pub names: Vec<String>,
+}
+
+/// How much is wanted of everything.
+struct Shapes {
+    control: ControlShape,
+    keeper: KeeperShape,
+    connections: ConnectionsShape,
+    switcher: SwitcherShape,
+    switchers: usize,
+}
+
+impl Shapes {
+    fn new(config: &Config, facts: &Facts) -> Shapes {
+        let limits = &config.limits;
+        let (interfaces, switchers) = (config.interfaces.len() as u64, config.switchers.cpus.count());
+        let ports = plan::most_ports(config, &facts.interfaces) as u64;
+        let (services, backends) = (limits.services, limits.backends);
+        Shapes {
+            control: ControlShape::new(services, backends, limits.slots, limits.neighbours, limits.routes),
+            keeper: KeeperShape { interfaces, switchers: switchers as u64, ports, reserved: [0; 5] },
+            connections: ConnectionsShape::new(limits.connections),
+            switcher: SwitcherShape {
+                services: services.into(),
+                backends: backends.into(),
+                interfaces,
+                frames: limits.frames.into(),
+                reserved: [0; 4],
+            },
+            switchers,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let a_switcher = SwitcherRegion::length(&self.switcher) as u64 + self.switcher.frames * CHUNK;
+        let one_of_each = ControlRegion::length(&self.control)
+            + KeeperRegion::length(&self.keeper)
+            + ConnectionsRegion::length(&self.connections);
+        one_of_each as u64 + a_switcher * self.switchers as u64
+    }
+}
+
+/// Names of regions; the Nth switcher's are `switcher.N` and `frames.N`.
+fn names(instance: &Instance, switchers: usize) -> Vec<String> {
+    let fixed = ["control", "keeper", "connections"].map(String::from).into_iter();
+    let each = (0..switchers).flat_map(|number| [format!("switcher.{number}"), format!("frames.{number}")]);
+    fixed.chain(each).map(|region| region_name(instance, &region)).collect()
+}
+
+impl Regions {
+    /// Takes over what is there if it fits (`true`), makes it anew if not and no switcher lives on it.
+    pub fn attach_or_create(config: &Config, facts: &Facts) -> Result<(Regions, bool), KeeperError> {
+        let shapes = Shapes::new(config, facts);
+        let names = names(&config.instance, shapes.switchers);
+        match Self::attach(&names, &shapes) {
+            Ok(regions) => match regions.difference(config, facts) {
+                None => return Ok((regions, true)),
+                Some(what) if regions.living().next().is_some() => return Err(KeeperError::Changed { what }),
+                Some(what) => log::info!("{what} changed and no switcher runs: making the shared memory anew"),
+            },
+            Err(AttachError::Missing(_)) => {}
+            Err(error) => {
+                if let Some(pid) = living_switcher(&names[1]) {
+                    let what = format!("{error} (switcher with pid {pid} is running); the shared memory");
+                    return Err(KeeperError::Changed { what });
+                }
+                log::warn!("{error}; no switcher runs, making it anew");
+            }
+        }
+        check_shared_memory(shapes.bytes())?;
+        remove_all(&config.instance)?;
+        let regions = Self::create(&names, &shapes).inspect_err(|_| {
+            let _ = remove_all(&config.instance);
+        })?;
+        Ok((regions, false))
+    }
+
+    fn create(names: &[String], shapes: &Shapes) -> Result<Regions, KeeperError> {
+        let secret = secret()?;
+        let (control, _) = ControlRegion::create(&names[0], &shapes.control, |_| {})?;
+        let (keeper, _) = KeeperRegion::create(&names[1], &shapes.keeper, |_| {})?;
+        let (_, connections_fd) =
+            ConnectionsRegion::create(&names[2], &shapes.connections, |region| region.set_key(secret))?;
+        let mut switchers = Vec::new();
+        for pair in names[3..].chunks_exact(2) {
+            let (region, region_fd) = SwitcherRegion::create(&pair[0], &shapes.switcher, |_| {})?;
+            let frames_fd = create_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
+            switchers.push(Switcher { region, region_fd, frames_fd });
+        }
+        let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
+        Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, names: names.to_vec() })
+    }
+
+    fn attach(names: &[String], shapes: &Shapes) -> Result<Regions, AttachError> {
+        let (keeper, _) = attach::<KeeperRegion>(&names[1], &shapes.keeper)?;
+        let (control, _) = attach::<ControlRegion>(&names[0], &shapes.control)?;
+        let (_, connections_fd) = attach::<ConnectionsRegion>(&names[2], &shapes.connections)?;
+        let mut switchers = Vec::new();
+        for pair in names[3..].chunks_exact(2) {
+            let (region, region_fd) = attach::<SwitcherRegion>(&pair[0], &shapes.switcher)?;
+            let frames_fd = open_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
+            switchers.push(Switcher { region, region_fd, frames_fd });
+        }
+        let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
+        Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, names: names.to_vec() })
+    }
+
+    /// What of interfaces and switchers isn't as the regions have it.
+    fn difference(&self, config: &Config, facts: &Facts) -> Option<String> {
+        for (id, (configured, found)) in config.interfaces.iter().zip(&facts.interfaces).enumerate() {
+            let known: InterfaceRecord = self.keeper.interfaces[id].load();
+            if (known.name, known.ifindex) != (Name::new(&configured.name), found.index) {
+                return Some(format!("interface {} ({})", configured.name, found.index));
+            }
+        }
+        for (number, cpu) in facts.cpus.iter().enumerate() {
+            if self.switcher(number).cpu != *cpu {
+                return Some(format!("the CPU of switcher {number} ({cpu})"));
+            }
+        }
+        None
+    }
+
+    /// What the keeper region says of a switcher.
+    pub fn switcher(&self, number: usize) -> SwitcherRecord {
+        self.keeper.switchers[number].load()
+    }
+
+    /// Writes down who has a switcher's descriptors.
+    pub fn set_switcher(&self, number: usize, record: &SwitcherRecord) {
+        self.keeper.switchers[number].store(record);
+    }
+
+    /// The switchers that run: number and pid.
+    pub fn living(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        let all = (0..self.switchers.len()).map(|number| (number, self.switcher(number)));
+        all.filter(|(_, record)| is_alive(record)).map(|(number, record)| (number, record.pid))
+    }
+
+    /// Takes all frames back from all ports, because their sockets are closed.
+    pub fn forget_ports(&self) {
+        for switcher in &self.switchers {
+            let ledger = switcher.ledger();
+            (0..PORTS as u8).for_each(|port| ledger.forget(port));
+        }
+    }
+
+    /// Fills the keeper region's tables.
+    pub fn publish(&self, config: &Config, facts: &Facts, ports: &[PortRecord]) {
+        let pid = std::process::id();
+        self.keeper.head.pid.set(pid.into());
+        self.keeper.head.start_time.set(start_time(pid).unwrap_or(0));
+        for (record, (configured, found)) in
+            self.keeper.interfaces.iter().zip(config.interfaces.iter().zip(&facts.interfaces))
+        {
+            record.store(&InterfaceRecord {
+                name: Name::new(&configured.name),
+                ifindex: found.index,
+                mtu: found.mtu,
+                mac: found.mac,
+                side: side(configured.side) as u8,
+                reserved: [0; 17],
+            });
+        }
+        for (number, cpu) in facts.cpus.iter().enumerate() {
+            self.set_switcher(number, &SwitcherRecord { cpu: *cpu, ..self.switcher(number) });
+        }
+        let none = PortRecord::default();
+        for (record, port) in self.keeper.ports.iter().zip(ports.iter().chain(std::iter::repeat(&none))) {
+            record.store(port);
+        }
+    }
+}
+
+/// Whether the process that has the descriptors still runs.
+pub(super) fn is_alive(record: &SwitcherRecord) -> bool {
+    record.pid != 0 && start_time(record.pid) == Some(record.start_time)
+}
+
+/// A switcher that runs according to a keeper region, even if the other regions can't be attached.
+fn living_switcher(keeper: &str) -> Option<u32> {
+    let (region, _) = KeeperRegion::attach(keeper, Access::Read).ok()?;
+    let records = region.switchers.iter().map(|record| record.load::<SwitcherRecord>());
+    records.into_iter().find(is_alive).map(|record| record.pid)
+}
+
+fn side(side: ConfiguredSide) -> Side {
+    match side {
+        ConfiguredSide::Client => Side::Client,
+        ConfiguredSide::Backend => Side::Backend,
+        ConfiguredSide::Both => Side::Both,
+    }
+}
+
+/// Attaches a region that must have this shape.
+fn attach<T: Typed>(name: &str, shape: &T::Shape) -> Result<(T, OwnedFd), AttachError> {
+    let (_, fd) = T::attach(name, Access::Write)?;
+    let (region, found) = T::from_fd(&fd, name, Access::Write)?;
+    if found.as_bytes() == shape.as_bytes() {
+        return Ok((region, fd));
+    }
+    Err(AttachError::Field {
+        path: name.into(),
+        field: "shape",
+        found: "that of other limits".into(),
+        expected: "that of the configuration's limits".into(),
+        advice: "limits take effect when Shunt is stopped and started again",
+    })
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("/dev/shm").join(name.trim_start_matches('/'))
+}
+
+fn create_frames(name: &str, bytes: u64) -> Result<OwnedFd, KeeperError> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
+    let fd = shm_open(name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(file_error(path(name)))?;
+    // Sets the size and takes the memory: a full /dev/shm shows here and not as SIGBUS later.
+    fallocate(&fd, FallocateFlags::empty(), 0, bytes as i64).map_err(file_error(path(name)))?;
+    Ok(fd)
+}
+
+fn open_frames(name: &str, bytes: u64) -> Result<OwnedFd, AttachError> {
+    let system = |what| move |errno: nix::Error| AttachError::System { path: path(name), what, source: errno.into() };
+    let fd = shm_open(name, OFlag::O_RDWR, Mode::empty()).map_err(system("open"))?;
+    let found = fstat(&fd).map_err(system("look at"))?.st_size as u64;
+    if found == bytes {
+        return Ok(fd);
+    }
+    Err(AttachError::Field {
+        path: path(name),
+        field: "size",
+        found: found.to_string(),
+        expected: bytes.to_string(),
+        advice: "limits.frames takes effect when Shunt is stopped and started again",
+    })
+}
+
+/// Removes every region of the instance, also those of more switchers than are configured now.
+pub(super) fn remove_all(instance: &Instance) -> Result<(), KeeperError> {
+    let prefix = region_name(instance, "");
+    let prefix = prefix.trim_start_matches('/');
+    let folder = Path::new("/dev/shm");
+    for entry in std::fs::read_dir(folder).map_err(file_error(folder))?.flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(prefix) {
+            Region::unlink(&format!("/{}", name.to_string_lossy())).map_err(file_error(entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The connection table's secret: new for each table, so that no client can aim at one bucket.
+fn secret() -> Result<[u64; 2], KeeperError> {
+    use std::io::Read;
+    const SOURCE: &str = "/dev/urandom";
+    let mut words = [0u64; 2];
+    let mut file = std::fs::File::open(SOURCE).map_err(file_error(SOURCE))?;
+    file.read_exact(words.as_mut_bytes()).map_err(file_error(SOURCE))?;
+    Ok(words)
+}

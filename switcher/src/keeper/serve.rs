@@ -1,0 +1,166 @@
+//! Handing the descriptors to switchers over `keeper.sock`: at most one living process has those of a switcher.
+#![allow(unsafe_code)]
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, setsockopt, socket,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use shunt_config::{Config, Idle, keeper_socket};
+use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::regions::{PORT_RECEIVES, PortKind, PortRecord, SwitcherRecord};
+
+use super::regions::{Regions, is_alive};
+use super::{KeeperError, file_error};
+use crate::handover::{Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, receive, send};
+
+/// Somebody who connects and says nothing holds the keeper up no longer than this.
+const PATIENCE_MS: i64 = 200;
+
+/// The listening socket and what is handed out.
+pub(super) struct Server {
+    path: PathBuf,
+    socket: OwnedFd,
+    manifests: Vec<Manifest>,
+    /// By switcher, then port number.
+    ports: Vec<Vec<OwnedFd>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            log::warn!("{}: {error}", self.path.display());
+        }
+    }
+}
+
+impl Server {
+    /// Listens. The socket's file is what tells others that the keeper is ready, so this comes last.
+    pub fn open(
+        config: &Config,
+        cpus: &[u32],
+        records: Vec<PortRecord>,
+        sockets: Vec<OwnedFd>,
+    ) -> Result<Server, KeeperError> {
+        let path = keeper_socket(&config.instance);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(file_error(&path)(error)),
+            _ => {}
+        }
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(file_error(&path))?;
+        let address = UnixAddr::new(&path).map_err(file_error(&path))?;
+        bind(listener.as_raw_fd(), &address).map_err(file_error(&path))?;
+        Backlog::new(64).and_then(|backlog| listen(&listener, backlog)).map_err(file_error(&path))?;
+        let manifests = cpus.iter().enumerate().map(|(number, cpu)| manifest(config, number, *cpu, &records)).collect();
+        let mut ports: Vec<Vec<OwnedFd>> = cpus.iter().map(|_| Vec::new()).collect();
+        for (port, socket) in records.iter().zip(sockets) {
+            ports[usize::from(port.switcher)].push(socket);
+        }
+        Ok(Server { path, socket: listener, manifests, ports })
+    }
+
+    /// To be polled.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Answers one switcher.
+    pub fn answer(&self, regions: &Regions) {
+        match accept(self.socket()) {
+            Ok(connection) => {
+                if let Err(error) = self.converse(connection.as_fd(), regions) {
+                    log::warn!("a switcher's request: {error}");
+                }
+            }
+            Err(nix::Error::EAGAIN) => {}
+            Err(error) => log::warn!("{}: {error}", self.path.display()),
+        }
+    }
+
+    fn converse(&self, connection: BorrowedFd<'_>, regions: &Regions) -> Result<(), HandoverError> {
+        setsockopt(&connection, ReceiveTimeout, &TimeVal::milliseconds(PATIENCE_MS))?;
+        let pid = getsockopt(&connection, PeerCredentials)?.pid() as u32;
+        let (Request { number }, _) = receive(connection)?;
+        match self.grant(connection, usize::from(number), pid, regions) {
+            Ok(()) => {
+                log::info!("switcher {number} is pid {pid}");
+                Ok(())
+            }
+            Err(HandoverError::Refused(reason)) => {
+                log::warn!("switcher {number}, pid {pid}, refused: {reason}");
+                send(connection, &Answer::Refused(reason), &[])
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands the descriptors out, after making sure that nobody else has them.
+    fn grant(
+        &self,
+        connection: BorrowedFd<'_>,
+        number: usize,
+        pid: u32,
+        regions: &Regions,
+    ) -> Result<(), HandoverError> {
+        let Some(manifest) = self.manifests.get(number) else {
+            let count = self.manifests.len();
+            return Err(HandoverError::Refused(format!(
+                "there is no switcher {number}, the configuration has {count}"
+            )));
+        };
+        let record = regions.switcher(number);
+        // The fence: two processes on the same rings would give each frame two owners.
+        if is_alive(&record) && record.pid != pid {
+            let other = record.pid;
+            return Err(HandoverError::Refused(format!(
+                "switcher {number} is already running as pid {other}; kill it first"
+            )));
+        }
+        let Some(start_time) = start_time(pid) else {
+            return Err(HandoverError::Refused(format!("pid {pid} is gone")));
+        };
+        // Written down first: were it the other way round, a keeper killed in between would not know of this switcher.
+        let granted = SwitcherRecord { pid, start_time, handovers: record.handovers + 1, ..record };
+        regions.set_switcher(number, &granted);
+        let switcher = &regions.switchers[number];
+        let own = [
+            &regions.control_fd,
+            &regions.keeper_fd,
+            &regions.connections_fd,
+            &switcher.region_fd,
+            &switcher.frames_fd,
+        ];
+        let descriptors: Vec<_> = own.into_iter().chain(&self.ports[number]).map(AsFd::as_fd).collect();
+        send(connection, &Answer::Granted(manifest.clone()), &descriptors).inspect_err(|_| {
+            regions.set_switcher(number, &SwitcherRecord { pid: 0, start_time: 0, ..granted });
+        })
+    }
+}
+
+fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let descriptor = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn manifest(config: &Config, number: usize, cpu: u32, records: &[PortRecord]) -> Manifest {
+    let own = records.iter().filter(|port| usize::from(port.switcher) == number);
+    let ports = own.map(|port| PortManifest {
+        interface: port.interface,
+        queue: port.queue,
+        kind: if port.kind == PortKind::AfXdp as u8 { SocketKind::AfXdp } else { SocketKind::AfPacket },
+        receives: port.flags & PORT_RECEIVES != 0,
+    });
+    Manifest {
+        cpu,
+        yields: config.switchers.idle == Idle::Yield,
+        user: config.user.clone(),
+        ring: config.limits.ring,
+        ports: ports.collect(),
+    }
+}

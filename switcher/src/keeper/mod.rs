@@ -138,6 +138,7 @@ impl Keeper {
     fn start(config: Config) -> Result<Keeper, KeeperError> {
         check::require_root()?;
         let lock = Lock::take(&config.instance)?;
+        serve::remove_stale(&config.instance)?;
         let facts = check::check(&config)?;
         let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
         match Self::start_ports(&config, &facts, &regions) {

@@ -10,7 +10,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, setsockopt, socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
-use shunt_config::{Config, Idle, keeper_socket};
+use shunt_config::{Config, Idle, Instance, keeper_socket};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::regions::{PORT_RECEIVES, PortKind, PortRecord, SwitcherRecord};
 
@@ -20,6 +20,15 @@ use crate::handover::{Answer, HandoverError, Manifest, PortManifest, Request, So
 
 /// Somebody who connects and says nothing holds the keeper up no longer than this.
 const PATIENCE_MS: i64 = 200;
+
+/// Removes the socket of a keeper that was killed: while there is one, others think that this keeper is ready.
+pub(super) fn remove_stale(instance: &Instance) -> Result<(), KeeperError> {
+    let path = keeper_socket(instance);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(path)(error)),
+        _ => Ok(()),
+    }
+}
 
 /// The listening socket and what is handed out.
 pub(super) struct Server {
@@ -47,10 +56,6 @@ impl Server {
         sockets: Vec<OwnedFd>,
     ) -> Result<Server, KeeperError> {
         let path = keeper_socket(&config.instance);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(file_error(&path)(error)),
-            _ => {}
-        }
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(file_error(&path))?;
         let address = UnixAddr::new(&path).map_err(file_error(&path))?;

@@ -39,11 +39,6 @@ impl Lab {
         Some(lab)
     }
 
-    /// Runs `work` inside the namespace of the ports under test.
-    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        inside(&self.lb, work)
-    }
-
     /// The other end of the wire.
     pub fn peer(&self) -> Peer {
         let socket = inside(&self.peer, || {
@@ -72,7 +67,8 @@ pub fn run(command: &[&str]) {
     assert!(status.success(), "{command:?}");
 }
 
-fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+/// Runs `work` inside a namespace.
+pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
     let file = std::fs::File::open(format!("/run/netns/{namespace}")).expect("the namespace is there");
     // A thread of its own, because a namespace is entered by a thread and for good.
     std::thread::scope(|scope| {

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use echo::{Kept, SLOTS};
-use lab::{INTERFACE, Lab, Peer, index, run};
+use lab::{INTERFACE, Lab, Peer, index, inside, run};
 use shunt_shmlayout::address::Address;
 use shunt_switcher::bpf::{self, AttachMode, Redirect, Sizes};
 use shunt_switcher::packet::testing::udp;
@@ -71,18 +71,18 @@ impl Drop for Pins {
 
 /// Both queues of the interface as AF_XDP sockets, redirected to.
 fn open_xdp(lab: &Lab, pins: &Pins, mode: AttachMode, kept: &mut Kept) -> Redirect {
-    let interface = lab.inside(|| index(INTERFACE));
+    let interface = inside(&lab.lb, || index(INTERFACE));
     for queue in 0..QUEUES {
         let sharing = match kept.sockets.first() {
             None => Sharing::Register(&kept.frames),
             Some(first) => Sharing::With(first.as_fd()),
         };
-        let socket = lab.inside(|| af_xdp::open(interface, queue, SLOTS, sharing, BindMode::Copy));
+        let socket = inside(&lab.lb, || af_xdp::open(interface, queue, SLOTS, sharing, BindMode::Copy));
         kept.sockets.push(socket.expect("an AF_XDP socket"));
     }
     let sizes = Sizes { queues: QUEUES, services: 16, backends: 16 };
     let directory = pins.0.path();
-    let mut redirect = lab.inside(|| Redirect::attach(directory, interface, mode, sizes)).expect("attached");
+    let mut redirect = inside(&lab.lb, || Redirect::attach(directory, interface, mode, sizes)).expect("attached");
     redirect.set_services([Address::from_v4(SERVICE)]).expect("room");
     for (queue, socket) in (0..).zip(&kept.sockets) {
         redirect.set_port(queue, socket.as_fd()).expect("room");
@@ -148,7 +148,7 @@ fn af_xdp_generic_queue_outlives_its_switcher() {
 fn af_packet_port_outlives_its_switcher() {
     let Some(lab) = Lab::new("packet") else { return };
     let mut kept = Kept::new("packet", false);
-    let socket = lab.inside(|| af_packet::open(index(INTERFACE), SLOTS, Role::Both, None));
+    let socket = inside(&lab.lb, || af_packet::open(index(INTERFACE), SLOTS, Role::Both, None));
     kept.sockets.push(socket.expect("an AF_PACKET socket"));
     outlives_its_switcher(&lab, &kept);
 }
@@ -168,10 +168,10 @@ fn kernel_keeps_what_is_not_shunts_and_a_restarted_keeper_takes_over() {
     let Some(lab) = Lab::new("pass") else { return };
     let (pins, mut kept) = (Pins::new(), Kept::new("pass", true));
     drop(open_xdp(&lab, &pins, AttachMode::Native, &mut kept));
-    let interface = lab.inside(|| index(INTERFACE));
+    let interface = inside(&lab.lb, || index(INTERFACE));
     assert!(Redirect::is_attached(pins.0.path(), interface), "pinned: it survives the one who loaded it");
     // The kernel's stack as a tap sees it: behind XDP.
-    let tap = lab.inside(|| af_packet::open(interface, SLOTS, Role::Both, None)).expect("a tap");
+    let tap = inside(&lab.lb, || af_packet::open(interface, SLOTS, Role::Both, None)).expect("a tap");
     let (mut tap, mut peer, process) = (Peer::new(tap), lab.peer(), kept.start());
     peer.send(&packet(SERVICE, 4000, 1));
     peer.send(&packet(BOX, 4000, 2));
@@ -179,7 +179,7 @@ fn kernel_keeps_what_is_not_shunts_and_a_restarted_keeper_takes_over() {
 
     let sizes = Sizes { queues: QUEUES, services: 16, backends: 16 };
     let attach = || Redirect::attach(pins.0.path(), interface, AttachMode::Native, sizes);
-    let mut redirect = lab.inside(attach).expect("takes over");
+    let mut redirect = inside(&lab.lb, attach).expect("takes over");
     peer.send(&packet(SERVICE, 4000, 3));
     assert_eq!(collect(&mut peer, 1), [3], "maps and sockets are those from before");
     redirect.set_services([Address::from_v4(BOX)]).expect("room");
@@ -241,7 +241,8 @@ fn interface_down_up_and_gone_is_survived() {
 #[test]
 fn transmit_only_port_sends_and_hears_nothing() {
     let Some(lab) = Lab::new("only") else { return };
-    let socket = lab.inside(|| af_packet::open(index(INTERFACE), SLOTS, Role::TransmitOnly, None)).expect("a socket");
+    let socket =
+        inside(&lab.lb, || af_packet::open(index(INTERFACE), SLOTS, Role::TransmitOnly, None)).expect("a socket");
     let kept = Kept::new("only", false);
     let ledger = kept.ledger();
     let mut port = af_packet::PacketPort::map(socket, 0, SLOTS, Role::TransmitOnly, &ledger).expect("mapped");

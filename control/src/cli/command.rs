@@ -4,8 +4,8 @@ use super::configuration::Configuration;
 use super::memory::Memory;
 use super::output::{self, Output};
 use super::views::{
-    BackendsReport, ConnectionsReport, DropsReport, Filter, Sample, ServicesReport, StatusReport, missing_processes,
-    processes,
+    BackendsReport, ConnectionsReport, DropsReport, Filter, Sample, ServicesReport, StatusReport, fields,
+    missing_processes, processes,
 };
 use super::{admin, check, doctor, instance};
 use clap::{Parser, Subcommand};
@@ -35,6 +35,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Processes, ports, connection table, and whether every frame is accounted for.
+    #[command(after_help = fields::STATUS)]
     Status {
         /// Count the connections in the table instead of subtracting those closed from those opened.
         #[arg(long)]
@@ -43,16 +44,19 @@ enum Command {
         output: Output,
     },
     /// Services: backends, connections, packets and bytes.
+    #[command(after_help = fields::SERVICES)]
     Services {
         #[command(flatten)]
         output: Output,
     },
     /// Backends: state, weight, share, next hop, connections.
+    #[command(after_help = fields::BACKENDS)]
     Backends {
         #[command(flatten)]
         output: Output,
     },
     /// Connections that live now.
+    #[command(after_help = fields::CONNECTIONS)]
     Connections {
         #[command(flatten)]
         filter: Filter,
@@ -60,6 +64,7 @@ enum Command {
         output: Output,
     },
     /// Frames dropped, by reason.
+    #[command(after_help = fields::DROPS)]
     Drops {
         /// Reasons that never occurred, too.
         #[arg(long)]

@@ -5,6 +5,7 @@
 mod backends;
 mod connections;
 mod drops;
+pub mod fields;
 mod ports;
 mod processes;
 mod services;

@@ -194,7 +194,7 @@ impl TrafficRow {
         let Self { received, sent, dropped, passed, answered, difference } = self;
         let verdict = match difference {
             0 => "balanced".to_owned(),
-            n => format!("difference {n:+}: frames in hand while the counters were read"),
+            n => format!("difference {n:+}, of frames in hand meanwhile (if it stays without traffic, some are lost)"),
         };
         format!(
             "received {received} = sent {sent} ({answered} of them answers) + dropped {dropped} + passed {passed}: {verdict}"

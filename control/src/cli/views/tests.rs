@@ -281,6 +281,40 @@ fn status_tells_who_runs_and_whether_frames_balance() {
     assert!(text.contains("difference +1"), "{text}");
 }
 
+/// Every name in a JSON value.
+fn names(value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(map) => {
+            map.iter().flat_map(|(name, value)| [vec![name.clone()], names(value)].concat()).collect()
+        }
+        Value::Array(values) => values.iter().flat_map(names).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn the_help_knows_every_field_of_json() {
+    let fixture = Fixture::running("fields");
+    let memory = fixture.memory();
+    let configuration = Configuration::read(&memory.control).unwrap();
+    let filter = Filter { service: None, backend: None, limit: 50 };
+    let reports = [
+        (fields::STATUS, to_value(StatusReport::read(&memory, &Sample::take(&memory), false, NOW_MS)).unwrap()),
+        (fields::SERVICES, to_value(ServicesReport::read(&memory, &configuration)).unwrap()),
+        (fields::BACKENDS, to_value(BackendsReport::read(&memory, &configuration, &HashMap::new())).unwrap()),
+        (
+            fields::CONNECTIONS,
+            to_value(ConnectionsReport::read(&memory, &configuration, &filter, NOW_MS).unwrap()).unwrap(),
+        ),
+        (fields::DROPS, to_value(DropsReport::read(&memory, false, false)).unwrap()),
+    ];
+    for (help, value) in reports {
+        let words: Vec<&str> = help.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+        let unknown: Vec<String> = names(&value).into_iter().filter(|name| !words.contains(&name.as_str())).collect();
+        assert!(unknown.is_empty(), "{unknown:?} in none of: {help}");
+    }
+}
+
 #[test]
 fn nothing_published_is_said() {
     let fixture = Fixture::empty("unpublished");

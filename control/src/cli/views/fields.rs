@@ -1,0 +1,39 @@
+//! What `--json` prints, for `--help`. A test compares these with what is printed.
+
+/// Of `shunt status`.
+pub const STATUS: &str = "\
+Fields of --json:
+  instance, epoch (0: none), published_ms, reloaded_ms (since 1970; 0: never), reloads_refused
+  processes[]: process (keeper, control, switcher), number, pid, state (running, silent, dead, absent),
+      heartbeat_age_ms, cpu, epoch, idle_percent, generation
+  ports[]: interface, switcher, queues[] (queue, receives, kind, mode), received, bytes_received, sent, bytes_sent,
+      missed, errors
+  connection_table: live, exact, capacity, evicted
+  traffic: received, sent, dropped, passed, answered, difference (received - sent - dropped - passed)
+  problems[]: a sentence for each process that doesn't run";
+
+/// Of `shunt services`.
+pub const SERVICES: &str = "\
+Fields of --json:
+  services[]: id, name, address, protocol, mode, state (up, no-backend, removed), backends_up, backends_total,
+      active_connections, connections (since the start), packets_in, bytes_in, packets_out, bytes_out, refused";
+
+/// Of `shunt backends`.
+pub const BACKENDS: &str = "\
+Fields of --json:
+  backends[]: id, name, address, protocol, state (up, down, drained, removed), health (from control; null if it doesn't
+      run), services[] (service, weight, effective_weight, slots_percent), next_hop, next_hop_mac (null: unresolved),
+      interface, active_connections, opened (since the start), packets, bytes";
+
+/// Of `shunt connections`.
+pub const CONNECTIONS: &str = "\
+Fields of --json:
+  matching: how many fit the filter
+  connections[]: protocol, client, service, backend, state (opening, established, closing, closed), age_ms, idle_ms,
+      flags[] (answered, client_fin, backend_fin)";
+
+/// Of `shunt drops`.
+pub const DROPS: &str = "\
+Fields of --json:
+  total
+  drops[]: reason, count, per_switcher[], meaning";

@@ -5,7 +5,7 @@
 //! and does no other input or output. The map of the regions is in the project's ARCHITECTURE.md.
 //!
 //! Everything shared is made of atomics: no reference to plain bytes that another process may write exists. The
-//! protocols run under `loom` too (`RUSTFLAGS="--cfg loom" cargo test -p shunt-shmlayout --release loom_`).
+//! protocols run under `loom` too (`RUSTFLAGS="--cfg loom" cargo test -p shmlayout --release loom_`).
 
 pub mod address;
 #[cfg(not(loom))]

@@ -115,7 +115,7 @@ impl Engine {
         for (frame, prospect) in batch.frames().iter().zip(prospects.iter_mut()) {
             *prospect = filter.look(pool.bytes(frame), interface, is_tap);
         }
-        for prospect in &prospects[..batch.len()] {
+        for prospect in &mut prospects[..batch.len()] {
             filter.approach(prospect);
         }
         for (frame, prospect) in batch.drain().zip(prospects.iter()) {

@@ -22,5 +22,5 @@ mod table;
 pub use entry::{Activity, Entry, LastHop, Snapshot, State};
 pub use hash::{HashKey, Key, Side};
 pub use index::{Bucket, PROBES, SLOTS};
-pub use owner::{Owner, Refusal};
+pub use owner::{Owner, Refusal, SideHashes};
 pub use table::{CHUNK, Connections, EntryId, Found};

@@ -3,7 +3,7 @@
 //! Chunks without an owner are taken one at a time by compare and exchange, and given back when they are wholly free
 //! and not needed. The lists of free entries are private; a successor makes them anew from the entries themselves.
 
-use super::entry::{Activity, LastHop, Snapshot, State};
+use super::entry::{Activity, Entry, LastHop, Snapshot, State};
 use super::hash::Side;
 use super::table::{CHUNK, Connections, EntryId, Found};
 use crate::sync::{Ordering, fence};
@@ -32,6 +32,15 @@ struct FreeList {
 }
 
 const EMPTY: FreeList = FreeList { head: NONE, tail: NONE, count: 0 };
+
+/// The hashes of a connection's two keys, which whoever looked for it has at hand.
+#[derive(Clone, Copy, Debug)]
+pub struct SideHashes {
+    /// Of its client side.
+    pub client: u64,
+    /// Of its backend side.
+    pub backend: u64,
+}
 
 /// The owning side of the table, private to one switcher.
 pub struct Owner<'a> {
@@ -78,6 +87,7 @@ impl<'a> Owner<'a> {
         self.table
     }
 
+    /// Takes a chunk in that a switcher had before: its live entries stay.
     fn join(&mut self, chunk: usize) {
         self.owned.push(chunk as u32);
         for entry in chunk * CHUNK..(chunk + 1) * CHUNK {
@@ -107,7 +117,9 @@ impl<'a> Owner<'a> {
                 && word.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         });
         if let Some(chunk) = taken {
-            self.join(chunk);
+            // Whoever gave it back had freed all of it, so its entries needn't be looked at: no cache misses here.
+            self.owned.push(chunk as u32);
+            (chunk * CHUNK..(chunk + 1) * CHUNK).for_each(|entry| self.give_back(entry as u32));
         }
         taken.is_some()
     }
@@ -132,10 +144,16 @@ impl<'a> Owner<'a> {
 
     /// Records a connection: claim, fill, publish, then both indexes. If another switcher records the same one at the
     /// same time, both end with the one that stands first in the search.
-    pub fn record(&mut self, connection: &Snapshot, now: Activity, hop: LastHop) -> Result<EntryId, Refusal> {
+    pub fn record(
+        &mut self,
+        connection: &Snapshot,
+        hashes: SideHashes,
+        now: Activity,
+        hop: LastHop,
+    ) -> Result<EntryId, Refusal> {
         let table = self.table;
         let (client, backend) = (connection.key(Side::Client), connection.key(Side::Backend));
-        let (client_hash, backend_hash) = (table.hash(&client), table.hash(&backend));
+        let SideHashes { client: client_hash, backend: backend_hash } = hashes;
         if table.find(&backend, backend_hash).is_some_and(|other| other.connection.key(Side::Client) != client) {
             return Err(Refusal::BackendSideTaken);
         }
@@ -253,6 +271,13 @@ impl<'a> Owner<'a> {
             freed(&found.connection);
         }
         opening.is_some()
+    }
+
+    /// The entry that the next connection will most likely get, to be prefetched.
+    #[inline]
+    pub fn next_entry(&self) -> Option<*const Entry> {
+        let list = &self.lists[*self.owned.get(self.source)? as usize];
+        self.table.entries.get(list.head as usize).map(core::ptr::from_ref)
     }
 
     /// Free entries at hand, without taking another chunk.

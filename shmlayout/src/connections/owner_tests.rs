@@ -21,6 +21,10 @@ fn opening(last_seen_ms: u64) -> Activity {
     Activity { last_seen_ms, state: State::Opening, flags: 0 }
 }
 
+fn record(owner: &mut Owner<'_>, connection: &Snapshot, now: Activity) -> Result<EntryId, Refusal> {
+    owner.record(connection, owner.table().hashes(connection), now, HOP)
+}
+
 const HOP: LastHop = LastHop { mac: [2, 0, 0, 0, 0, 9], interface: InterfaceId(1) };
 
 #[cfg(not(loom))]
@@ -48,7 +52,7 @@ mod plain {
         let table = table(1);
         let mut owner = Owner::adopt(table, 0, 1);
         let it = connection(1000, 3, 4);
-        owner.record(&it, opening(5), HOP).unwrap();
+        record(&mut owner, &it, opening(5)).unwrap();
         assert_eq!(find(&table, &it, Side::Client), Some(it));
         assert_eq!(find(&table, &it, Side::Backend), Some(it));
         assert_eq!(table.live().map(|(c, a, e)| (c, a, e.last_hop())).collect::<Vec<_>>(), [(it, opening(5), HOP)]);
@@ -62,10 +66,10 @@ mod plain {
         let table = table(4);
         let mut owner = Owner::adopt(table, 0, 1);
         for n in 0..4 * CHUNK as u16 {
-            owner.record(&connection(n, n % 7, n % 5), opening(0), HOP).unwrap();
+            record(&mut owner, &connection(n, n % 7, n % 5), opening(0)).unwrap();
         }
         let one_more = connection(60000, 1, 1);
-        assert_eq!(owner.record(&one_more, opening(0), HOP), Err(Refusal::TableFull));
+        assert_eq!(record(&mut owner, &one_more, opening(0)), Err(Refusal::TableFull));
         for entry in table.entries {
             entry.update(opening(0), Activity { state: State::Established, ..opening(0) });
         }
@@ -73,15 +77,15 @@ mod plain {
         let entry = &table.entries[77];
         entry.update(entry.activity(), opening(0));
         assert!(owner.evict(5 * CHUNK, |_| {}));
-        owner.record(&one_more, opening(0), HOP).unwrap();
+        record(&mut owner, &one_more, opening(0)).unwrap();
     }
 
     #[test]
     fn one_client_port_to_one_backend_through_two_services_is_refused() {
         let mut owner = Owner::adopt(table(1), 0, 1);
-        owner.record(&connection(1000, 1, 4), opening(0), HOP).unwrap();
-        assert_eq!(owner.record(&connection(1000, 2, 4), opening(0), HOP), Err(Refusal::BackendSideTaken));
-        owner.record(&connection(1000, 2, 5), opening(0), HOP).unwrap();
+        record(&mut owner, &connection(1000, 1, 4), opening(0)).unwrap();
+        assert_eq!(record(&mut owner, &connection(1000, 2, 4), opening(0)), Err(Refusal::BackendSideTaken));
+        record(&mut owner, &connection(1000, 2, 5), opening(0)).unwrap();
     }
 
     #[test]
@@ -89,7 +93,7 @@ mod plain {
         let table = table(2);
         let mut first = Owner::adopt(table, 1, 2);
         let kept = connection(1, 1, 1);
-        first.record(&kept, opening(0), HOP).unwrap();
+        record(&mut first, &kept, opening(0)).unwrap();
         let claimed = first.take_free().unwrap();
         table.entries[claimed as usize].claim(1); // killed here
         drop(first);
@@ -97,7 +101,7 @@ mod plain {
         assert_eq!(second.free(), CHUNK - 1);
         assert_eq!(find(&table, &kept, Side::Client), Some(kept));
         for n in 0..CHUNK as u16 - 1 {
-            second.record(&connection(100 + n, 1, 1), opening(0), HOP).unwrap();
+            record(&mut second, &connection(100 + n, 1, 1), opening(0)).unwrap();
         }
         assert_eq!(table.live().count(), CHUNK);
     }
@@ -107,13 +111,13 @@ mod plain {
         let table = table(2);
         let (mut zero, mut one) = (Owner::adopt(table, 0, 2), Owner::adopt(table, 1, 2));
         for n in 0..2 * CHUNK as u16 {
-            zero.record(&connection(n, 1, 1), opening(0), HOP).unwrap();
+            record(&mut zero, &connection(n, 1, 1), opening(0)).unwrap();
         }
-        assert_eq!(one.record(&connection(9999, 1, 1), opening(0), HOP), Err(Refusal::TableFull));
+        assert_eq!(record(&mut one, &connection(9999, 1, 1), opening(0)), Err(Refusal::TableFull));
         for _ in 0..2 {
             zero.sweep(2 * CHUNK, |_, _| true, |_| {});
         }
-        one.record(&connection(9999, 1, 1), opening(0), HOP).unwrap();
+        record(&mut one, &connection(9999, 1, 1), opening(0)).unwrap();
         assert_eq!(zero.free(), CHUNK);
     }
 
@@ -121,7 +125,7 @@ mod plain {
     fn chunks_of_switchers_that_are_no_more_are_adopted() {
         let table = table(1);
         let it = connection(1, 1, 1);
-        Owner::adopt(table, 5, 6).record(&it, opening(0), HOP).unwrap();
+        record(&mut Owner::adopt(table, 5, 6), &it, opening(0)).unwrap();
         let mut zero = Owner::adopt(table, 0, 1);
         assert_eq!(zero.sweep(CHUNK, |_, _| true, |_| {}), 1);
     }
@@ -137,7 +141,7 @@ mod plain {
                 let it = connection(name, name % 3, name % 4);
                 match what {
                     0..=3 => {
-                        if !model.contains_key(&name) && owners[who].record(&it, opening(0), HOP).is_ok() {
+                        if !model.contains_key(&name) && record(&mut owners[who], &it, opening(0)).is_ok() {
                             model.insert(name, it);
                         }
                     }
@@ -184,8 +188,8 @@ mod model {
         bounded().check(|| {
             let table = table();
             let other =
-                loom::thread::spawn(move || Owner::adopt(table, 1, 2).record(&connection(1, 1, 1), opening(0), HOP));
-            let mine = Owner::adopt(table, 0, 2).record(&connection(1, 1, 1), opening(0), HOP);
+                loom::thread::spawn(move || record(&mut Owner::adopt(table, 1, 2), &connection(1, 1, 1), opening(0)));
+            let mine = record(&mut Owner::adopt(table, 0, 2), &connection(1, 1, 1), opening(0));
             let theirs = other.join().unwrap();
             let key = connection(1, 1, 1).key(Side::Client);
             let found = table.find(&key, table.hash(&key)).expect("one of them stands");
@@ -201,10 +205,10 @@ mod model {
             let table = table();
             let (old, new) = (connection(1, 1, 1), connection(2, 2, 2));
             let mut owner = Owner::adopt(table, 0, 1);
-            owner.record(&old, opening(0), HOP).unwrap();
+            record(&mut owner, &old, opening(0)).unwrap();
             let reader = loom::thread::spawn(move || table.entries[0].read());
             owner.sweep(1, |_, _| true, |_| {});
-            owner.record(&new, opening(0), HOP).unwrap();
+            record(&mut owner, &new, opening(0)).unwrap();
             if let Some(seen) = reader.join().unwrap() {
                 assert!(seen == old || seen == new, "{seen:?}");
             }

@@ -3,6 +3,7 @@
 use super::entry::{Activity, Entry, Snapshot, State};
 use super::hash::{HashKey, Key, Side};
 use super::index::{Bucket, Index};
+use super::owner::SideHashes;
 use crate::sync::AtomicU32;
 
 /// Entries in a chunk, the unit in which switchers own the table.
@@ -68,6 +69,12 @@ impl<'a> Connections<'a> {
         self.key.hash(key)
     }
 
+    /// The hashes of both sides of a connection.
+    pub fn hashes(&self, connection: &Snapshot) -> SideHashes {
+        let hash = |side| self.hash(&connection.key(side));
+        SideHashes { client: hash(Side::Client), backend: hash(Side::Backend) }
+    }
+
     /// The cache line a search begins with, to be prefetched.
     #[inline]
     pub fn first_bucket(&self, side: Side, hash: u64) -> *const Bucket {
@@ -99,9 +106,9 @@ impl<'a> Connections<'a> {
     /// Takes a connection out of both indexes, so that its owner frees it at its next visit. Any switcher may do so, and
     /// twice does no harm.
     pub fn unlink(&self, found: &Found) {
-        for side in [Side::Client, Side::Backend] {
-            self.index(side).remove(self.hash(&found.connection.key(side)), found.id.0);
-        }
+        let hashes = self.hashes(&found.connection);
+        self.client.remove(hashes.client, found.id.0);
+        self.backend.remove(hashes.backend, found.id.0);
         let entry = self.entry(found.id);
         loop {
             let now = entry.activity();

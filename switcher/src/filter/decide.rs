@@ -4,8 +4,8 @@ use super::tcp_state::{Sender, begins};
 use super::{Filter, Prospect, Subject, Verdict, backend_key, client_key, closing};
 use crate::packet::{ArpFields, DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, arp, reply};
 use shunt_shmlayout::address::{InterfaceId, ServiceId, TCP};
-use shunt_shmlayout::config_table::{Generation, ServiceRecord};
-use shunt_shmlayout::connections::{Activity, Found, Refusal, Snapshot, State};
+use shunt_shmlayout::config_table::Generation;
+use shunt_shmlayout::connections::{Activity, Found, LastHop, Refusal, Side as TableSide, SideHashes, Snapshot, State};
 use shunt_shmlayout::regions::Side;
 
 /// Entries looked at to make room in a full table.
@@ -67,11 +67,10 @@ impl Filter {
         now_ms: u64,
     ) -> Verdict {
         let flow = &it.flow;
-        let Some(service) = tables.service(id) else { return Verdict::Drop(DropReason::BadTable) };
         if tables.is_service_address(&flow.source) {
             return Verdict::Drop(DropReason::SpoofedService);
         }
-        let Some(backend) = tables.slot(&service, (it.hash >> 16) as u32) else {
+        let Some(choice) = it.choice.or_else(|| self.choose(tables, id, it)) else {
             if let Some(counters) = self.region.services.get(usize::from(id.0)) {
                 counters.refused.add(1);
             }
@@ -81,33 +80,26 @@ impl Filter {
             client: flow.source,
             client_port: flow.source_port,
             service: id,
-            backend,
+            backend: choice.backend,
             protocol: flow.protocol,
-            mode: service.mode,
+            mode: choice.service.mode,
             created_ms: now_ms,
         };
-        match self.record(&connection, &service, frame, interface, now_ms) {
+        let hashes = SideHashes { client: it.hash, backend: choice.backend_hash };
+        match self.record(&connection, hashes, super::forward::last_hop(frame, interface)) {
             Ok(found) => self.send_to_backend(tables, frame, flow, &found, interface, now_ms),
             Err(reason) => Verdict::Drop(reason),
         }
     }
 
     /// Step 218: the entry, made by us or at the same time by another switcher.
-    fn record(
-        &mut self,
-        connection: &Snapshot,
-        service: &ServiceRecord,
-        frame: &[u8],
-        interface: InterfaceId,
-        now_ms: u64,
-    ) -> Result<Found, DropReason> {
-        let state = if service.protocol == TCP { State::Opening } else { State::Established };
-        let activity = Activity { last_seen_ms: now_ms, state, flags: 0 };
-        let hop = super::forward::last_hop(frame, interface);
-        let mut result = self.owner.record(connection, activity, hop);
+    fn record(&mut self, connection: &Snapshot, hashes: SideHashes, hop: LastHop) -> Result<Found, DropReason> {
+        let state = if connection.protocol == TCP { State::Opening } else { State::Established };
+        let activity = Activity { last_seen_ms: connection.created_ms, state, flags: 0 };
+        let mut result = self.owner.record(connection, hashes, activity, hop);
         if result == Err(Refusal::TableFull) && self.owner.evict(EVICTION_BUDGET, closing(self.region.backends)) {
             self.region.head.evicted.add(1);
-            result = self.owner.record(connection, activity, hop);
+            result = self.owner.record(connection, hashes, activity, hop);
         }
         match result {
             Ok(id) => {
@@ -120,9 +112,8 @@ impl Filter {
                 Ok(Found { id, connection: *connection })
             }
             Err(Refusal::Twin) => {
-                let key = connection.key(shunt_shmlayout::connections::Side::Client);
-                let table = self.owner.table();
-                table.find(&key, table.hash(&key)).ok_or(DropReason::NoConnection)
+                let found = self.owner.table().find(&connection.key(TableSide::Client), hashes.client);
+                found.ok_or(DropReason::NoConnection)
             }
             Err(Refusal::TableFull) => Err(DropReason::TableFull),
             Err(Refusal::ProbesFull) => Err(DropReason::TableProbes),
@@ -209,6 +200,6 @@ impl Filter {
 
 /// Step 210: whether a packet without an entry begins a connection.
 #[inline]
-fn is_new(flow: &Flow) -> bool {
+pub(super) fn is_new(flow: &Flow) -> bool {
     flow.protocol != PROTOCOL_TCP || begins(flow.tcp_flags)
 }

@@ -17,7 +17,7 @@ mod tests;
 use crate::packet::{Address, ArpFields, DropReason, Flow, Packet, Parsed, PortBe};
 use limiter::Limiter;
 use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
-use shunt_shmlayout::config_table::{Endpoint, Generation};
+use shunt_shmlayout::config_table::{Endpoint, Generation, ServiceRecord};
 use shunt_shmlayout::connections::{Activity, Key, Owner, Side, Snapshot, State};
 use shunt_shmlayout::neighbours::Neighbours;
 use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion};
@@ -59,11 +59,22 @@ pub struct Prospect {
     flow: Flow,
     /// Hash of the connection's side that this packet shows.
     hash: u64,
+    /// For a packet that seems to begin a connection.
+    choice: Option<Choice>,
+}
+
+/// The backend that a new connection goes to.
+#[derive(Clone, Copy, Debug)]
+struct Choice {
+    service: ServiceRecord,
+    backend: BackendId,
+    /// Hash of the connection's backend side.
+    backend_hash: u64,
 }
 
 impl Prospect {
     /// Of no frame yet.
-    pub const NONE: Self = Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0 };
+    pub const NONE: Self = Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0, choice: None };
 }
 
 const NO_FLOW: Flow = Flow {
@@ -137,23 +148,40 @@ impl Filter {
         if let Some((subject, key)) = side {
             let hash = self.owner.table().hash(&key);
             prefetch::line(self.owner.table().first_bucket(key.side, hash));
-            return Prospect { subject, flow, hash };
+            return Prospect { subject, flow, hash, choice: None };
         }
         let ours = tables.is_service_address(&flow.destination);
-        Prospect { subject: if ours { Subject::ServiceAddress } else { Subject::NotOurs }, flow, hash: 0 }
+        Prospect { subject: if ours { Subject::ServiceAddress } else { Subject::NotOurs }, flow, hash: 0, choice: None }
     }
 
-    /// Asks for the connection table entry that a frame will need; its bucket is here by now.
+    /// Asks for the connection table entry that a frame will need; its bucket is here by now. For a packet that seems to
+    /// begin a connection, chooses the backend and asks for what recording it will touch.
     #[inline]
-    pub fn approach(&self, prospect: &Prospect) {
-        let side = match prospect.subject {
-            Subject::Service(_) => Side::Client,
-            Subject::Backend(_) => Side::Backend,
+    pub fn approach(&self, prospect: &mut Prospect) {
+        let (side, service) = match prospect.subject {
+            Subject::Service(id) => (Side::Client, Some(id)),
+            Subject::Backend(_) => (Side::Backend, None),
             _ => return,
         };
         if let Some(entry) = self.owner.table().likely_entry(side, prospect.hash) {
             prefetch::line(entry);
+        } else if let (Some(id), Some(tables)) = (service, &self.generation)
+            && decide::is_new(&prospect.flow)
+        {
+            prospect.choice = self.choose(tables, id, prospect);
+            if let Some(choice) = prospect.choice {
+                prefetch::line(self.owner.table().first_bucket(Side::Backend, choice.backend_hash));
+            }
         }
+    }
+
+    /// Step 214: the backend that the configuration table gives for a new connection; `None` if no backend takes any.
+    fn choose(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<Choice> {
+        let service = tables.service(id)?;
+        let backend = tables.slot(&service, (prospect.hash >> 16) as u32)?;
+        let Flow { source: client, source_port: client_port, .. } = prospect.flow;
+        let backend_hash = self.owner.table().hash(&Key { side: Side::Backend, client, client_port, id: backend.0 });
+        Some(Choice { service, backend, backend_hash })
     }
 
     /// Frees connections whose time is over, looking at `budget` of them. Returns how many were freed.

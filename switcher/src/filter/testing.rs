@@ -158,8 +158,8 @@ impl World {
 
 /// Takes one frame through all three steps. The frame becomes what would be sent.
 pub fn pass(filter: &mut Filter, frame: &mut Vec<u8>, interface: InterfaceId, now_ms: u64) -> Verdict {
-    let prospect: Prospect = filter.look(frame, interface, false);
-    filter.approach(&prospect);
+    let mut prospect: Prospect = filter.look(frame, interface, false);
+    filter.approach(&mut prospect);
     let received = frame.len();
     frame.resize(received.max(128), 0); // a buffer has room behind a short packet
     let verdict = filter.decide(frame, &prospect, interface, now_ms);

@@ -170,11 +170,11 @@ mod tests {
 
     #[test]
     fn missing_interface_and_missing_user_are_told_together() {
-        let text = CONFIG.replace("\"lo\"", "\"no-such-if\"").replace("cpus = [0]", "cpus = [4000]");
+        let text = CONFIG.replace("\"lo\"", "\"no-such-if\"").replace("cpus = [0]", "cpus = [1023]");
         let config = Config::parse(&format!("user = \"no-such-user\"\n{text}"), "test.toml").expect("a good one");
         let Err(KeeperError::Problems(problems)) = check(&config) else { panic!("not refused") };
         let all = problems.join("\n");
-        for part in ["no-such-if doesn't exist", "no account \"no-such-user\"", "CPU 4000"] {
+        for part in ["no-such-if doesn't exist", "no account \"no-such-user\"", "CPU 1023"] {
             assert!(all.contains(part), "{part} in {all}");
         }
     }

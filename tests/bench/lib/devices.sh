@@ -17,7 +17,8 @@ check_device() {
 # The kernel routes to one server, nothing re-written: what the network itself carries.
 start_straight() {
     steer_device
-    within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=1
+    # With early demultiplexing, forwarding drops a packet that matches a TIME-WAIT socket which HAProxy left in this namespace.
+    within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.ip_early_demux=0
     ip -n "$SERVERS_NS" address add "$SERVICE_ADDRESS/32" dev lo
     ip -n "$DEVICE_NS" route add "$SERVICE_ADDRESS" via 198.18.1.11
 }
@@ -25,7 +26,7 @@ start_straight() {
 stop_straight() {
     ip -n "$DEVICE_NS" route delete "$SERVICE_ADDRESS"
     ip -n "$SERVERS_NS" address delete "$SERVICE_ADDRESS/32" dev lo
-    within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=0
+    within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=0 net.ipv4.ip_early_demux=1
 }
 
 start_shunt_device() {

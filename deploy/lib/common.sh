@@ -26,7 +26,7 @@ require_commands() {
     local command
     for command in "$@"; do
         command -v "$command" >/dev/null ||
-            fail "the command '$command' is missing; run $ROOT/deploy/install-packages lab"
+            fail "the command '$command' is missing; run $ROOT/deploy/install-packages lab bench"
     done
 }
 

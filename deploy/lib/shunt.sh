@@ -32,6 +32,10 @@ write_health() {
         "$1" "${2:-}"
 }
 
+write_no_health() {
+    printf '\n[service.health]\nkind = "none"\n'
+}
+
 # write_backend NAME ADDRESS:PORT
 write_backend() {
     printf '\n[[service.backend]]\nname = "%s"\naddress = "%s"\n' "$1" "$2"

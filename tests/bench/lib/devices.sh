@@ -36,7 +36,7 @@ start_shunt_device() {
         write_switchers spin "$DEVICE_CPU"
         write_interfaces "${SHUNT_PORT:-af_xdp}"
         write_service bench "$SERVICE_PROTOCOL" "$SERVICE_PORT" nat
-        write_health none
+        write_no_health
         for address in 198.18.1.11 198.18.1.12; do
             write_backend "b${address##*.1}" "$address:$SERVICE_PORT"
         done

@@ -2,9 +2,9 @@
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why this process may not run.
@@ -25,7 +25,10 @@ pub enum LockError {
 
 /// Held until it is dropped, or its process ends.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, never read")] Flock<File>);
+pub struct Lock {
+    path: PathBuf,
+    file: Flock<File>,
+}
 
 impl Lock {
     /// Takes it at once, or says who has it.
@@ -35,9 +38,11 @@ impl Lock {
         let file =
             options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(system)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            // Its last holder removed it between the opening and the locking: the next to open makes another.
+            Ok(locked) if !is_at(&locked, path) => Self::take(path),
             Ok(mut locked) => {
                 note_pid(&mut locked).map_err(system)?;
-                Ok(Self(locked))
+                Ok(Self { path: path.to_owned(), file: locked })
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut pid = String::new();
@@ -47,6 +52,22 @@ impl Lock {
             Err((_, errno)) => Err(system(errno.into())),
         }
     }
+}
+
+impl Drop for Lock {
+    /// Removes the file while it is still locked, and the instance's directory if nothing is left in it.
+    fn drop(&mut self) {
+        if is_at(&self.file, &self.path) && std::fs::remove_file(&self.path).is_ok() {
+            let _ = self.path.parent().map(std::fs::remove_dir);
+        }
+    }
+}
+
+/// Whether the path still leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |found: io::Result<Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
+    let held = inode(file.metadata());
+    held.is_some() && held == inode(std::fs::metadata(path))
 }
 
 fn note_pid(file: &mut File) -> io::Result<()> {
@@ -62,12 +83,23 @@ mod tests {
     #[test]
     fn a_second_one_is_told_who_runs_and_a_third_follows_the_first() {
         let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("keeper.lock"), "").unwrap(); // so that the directory stays
         let path = directory.path().join("ifdaemon.lock");
         let first = Lock::take(&path).unwrap();
         let refusal = Lock::take(&path).unwrap_err().to_string();
         assert!(refusal.contains(&format!("already running as pid {};", std::process::id())), "{refusal}");
         drop(first);
+        assert!(!path.exists());
         assert!(Lock::take(&path).is_ok());
+    }
+
+    #[test]
+    fn the_last_one_removes_the_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path().join("run");
+        std::fs::create_dir(&run).unwrap();
+        drop(Lock::take(&run.join("ifdaemon.lock")).unwrap());
+        assert!(!run.exists());
     }
 
     #[test]

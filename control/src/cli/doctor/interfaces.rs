@@ -4,7 +4,9 @@ use super::files::Files;
 use super::finding::Finding;
 use super::link;
 use super::system::Ethtool;
-use shunt_config::{Config, Interface, PortKind, XdpMode, runtime_directory};
+use shunt_config::{Config, Instance, Interface, PortKind, XdpMode, region_name};
+use shunt_shmlayout::map::Access;
+use shunt_shmlayout::regions::{KeeperRegion, Typed};
 
 /// Largest IP packet whose frame fits a chunk of 2048 bytes behind its headroom of 256, an Ethernet header and two VLAN
 /// tags included.
@@ -37,7 +39,7 @@ pub fn examine(files: &Files, config: &Config, interface: &Interface) -> Vec<Fin
     findings.extend(facts.queue_numbers());
     findings.extend(facts.offloads());
     if interface.port != PortKind::AfPacket {
-        findings.push(program(files, config, link::xdp_program(ifindex as u32)));
+        findings.push(program(link::xdp_program(ifindex as u32), is_shunts(&config.instance, ifindex)));
     }
     findings.into_iter().map(subject).collect()
 }
@@ -139,15 +141,17 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// A program is our own if the instance has pinned links.
-fn program(files: &Files, config: &Config, attached: std::io::Result<Option<u32>>) -> Finding {
-    let runtime = runtime_directory(&config.instance);
-    let pinned = files.list(format!("{}/bpf", runtime.display()).trim_start_matches('/'));
+/// Whether the keeper of the instance has this interface. Its pins can't be looked for: its bpffs is mounted in its own
+/// mount namespace.
+fn is_shunts(instance: &Instance, ifindex: u64) -> bool {
+    let keeper = KeeperRegion::attach(&region_name(instance, "keeper"), Access::Read);
+    keeper.is_ok_and(|(keeper, _)| keeper.interfaces().any(|(_, record)| u64::from(record.ifindex) == ifindex))
+}
+
+fn program(attached: std::io::Result<Option<u32>>, shunts: bool) -> Finding {
     match attached {
         Ok(None) => Finding::ok("xdp", "no program is attached"),
-        Ok(Some(id)) if !pinned.is_empty() => {
-            Finding::ok("xdp", format!("program {id} is attached; the instance runs"))
-        }
+        Ok(Some(id)) if shunts => Finding::ok("xdp", format!("program {id} is attached, by this instance")),
         Ok(Some(id)) => Finding::fail(
             "xdp",
             format!("program {id} of somebody else is attached"),
@@ -164,6 +168,9 @@ mod tests {
     use super::super::finding::Level;
     use super::*;
     use shunt_config::Side;
+    use shunt_shmlayout::config_table::Name;
+    use shunt_shmlayout::map::Region;
+    use shunt_shmlayout::regions::{InterfaceRecord, KeeperShape};
 
     fn interface() -> Interface {
         Interface {
@@ -212,15 +219,25 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_ours_only_where_the_instance_has_pins() {
-        let root = tempfile::tempdir().unwrap();
-        let text =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/nat.toml")).unwrap();
-        let config = Config::parse(&text, "nat.toml").unwrap();
-        let files = Files::below(root.path());
-        assert_eq!(program(&files, &config, Ok(Some(7))).level, Level::Fail);
-        std::fs::create_dir_all(root.path().join("run/shunt/shunt/bpf/eth0")).unwrap();
-        assert_eq!(program(&files, &config, Ok(Some(7))).level, Level::Ok);
-        assert_eq!(program(&files, &config, Ok(None)).level, Level::Ok);
+    fn a_program_is_in_the_way_unless_the_instance_has_the_interface() {
+        assert_eq!(program(Ok(Some(7)), false).level, Level::Fail);
+        assert_eq!(program(Ok(Some(7)), true).level, Level::Ok);
+        assert_eq!(program(Ok(None), false).level, Level::Ok);
+    }
+
+    #[test]
+    fn the_keepers_region_says_whose_an_interface_is() {
+        let instance: Instance = format!("t-{}-whose", std::process::id()).parse().unwrap();
+        let name = region_name(&instance, "keeper");
+        assert!(!is_shunts(&instance, 7));
+        let shape = KeeperShape { interfaces: 1, switchers: 1, ports: 1, reserved: [0; 5] };
+        let made = KeeperRegion::create(&name, &shape, |keeper| {
+            let (name, mac, reserved) = (Name::new("eth0"), [2, 0, 0, 0, 0, 1], [0; 17]);
+            keeper.interfaces[0].store(&InterfaceRecord { name, ifindex: 7, mtu: 1500, mac, side: 3, reserved });
+        });
+        let whose = (is_shunts(&instance, 7), is_shunts(&instance, 8));
+        Region::unlink(&name).unwrap();
+        assert!(made.is_ok());
+        assert_eq!(whose, (true, false));
     }
 }

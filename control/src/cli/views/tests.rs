@@ -169,7 +169,8 @@ impl Fixture {
             created_ms: NOW_MS - 65_000,
         };
         let activity = Activity { last_seen_ms: NOW_MS - 1500, state: State::Established, flags: Activity::ANSWERED };
-        owner.record(&connection, activity, LastHop { mac: [0; 6], interface: InterfaceId(0) }).unwrap();
+        let (hashes, hop) = (owner.table().hashes(&connection), LastHop { mac: [0; 6], interface: InterfaceId(0) });
+        owner.record(&connection, hashes, activity, hop).unwrap();
         let (service, backend) = (&self.switchers[0].services[0], &self.switchers[0].backends[0]);
         service.connections.set(3);
         service.packets_in.set(30);

@@ -76,7 +76,8 @@ start_testpmd() {
     local deadline=$((SECONDS + 20))
     # It says that it forwards once its queues are bound.
     until grep -q 'forwards packets on' "$RUN/log/testpmd" 2>/dev/null; do
-        ((SECONDS < deadline)) && running_process testpmd >/dev/null || fail "dpdk-testpmd does not start"
+        running_process testpmd >/dev/null || fail "dpdk-testpmd ended at its start"
+        ((SECONDS < deadline)) || fail "dpdk-testpmd does not forward after 20 s"
         sleep 0.1
     done
 }

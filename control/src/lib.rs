@@ -3,4 +3,5 @@
 pub mod cli;
 pub mod health;
 pub mod master;
+pub mod publish;
 pub mod routing_daemon;

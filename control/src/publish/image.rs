@@ -1,0 +1,157 @@
+//! One generation as records, ready to be written: what table, ways and ARP cache come to. Pure up to `write`.
+//!
+//! Two images that are equal need no publication.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use shunt_shmlayout::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
+use shunt_shmlayout::config_table::{
+    BackendRecord, Endpoint, Generation, MemberRecord, Name, RangeRecord, ServiceRecord,
+};
+use shunt_shmlayout::sync::Ordering;
+
+use super::arp_cache::Interned;
+use super::error::WriteError;
+use super::identity::Identity;
+use super::table::{Backend, Service, Table};
+use super::ways::{Hop, Way, Ways};
+
+/// A generation's content.
+#[derive(PartialEq, Default)]
+pub struct Image {
+    services: Vec<(ServiceId, ServiceRecord, Name)>,
+    backends: Vec<(BackendId, BackendRecord, Name)>,
+    members: Vec<MemberRecord>,
+    /// By service, one after the other.
+    slots: Vec<Rc<[u16]>>,
+    ranges: Vec<RangeRecord>,
+    endpoints: Vec<(Identity, Endpoint)>,
+}
+
+/// The next hops that an image of these names: backends' and gateways.
+pub fn hops(table: &Table, ways: &Ways) -> BTreeSet<Hop> {
+    let backends = table.backends().filter_map(|(_, backend)| ways.hop(backend.identity.address));
+    backends.chain(ways.gateways()).collect()
+}
+
+impl Image {
+    /// Joins what is known. Hops that `interned` doesn't have are as good as no way.
+    pub fn new(table: &Table, ways: &Ways, interned: &Interned) -> Self {
+        let mut image = Self::default();
+        for (id, backend) in table.backends() {
+            image.add_backend(table, id, backend, ways, interned);
+        }
+        let mut slots_first = 0;
+        for (id, service) in table.services() {
+            image.add_service(table, id, service, slots_first);
+            slots_first += service.slots.len();
+        }
+        image.ranges = ways.ranges().iter().map(|(start, way)| range_record(*start, *way, interned)).collect();
+        image
+    }
+
+    fn add_backend(&mut self, table: &Table, id: BackendId, backend: &Backend, ways: &Ways, interned: &Interned) {
+        let hop = ways.hop(backend.identity.address).and_then(|hop| Some((hop.interface, *interned.get(&hop)?)));
+        let (interface, neighbour) = hop.unwrap_or((InterfaceId(u16::MAX), NeighbourId::NONE));
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let Identity { address, port, protocol } = backend.identity;
+        let record = BackendRecord {
+            address,
+            port,
+            protocol,
+            flags: flag(table.is_up(id), BackendRecord::UP)
+                | flag(backend.drained, BackendRecord::DRAINED)
+                | flag(backend.removed, BackendRecord::REMOVED),
+            interface: interface.0,
+            neighbour: neighbour.0,
+            ..BackendRecord::default()
+        };
+        self.backends.push((id, record, Name::new(&backend.name)));
+        // Replies of mode dsr don't come this way.
+        if backend.translated {
+            self.endpoints.push((backend.identity, Endpoint::Backend(id)));
+        }
+    }
+
+    fn add_service(&mut self, table: &Table, id: ServiceId, service: &Service, slots_first: usize) {
+        let Identity { address, port, protocol } = service.identity;
+        let record = ServiceRecord {
+            address,
+            port,
+            protocol,
+            mode: service.mode,
+            slots_first: slots_first as u32,
+            slots_count: service.slots.len() as u32,
+            members_first: self.members.len() as u32,
+            members_count: service.members.len() as u32,
+            timeouts: service.timeouts,
+            ..ServiceRecord::default()
+        };
+        self.services.push((id, record, Name::new(&service.name)));
+        self.members.extend(service.members.iter().map(|member| MemberRecord {
+            backend: member.backend.0,
+            weight: member.weight,
+            effective: table.effective_weight(member),
+            reserved: 0,
+        }));
+        self.slots.push(service.slots.clone());
+        let any_port = Identity { address, port: PortBe::default(), protocol: 0 };
+        self.endpoints.push((service.identity, Endpoint::Service(id)));
+        self.endpoints.push((any_port, Endpoint::ServiceAddress));
+    }
+
+    /// Whether nobody would be lost: every service and backend that `generation` has is in the image too.
+    pub fn covers(&self, generation: &Generation) -> bool {
+        let services: BTreeSet<_> = self.services.iter().map(|(id, ..)| *id).collect();
+        let backends: BTreeSet<_> = self.backends.iter().map(|(id, ..)| *id).collect();
+        let service_ids = (0..generation.services.len()).map(|id| ServiceId(id as u16));
+        let backend_ids = (0..generation.backends.len()).map(|id| BackendId(id as u16));
+        service_ids.filter(|id| generation.service(*id).is_some()).all(|id| services.contains(&id))
+            && backend_ids.filter(|id| generation.backend(*id).is_some()).all(|id| backends.contains(&id))
+    }
+
+    /// Fills an idle generation. The table has checked that there is room for everything but endpoints, whose hash may
+    /// be unlucky; what was written is of no use then, and harms nobody.
+    pub fn write(&self, generation: &Generation, published_ms: u64) -> Result<(), WriteError> {
+        generation.clear();
+        for (id, record, name) in &self.services {
+            generation.services[usize::from(id.0)].store(record);
+            generation.service_names[usize::from(id.0)].store(name);
+        }
+        for (id, record, name) in &self.backends {
+            generation.backends[usize::from(id.0)].store(record);
+            generation.backend_names[usize::from(id.0)].store(name);
+        }
+        for (to, from) in generation.members.iter().zip(&self.members) {
+            to.store(from);
+        }
+        for (to, from) in generation.slots.iter().zip(self.slots.iter().flat_map(|slots| slots.iter())) {
+            to.store(*from, Ordering::Relaxed); // the flip's release store comes after
+        }
+        for (to, from) in generation.ranges.iter().zip(&self.ranges) {
+            to.store(from);
+        }
+        generation.head.ranges.set(self.ranges.len() as u64);
+        generation.head.published_ms.set(published_ms);
+        for (identity, endpoint) in &self.endpoints {
+            let added = generation.add_endpoint(identity.address, identity.port, identity.protocol, *endpoint);
+            added.map_err(|_| WriteError { at: identity.socket_address() })?;
+        }
+        Ok(())
+    }
+}
+
+fn range_record(start: Address, way: Way, interned: &Interned) -> RangeRecord {
+    let none = RangeRecord { start, kind: RangeRecord::NONE, ..RangeRecord::default() };
+    match way {
+        Way::Nowhere => none,
+        Way::OnLink(interface) => RangeRecord { kind: RangeRecord::ON_LINK, interface: interface.0, ..none },
+        Way::Gateway(hop) => interned.get(&hop).map_or(none, |id| RangeRecord {
+            kind: RangeRecord::GATEWAY,
+            interface: hop.interface.0,
+            neighbour: id.0,
+            ..none
+        }),
+    }
+}

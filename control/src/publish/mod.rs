@@ -1,0 +1,27 @@
+//! Publication: from what control knows to the configuration table that switchers read (patent Fig. 4, configuration
+//! table 64 with its two buffers, routing table 62, ARP cache).
+//!
+//! ```text
+//!  Config, health, drain --> Table  \
+//!  active generation ----> (recover)  > Image --> idle generation --> flip
+//!  netlink's State ------> Ways     /                        (publisher)
+//!                     \--> ArpCache (in place: one word a neighbour)
+//! ```
+//!
+//! `table` and `ways` are plain values, `image` joins them into records, `publisher` decides when a buffer may be filled
+//! and flipped. Control alone writes the region; it is also what a restarted control starts from (`recover`).
+
+pub mod arp_cache;
+pub mod error;
+pub mod identity;
+pub mod image;
+pub mod publisher;
+mod recover;
+pub mod retirement;
+pub mod table;
+pub mod ways;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! When a generation may be filled, and when it becomes the active one.
+//!
+//! ```text
+//!  Idle -- room(): nobody uses the buffer --> caller fills it -- prepare() --> Prepared
+//!    ^                                                                            |
+//!    '---- advance(): the keeper owns its addresses, is dead, or takes too long --'
+//! ```
+//!
+//! Control alone writes `active` and `prepared`. Nothing here waits: the main loop asks again each turn.
+
+use shunt_shmlayout::config_table::Generation;
+use shunt_shmlayout::flip::{self, Active};
+use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRegion};
+use shunt_shmlayout::sync::Ordering;
+
+/// The least time from one publication to the next, so that what changes together is published together and a flapping
+/// backend costs a bounded share of control's CPU.
+const GAP_MS: u64 = 10;
+/// How long the keeper may take to put new addresses into the XDP maps.
+const KEEPER_MS: u64 = 100;
+
+/// A switcher that still reads the buffer to be filled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// Its number.
+    pub switcher: usize,
+    /// Its process.
+    pub pid: u32,
+    /// The epoch it uses.
+    pub epoch: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Idle,
+    /// A predecessor of this process died between announcing an epoch and making it active. The keeper may have taken
+    /// addresses from its half-filled buffer, and must not mistake our buffer of that epoch for the one it knows.
+    Retracting {
+        until_ms: u64,
+    },
+    Prepared {
+        until_ms: u64,
+    },
+}
+
+/// Control's side of the flip.
+pub struct Publisher {
+    region: ControlRegion,
+    keeper: KeeperRegion,
+    switchers: Vec<SwitcherRegion>,
+    phase: Phase,
+    not_before_ms: u64,
+}
+
+impl Publisher {
+    /// Goes on where the last control stopped.
+    pub fn new(region: ControlRegion, keeper: KeeperRegion, switchers: Vec<SwitcherRegion>, now_ms: u64) -> Self {
+        let active = region.head.active.load(Ordering::Relaxed); // control's own
+        let phase = match region.head.prepared.load(Ordering::Relaxed) > active {
+            true => Phase::Retracting { until_ms: now_ms + KEEPER_MS },
+            false => Phase::Idle,
+        };
+        region.head.prepared.store(active, Ordering::Release);
+        Self { region, keeper, switchers, phase, not_before_ms: now_ms }
+    }
+
+    /// The generation in force.
+    pub fn active(&self) -> Active {
+        Active(self.region.head.active.load(Ordering::Relaxed)) // control's own
+    }
+
+    /// The buffer to fill, if one may be filled now.
+    pub fn room(&mut self, now_ms: u64) -> Option<Generation> {
+        if let Phase::Retracting { until_ms } = self.phase {
+            let owned = self.keeper.head.owned.load(Ordering::Acquire);
+            if owned > self.active().0 && now_ms < until_ms && self.keeper_lives() {
+                return None;
+            }
+            self.phase = Phase::Idle;
+        }
+        if self.phase != Phase::Idle || now_ms < self.not_before_ms {
+            return None;
+        }
+        let words = self.live_switchers().map(|(_, switcher)| &switcher.head.in_use);
+        let idle = flip::idle_buffer(&self.region.head.active, words)?;
+        Some(self.region.generations[idle])
+    }
+
+    /// Whether every live switcher uses the active generation, and none is on the way.
+    pub fn is_settled(&self) -> bool {
+        let words = self.live_switchers().map(|(_, switcher)| &switcher.head.in_use);
+        self.phase == Phase::Idle && flip::idle_buffer(&self.region.head.active, words).is_some()
+    }
+
+    /// The buffer from `room` is filled: announces its epoch to the keeper.
+    pub fn prepare(&mut self, now_ms: u64) {
+        self.region.head.prepared.store(self.active().next().0, Ordering::Release); // pairs with the keeper's load
+        self.phase = Phase::Prepared { until_ms: now_ms + KEEPER_MS };
+    }
+
+    /// Makes what is prepared the active generation as soon as the keeper owns its addresses.
+    pub fn advance(&mut self, now_ms: u64) -> Option<Active> {
+        let Phase::Prepared { until_ms } = self.phase else { return None };
+        let owned = self.keeper.head.owned.load(Ordering::Acquire); // pairs with the keeper's store
+        if owned < self.active().next().0 && now_ms < until_ms && self.keeper_lives() {
+            return None;
+        }
+        self.phase = Phase::Idle;
+        self.not_before_ms = now_ms + GAP_MS;
+        Some(flip::publish(&self.region.head.active))
+    }
+
+    /// Who keeps the idle buffer from being filled.
+    pub fn holders(&self) -> Vec<Holder> {
+        let active = self.active().0;
+        let in_use = |switcher: &SwitcherRegion| switcher.head.in_use.load(Ordering::Acquire);
+        let holding = self.live_switchers().map(|(number, switcher)| (number, switcher, in_use(switcher)));
+        holding
+            .filter(|(.., word)| *word != 0 && *word != active)
+            .map(|(switcher, region, word)| Holder {
+                switcher,
+                pid: region.head.pid.get() as u32,
+                epoch: Active(word).epoch(),
+            })
+            .collect()
+    }
+
+    fn live_switchers(&self) -> impl Iterator<Item = (usize, &SwitcherRegion)> {
+        let all = self.switchers.iter().enumerate();
+        all.filter(|(_, switcher)| is_alive(switcher.head.pid.get(), switcher.head.start_time.get()))
+    }
+
+    fn keeper_lives(&self) -> bool {
+        is_alive(self.keeper.head.pid.get(), self.keeper.head.start_time.get())
+    }
+}
+
+/// Whether the process that wrote these into its region still is; a pid used again by another doesn't count.
+pub fn is_alive(pid: u64, started: u64) -> bool {
+    u32::try_from(pid).is_ok_and(|pid| pid != 0 && start_time(pid) == Some(started))
+}

@@ -1,0 +1,69 @@
+//! What a restarted control takes over from its predecessor: the active generation, read back into a [`Table`].
+//!
+//! Slots aren't read: the master fills the same ones from the same weights, once the configuration says how many.
+
+use shunt_config::Config;
+use shunt_shmlayout::address::{BackendId, ServiceId};
+use shunt_shmlayout::config_table::{BackendRecord, Endpoint, Generation, MemberRecord, Name, ServiceRecord};
+
+use super::error::CapacityError;
+use super::identity::Identity;
+use super::table::{Backend, Capacity, Member, NamedIds, Service, Table};
+use crate::health::Health;
+
+impl Table {
+    /// What `active` and the file come to: ids, drained flags and health as they were last published.
+    pub fn restart(active: &Generation, config: &Config, named: &NamedIds) -> Result<Self, CapacityError> {
+        Self::recover(active).configured(config, named)
+    }
+
+    pub(super) fn recover(generation: &Generation) -> Self {
+        let mut table = Self::new(Capacity::of(generation));
+        for (index, name) in generation.backend_names.iter().enumerate() {
+            let id = BackendId(index as u16);
+            if let Some(record) = generation.backend(id) {
+                table.backends.insert(id, backend(id, &record, name.load::<Name>(), generation));
+            }
+        }
+        for (index, name) in generation.service_names.iter().enumerate() {
+            let id = ServiceId(index as u16);
+            if let Some(record) = generation.service(id) {
+                let service = service(&table, &record, name.load::<Name>(), generation);
+                table.services.insert(id, service);
+            }
+        }
+        table
+    }
+}
+
+fn backend(id: BackendId, record: &BackendRecord, name: Name, generation: &Generation) -> Backend {
+    let identity = Identity { address: record.address, port: record.port, protocol: record.protocol };
+    let endpoint = generation.find(&record.address, record.port, record.protocol);
+    Backend {
+        name: name.to_string(),
+        identity,
+        drained: record.flags & BackendRecord::DRAINED != 0,
+        removed: record.flags & BackendRecord::REMOVED != 0,
+        translated: endpoint == Some(Endpoint::Backend(id)),
+    }
+}
+
+fn service(table: &Table, record: &ServiceRecord, name: Name, generation: &Generation) -> Service {
+    let identity = Identity { address: record.address, port: record.port, protocol: record.protocol };
+    let mut service = Service::new(name.to_string(), identity);
+    (service.mode, service.timeouts) = (record.mode, record.timeouts);
+    let members = generation.members_of(record);
+    service.members = members.filter_map(|member| recover_member(table, generation, &member)).collect();
+    service
+}
+
+/// The effective weight tells the health, except where it is 0 for another reason too: then the backend's own flag does.
+fn recover_member(table: &Table, generation: &Generation, record: &MemberRecord) -> Option<Member> {
+    let backend = BackendId(record.backend);
+    let drained = table.backends.get(&backend)?.drained;
+    let up = match drained || record.weight == 0 {
+        true => generation.backend(backend)?.flags & BackendRecord::UP != 0,
+        false => record.effective != 0,
+    };
+    Some(Member { backend, weight: record.weight, health: if up { Health::Up } else { Health::Down } })
+}

@@ -1,0 +1,364 @@
+//! What services there are, which backends serve them, and with what weight: plain values, ids included.
+//!
+//! Owned by control's main loop. A configuration, a change of health and the operator's drain each make a new state of
+//! it; slots are filled anew only where effective weights changed. What leaves the configuration stays as "removed"
+//! until its last connection is gone (`retirement`): a removed backend has no slot, a removed service no member.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use shunt_config::{Config, Mode, Protocol};
+use shunt_shmlayout::address::{BackendId, ServiceId};
+use shunt_shmlayout::config_table::{Generation, MODE_DSR, MODE_NAT, Timeouts};
+
+use super::error::CapacityError;
+use super::identity::Identity;
+use crate::health::Health;
+use crate::master::maglev::stable_key;
+use crate::master::weights;
+
+/// How much a generation has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Services, removed ones included.
+    pub services: usize,
+    /// Backends, removed ones included.
+    pub backends: usize,
+    /// Cells of all services' tables.
+    pub slots: usize,
+    /// Pairs of service and backend.
+    pub members: usize,
+}
+
+impl Capacity {
+    /// That of a mapped generation.
+    pub fn of(generation: &Generation) -> Self {
+        Self {
+            services: generation.services.len(),
+            backends: generation.backends.len(),
+            slots: generation.slots.len(),
+            members: generation.members.len(),
+        }
+    }
+}
+
+/// Ids that a generation in memory still gives a meaning, so that they can't be given to anybody else yet.
+#[derive(Clone, Debug, Default)]
+pub struct NamedIds {
+    services: BTreeSet<ServiceId>,
+    backends: BTreeSet<BackendId>,
+}
+
+impl NamedIds {
+    /// Those in either generation.
+    pub fn in_generations(generations: &[Generation]) -> Self {
+        let mut named = Self::default();
+        for generation in generations {
+            let services = (0..generation.services.len()).map(|id| ServiceId(id as u16));
+            named.services.extend(services.filter(|id| generation.service(*id).is_some()));
+            let backends = (0..generation.backends.len()).map(|id| BackendId(id as u16));
+            named.backends.extend(backends.filter(|id| generation.backend(*id).is_some()));
+        }
+        named
+    }
+}
+
+/// A backend's part in one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Which backend.
+    pub backend: BackendId,
+    /// Weight by configuration.
+    pub weight: u16,
+    /// What this service's check of it says.
+    pub health: Health,
+}
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The operator's name for it.
+    pub name: String,
+    /// Where clients connect.
+    pub identity: Identity,
+    /// [`MODE_DSR`] or [`MODE_NAT`].
+    pub mode: u8,
+    /// Idle times of its connections.
+    pub timeouts: Timeouts,
+    /// Its backends; none once it is removed, as a configured service has at least one.
+    pub members: Vec<Member>,
+    /// Its table; empty if no backend may take a connection.
+    pub slots: Rc<[u16]>,
+    pub(super) slots_wanted: usize,
+    /// What `slots` was made from.
+    filled_from: Vec<weights::Member>,
+}
+
+impl Service {
+    pub(super) fn new(name: String, identity: Identity) -> Self {
+        Self {
+            name,
+            identity,
+            mode: MODE_NAT,
+            timeouts: Timeouts::default(),
+            members: Vec::new(),
+            slots: Rc::default(),
+            slots_wanted: 0,
+            filled_from: Vec::new(),
+        }
+    }
+
+    /// Whether it is only kept for its connections.
+    pub fn is_removed(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    fn health_of(&self, backend: BackendId) -> Option<Health> {
+        self.members.iter().find(|member| member.backend == backend).map(|member| member.health)
+    }
+
+    fn refill(&mut self, backends: &BTreeMap<BackendId, Backend>) {
+        let members: Vec<_> = self.members.iter().filter_map(|member| weigh(member, backends)).collect();
+        if members == self.filled_from && (self.slots.is_empty() || self.slots.len() == self.slots_wanted) {
+            return;
+        }
+        let mut slots = vec![0; self.slots_wanted];
+        self.slots = if weights::distribute(&mut slots, &members) { slots.into() } else { Rc::default() };
+        self.filled_from = members;
+    }
+}
+
+/// A member as the master sees it.
+fn weigh(member: &Member, backends: &BTreeMap<BackendId, Backend>) -> Option<weights::Member> {
+    let backend = backends.get(&member.backend)?;
+    Some(weights::Member {
+        id: member.backend.0,
+        key: stable_key(backend.identity.socket_address(), backend.identity.protocol),
+        configured_weight: member.weight.into(),
+        health: member.health,
+        drained: backend.drained,
+    })
+}
+
+/// A backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// The operator's name for it.
+    pub name: String,
+    /// Where it listens.
+    pub identity: Identity,
+    /// The operator took it out.
+    pub drained: bool,
+    /// The configuration doesn't name it any more.
+    pub removed: bool,
+    /// A service in mode `nat` has used it, so that its replies are to be found. Stays on while it is in the table: its
+    /// connections keep the mode they were made in.
+    pub translated: bool,
+}
+
+/// All services and backends by id.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub(super) capacity: Capacity,
+    pub(super) services: BTreeMap<ServiceId, Service>,
+    pub(super) backends: BTreeMap<BackendId, Backend>,
+}
+
+impl Table {
+    /// Without services and backends.
+    pub fn new(capacity: Capacity) -> Self {
+        Self { capacity, services: BTreeMap::new(), backends: BTreeMap::new() }
+    }
+
+    /// The services, removed ones included.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
+        self.services.iter().map(|(id, service)| (*id, service))
+    }
+
+    /// The backends, removed ones included.
+    pub fn backends(&self) -> impl Iterator<Item = (BackendId, &Backend)> {
+        self.backends.iter().map(|(id, backend)| (*id, backend))
+    }
+
+    /// The configured service of that name.
+    pub fn service_named(&self, name: &str) -> Option<ServiceId> {
+        self.services().find(|(_, service)| !service.is_removed() && service.name == name).map(|(id, _)| id)
+    }
+
+    /// The configured backend of that name.
+    pub fn backend_named(&self, name: &str) -> Option<BackendId> {
+        self.backends().find(|(_, backend)| !backend.removed && backend.name == name).map(|(id, _)| id)
+    }
+
+    /// What the check of a backend by a service says; up where there is none.
+    pub fn health(&self, service: ServiceId, backend: BackendId) -> Health {
+        self.services.get(&service).and_then(|service| service.health_of(backend)).unwrap_or(Health::Up)
+    }
+
+    /// Whether every check of a backend passes.
+    pub fn is_up(&self, backend: BackendId) -> bool {
+        self.services.values().all(|service| service.health_of(backend) != Some(Health::Down))
+    }
+
+    /// The weight in force of a member.
+    pub fn effective_weight(&self, member: &Member) -> u16 {
+        let weight = weigh(member, &self.backends).map_or(0, |member| member.effective_weight());
+        u16::try_from(weight).unwrap_or(u16::MAX)
+    }
+
+    /// Notes what a check found. False if it changes nothing.
+    pub fn set_health(&mut self, service: ServiceId, backend: BackendId, health: Health) -> bool {
+        let Some(service) = self.services.get_mut(&service) else { return false };
+        let Some(member) = service.members.iter_mut().find(|member| member.backend == backend) else { return false };
+        let changed = member.health != health;
+        member.health = health;
+        service.refill(&self.backends);
+        changed
+    }
+
+    /// Takes a backend out of service, or puts it back. False if it is so already.
+    pub fn set_drained(&mut self, backend: BackendId, drained: bool) -> bool {
+        let Some(backend) = self.backends.get_mut(&backend) else { return false };
+        let changed = backend.drained != drained;
+        backend.drained = drained;
+        self.services.values_mut().for_each(|service| service.refill(&self.backends));
+        changed
+    }
+
+    /// The table after a reload. Ids, health and drained flags of whatever stays are kept. `named` tells ids that can't
+    /// be given out.
+    pub fn configured(&self, config: &Config, named: &NamedIds) -> Result<Self, CapacityError> {
+        let mut next = self.clone();
+        next.configure_backends(config, named)?;
+        next.configure_services(config, named)?;
+        next.check_sums()?;
+        let Self { services, backends, .. } = &mut next;
+        services.values_mut().for_each(|service| service.refill(backends));
+        Ok(next)
+    }
+
+    fn configure_backends(&mut self, config: &Config, named: &NamedIds) -> Result<(), CapacityError> {
+        let mut ids: BTreeMap<Identity, BackendId> = self.backends().map(|(id, b)| (b.identity, id)).collect();
+        for backend in self.backends.values_mut() {
+            backend.removed = true;
+        }
+        for service in &config.services {
+            for configured in &service.backends {
+                let identity = Identity::new(configured.address, service.protocol);
+                let id = match ids.get(&identity) {
+                    Some(id) => *id,
+                    None => self.free_backend(named, &configured.name)?,
+                };
+                ids.insert(identity, id);
+                let name = configured.name.clone();
+                let entry = self.backends.entry(id).or_insert_with(|| Backend {
+                    name: name.clone(),
+                    identity,
+                    drained: false,
+                    removed: false,
+                    translated: false,
+                });
+                (entry.name, entry.removed) = (name, false);
+                entry.translated |= service.mode == Mode::Nat;
+            }
+        }
+        // Whoever is configured again one day starts in service, however long its last connections lived.
+        self.backends.values_mut().filter(|backend| backend.removed).for_each(|backend| backend.drained = false);
+        Ok(())
+    }
+
+    fn configure_services(&mut self, config: &Config, named: &NamedIds) -> Result<(), CapacityError> {
+        let ids: BTreeMap<Identity, ServiceId> = self.services().map(|(id, s)| (s.identity, id)).collect();
+        let backends: BTreeMap<Identity, BackendId> = self.backends().map(|(id, b)| (b.identity, id)).collect();
+        let mut configured_ids = BTreeSet::new();
+        for configured in &config.services {
+            let identity = Identity::new(configured.address, configured.protocol);
+            let id = match ids.get(&identity) {
+                Some(id) => *id,
+                None => self.free_service(named, &configured.name)?,
+            };
+            configured_ids.insert(id);
+            let service = self.services.entry(id).or_insert_with(|| Service::new(String::new(), identity));
+            service.members = members(configured, service, &backends);
+            service.name.clone_from(&configured.name);
+            service.mode = mode_bits(configured.mode);
+            service.timeouts = timeouts(configured);
+            service.slots_wanted = configured.slots as usize;
+        }
+        for (_, service) in self.services.iter_mut().filter(|(id, _)| !configured_ids.contains(id)) {
+            service.members.clear();
+            service.slots_wanted = 0;
+        }
+        Ok(())
+    }
+
+    fn free_backend(&self, named: &NamedIds, name: &str) -> Result<BackendId, CapacityError> {
+        let (kind, limit) = ("backend", self.capacity.backends);
+        let mut ids = (0..limit).map(|id| BackendId(id as u16));
+        let free = ids.find(|id| !self.backends.contains_key(id) && !named.backends.contains(id));
+        let leaving = || self.backends.values().filter(|backend| backend.removed).count();
+        free.ok_or_else(|| CapacityError::Ids { kind, name: name.to_owned(), limit, leaving: leaving() })
+    }
+
+    fn free_service(&self, named: &NamedIds, name: &str) -> Result<ServiceId, CapacityError> {
+        let (kind, limit) = ("service", self.capacity.services);
+        let mut ids = (0..limit).map(|id| ServiceId(id as u16));
+        let free = ids.find(|id| !self.services.contains_key(id) && !named.services.contains(id));
+        let leaving = || self.services.values().filter(|service| service.is_removed()).count();
+        free.ok_or_else(|| CapacityError::Ids { kind, name: name.to_owned(), limit, leaving: leaving() })
+    }
+
+    fn check_sums(&self) -> Result<(), CapacityError> {
+        let Capacity { slots, members, .. } = self.capacity;
+        let wanted: usize = self.services.values().map(|service| service.slots_wanted).sum();
+        if wanted > slots {
+            return Err(CapacityError::Slots { wanted, limit: slots });
+        }
+        let wanted: usize = self.services.values().map(|service| service.members.len()).sum();
+        if wanted > members {
+            return Err(CapacityError::Members { wanted, limit: members });
+        }
+        Ok(())
+    }
+}
+
+fn members(
+    configured: &shunt_config::Service,
+    before: &Service,
+    backends: &BTreeMap<Identity, BackendId>,
+) -> Vec<Member> {
+    let known = |backend: &shunt_config::Backend| {
+        backends.get(&Identity::new(backend.address, configured.protocol)).map(|id| (*id, backend.weight))
+    };
+    let health = |id: BackendId| match configured.health {
+        Some(_) => before.health_of(id).unwrap_or(Health::Up),
+        None => Health::Up,
+    };
+    let members = configured.backends.iter().filter_map(known);
+    members.map(|(backend, weight)| Member { backend, weight, health: health(backend) }).collect()
+}
+
+fn mode_bits(mode: Mode) -> u8 {
+    match mode {
+        Mode::Nat => MODE_NAT,
+        Mode::Dsr => MODE_DSR,
+    }
+}
+
+fn timeouts(service: &shunt_config::Service) -> Timeouts {
+    // The configuration allows 30 days at most, which fit.
+    let ms = |seconds: u32| seconds.saturating_mul(1000);
+    let times = &service.timeouts;
+    match service.protocol {
+        Protocol::Tcp => Timeouts {
+            opening_ms: ms(times.tcp_opening_s),
+            established_ms: ms(times.tcp_established_s),
+            closing_ms: ms(times.tcp_closing_s),
+            closed_ms: ms(times.tcp_closed_s),
+        },
+        Protocol::Udp => {
+            let udp_ms = ms(times.udp_s);
+            Timeouts { opening_ms: udp_ms, established_ms: udp_ms, closing_ms: udp_ms, closed_ms: udp_ms }
+        }
+    }
+}

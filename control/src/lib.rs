@@ -1,7 +1,13 @@
 //! The control processor (patent Fig. 4): everything that may block or allocate, so that switchers never do.
 
+pub mod admin;
+pub mod announcements;
 pub mod cli;
+pub mod clock;
+pub mod control;
 pub mod health;
 pub mod master;
 pub mod publish;
+pub mod reload;
 pub mod routing_daemon;
+pub mod start;

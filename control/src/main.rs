@@ -1,2 +1,40 @@
-//! Placeholder.
-fn main() {}
+//! `shunt-control`: the control processor (patent Fig. 4).
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use log::error;
+use shunt_control::control::Control;
+use shunt_control::start::StartError;
+
+/// Shunt's control: reads the configuration, follows routes and neighbours, checks backends, publishes the tables.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file; SIGHUP and `shunt reload` read it again.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    match run(&arguments.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!("{failure:#}");
+            let refusal = failure.downcast_ref::<StartError>();
+            ExitCode::from(refusal.map_or(1, StartError::exit_status))
+        }
+    }
+}
+
+fn run(config: &Path) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
+    let result = runtime.block_on(async { Ok(Control::start(config).await?.run().await?) });
+    // A count of connections that is under way isn't waited for.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,141 @@
+//! What may be ordered, and what is answered.
+//!
+//! ```text
+//! {"command":"reload"}                    {"ok":true,"services":2,"backends":5,"epoch":7}
+//! {"command":"drain","backend":"b1"}      {"ok":true,"backend":"b1","epoch":8}
+//! {"command":"enable","backend":"b1"}     {"ok":true,"backend":"b1","epoch":9}
+//! {"command":"backends"}                  {"ok":true,"backends":[{"name":"b1",...}]}
+//! anything that can't be done             {"ok":false,"error":"..."}
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase")]
+pub enum Command {
+    /// Read the configuration again.
+    Reload,
+    /// Take a backend out: its connections finish, new ones go elsewhere.
+    Drain {
+        /// Its name.
+        backend: String,
+    },
+    /// Put a backend back.
+    Enable {
+        /// Its name.
+        backend: String,
+    },
+    /// Tell what isn't in shared memory: why each backend is up or down, and how far draining is.
+    Backends,
+}
+
+impl Command {
+    /// From one line.
+    pub fn parse(line: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(line)
+            .map_err(|error| format!("not an order: {error}; write for example {{\"command\":\"reload\"}} in one line"))
+    }
+}
+
+/// An order that is being carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Accepted {
+    /// The configuration was taken over.
+    Reloaded {
+        /// How many services it has.
+        services: usize,
+        /// How many backends.
+        backends: usize,
+    },
+    /// A backend was taken out or put back.
+    Changed {
+        /// Its name.
+        backend: String,
+    },
+}
+
+/// A backend as only control knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackendStatus {
+    /// Its name.
+    pub name: String,
+    /// Address and port.
+    pub address: String,
+    /// "up", "down", "drained" or "removed".
+    pub state: &'static str,
+    /// What its checks last found, and why.
+    pub health: String,
+    /// Its connections at the last count, which is made every few seconds while somebody is drained or removed.
+    pub connections: Option<u64>,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// What was ordered is in force.
+    InForce {
+        /// What it was.
+        #[serde(flatten)]
+        what: Accepted,
+        /// Since which epoch.
+        epoch: u64,
+    },
+    /// The backends.
+    Backends {
+        /// By id.
+        backends: Vec<BackendStatus>,
+    },
+    /// It can't be done, or isn't in force.
+    Refused {
+        /// Why, and what to do.
+        error: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    ok: bool,
+    #[serde(flatten)]
+    reply: &'a Reply,
+}
+
+impl Reply {
+    /// As one line, with its end.
+    pub fn line(&self) -> String {
+        let ok = !matches!(self, Self::Refused { .. });
+        let text = serde_json::to_string(&Line { ok, reply: self });
+        text.unwrap_or_else(|error| format!("{{\"ok\":false,\"error\":\"{error}\"}}")) + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_told_apart_and_nonsense_is_refused() {
+        let b1 = || String::from("b1");
+        for (line, order) in [
+            (r#"{"command":"reload"}"#, Command::Reload),
+            (r#"{"command":"drain","backend":"b1"}"#, Command::Drain { backend: b1() }),
+            (r#"{"backend":"b1","command":"enable"}"#, Command::Enable { backend: b1() }),
+            (r#"{"command":"backends"}"#, Command::Backends),
+        ] {
+            assert_eq!(Command::parse(line.as_bytes()), Ok(order));
+        }
+        for line in ["", "reload", "{}", r#"{"command":"drain"}"#, r#"{"command":"stop"}"#, "\u{0}", "[[[["] {
+            assert!(Command::parse(line.as_bytes()).unwrap_err().starts_with("not an order: "), "{line}");
+        }
+    }
+
+    #[test]
+    fn answers_are_one_line_each() {
+        let reloaded = Reply::InForce { what: Accepted::Reloaded { services: 2, backends: 5 }, epoch: 7 };
+        assert_eq!(reloaded.line(), "{\"ok\":true,\"services\":2,\"backends\":5,\"epoch\":7}\n");
+        let refused = Reply::Refused { error: "shunt.toml:3: x\nshunt.toml:4: y".into() };
+        assert_eq!(refused.line(), "{\"ok\":false,\"error\":\"shunt.toml:3: x\\nshunt.toml:4: y\"}\n");
+    }
+}

@@ -1,0 +1,260 @@
+//! Control's main loop: one task, no locks. Everything that happens only changes what is known; each turn, a few
+//! milliseconds apart, publishes what that comes to.
+//!
+//! ```text
+//!  netlink, health reports, orders, counts, signals --> note it
+//!  each turn: heartbeat, interfaces, neighbours, publication, draining, orders that waited too long
+//! ```
+
+mod draining;
+mod neighbours;
+mod orders;
+mod publication;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::{info, warn};
+use shunt_config::{Config, control_socket};
+use shunt_shmlayout::flip::Active;
+use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::sync::Ordering;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::admin::server::{self, Order};
+use crate::announcements::Announcements;
+use crate::clock::{monotonic_ms, wall_ms};
+use crate::health::checker::Checker;
+use crate::health::configured::checks;
+use crate::health::{BackendKey, Health, Report};
+use crate::publish::arp_cache::ArpCache;
+use crate::publish::publisher::Publisher;
+use crate::publish::table::{Capacity, NamedIds, Table};
+use crate::publish::ways::{Interfaces, Ways};
+use crate::routing_daemon::error::NetlinkError;
+use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
+use crate::routing_daemon::state::Changes;
+use crate::start::{Lock, Memory, StartError, absolute, system_error};
+use draining::Draining;
+use neighbours::Asking;
+use orders::Waiting;
+use publication::Publication;
+
+/// From one turn to the next.
+const TURN: Duration = Duration::from_millis(5);
+
+/// Everything control knows.
+pub struct Control {
+    path: PathBuf,
+    config: Config,
+    memory: Memory,
+    table: Table,
+    ways: Ways,
+    interfaces: Interfaces,
+    follower: Follower,
+    asking: Asking,
+    announcements: Announcements,
+    publication: Publication,
+    draining: Draining,
+    checker: Checker,
+    /// Why each check last changed its mind.
+    reasons: BTreeMap<BackendKey, String>,
+    waiting: Vec<Waiting>,
+    inputs: Inputs,
+    _lock: Lock,
+}
+
+/// What the loop waits for, besides netlink.
+struct Inputs {
+    reports: mpsc::UnboundedReceiver<Report>,
+    orders: mpsc::Receiver<Order>,
+    counts: mpsc::UnboundedReceiver<draining::Count>,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    turn: Interval,
+}
+
+impl Control {
+    /// Takes the instance over, as it stands or from nothing.
+    pub async fn start(path: &Path) -> Result<Self, StartError> {
+        let config = Config::load(path)?;
+        let lock = Lock::take(&config.instance)?;
+        let memory = Memory::attach(&config).await?;
+        let table = take_over(&memory, &config)?;
+        let follower = Follower::start(EVENT_BUFFER_BYTES)?;
+        let raw = "a raw socket, to announce service addresses (run control as root or give it CAP_NET_RAW)";
+        let announcements = Announcements::open().map_err(system_error(raw))?;
+        let socket = control_socket(&config.instance);
+        let listener = server::listen(&socket).map_err(system_error(socket.display().to_string()))?;
+        let (checker, reports) = Checker::new();
+        let (draining, counts) = Draining::new();
+        let inputs = Inputs::new(reports, server::serve(listener), counts)?;
+        describe(&memory);
+        let switchers = memory.switchers.clone();
+        let publisher = Publisher::new(memory.control, memory.keeper, switchers, monotonic_ms());
+        let cache = ArpCache::new(memory.control.neighbours, &memory.control.generations);
+        let mut control = Self {
+            path: absolute(path),
+            config,
+            memory,
+            table,
+            ways: Ways::default(),
+            interfaces: Interfaces::default(),
+            follower,
+            asking: Asking::default(),
+            announcements,
+            publication: Publication::new(publisher, cache),
+            draining,
+            checker,
+            reasons: BTreeMap::new(),
+            waiting: Vec::new(),
+            inputs,
+            _lock: lock,
+        };
+        control.check_health();
+        control.memory.control.head.reloaded_ms.set(wall_ms());
+        Ok(control)
+    }
+
+    /// Runs until SIGTERM or SIGINT. The memory stays as it is: packets flow on.
+    pub async fn run(mut self) -> Result<(), NetlinkError> {
+        let (services, backends) = (self.config.services.len(), self.table.backends().count());
+        info!("instance {}: {services} services, {backends} backends", self.config.instance);
+        loop {
+            let inputs = &mut self.inputs;
+            tokio::select! {
+                changes = self.follower.changed() => self.follow_network(changes?),
+                Some(report) = inputs.reports.recv() => self.record_health(report),
+                Some(order) = inputs.orders.recv() => self.obey(order),
+                Some(count) = inputs.counts.recv() => self.retire(count),
+                _ = inputs.hangup.recv() => self.reload_on_signal(),
+                _ = inputs.terminate.recv() => break,
+                _ = inputs.interrupt.recv() => break,
+                _ = inputs.turn.tick() => self.turn(monotonic_ms()),
+            }
+        }
+        info!("stopping; packets flow on with the last configuration");
+        Ok(())
+    }
+
+    fn turn(&mut self, now_ms: u64) {
+        self.memory.control.head.heartbeat_ms.set(now_ms);
+        self.follow_interfaces();
+        self.ask_for_neighbours(now_ms);
+        self.publish(now_ms);
+        self.count_connections(now_ms);
+        self.give_up_waiting(now_ms);
+    }
+
+    /// Runs the checks that the configuration asks for.
+    fn check_health(&mut self) {
+        let checks = checks(&self.config);
+        self.reasons.retain(|key, _| checks.iter().any(|check| check.key == *key));
+        let table = &self.table;
+        self.checker.apply(checks, |key| health_of(table, key));
+    }
+
+    fn record_health(&mut self, report: Report) {
+        let Report { key, health, reason } = report;
+        let ids = self.table.service_named(&key.service).zip(self.table.backend_named(&key.backend));
+        let Some((service, backend)) = ids else { return };
+        match health {
+            Health::Up => info!("backend {} is up for service {}: {reason}", key.backend, key.service),
+            Health::Down => warn!("backend {} is down for service {}: {reason}", key.backend, key.service),
+        }
+        self.publication.dirty |= self.table.set_health(service, backend, health);
+        self.reasons.insert(key, reason);
+    }
+
+    fn follow_network(&mut self, changes: Changes) {
+        if changes.routes || changes.links {
+            self.find_ways();
+        }
+        if changes.links {
+            self.announce();
+        }
+        self.publication.neighbours_changed |= changes.neighbours;
+    }
+
+    /// The keeper gives an interface that was made again its old id.
+    fn follow_interfaces(&mut self) {
+        let interfaces = Interfaces::read(&self.memory.keeper);
+        if interfaces != self.interfaces {
+            self.interfaces = interfaces;
+            self.find_ways();
+            self.announce();
+            self.publication.dirty = true;
+            self.publication.neighbours_changed = true;
+        }
+    }
+
+    fn find_ways(&mut self) {
+        let ways = Ways::new(self.follower.state(), &self.interfaces);
+        let (found, room) = (ways.ranges().len(), self.memory.control.generations[0].ranges.len());
+        if found > room {
+            warn!(
+                "the routes make {found} ranges of addresses, there is room for {room}: ways stay as they were; raise limits.routes and restart Shunt"
+            );
+        } else if ways != self.ways {
+            self.ways = ways;
+            self.publication.dirty = true;
+        }
+    }
+
+    /// Not before switchers answer for the addresses.
+    fn announce(&mut self) {
+        if self.publication.publisher.active() != Active::NONE {
+            self.announcements.update(&self.table, &self.follower.state().links, &self.interfaces);
+        }
+    }
+}
+
+/// What the last control published and the file says; from nothing if there was none.
+fn take_over(memory: &Memory, config: &Config) -> Result<Table, StartError> {
+    let generations = &memory.control.generations;
+    let named = NamedIds::in_generations(generations);
+    let active = Active(memory.control.head.active.load(Ordering::Acquire));
+    let table = match active {
+        Active::NONE => Table::new(Capacity::of(&generations[0])).configured(config, &named),
+        active => Table::restart(&generations[active.buffer()], config, &named),
+    };
+    Ok(table?)
+}
+
+/// Says in the region who its writer is.
+fn describe(memory: &Memory) {
+    let (head, pid) = (memory.control.head, std::process::id());
+    head.pid.set(pid.into());
+    head.start_time.set(start_time(pid).unwrap_or(0));
+    head.heartbeat_ms.set(monotonic_ms());
+}
+
+fn health_of(table: &Table, key: &BackendKey) -> Health {
+    let ids = table.service_named(&key.service).zip(table.backend_named(&key.backend));
+    ids.map_or(Health::Up, |(service, backend)| table.health(service, backend))
+}
+
+impl Inputs {
+    fn new(
+        reports: mpsc::UnboundedReceiver<Report>,
+        orders: mpsc::Receiver<Order>,
+        counts: mpsc::UnboundedReceiver<draining::Count>,
+    ) -> Result<Self, StartError> {
+        let listen = |kind| signal(kind).map_err(system_error("listening for signals"));
+        let mut turn = interval(TURN);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            reports,
+            orders,
+            counts,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+            turn,
+        })
+    }
+}

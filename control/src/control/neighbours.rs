@@ -1,0 +1,74 @@
+//! Neighbours that switchers and the configuration need: the kernel is asked to resolve them, a few each turn.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use log::debug;
+use shunt_shmlayout::address::InterfaceId;
+use shunt_shmlayout::regions::Wanted;
+
+use super::Control;
+use crate::publish::ways::Hop;
+use crate::routing_daemon::event::NeighbourKey;
+use crate::routing_daemon::resolve::Resolver;
+
+/// How often the resolver is consulted when no switcher wants anything.
+const CONSULT_MS: u64 = 100;
+/// Wishes taken from one switcher in a turn: as many as its ring holds.
+const WISHES: usize = 256;
+/// Requests to the kernel in a turn, about 20 us each.
+const REQUESTS: usize = 32;
+
+/// Who is to be asked for.
+#[derive(Default)]
+pub(super) struct Asking {
+    resolver: Resolver,
+    queue: VecDeque<NeighbourKey>,
+    next_ms: u64,
+}
+
+impl Asking {
+    /// Keeps these resolved.
+    pub fn keep(&mut self, keys: impl Iterator<Item = NeighbourKey>) {
+        self.resolver.keep(keys);
+        self.next_ms = 0;
+    }
+}
+
+impl Control {
+    pub(super) fn ask_for_neighbours(&mut self, now_ms: u64) {
+        if self.take_wishes(now_ms) || now_ms >= self.asking.next_ms {
+            self.asking.next_ms = now_ms + CONSULT_MS;
+            let due = self.asking.resolver.due(&self.follower.state().neighbours, now_ms);
+            self.asking.queue.extend(due);
+        }
+        let batch = self.asking.queue.len().min(REQUESTS);
+        for key in self.asking.queue.drain(..batch) {
+            if let Err(error) = self.follower.resolve(key) {
+                debug!("neighbour {} on link {}: {error}", key.address, key.ifindex);
+            }
+        }
+    }
+
+    /// Empties the switchers' rings. True if there was a wish.
+    fn take_wishes(&mut self, now_ms: u64) -> bool {
+        let mut any = false;
+        for switcher in &self.memory.switchers {
+            for wanted in (0..WISHES).map_while(|_| switcher.wanted.pop::<Wanted>()) {
+                let interface = u16::try_from(wanted.interface).map(InterfaceId);
+                let hop = interface.map(|interface| Hop { interface, address: wanted.address });
+                let Some(key) = hop.ok().and_then(|hop| self.interfaces.neighbour_key(&hop)) else { continue };
+                if is_host(key.address) {
+                    any |= self.asking.resolver.wish(key, now_ms);
+                }
+            }
+        }
+        any
+    }
+}
+
+/// The address came out of a packet.
+fn is_host(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
+}

@@ -1,0 +1,162 @@
+//! The operator's orders, and when they are answered: once what was ordered is published.
+
+use log::{error, info};
+use tokio::sync::oneshot;
+
+use super::Control;
+use crate::admin::protocol::{Accepted, BackendStatus, Command, Reply};
+use crate::admin::server::Order;
+use crate::clock::{monotonic_ms, wall_ms};
+use crate::health::BackendKey;
+use crate::publish::table::{Backend, NamedIds};
+use crate::reload::{ReloadError, reload};
+use shunt_shmlayout::address::BackendId;
+
+/// After so long an order that isn't in force is answered with who is in the way.
+const LONGEST_WAIT_MS: u64 = 5_000;
+/// Names listed when one isn't known.
+const NAMES_LISTED: usize = 20;
+
+/// An order that was accepted and isn't in force yet.
+pub(super) struct Waiting {
+    what: Accepted,
+    answer: oneshot::Sender<Reply>,
+    until_ms: u64,
+    /// The generation being prepared has it.
+    is_filled: bool,
+}
+
+impl Control {
+    pub(super) fn obey(&mut self, order: Order) {
+        let accepted = match order.command {
+            Command::Reload => self.reload().map_err(|error| error.to_string()),
+            Command::Drain { backend } => self.drain(&backend, true),
+            Command::Enable { backend } => self.drain(&backend, false),
+            Command::Backends => return reply(order.answer, Reply::Backends { backends: self.backends() }),
+        };
+        match accepted {
+            Ok(what) => {
+                let until_ms = monotonic_ms() + LONGEST_WAIT_MS;
+                self.waiting.push(Waiting { what, answer: order.answer, until_ms, is_filled: false });
+                self.publication.dirty = true;
+            }
+            Err(error) => reply(order.answer, Reply::Refused { error }),
+        }
+    }
+
+    /// SIGHUP: the log is the only answer.
+    pub(super) fn reload_on_signal(&mut self) {
+        if self.reload().is_ok() {
+            self.publication.dirty = true;
+        }
+    }
+
+    fn reload(&mut self) -> Result<Accepted, ReloadError> {
+        // Reports under the old names must not be taken for others of the same name.
+        while let Ok(report) = self.inputs.reports.try_recv() {
+            self.record_health(report);
+        }
+        let head = self.memory.control.head;
+        let named = NamedIds::in_generations(&self.memory.control.generations);
+        let (config, table) = reload(&self.path, &self.config, &self.table, &named).inspect_err(|refusal| {
+            head.reloads_refused.add(1);
+            error!("reload refused, the configuration stays as it was:\n{refusal}");
+        })?;
+        (self.config, self.table) = (config, table);
+        self.draining.reloads += 1;
+        self.check_health();
+        head.reloaded_ms.set(wall_ms());
+        let services = self.config.services.len();
+        let backends = self.table.backends().filter(|(_, backend)| !backend.removed).count();
+        info!("reloaded {}: {services} services, {backends} backends", self.path.display());
+        Ok(Accepted::Reloaded { services, backends })
+    }
+
+    fn drain(&mut self, name: &str, drained: bool) -> Result<Accepted, String> {
+        let id = self.table.backend_named(name).ok_or_else(|| self.unknown(name))?;
+        if self.table.set_drained(id, drained) {
+            info!("backend {name} is {}", if drained { "drained" } else { "in service again" });
+        }
+        Ok(Accepted::Changed { backend: name.to_owned() })
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let names = self.table.backends().filter(|(_, backend)| !backend.removed).map(|(_, b)| b.name.as_str());
+        let names: Vec<&str> = names.collect();
+        let more = if names.len() > NAMES_LISTED { ", ..." } else { "" };
+        let listed = names[..names.len().min(NAMES_LISTED)].join(", ");
+        format!("no backend is called {name:?}; there are: {listed}{more}")
+    }
+
+    fn backends(&self) -> Vec<BackendStatus> {
+        let status = |(id, backend): (BackendId, &Backend)| BackendStatus {
+            name: backend.name.clone(),
+            address: backend.identity.socket_address().to_string(),
+            state: match backend {
+                Backend { removed: true, .. } => "removed",
+                Backend { drained: true, .. } => "drained",
+                _ if self.table.is_up(id) => "up",
+                _ => "down",
+            },
+            health: self.health_text(id, backend),
+            connections: self.draining.counts.as_ref().map(|counts| counts.of_backend(id)),
+        };
+        self.table.backends().map(status).collect()
+    }
+
+    /// What each service's check of a backend last said.
+    fn health_text(&self, id: BackendId, backend: &Backend) -> String {
+        let services = self.config.services.iter().filter(|service| service.health.is_some());
+        let members = services.filter(|service| service.backends.iter().any(|member| member.name == backend.name));
+        let texts = members.map(|service| {
+            let key = BackendKey { service: service.name.clone(), backend: backend.name.clone() };
+            let reason = self.reasons.get(&key).map(String::as_str);
+            format!("{}: {}", service.name, reason.unwrap_or("no change since control started"))
+        });
+        let texts: Vec<String> = if backend.removed { Vec::new() } else { texts.collect() };
+        match texts.is_empty() {
+            true if self.table.is_up(id) => "not checked".to_owned(),
+            _ => texts.join("; "),
+        }
+    }
+
+    /// What was accepted up to now is in the buffer being prepared.
+    pub(super) fn accept_waiting(&mut self) {
+        self.waiting.iter_mut().for_each(|waiting| waiting.is_filled = true);
+    }
+
+    pub(super) fn answer_waiting(&mut self, epoch: u64) {
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.is_filled) {
+            reply(waiting.answer, Reply::InForce { what: waiting.what, epoch });
+        }
+    }
+
+    pub(super) fn refuse_waiting(&mut self, error: &str) {
+        for waiting in self.waiting.extract_if(.., |waiting| !waiting.is_filled) {
+            reply(waiting.answer, Reply::Refused { error: error.to_owned() });
+        }
+    }
+
+    pub(super) fn give_up_waiting(&mut self, now_ms: u64) {
+        if self.waiting.iter().all(|waiting| now_ms < waiting.until_ms) {
+            return;
+        }
+        let holders = self.publication.publisher.holders();
+        let who: Vec<String> = holders
+            .iter()
+            .map(|holder| {
+                format!("switcher {} (pid {}) still uses epoch {}", holder.switcher, holder.pid, holder.epoch)
+            })
+            .collect();
+        let who = if who.is_empty() { "control is busy".to_owned() } else { who.join(", ") };
+        let error = format!("accepted, but not in force after {} s: {who}", LONGEST_WAIT_MS / 1000);
+        for waiting in self.waiting.extract_if(.., |waiting| now_ms >= waiting.until_ms) {
+            reply(waiting.answer, Reply::Refused { error: error.clone() });
+        }
+    }
+}
+
+/// A client that hung up meanwhile gets none.
+fn reply(answer: oneshot::Sender<Reply>, reply: Reply) {
+    let _ = answer.send(reply);
+}

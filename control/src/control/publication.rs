@@ -1,0 +1,89 @@
+//! From what changed to what is published: fills the free buffer, hands it to the flip, answers who waited for it.
+
+use log::{debug, error, warn};
+use shunt_shmlayout::config_table::Generation;
+use shunt_shmlayout::flip::Active;
+
+use super::Control;
+use crate::clock::wall_ms;
+use crate::publish::arp_cache::ArpCache;
+use crate::publish::image::{Image, hops};
+use crate::publish::publisher::Publisher;
+
+/// What is known of publications.
+pub(super) struct Publication {
+    pub publisher: Publisher,
+    pub cache: ArpCache,
+    /// Something changed since the last image.
+    pub dirty: bool,
+    pub neighbours_changed: bool,
+    /// What the active generation, or the one being prepared, holds; empty before the first.
+    image: Image,
+    /// Next hops without a place in the ARP cache, so that each change of their number is said once.
+    without_place: usize,
+}
+
+impl Publication {
+    pub fn new(publisher: Publisher, cache: ArpCache) -> Self {
+        let image = Image::default();
+        Self { publisher, cache, dirty: true, neighbours_changed: true, image, without_place: 0 }
+    }
+}
+
+impl Control {
+    pub(super) fn publish(&mut self, now_ms: u64) {
+        if let Some(active) = self.publication.publisher.advance(now_ms) {
+            debug!("epoch {} is active", active.epoch());
+            self.answer_published(active);
+            // Once more if the buffer that is idle now names somebody who is gone: only when both generations have
+            // forgotten an id may it be used again, and the keeper gives an address back to the kernel.
+            let idle = &self.memory.control.generations[active.next().buffer()];
+            self.publication.dirty |= !self.publication.image.covers(idle);
+            self.announce();
+        }
+        if self.publication.dirty
+            && let Some(idle) = self.publication.publisher.room(now_ms)
+        {
+            self.fill(&idle, now_ms);
+        }
+        if std::mem::take(&mut self.publication.neighbours_changed) {
+            self.publication.cache.follow(&self.follower.state().neighbours, &self.interfaces);
+        }
+    }
+
+    fn fill(&mut self, idle: &Generation, now_ms: u64) {
+        self.publication.dirty = false;
+        let hops = hops(&self.table, &self.ways);
+        self.asking.keep(hops.iter().filter_map(|hop| self.interfaces.neighbour_key(hop)));
+        let wanted = hops.len();
+        let interned = self.publication.cache.keep(hops, &self.memory.control.generations);
+        self.complain(wanted - interned.len());
+        let image = Image::new(&self.table, &self.ways, &interned);
+        let publication = &mut self.publication;
+        if image == publication.image && image.covers(idle) {
+            let active = publication.publisher.active();
+            self.accept_waiting();
+            return self.answer_published(active);
+        }
+        if let Err(error) = image.write(idle, wall_ms()) {
+            error!("{error}");
+            return self.refuse_waiting(&error.to_string());
+        }
+        publication.image = image;
+        publication.publisher.prepare(now_ms);
+        self.accept_waiting();
+    }
+
+    fn complain(&mut self, without_place: usize) {
+        if without_place != std::mem::replace(&mut self.publication.without_place, without_place) && without_place != 0
+        {
+            warn!(
+                "{without_place} next hops find no place in the ARP cache; raise limits.neighbours and restart Shunt"
+            );
+        }
+    }
+
+    fn answer_published(&mut self, active: Active) {
+        self.answer_waiting(active.epoch());
+    }
+}

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
-    sendmsg, socket,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, connect,
+    recvmsg, sendmsg, socket,
 };
 use serde::{Deserialize, Serialize};
 
@@ -186,6 +186,13 @@ fn renumber(descriptor: &OwnedFd, number: RawFd) -> Result<OwnedFd, HandoverErro
         let used = format!("descriptor {number} is in use already, start the switcher with fewer open files");
         Err(HandoverError::Talk(io::Error::other(used)))
     }
+}
+
+/// The next switcher that wants to talk. The keeper's end.
+pub fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let descriptor = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Sends one message.

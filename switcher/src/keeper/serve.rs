@@ -1,13 +1,12 @@
 //! Handing the descriptors to switchers over `keeper.sock`: at most one living process has those of a switcher.
-#![allow(unsafe_code)]
 
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, setsockopt, socket,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, setsockopt, socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use shunt_config::{Config, Idle, Instance, keeper_socket};
@@ -16,7 +15,7 @@ use shunt_shmlayout::regions::{PORT_RECEIVES, PortKind, PortRecord, SwitcherReco
 
 use super::regions::{Regions, is_alive};
 use super::{KeeperError, file_error};
-use crate::handover::{Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, receive, send};
+use crate::handover::{Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, accept, receive, send};
 
 /// Somebody who connects and says nothing holds the keeper up no longer than this.
 const PATIENCE_MS: i64 = 200;
@@ -145,12 +144,6 @@ impl Server {
             regions.set_switcher(number, &SwitcherRecord { pid: 0, start_time: 0, ..granted });
         })
     }
-}
-
-fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-    let descriptor = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
-    // SAFETY: the kernel just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 fn manifest(config: &Config, number: usize, cpu: u32, records: &[PortRecord]) -> Manifest {

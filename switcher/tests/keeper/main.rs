@@ -19,11 +19,11 @@ use nix::unistd::Pid;
 use shunt_shmlayout::address::{Address, PortBe};
 use shunt_shmlayout::config_table::Endpoint;
 use shunt_shmlayout::map::Access;
-use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRegion, Typed};
+use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRecord, SwitcherRegion, Typed};
 use shunt_switcher::handover::{Handover, HandoverError, PORT_DESCRIPTORS, ask};
 use shunt_switcher::packet::testing::udp;
 use shunt_switcher::port::af_packet::{PacketPort, Role};
-use shunt_switcher::port::af_xdp::XdpPort;
+use shunt_switcher::port::af_xdp::{self, BindMode, Sharing, XdpPort};
 use shunt_switcher::port::{Batch, Ledger, Pool, Port};
 
 const CLIENT: [u8; 4] = [198, 18, 0, 1];
@@ -284,12 +284,12 @@ fn second_process_is_fenced_off_while_the_first_lives() {
     let other = nix::unistd::getpid();
     let handover = ask(&instance.socket(), 0).expect("granted");
     let (region, _) = KeeperRegion::attach(&instance.region("keeper"), Access::Write).expect("the keeper's region");
-    let record: shunt_shmlayout::regions::SwitcherRecord = region.switchers[0].load();
+    let record: SwitcherRecord = region.switchers[0].load();
     assert_eq!(record.pid, other.as_raw() as u32);
     // As if it had been given to the holder, which lives.
     let pid = instance.holder.id();
     let start_time = shunt_shmlayout::header::start_time(pid).expect("it lives");
-    region.switchers[0].store(&shunt_shmlayout::regions::SwitcherRecord { pid, start_time, ..record });
+    region.switchers[0].store(&SwitcherRecord { pid, start_time, ..record });
     let refused = ask(&instance.socket(), 0).expect_err("fenced").to_string();
     assert!(refused.contains(&format!("already running as pid {pid}")), "{refused}");
     region.switchers[0].store(&record);
@@ -308,4 +308,44 @@ fn what_is_in_the_way_is_told_and_nothing_is_left_behind() {
     let text = instance.refusal();
     assert!(text.contains("veth-lb is down") && text.contains("conf.veth-lb.forwarding=0"), "{text}");
     assert_eq!(instance.memory(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn keeper_and_switcher_dead_together_start_anew_on_the_same_memory() {
+    let Some(instance) = Instance::new("both", "af_xdp", SERVICE) else { return };
+    let keeper = instance.start();
+    let mut echo = Echo::new(ask(&instance.socket(), 0).expect("granted"));
+    // With both fill rings full, as at every start.
+    let free = echo.pool.free();
+    instance.prepare(&[SERVICE], 1);
+    let mut peer = instance.lab.peer();
+    assert!(echo.echoes(&mut peer, SERVICE, SERVICE));
+    // This process plays a dead switcher: its descriptors are closed, and the record names a pid that doesn't live.
+    keeper.kill();
+    drop(echo);
+    let (region, _) = KeeperRegion::attach(&instance.region("keeper"), Access::Write).expect("the keeper's region");
+    let record: SwitcherRecord = region.switchers[0].load();
+    region.switchers[0].store(&SwitcherRecord { start_time: record.start_time + 1, ..record });
+
+    let keeper = instance.start();
+    let mut echo = Echo::new(ask(&instance.socket(), 0).expect("granted"));
+    assert_eq!(echo.pool.free(), free, "no frame is lost with the closed queues");
+    assert!(echo.echoes(&mut peer, SERVICE, SERVICE), "the configuration table is still there");
+    keeper.stop();
+}
+
+#[test]
+fn busy_queue_is_told_and_the_interface_is_left_alone() {
+    let Some(instance) = Instance::new("busy", "af_xdp", SERVICE) else { return };
+    let memory: MmapRaw = memmap2::MmapMut::map_anon(1 << 20).expect("memory").into();
+    let other = lab::inside(&instance.lab.lb, || {
+        af_xdp::open(lab::index(INTERFACE), 1, 256, Sharing::Register(&memory), BindMode::Copy)
+    });
+    let text = instance.refusal();
+    assert!(text.contains("binding queue 1") && text.contains("another process has it"), "{text}");
+    assert_eq!(instance.memory(), Vec::<PathBuf>::new());
+    let links = Command::new("ip").args(["-n", &instance.lab.lb, "link", "show", "dev", INTERFACE]).output();
+    let links = String::from_utf8(links.expect("ip runs").stdout).expect("text");
+    assert!(links.contains(INTERFACE) && !links.contains("xdp"), "{links}");
+    drop(other.expect("the other process's socket"));
 }

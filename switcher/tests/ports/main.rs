@@ -239,6 +239,31 @@ fn interface_down_up_and_gone_is_survived() {
 }
 
 #[test]
+fn fanout_gives_each_flow_to_one_of_two_switchers() {
+    const FLOWS: u16 = 64;
+    let Some(lab) = Lab::new("fanout") else { return };
+    let interface = inside(&lab.lb, || index(INTERFACE));
+    let open = || inside(&lab.lb, || af_packet::open(interface, SLOTS, Role::Both, Some(interface as u16)));
+    let mut switchers = [(); 2].map(|()| Peer::new(open().expect("an AF_PACKET socket")));
+    let mut peer = lab.peer();
+    for packet_number in 0..2 {
+        (0..FLOWS).for_each(|flow| peer.send(&packet(SERVICE, flow + 1, packet_number * 1000 + u32::from(flow))));
+    }
+    let mut flows: [Vec<u32>; 2] = Default::default();
+    let start = Instant::now();
+    while flows.iter().map(Vec::len).sum::<usize>() < 2 * usize::from(FLOWS) && start.elapsed() < PATIENCE {
+        for (switcher, flows) in switchers.iter_mut().zip(&mut flows) {
+            flows.extend(switcher.receive().iter().filter_map(|frame| number(frame)).map(|number| number % 1000));
+        }
+    }
+    for own in &mut flows {
+        own.sort_unstable();
+        assert!(!own.is_empty(), "the hash leaves nobody without work");
+        assert!(own.chunks(2).all(|pair| pair.len() == 2 && pair[0] == pair[1]), "both packets of a flow: {own:?}");
+    }
+}
+
+#[test]
 fn transmit_only_port_sends_and_hears_nothing() {
     let Some(lab) = Lab::new("only") else { return };
     let socket =

@@ -173,7 +173,9 @@ impl Keeper {
         regions.publish(config, facts, &ports.records);
         ports.log(config);
         let Ports { records, sockets, redirects } = ports;
-        let follower = Follower::new(regions, redirects);
+        let mut follower = Follower::new(regions, redirects);
+        // Before anybody is told that the keeper is ready: after a crash the configuration table is there already.
+        follower.turn();
         let server = Server::open(config, &facts.cpus, records, sockets)?;
         log::info!("instance \"{}\" is ready below {}", config.instance, runtime_directory(&config.instance).display());
         Ok((server, follower))

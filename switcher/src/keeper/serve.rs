@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout};
 use nix::sys::socket::{
@@ -22,8 +22,11 @@ const PATIENCE_MS: i64 = 200;
 
 /// Removes the socket of a keeper that was killed: while there is one, others think that this keeper is ready.
 pub(super) fn remove_stale(instance: &Instance) -> Result<(), KeeperError> {
-    let path = keeper_socket(instance);
-    match std::fs::remove_file(&path) {
+    remove_if_there(&keeper_socket(instance))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), KeeperError> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(path)(error)),
         _ => Ok(()),
     }
@@ -57,9 +60,13 @@ impl Server {
         let path = keeper_socket(&config.instance);
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(file_error(&path))?;
-        let address = UnixAddr::new(&path).map_err(file_error(&path))?;
+        // Under another name until somebody listens, so that whoever sees the socket can connect.
+        let unready = path.with_extension("unready");
+        remove_if_there(&unready)?;
+        let address = UnixAddr::new(&unready).map_err(file_error(&path))?;
         bind(listener.as_raw_fd(), &address).map_err(file_error(&path))?;
         Backlog::new(64).and_then(|backlog| listen(&listener, backlog)).map_err(file_error(&path))?;
+        std::fs::rename(&unready, &path).map_err(file_error(&path))?;
         let manifests = cpus.iter().enumerate().map(|(number, cpu)| manifest(config, number, *cpu, &records)).collect();
         let mut ports: Vec<Vec<OwnedFd>> = cpus.iter().map(|_| Vec::new()).collect();
         for (port, socket) in records.iter().zip(sockets) {

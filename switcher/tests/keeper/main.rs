@@ -213,6 +213,7 @@ impl Echo {
     }
 
     /// Whether a packet to `address` comes back before one to `end` does, which must.
+    #[track_caller]
     fn echoes(&mut self, peer: &mut Peer, address: [u8; 4], end: [u8; 4]) -> bool {
         let to = |address| udp((CLIENT, 4000), (address, 53)).payload(&[7; 20]).build();
         peer.send(&to(address));
@@ -227,7 +228,8 @@ impl Echo {
                 }
             }
         }
-        panic!("nothing came back from {end:?}");
+        let statistics: Vec<_> = self.ports.iter_mut().map(|port| port.statistics()).collect();
+        panic!("nothing came back from {end:?}; {statistics:?}");
     }
 }
 

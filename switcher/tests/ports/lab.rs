@@ -111,6 +111,8 @@ impl Peer {
     /// What has arrived.
     pub fn receive(&mut self) -> Vec<Vec<u8>> {
         let mut batch = Batch::default();
+        // What the kernel refused to send at once is tried again.
+        self.port.flush(&mut self.pool);
         self.port.receive(&mut self.pool, &mut batch);
         let frames: Vec<_> = batch.drain().collect();
         frames.into_iter().map(|frame| take_bytes(&mut self.pool, frame)).collect()

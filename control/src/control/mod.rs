@@ -197,7 +197,8 @@ impl Control {
         let (found, room) = (ways.ranges().len(), self.memory.control.generations[0].ranges.len());
         if found > room {
             warn!(
-                "the routes make {found} ranges of addresses, there is room for {room}: ways stay as they were; raise limits.routes and restart Shunt"
+                "the routes make {found} ranges of addresses, there is room for {room}: ways stay as they were; \
+                 raise limits.routes and restart Shunt"
             );
         } else if ways != self.ways {
             self.ways = ways;

@@ -1,6 +1,7 @@
 //! The operator's orders, and when they are answered: once what was ordered is published.
 
 use log::{error, info};
+use shunt_shmlayout::address::BackendId;
 use tokio::sync::oneshot;
 
 use super::Control;
@@ -10,7 +11,6 @@ use crate::clock::{monotonic_ms, wall_ms};
 use crate::health::BackendKey;
 use crate::publish::table::{Backend, NamedIds};
 use crate::reload::{ReloadError, reload};
-use shunt_shmlayout::address::BackendId;
 
 /// After so long an order that isn't in force is answered with who is in the way.
 const LONGEST_WAIT_MS: u64 = 5_000;

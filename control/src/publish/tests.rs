@@ -1,13 +1,16 @@
 //! Publication as a whole, on memory of the test's own: what a switcher would find after each change.
 
 use proptest::prelude::*;
+use shunt_config::Mode;
 use shunt_shmlayout::address::{Address, BackendId, Mac, NeighbourId, PortBe, TCP};
 use shunt_shmlayout::config_table::{BackendRecord, Endpoint, Generation, Route, ServiceRecord};
 use shunt_shmlayout::flip::{Active, follow};
 use shunt_shmlayout::sync::Ordering;
 
 use super::error::CapacityError;
+use super::publisher::Publisher;
 use super::retirement::Counts;
+use super::table::NamedIds;
 use super::testing::*;
 use crate::health::Health;
 use crate::routing_daemon::event::{Neighbour, NeighbourKey, NeighbourState};
@@ -181,17 +184,17 @@ fn no_backend_up_leaves_no_slot_and_the_first_up_takes_all() {
 #[test]
 fn a_backend_keeps_its_replies_when_its_service_becomes_dsr() {
     let mut world = World::new(region(), vec![]);
-    let text = |mode: &str| {
-        let with = config(&[(1, "dsr", &[(1, 1)])]);
-        let mut with = with.clone();
-        with.services[0].mode = if mode == "nat" { shunt_config::Mode::Nat } else { shunt_config::Mode::Dsr };
-        with
+    let with = |mode: Mode| {
+        // Written as dsr, so that the backend's port is the same in both modes.
+        let mut config = config(&[(1, "dsr", &[(1, 1)])]);
+        config.services[0].mode = mode;
+        config
     };
     let find = |generation: &Generation| generation.find(&Address::from_v4([198, 18, 1, 1]), PortBe::new(80), TCP);
-    for (mode, found) in [("dsr", false), ("nat", true), ("dsr", true)] {
-        world.table = world.table.configured(&text(mode), &super::table::NamedIds::default()).unwrap();
+    for (mode, found) in [(Mode::Dsr, false), (Mode::Nat, true), (Mode::Dsr, true)] {
+        world.table = world.table.configured(&with(mode), &NamedIds::default()).unwrap();
         let generation = world.publish().unwrap();
-        assert_eq!(find(&generation).is_some(), found, "{mode}");
+        assert_eq!(find(&generation).is_some(), found, "{mode:?}");
         world = World::new(world.region, vec![]);
     }
 }
@@ -229,7 +232,7 @@ fn the_buffer_of_a_dead_reader_is_free() {
 #[test]
 fn a_living_keeper_is_waited_for_and_a_dead_one_is_not() {
     let (region, keeper) = (region(), keeper());
-    let mut publisher = super::publisher::Publisher::new(region, keeper, vec![], 0);
+    let mut publisher = Publisher::new(region, keeper, vec![], 0);
     let alive = switcher();
     keeper.head.pid.set(alive.head.pid.get());
     keeper.head.start_time.set(alive.head.start_time.get());
@@ -261,7 +264,7 @@ fn an_epoch_announced_by_a_dead_control_is_taken_back() {
     let alive = switcher();
     keeper.head.pid.set(alive.head.pid.get());
     keeper.head.start_time.set(alive.head.start_time.get());
-    let mut successor = super::publisher::Publisher::new(region, keeper, vec![], 0);
+    let mut successor = Publisher::new(region, keeper, vec![], 0);
     assert!(successor.room(0).is_none(), "the keeper takes its addresses for those of the coming epoch");
     assert_eq!(region.head.prepared.load(Ordering::Relaxed), active.0);
     keeper.head.owned.store(active.0, Ordering::Release);

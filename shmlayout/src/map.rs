@@ -188,7 +188,8 @@ impl Region {
     /// Memory of this process alone, zeroed, for tests and benchmarks; in huge pages where the system gives them.
     pub fn anonymous(kind: Kind, layout_hash: u64, length: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(length.max(LINE)).map_anon()?;
-        let _ = map.advise(memmap2::Advice::HugePage); // only faster, never needed
+        // Only faster, never needed: huge pages, and none of them first touched later.
+        let _ = map.advise(memmap2::Advice::HugePage).and_then(|()| map.advise(memmap2::Advice::PopulateWrite));
         let map = MmapRaw::from(map);
         let region = Self { base: map.as_mut_ptr(), length: map.len() };
         std::mem::forget(map);

@@ -81,20 +81,29 @@ impl<'a> Connections<'a> {
         self.index(side).first(hash)
     }
 
-    /// The entry that a search will most likely end at, to be prefetched once the bucket is here.
+    /// The entry that a search will most likely end at, once the bucket is here.
     #[inline]
-    pub fn likely_entry(&self, side: Side, hash: u64) -> Option<*const Entry> {
+    pub fn likely(&self, side: Side, hash: u64) -> Option<EntryId> {
         let (_, entry) = self.index(side).candidates(hash).next()?;
-        self.entries.get(entry as usize).map(core::ptr::from_ref)
+        ((entry as usize) < self.entries.len()).then_some(EntryId(entry))
+    }
+
+    /// The live connection with this key; `hash` is the key's, `likely` what [`Connections::likely`] said of it.
+    #[inline]
+    pub fn find_likely(&self, key: &Key, hash: u64, likely: Option<EntryId>) -> Option<Found> {
+        let first = likely.and_then(|id| self.at(id.0, key));
+        first.or_else(|| self.find(key, hash))
     }
 
     /// The live connection with this key; `hash` is the key's.
-    #[inline]
     pub fn find(&self, key: &Key, hash: u64) -> Option<Found> {
-        self.index(key.side).candidates(hash).find_map(|(_, entry)| {
-            let connection = self.entries.get(entry as usize)?.read()?;
-            (connection.key(key.side) == *key).then_some(Found { id: EntryId(entry), connection })
-        })
+        self.index(key.side).candidates(hash).find_map(|(_, entry)| self.at(entry, key))
+    }
+
+    #[inline]
+    fn at(&self, entry: u32, key: &Key) -> Option<Found> {
+        let connection = self.entries.get(entry as usize)?.read()?;
+        (connection.key(key.side) == *key).then_some(Found { id: EntryId(entry), connection })
     }
 
     /// An entry by its id; ids come from [`Connections::find`] and the owner, so they are in range.

@@ -21,7 +21,7 @@ impl Filter {
         match it.subject {
             // Step 206: a valid service entry.
             Subject::Service(id) => {
-                let found = self.owner.table().find(&client_key(flow, id), it.hash);
+                let found = self.owner.table().find_likely(&client_key(flow, id), it.hash, it.likely);
                 match found.filter(|found| !self.is_reused(found, flow)) {
                     // Step 212, yes: its own backend (step 220).
                     Some(found) => self.send_to_backend(&tables, frame, flow, &found, interface, now_ms),
@@ -32,7 +32,7 @@ impl Filter {
                 }
             }
             // The same figure for the way back: an existing connection, or neither.
-            Subject::Backend(id) => match self.owner.table().find(&backend_key(flow, id), it.hash) {
+            Subject::Backend(id) => match self.owner.table().find_likely(&backend_key(flow, id), it.hash, it.likely) {
                 Some(found) => self.send_to_client(&tables, frame, flow, &found, now_ms),
                 None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
             },
@@ -82,7 +82,7 @@ impl Filter {
             service: id,
             backend: choice.backend,
             protocol: flow.protocol,
-            mode: choice.service.mode,
+            mode: choice.mode,
             created_ms: now_ms,
         };
         let hashes = SideHashes { client: it.hash, backend: choice.backend_hash };

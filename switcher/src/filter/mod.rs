@@ -17,8 +17,8 @@ mod tests;
 use crate::packet::{Address, ArpFields, DropReason, Flow, Packet, Parsed, PortBe};
 use limiter::Limiter;
 use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
-use shunt_shmlayout::config_table::{Endpoint, Generation, ServiceRecord};
-use shunt_shmlayout::connections::{Activity, Key, Owner, Side, Snapshot, State};
+use shunt_shmlayout::config_table::{Endpoint, Generation};
+use shunt_shmlayout::connections::{Activity, EntryId, Key, Owner, Side, Snapshot, State};
 use shunt_shmlayout::neighbours::Neighbours;
 use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion};
 
@@ -59,6 +59,8 @@ pub struct Prospect {
     flow: Flow,
     /// Hash of the connection's side that this packet shows.
     hash: u64,
+    /// Where its connection seems to stand.
+    likely: Option<EntryId>,
     /// For a packet that seems to begin a connection.
     choice: Option<Choice>,
 }
@@ -66,15 +68,16 @@ pub struct Prospect {
 /// The backend that a new connection goes to.
 #[derive(Clone, Copy, Debug)]
 struct Choice {
-    service: ServiceRecord,
     backend: BackendId,
+    /// The service's mode.
+    mode: u8,
     /// Hash of the connection's backend side.
     backend_hash: u64,
 }
 
 impl Prospect {
     /// Of no frame yet.
-    pub const NONE: Self = Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0, choice: None };
+    pub const NONE: Self = Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0, likely: None, choice: None };
 }
 
 const NO_FLOW: Flow = Flow {
@@ -148,10 +151,16 @@ impl Filter {
         if let Some((subject, key)) = side {
             let hash = self.owner.table().hash(&key);
             prefetch::line(self.owner.table().first_bucket(key.side, hash));
-            return Prospect { subject, flow, hash, choice: None };
+            return Prospect { subject, flow, hash, likely: None, choice: None };
         }
         let ours = tables.is_service_address(&flow.destination);
-        Prospect { subject: if ours { Subject::ServiceAddress } else { Subject::NotOurs }, flow, hash: 0, choice: None }
+        Prospect {
+            subject: if ours { Subject::ServiceAddress } else { Subject::NotOurs },
+            flow,
+            hash: 0,
+            likely: None,
+            choice: None,
+        }
     }
 
     /// Asks for the connection table entry that a frame will need; its bucket is here by now. For a packet that seems to
@@ -163,8 +172,9 @@ impl Filter {
             Subject::Backend(_) => (Side::Backend, None),
             _ => return,
         };
-        if let Some(entry) = self.owner.table().likely_entry(side, prospect.hash) {
-            prefetch::line(entry);
+        prospect.likely = self.owner.table().likely(side, prospect.hash);
+        if let Some(id) = prospect.likely {
+            prefetch::line(self.owner.table().entry(id));
         } else if let (Some(id), Some(tables)) = (service, &self.generation)
             && decide::is_new(&prospect.flow)
         {
@@ -181,7 +191,7 @@ impl Filter {
         let backend = tables.slot(&service, (prospect.hash >> 16) as u32)?;
         let Flow { source: client, source_port: client_port, .. } = prospect.flow;
         let backend_hash = self.owner.table().hash(&Key { side: Side::Backend, client, client_port, id: backend.0 });
-        Some(Choice { service, backend, backend_hash })
+        Some(Choice { backend, mode: service.mode, backend_hash })
     }
 
     /// Frees connections whose time is over, looking at `budget` of them. Returns how many were freed.

@@ -36,6 +36,7 @@ pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegi
     let owner = Owner::adopt(table, number as u8, keeper_shape.switchers as u8);
     let interfaces = keeper.interfaces.iter().map(|record| record.load()).collect();
     let filter = Filter::new(owner, control.neighbours, interfaces, region);
+    let control = Box::leak(Box::new(control)); // as long-lived as the memory that it views
     Ok((Engine::new(ports, pool, filter, control, region), region))
 }
 

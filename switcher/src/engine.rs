@@ -33,7 +33,7 @@ pub struct Engine {
     way_out: Vec<Option<usize>>,
     pool: Pool,
     filter: Filter,
-    control: ControlRegion,
+    control: &'static ControlRegion,
     region: SwitcherRegion,
     active: Active,
     batch: Batch,
@@ -47,7 +47,7 @@ impl Engine {
         ports: Vec<Attachment>,
         pool: Pool,
         filter: Filter,
-        control: ControlRegion,
+        control: &'static ControlRegion,
         region: SwitcherRegion,
     ) -> Self {
         let interfaces = ports.iter().map(|port| usize::from(port.interface.0) + 1).max().unwrap_or(0);
@@ -87,7 +87,7 @@ impl Engine {
         let active = flip::follow(&self.control.head.active, &self.region.head.in_use, self.active);
         if active != self.active {
             self.active = active;
-            self.filter.follow(self.control.generations[active.buffer()]);
+            self.filter.follow(&self.control.generations[active.buffer()]);
         }
     }
 

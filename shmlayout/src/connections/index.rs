@@ -46,7 +46,10 @@ impl<'a> Index<'a> {
     #[inline]
     fn bucket(&self, hash: u64, probe: usize) -> &'a Bucket {
         let first = (u64::from(hash as u32) * self.0.len() as u64) >> 32;
-        &self.0[(first as usize + probe) % self.0.len()]
+        // A division would cost more than the rest; `first` is inside, and a table shorter than the probes is for tests.
+        let at = first as usize + probe;
+        let at = if at < self.0.len() { at } else { (at - self.0.len()) % self.0.len() };
+        &self.0[at]
     }
 
     /// The first bucket of a search, to be prefetched.

@@ -83,8 +83,8 @@ impl<'a> Owner<'a> {
 
     /// The table as everybody sees it.
     #[inline]
-    pub fn table(&self) -> Connections<'a> {
-        self.table
+    pub fn table(&self) -> &Connections<'a> {
+        &self.table
     }
 
     /// Takes a chunk in that a switcher had before: its live entries stay.

@@ -24,21 +24,21 @@ impl Filter {
                 let found = self.owner.table().find_likely(&client_key(flow, id), it.hash, it.likely);
                 match found.filter(|found| !self.is_reused(found, flow)) {
                     // Step 212, yes: its own backend (step 220).
-                    Some(found) => self.send_to_backend(&tables, frame, flow, &found, interface, now_ms),
+                    Some(found) => self.send_to_backend(tables, frame, flow, &found, interface, now_ms),
                     // Step 210, yes: a new connection (steps 214 to 218).
-                    None if is_new(flow) => self.admit(&tables, frame, it, id, interface, now_ms),
+                    None if is_new(flow) => self.admit(tables, frame, it, id, interface, now_ms),
                     // Step 212, no: reset or drop (step 208).
                     None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
                 }
             }
             // The same figure for the way back: an existing connection, or neither.
             Subject::Backend(id) => match self.owner.table().find_likely(&backend_key(flow, id), it.hash, it.likely) {
-                Some(found) => self.send_to_client(&tables, frame, flow, &found, now_ms),
+                Some(found) => self.send_to_client(tables, frame, flow, &found, now_ms),
                 None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
             },
             // Step 206, no: reset or drop (step 208).
             Subject::ServiceAddress => self.answer_address(frame, flow, now_ms),
-            Subject::Arp(fields) => self.answer_arp(&tables, frame, &fields, interface),
+            Subject::Arp(fields) => self.answer_arp(tables, frame, &fields, interface),
             Subject::Malformed(reason) => Verdict::Drop(reason),
             Subject::NotOurs => Verdict::NotOurs,
         }

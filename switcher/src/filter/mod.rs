@@ -99,7 +99,7 @@ const NO_FLOW: Flow = Flow {
 
 /// The tables that the filter decides by, and what it keeps for itself.
 pub struct Filter {
-    generation: Option<Generation>,
+    generation: Option<&'static Generation>,
     owner: Owner<'static>,
     neighbours: Neighbours<'static>,
     interfaces: Vec<InterfaceRecord>,
@@ -119,7 +119,7 @@ impl Filter {
     }
 
     /// Decides by this generation from now on.
-    pub fn follow(&mut self, generation: Generation) {
+    pub fn follow(&mut self, generation: &'static Generation) {
         self.generation = Some(generation);
     }
 
@@ -127,7 +127,7 @@ impl Filter {
     /// the kernel has the packet too.
     #[inline]
     pub fn look(&self, frame: &[u8], interface: InterfaceId, is_tap: bool) -> Prospect {
-        let (Some(tables), Some(here)) = (&self.generation, self.interfaces.get(usize::from(interface.0))) else {
+        let (Some(tables), Some(here)) = (self.generation, self.interfaces.get(usize::from(interface.0))) else {
             return Prospect::NONE; // nothing was published yet
         };
         match Packet::parse(frame, &here.mac) {
@@ -175,7 +175,7 @@ impl Filter {
         prospect.likely = self.owner.table().likely(side, prospect.hash);
         if let Some(id) = prospect.likely {
             prefetch::line(self.owner.table().entry(id));
-        } else if let (Some(id), Some(tables)) = (service, &self.generation)
+        } else if let (Some(id), Some(tables)) = (service, self.generation)
             && decide::is_new(&prospect.flow)
         {
             prospect.choice = self.choose(tables, id, prospect);
@@ -200,7 +200,7 @@ impl Filter {
         let backends = self.region.backends;
         self.owner.sweep(
             budget,
-            |connection, activity| is_over(&tables, connection, activity, now_ms),
+            |connection, activity| is_over(tables, connection, activity, now_ms),
             closing(backends),
         )
     }

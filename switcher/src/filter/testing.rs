@@ -20,7 +20,7 @@ pub const BACKENDS: InterfaceId = InterfaceId(1);
 /// Regions of one switcher, and what stands in them.
 pub struct World {
     /// What control writes.
-    pub control: ControlRegion,
+    pub control: &'static ControlRegion,
     /// The connection table.
     pub connections: ConnectionsRegion,
     /// What the switcher writes.
@@ -40,7 +40,7 @@ impl World {
         connections.set_key([0x5eed, 0x0dd]);
         let control = ControlRegion::anonymous(&ControlShape::new(16, 64, 1 << 16, 256, 64)).expect(memory);
         let world = Self {
-            control,
+            control: Box::leak(Box::new(control)),
             connections,
             switcher: SwitcherRegion::anonymous(&shape).expect(memory),
             services: 0,
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// The generation that the filter decides by.
-    pub fn generation(&self) -> &Generation {
+    pub fn generation(&self) -> &'static Generation {
         &self.control.generations[1]
     }
 
@@ -151,7 +151,7 @@ impl World {
         let table = self.connections.table().expect("a whole table");
         let owner = Owner::adopt(table, number, switchers);
         let mut filter = Filter::new(owner, self.control.neighbours, Self::interfaces(), self.switcher);
-        filter.follow(*self.generation());
+        filter.follow(self.generation());
         filter
     }
 }

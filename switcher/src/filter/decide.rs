@@ -2,7 +2,7 @@
 
 use super::tcp_state::{Sender, begins};
 use super::{Filter, Prospect, Subject, Verdict, backend_key, client_key, closing};
-use crate::packet::{ArpFields, DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, arp, reply};
+use crate::packet::{ArpFields, DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
 use shunt_shmlayout::address::{InterfaceId, ServiceId, TCP};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::{Activity, Found, LastHop, Refusal, Side as TableSide, SideHashes, Snapshot, State};
@@ -34,6 +34,8 @@ impl Filter {
             // The same figure for the way back: an existing connection, or neither.
             Subject::Backend(id) => match self.owner.table().find_likely(&backend_key(flow, id), it.hash, it.likely) {
                 Some(found) => self.send_to_client(tables, frame, flow, &found, now_ms),
+                // Perhaps the box's own connection to its backend, such as a health check: a reset would cut it.
+                None if it.is_tap => Verdict::NotOurs,
                 None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
             },
             // Step 206, no: reset or drop (step 208).
@@ -133,7 +135,8 @@ impl Filter {
     fn answer_address(&mut self, frame: &mut [u8], flow: &Flow, now_ms: u64) -> Verdict {
         match flow.protocol {
             PROTOCOL_ICMP => self.answer(flow, now_ms, DropReason::IcmpType, || reply::echo_reply(frame, flow)),
-            _ => self.refuse(frame, flow, DropReason::NoService, now_ms),
+            PROTOCOL_TCP | PROTOCOL_UDP => self.refuse(frame, flow, DropReason::NoService, now_ms),
+            _ => Verdict::Drop(DropReason::Protocol),
         }
     }
 

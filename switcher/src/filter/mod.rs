@@ -63,6 +63,8 @@ pub struct Prospect {
     likely: Option<EntryId>,
     /// For a packet that seems to begin a connection.
     choice: Option<Choice>,
+    /// The kernel has the packet too.
+    is_tap: bool,
 }
 
 /// The backend that a new connection goes to.
@@ -77,7 +79,8 @@ struct Choice {
 
 impl Prospect {
     /// Of no frame yet.
-    pub const NONE: Self = Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0, likely: None, choice: None };
+    pub const NONE: Self =
+        Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0, likely: None, choice: None, is_tap: false };
 }
 
 const NO_FLOW: Flow = Flow {
@@ -131,7 +134,7 @@ impl Filter {
             return Prospect::NONE; // nothing was published yet
         };
         match Packet::parse(frame, &here.mac) {
-            Ok(Parsed::Ip(flow)) => self.classify(tables, flow),
+            Ok(Parsed::Ip(flow)) => self.classify(tables, flow, is_tap),
             Ok(Parsed::Arp(fields)) => Prospect { subject: Subject::Arp(fields), ..Prospect::NONE },
             Err(_) if is_tap && !is_to_service(tables, frame) => Prospect::NONE,
             Err(reason) => Prospect { subject: Subject::Malformed(reason), ..Prospect::NONE },
@@ -140,7 +143,7 @@ impl Filter {
 
     /// Whose packet it is: Fig. 6 step 206, "is the packet a valid service entry?", and for a reply, whose backend's.
     #[inline]
-    fn classify(&self, tables: &Generation, flow: Flow) -> Prospect {
+    fn classify(&self, tables: &Generation, flow: Flow, is_tap: bool) -> Prospect {
         let side = match tables.find(&flow.destination, flow.destination_port, flow.protocol) {
             Some(Endpoint::Service(id)) => Some((Subject::Service(id), client_key(&flow, id))),
             _ => match tables.find(&flow.source, flow.source_port, flow.protocol) {
@@ -151,7 +154,7 @@ impl Filter {
         if let Some((subject, key)) = side {
             let hash = self.owner.table().hash(&key);
             prefetch::line(self.owner.table().first_bucket(key.side, hash));
-            return Prospect { subject, flow, hash, likely: None, choice: None };
+            return Prospect { subject, flow, hash, likely: None, choice: None, is_tap };
         }
         let ours = tables.is_service_address(&flow.destination);
         Prospect {
@@ -160,6 +163,7 @@ impl Filter {
             hash: 0,
             likely: None,
             choice: None,
+            is_tap,
         }
     }
 

@@ -4,7 +4,7 @@ use super::testing::{BACKENDS, CLIENTS, World, pass};
 use super::*;
 use crate::packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use crate::packet::testing::{
-    LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, tcp, udp,
+    LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, tcp, udp,
 };
 use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::config_table::{BackendRecord, MODE_DSR, MODE_NAT, ServiceRecord};
@@ -73,6 +73,14 @@ fn arrow_206_208_not_a_service_udp_is_dropped() {
     let mut filter = world().filter(0, 1);
     let (verdict, _) = through(&mut filter, udp(CLIENT, (SERVICE.0, 9)).build(), CLIENTS);
     assert_eq!(verdict, Verdict::Drop(DropReason::NoService));
+}
+
+#[test]
+fn arrow_206_208_a_protocol_that_no_service_uses_is_dropped_as_such() {
+    const SCTP: u8 = 132;
+    let mut frame = poke(udp(CLIENT, (SERVICE.0, 9)).build(), 14 + 9, &[SCTP]);
+    seal(&mut frame);
+    assert_eq!(through(&mut world().filter(0, 1), frame, CLIENTS).0, Verdict::Drop(DropReason::Protocol));
 }
 
 #[test]
@@ -246,6 +254,20 @@ fn row_94_a_full_table_evicts_the_opening_and_then_refuses() {
     open(1024, false);
     assert!((0..40).any(|port| matches!(open(2000 + port, true), Verdict::Forward(..))), "the opening one gave way");
     assert!((0..40).all(|port| open(3000 + port, false) == Verdict::Drop(DropReason::TableFull)));
+}
+
+#[test]
+fn a_backend_s_packet_without_a_connection_is_left_to_a_kernel_that_has_it_too() {
+    let mut filter = world().filter(0, 1);
+    let mut decide = |is_tap| {
+        let mut frame = tcp(B1, CLIENT, ACK).build();
+        let mut prospect = filter.look(&frame, BACKENDS, is_tap);
+        filter.approach(&mut prospect);
+        frame.resize(128, 0);
+        filter.decide(&mut frame, &prospect, BACKENDS, 1000)
+    };
+    assert_eq!(decide(true), Verdict::NotOurs, "the health check's own connection");
+    assert!(matches!(decide(false), Verdict::Reply(_)), "nobody else has it: reset");
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! Starts that must be refused, each with a sentence that names what is wrong, while a running Shunt goes on.
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use shunt_tests::lab::{Lab, Shape};
+use shunt_tests::operator::binaries;
+use shunt_tests::supervisor::{pid_of, start_refused};
+use shunt_tests::traffic::load::Load;
+use shunt_tests::wait::until;
+use std::os::unix::fs::FileExt;
+use std::process::Output;
+
+/// Offset of the layout version in a region's header.
+const VERSION_OFFSET: u64 = 8;
+
+pub fn bad_start() -> Result<()> {
+    let lab = Lab::up_patient("bad", Shape::default())?;
+    let load = Load::start(&lab)?;
+    second_start(&lab).context("a second start")?;
+    other_configurations(&lab)?;
+    without_root(&lab).context("not root")?;
+    memory_of_another_version(&lab).context("another version's memory")?;
+    load.finish_unharmed(&lab)?;
+    lab.operator().await_balance(shunt_switcher::port::BATCH as i64)
+}
+
+/// Refused, and every one of these words is in what was said.
+fn refused(output: &Output, words: &[&str]) -> Result<()> {
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(!output.status.success(), "was not refused: {text}");
+    let missing: Vec<_> = words.iter().filter(|word| !text.contains(**word)).collect();
+    ensure!(missing.is_empty(), "doesn't say {missing:?}: {text}");
+    Ok(())
+}
+
+fn second_start(lab: &Lab) -> Result<()> {
+    let instance = lab.name().to_owned();
+    let supervisor = pid_of(lab.name(), "supervisor")?.to_string();
+    let output = start_refused(&lab.balancer(), &lab.configuration_path())?;
+    refused(&output, &[&instance, "already has a supervisor", &supervisor])?;
+    for process in ["keeper", "control"] {
+        let pid = pid_of(lab.name(), process)?.to_string();
+        let mut command = lab.balancer().command(binaries()?.join(format!("shunt-{process}")));
+        let output = command.arg("--config").arg(lab.configuration_path()).output()?;
+        refused(&output, &[&pid]).with_context(|| format!("a second {process}"))?;
+    }
+    let mut command = lab.balancer().command(binaries()?.join("shunt-switcher"));
+    let output = command.args(["--instance", lab.name(), "--number", "0"]).output()?;
+    refused(&output, &[&pid_of(lab.name(), "switcher.0")?.to_string()]).context("a second switcher 0")
+}
+
+/// Another instance in the same namespace, with something in its configuration that this machine can't do.
+fn other_configurations(lab: &Lab) -> Result<()> {
+    let other = format!("{}-x", lab.name());
+    let good =
+        lab.configuration()?.with(&format!("instance = \"{}\"", lab.name()), &format!("instance = \"{other}\""))?;
+    let cases: [(&str, &str, &[&str]); 3] = [
+        ("\"client0\"", "\"nosuch0\"", &["nosuch0", "doesn't exist"]),
+        ("198.18.0.100", "198.18.0.1", &["198.18.0.1", "address of this machine"]),
+        ("mode = \"nat\"", "mode = \"gnat\"", &["shunt.toml:", "mode", "gnat"]),
+    ];
+    let folder = tempfile::tempdir()?;
+    for (from, to, words) in cases {
+        let path = folder.path().join("shunt.toml");
+        std::fs::write(&path, good.with(from, to)?.0)?;
+        refused(&start_refused(&lab.balancer(), &path)?, words).with_context(|| format!("{to} for {from}"))?;
+        let made = std::fs::read_dir("/dev/shm")?
+            .flatten()
+            .find(|file| file.file_name().to_string_lossy().starts_with(&format!("shunt.{other}.")));
+        ensure!(made.is_none(), "{to} for {from} was refused after {made:?} had been made");
+        ensure!(!std::fs::exists(format!("/run/shunt/{other}"))?, "{to} for {from} left /run/shunt/{other}");
+    }
+    Ok(())
+}
+
+fn without_root(lab: &Lab) -> Result<()> {
+    // Copied to where an ordinary user can read them.
+    let folder = tempfile::tempdir_in("/run")?;
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let (keeper, configuration) = (folder.path().join("shunt-keeper"), folder.path().join("shunt.toml"));
+    std::fs::copy(binaries()?.join("shunt-keeper"), &keeper)?;
+    std::fs::copy(lab.configuration_path(), &configuration)?;
+    let mut command = lab.balancer().command("setpriv");
+    command.args(["--reuid", "nobody", "--clear-groups"]).arg(&keeper).arg("--config").arg(&configuration);
+    refused(&command.output()?, &["must run as root"])
+}
+
+/// `shunt` and a switcher that starts name the field; once the memory is as it was, the switcher serves again.
+fn memory_of_another_version(lab: &Lab) -> Result<()> {
+    let path = format!("/dev/shm/shunt.{}.control", lab.name());
+    let memory = std::fs::File::options().read(true).write(true).open(&path)?;
+    let mut version = [0; 8];
+    memory.read_exact_at(&mut version, VERSION_OFFSET)?;
+    memory.write_all_at(&(u64::from_ne_bytes(version) + 1).to_ne_bytes(), VERSION_OFFSET)?;
+    let told = tell_of_version(lab, &path);
+    memory.write_all_at(&version, VERSION_OFFSET)?;
+    told?;
+    lab.await_running()
+}
+
+fn tell_of_version(lab: &Lab, path: &str) -> Result<()> {
+    refused(&lab.operator().try_order("status")?, &[path, "layout version"])?;
+    let said = lab.log()?.matches("layout version").count();
+    kill(pid_of(lab.name(), "switcher.0")?, Signal::SIGKILL)?;
+    until("a switcher that names the layout version", || {
+        Ok((lab.log()?.matches("layout version").count() > said).then_some(()))
+    })
+}

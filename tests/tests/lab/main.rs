@@ -1,0 +1,26 @@
+//! Laboratory tests: a running Shunt between clients and back-end servers in network namespaces, with `deploy/lab`. They
+//! need root and the release build: `cargo test -p tests --test lab [-- WORD...]`.
+
+mod backend_death;
+mod bad_start;
+mod bystander;
+mod drain;
+mod interface;
+mod matrix;
+mod process_death;
+mod reload;
+
+use shunt_tests::runner::{self, Test};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut tests = matrix::tests();
+    tests.extend(bystander::tests());
+    tests.push(Test::new("reload", reload::reload));
+    tests.push(Test::new("drain", drain::drain));
+    tests.push(Test::new("backend_death", backend_death::backend_death));
+    tests.extend(process_death::tests());
+    tests.push(Test::new("bad_start", bad_start::bad_start));
+    tests.push(Test::new("interface", interface::interface));
+    runner::run(&tests)
+}

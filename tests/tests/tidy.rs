@@ -1,0 +1,151 @@
+//! What matters about the source itself, checked by a test: lengths of files, where `unsafe` may stand, counters that
+//! nobody increments, examples and documents that still agree with the tree.
+
+use shunt_shmlayout::drop_reason::DropReason;
+use shunt_tests::operator::root;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Lines of a file before its tests.
+const LONGEST: usize = 400;
+
+/// Where `unsafe` may stand: files that own a system interface or a mapping.
+const UNSAFE: &[&str] = &[
+    "control/src/cli/doctor/system.rs",
+    "control/src/routing_daemon/announce.rs",
+    "control/src/routing_daemon/socket.rs",
+    "shmlayout/src/map.rs",
+    "switcher/src/filter/prefetch.rs",
+    "switcher/src/handover.rs",
+    "switcher/src/port/af_packet/ring.rs",
+    "switcher/src/port/af_xdp/ring.rs",
+    "switcher/src/port/pool.rs",
+    "switcher/src/port/system.rs",
+    "tests/src/bin/generate-udp/bpf.rs",
+];
+
+/// Every Rust file of the workspace, with its path from the top.
+fn sources() -> Vec<(String, String)> {
+    let mut sources = Vec::new();
+    for member in ["agent", "control", "ifdaemon", "shmlayout", "switcher", "tests"] {
+        collect(&root().join(member), &mut sources);
+    }
+    assert!(sources.len() > 100, "only {} Rust files found", sources.len());
+    sources
+}
+
+fn collect(folder: &Path, sources: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).expect("a readable folder").map(|entry| entry.expect("an entry").path()) {
+        if entry.is_dir() && !entry.ends_with("target") {
+            collect(&entry, sources);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&entry).expect("a readable source");
+            sources.push((relative(&entry), text));
+        }
+    }
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).expect("below the top").to_string_lossy().into_owned()
+}
+
+/// What stands before the tests.
+fn code(text: &str) -> &str {
+    text.find("#[cfg(test)]").map_or(text, |tests| &text[..tests])
+}
+
+/// Strings can still mislead: good enough for words that stand in none.
+fn uncommented(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_has_patience_for() {
+    let long: Vec<String> = sources()
+        .iter()
+        .filter(|(path, _)| !is_test(path))
+        .map(|(path, text)| (path, code(text).lines().count()))
+        .filter(|(_, lines)| *lines > LONGEST)
+        .map(|(path, lines)| format!("{path}: {lines} lines before its tests, {LONGEST} at the most"))
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
+#[test]
+fn unsafe_stands_only_where_it_may() {
+    let word = concat!("uns", "afe");
+    let is_block = |line: &str| {
+        let mut words = uncommented(line).split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|found| found == word)
+    };
+    let found: BTreeSet<String> =
+        sources().into_iter().filter(|(_, text)| text.lines().any(is_block)).map(|(path, _)| path).collect();
+    let allowed: BTreeSet<String> = UNSAFE.iter().map(|path| path.to_string()).collect();
+    assert_eq!(found, allowed, "left: files that have it; right: files that may");
+}
+
+#[test]
+fn every_drop_reason_is_given_somewhere() {
+    let sources = sources();
+    let is_given = |reason: &DropReason| {
+        let name = format!("{reason:?}");
+        let places = sources.iter().filter(|(path, _)| path.starts_with("switcher/src/") && !is_test(path));
+        places.flat_map(|(_, text)| code(text).lines()).any(|line| names(uncommented(line), &name))
+    };
+    let never: Vec<_> = DropReason::ALL.iter().filter(|reason| !is_given(reason)).collect();
+    assert!(never.is_empty(), "counters that nobody increments: {never:?}");
+}
+
+fn is_test(path: &str) -> bool {
+    ["/tests/", "tests.rs", "testing.rs", "/benches/"].iter().any(|part| path.contains(part))
+        || path.starts_with("tests/")
+}
+
+fn names(line: &str, reason: &str) -> bool {
+    line.match_indices(reason).any(|(at, _)| {
+        let ends = !line[at + reason.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        ends && line[..at].ends_with("::")
+    })
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let marks = [concat!("to", "do!"), concat!("unimple", "mented!"), concat!("FIX", "ME"), concat!("TO", "DO")];
+    let left: Vec<String> = sources()
+        .iter()
+        .flat_map(|(path, text)| text.lines().enumerate().map(move |(number, line)| (path, number + 1, line)))
+        .filter(|(_, _, line)| marks.iter().any(|mark| line.contains(mark)))
+        .map(|(path, number, line)| format!("{path}:{number}: {}", line.trim()))
+        .collect();
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+#[test]
+fn every_example_configuration_is_accepted() {
+    let examples: Vec<PathBuf> = std::fs::read_dir(root().join("deploy/examples"))
+        .expect("the examples")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    assert!(examples.len() >= 3, "only {examples:?}");
+    for example in examples {
+        // What `shunt check` does.
+        let checked = shunt_config::Config::load(&example);
+        assert!(checked.is_ok(), "{}", checked.err().map(|error| error.to_string()).unwrap_or_default());
+    }
+}
+
+#[test]
+fn the_readme_s_folders_exist() {
+    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
+    let map = readme.split("\n## ").find(|section| section.starts_with("Folders")).expect("a section \"Folders\"");
+    let missing: Vec<&str> = folders(map).into_iter().filter(|folder| !root().join(folder).is_dir()).collect();
+    assert!(!folders(map).is_empty(), "the section \"Folders\" names none");
+    assert!(missing.is_empty(), "README.md names folders that aren't there: {missing:?}");
+}
+
+/// Words that end in a slash.
+fn folders(map: &str) -> Vec<&str> {
+    let words = map.split(|c: char| c.is_whitespace() || "`|,()".contains(c));
+    words.filter(|word| word.len() > 1 && word.ends_with('/') && !word.contains(':')).collect()
+}

@@ -3,7 +3,7 @@
 //! It owns the ports, the frame pool and the filter, and writes the switcher's region. Nothing in a turn locks,
 //! allocates, logs or calls the system, but for one kick per burst of sent frames.
 
-use crate::filter::{Filter, Prospect, Verdict};
+use crate::filter::{Filter, Prospect, Verdict, prefetch};
 use crate::packet::DropReason;
 use crate::port::{BATCH, Batch, Frame, Pool, Port};
 use shunt_shmlayout::address::InterfaceId;
@@ -112,6 +112,9 @@ impl Engine {
     fn pass_to_filter(&mut self, from: usize, now_ms: u64) {
         let Self { ports, way_out, pool, filter, region, batch, prospects, .. } = self;
         let (interface, is_tap) = (ports[from].interface, ports[from].port.is_tap());
+        for frame in batch.frames() {
+            prefetch::line(pool.bytes(frame).as_ptr()); // another core wrote it, or the device
+        }
         for (frame, prospect) in batch.frames().iter().zip(prospects.iter_mut()) {
             *prospect = filter.look(pool.bytes(frame), interface, is_tap);
         }

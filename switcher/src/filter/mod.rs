@@ -8,7 +8,7 @@
 mod decide;
 mod forward;
 mod limiter;
-mod prefetch;
+pub(crate) mod prefetch;
 mod tcp_state;
 pub mod testing;
 #[cfg(test)]

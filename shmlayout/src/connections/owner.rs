@@ -3,7 +3,7 @@
 //! Chunks without an owner are taken one at a time by compare and exchange, and given back when they are wholly free
 //! and not needed. The lists of free entries are private; a successor makes them anew from the entries themselves.
 
-use super::entry::{Activity, Entry, LastHop, Snapshot, State};
+use super::entry::{Activity, LastHop, Snapshot, State};
 use super::hash::Side;
 use super::table::{CHUNK, Connections, EntryId, Found};
 use crate::sync::{Ordering, fence};
@@ -204,12 +204,7 @@ impl<'a> Owner<'a> {
     ) -> usize {
         let mut count = 0;
         for _ in 0..budget {
-            let Some(&chunk) = self.owned.get(self.sweep.0) else {
-                self.sweep = (0, 0);
-                return count;
-            };
-            let id = chunk as usize * CHUNK + self.sweep.1;
-            self.sweep.1 += 1;
+            let Some((chunk, id)) = self.visit() else { return count };
             let entry = &self.table.entries[id];
             if let Some(connection) = entry.read() {
                 let activity = entry.activity();
@@ -219,15 +214,27 @@ impl<'a> Owner<'a> {
                     count += 1;
                 }
             }
-            if self.sweep.1 == CHUNK {
-                self.leave_chunk(chunk);
-            }
+            self.leave_visited(chunk);
         }
         count
     }
 
+    /// The next entry of ours, and its chunk; `None` once after the last one.
+    fn visit(&mut self) -> Option<(u32, usize)> {
+        let Some(&chunk) = self.owned.get(self.sweep.0) else {
+            self.sweep = (0, 0);
+            return None;
+        };
+        let id = chunk as usize * CHUNK + self.sweep.1;
+        self.sweep.1 += 1;
+        Some((chunk, id))
+    }
+
     /// After a chunk's last entry: gives the chunk back if it is wholly free and another one's worth remains.
-    fn leave_chunk(&mut self, chunk: u32) {
+    fn leave_visited(&mut self, chunk: u32) {
+        if self.sweep.1 < CHUNK {
+            return;
+        }
         let spare = self.lists[chunk as usize].count as usize == CHUNK && self.free >= 2 * CHUNK;
         if spare {
             self.owned.swap_remove(self.sweep.0);
@@ -244,15 +251,8 @@ impl<'a> Owner<'a> {
     pub fn evict(&mut self, budget: usize, mut freed: impl FnMut(&Snapshot)) -> bool {
         let mut opening = None;
         for _ in 0..budget {
-            let Some(&chunk) = self.owned.get(self.sweep.0) else {
-                self.sweep = (0, 0);
-                continue;
-            };
-            let id = chunk as usize * CHUNK + self.sweep.1;
-            self.sweep.1 += 1;
-            if self.sweep.1 == CHUNK {
-                self.sweep = (self.sweep.0 + 1, 0);
-            }
+            let Some((chunk, id)) = self.visit() else { continue };
+            self.leave_visited(chunk); // gives nothing back: the table is full
             let entry = &self.table.entries[id];
             let Some(connection) = entry.read() else { continue };
             let found = Found { id: EntryId(id as u32), connection };
@@ -271,13 +271,6 @@ impl<'a> Owner<'a> {
             freed(&found.connection);
         }
         opening.is_some()
-    }
-
-    /// The entry that the next connection will most likely get, to be prefetched.
-    #[inline]
-    pub fn next_entry(&self) -> Option<*const Entry> {
-        let list = &self.lists[*self.owned.get(self.source)? as usize];
-        self.table.entries.get(list.head as usize).map(core::ptr::from_ref)
     }
 
     /// Free entries at hand, without taking another chunk.

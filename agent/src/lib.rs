@@ -1,0 +1,8 @@
+//! What runs on a back-end server: it measures the load there and reports it to control (patent, "agents" on the
+//! application servers: "the number of clients presently being served, the utilization rates of the CPU and memory, the
+//! average execution time, and the number of requests per second").
+//!
+//! Control has this library too, for what both must agree on: the [`report`]s, and the answers of [`agent_check`]s.
+
+pub mod agent_check;
+pub mod report;

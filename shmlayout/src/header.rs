@@ -52,6 +52,10 @@ pub enum Kind {
     Connections = 3,
     /// Written by one switcher.
     Switcher = 4,
+    /// The packet store of one switcher.
+    Store = 5,
+    /// Written by the interface daemon.
+    Ifdaemon = 6,
 }
 
 /// Why a region was not attached; the text says what to do.

@@ -22,4 +22,5 @@ pub mod record;
 #[cfg(not(loom))]
 pub mod regions;
 pub mod ring;
+pub mod store;
 pub mod sync;

@@ -49,6 +49,11 @@ shared!(
     crate::regions::ServiceCounters,
     crate::regions::BackendCounters,
     crate::regions::InterfaceCounters,
+    crate::store::StoreEnds,
+    crate::store::PacketCell,
+    crate::regions::StoreSwitcher,
+    crate::regions::StoreDaemon,
+    crate::regions::IfdaemonHead,
 );
 
 /// Whether a mapping may be written.

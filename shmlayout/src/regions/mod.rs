@@ -4,6 +4,7 @@
 mod connections;
 mod control;
 mod keeper;
+mod store;
 mod switcher;
 
 pub use connections::{ConnectionsHead, ConnectionsRegion, ConnectionsShape};
@@ -11,6 +12,9 @@ pub use control::{ControlHead, ControlRegion, ControlShape};
 pub use keeper::{
     InterfaceRecord, KeeperHead, KeeperRegion, KeeperShape, PORT_RECEIVES, PortKind, PortMode, PortRecord, Side,
     SwitcherRecord,
+};
+pub use store::{
+    DaemonDrop, IfdaemonHead, IfdaemonRegion, IfdaemonShape, StoreDaemon, StoreRegion, StoreShape, StoreSwitcher,
 };
 pub use switcher::{
     BackendCounters, InterfaceCounters, PORTS, RINGS, ServiceCounters, SwitcherHead, SwitcherRegion, SwitcherShape,

@@ -114,4 +114,27 @@ proptest::proptest! {
             owner.sweep(2048, |_, _| true, |_| {});
         }
     }
+
+    /// The same of a packet store: what is popped is no longer than a cell, and ends.
+    #[test]
+    fn any_image_of_a_store_is_refused_or_read(noise in proptest::collection::vec(proptest::num::u8::ANY, 64), at in 128usize..1024) {
+        let shape = StoreShape::new(8);
+        let region = Region::anonymous(StoreRegion::KIND, StoreRegion::HASH, StoreRegion::length(&shape)).unwrap();
+        StoreRegion::write_shape(&region, &shape).unwrap();
+        let bytes: &[crate::sync::AtomicU8] = region.parts().take(region.length());
+        for (byte, value) in bytes[at..].iter().zip(&noise) {
+            byte.store(*value, crate::sync::Ordering::Relaxed);
+        }
+        if let Ok((view, _)) = StoreRegion::read_shape(&region, "test") {
+            for ring in [view.inward, view.outward] {
+                let (mut producer, mut consumer, mut packet) = (ring.producer(), ring.consumer(), [0; 4096]);
+                while let Some(length) = consumer.pop(&mut packet) {
+                    proptest::prop_assert!(length <= crate::store::PACKET_BYTES);
+                }
+                let _ = producer.push(&[1; 60]);
+                producer.publish();
+                proptest::prop_assert!(ring.depth() <= ring.capacity());
+            }
+        }
+    }
 }

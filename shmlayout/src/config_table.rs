@@ -14,6 +14,17 @@ pub const MODE_DSR: u8 = 1;
 /// How a service's packets reach its backend: address and port are re-written, both ways.
 pub const MODE_NAT: u8 = 2;
 
+/// How a service's backend is chosen for a new connection: the cell of its hash (weights stand in the cells).
+pub const ALGORITHM_SLOTS: u8 = 0;
+/// How a backend is chosen: the cell of the client's address alone.
+pub const ALGORITHM_SOURCE_HASH: u8 = 1;
+/// How a backend is chosen: the lighter of two.
+pub const ALGORITHM_LIGHTEST: u8 = 2;
+/// How a backend is chosen: the least connections in flight for its weight.
+pub const ALGORITHM_LEAST_CONNECTIONS: u8 = 3;
+/// How a backend is chosen: the shortest expected wait.
+pub const ALGORITHM_LATENCY: u8 = 4;
+
 /// How long a connection may be silent, in milliseconds, by its state (RFC 5382, RFC 4787).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -50,8 +61,31 @@ pub struct ServiceRecord {
     pub members_count: u32,
     /// Idle times.
     pub timeouts: Timeouts,
+    /// First record of the service in `classes`.
+    pub classes_first: u32,
+    /// Number of its classes; 0 if all clients are served alike.
+    pub classes_count: u16,
+    /// [`ALGORITHM_SLOTS`] and the like.
+    pub algorithm: u8,
     /// Room for later fields.
-    pub reserved: [u8; 12],
+    pub reserved: [u8; 5],
+}
+
+/// Which backends serve a range of a service's clients: from `start` to the next record's start. A service's records are
+/// sorted; whoever stands before the first has the service's own slots and members.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ClassRecord {
+    /// First client address.
+    pub start: Address,
+    /// First cell in `slots`; several records may name the same cells.
+    pub slots_first: u32,
+    /// Number of cells; 0 refuses these clients.
+    pub slots_count: u32,
+    /// First record in `members`.
+    pub members_first: u32,
+    /// Number of members.
+    pub members_count: u32,
 }
 
 /// A backend of one service.
@@ -210,6 +244,8 @@ pub struct Generation {
     pub slots: &'static [AtomicU16],
     /// Sorted disjoint ranges of addresses: [`RangeRecord`].
     pub ranges: &'static [Record<4>],
+    /// Sorted disjoint ranges of clients, by service: [`ClassRecord`].
+    pub classes: &'static [Record<4>],
 }
 
 const SERVICE: u8 = 1;
@@ -299,6 +335,17 @@ impl Generation {
         (service.slots_count != 0).then(|| BackendId(slot.load(Ordering::Relaxed)))
     }
 
+    /// A service as this client is served by it: with the slots and members of the client's class.
+    #[inline]
+    pub fn service_for(&self, service: ServiceRecord, client: &Address) -> ServiceRecord {
+        let first = service.classes_first as usize;
+        let classes = self.classes.get(first..first + usize::from(service.classes_count)).unwrap_or_default();
+        let after = classes.partition_point(|class| class.load::<ClassRecord>().start.number() <= client.number());
+        let Some(class) = after.checked_sub(1).and_then(|index| classes.get(index)) else { return service };
+        let ClassRecord { slots_first, slots_count, members_first, members_count, .. } = class.load();
+        ServiceRecord { slots_first, slots_count, members_first, members_count, ..service }
+    }
+
     /// A service's backends with their weights.
     pub fn members_of(&self, service: &ServiceRecord) -> impl Iterator<Item = MemberRecord> + '_ {
         let (first, count) = (service.members_first as usize, service.members_count as usize);
@@ -359,4 +406,4 @@ impl Generation {
 
 const _: () = assert!(size_of::<ServiceRecord>() == 64 && size_of::<MemberRecord>() == 8);
 const _: () = assert!(size_of::<BackendRecord>() == 32 && size_of::<EndpointRecord>() == 32);
-const _: () = assert!(size_of::<RangeRecord>() == 32 && size_of::<Name>() == 32);
+const _: () = assert!(size_of::<RangeRecord>() == 32 && size_of::<ClassRecord>() == 32 && size_of::<Name>() == 32);

@@ -16,6 +16,8 @@ pub mod flip;
 #[cfg(not(loom))]
 pub mod header;
 #[cfg(not(loom))]
+pub mod loads;
+#[cfg(not(loom))]
 pub mod map;
 pub mod neighbours;
 pub mod record;

@@ -49,6 +49,12 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Subtracts, wrapping: for a counter of differences, whose sum with others' is what counts.
+    #[inline]
+    pub fn subtract(&self, n: u64) {
+        self.add(n.wrapping_neg());
+    }
+
     /// Sets; only the region's writer calls this.
     #[inline]
     pub fn set(&self, n: u64) {

@@ -1,14 +1,20 @@
-//! The region that control writes: active word, generations A and B, ARP cache. All others read it.
+//! The region that control writes: active word, ARP cache, loads, generations A and B. All others read it.
 
 use super::Typed;
-use crate::config_table::{BackendRecord, Generation, GenerationHead, MemberRecord, RangeRecord, ServiceRecord};
+use crate::config_table::{
+    BackendRecord, ClassRecord, Generation, GenerationHead, MemberRecord, RangeRecord, ServiceRecord,
+};
 use crate::header::{Kind, layout_hash};
+use crate::loads::{LoadRecord, Loads};
 use crate::map::Parts;
 use crate::neighbours::{Neighbour, Neighbours};
 use crate::record::Counter;
 use crate::sync::AtomicU64;
 use core::mem::offset_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Room for this many ranges of clients, for each service that there is room for.
+const CLASSES_PER_SERVICE: u64 = 4;
 
 /// How much the region has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
@@ -28,23 +34,24 @@ pub struct ControlShape {
     pub ranges: u64,
     /// Places of the endpoint hash; a power of two.
     pub endpoints: u64,
-    /// Room for a later number.
-    pub reserved: u64,
+    /// Ranges of clients that services tell apart.
+    pub classes: u64,
 }
 
 impl ControlShape {
     /// From the configuration's limits.
     pub fn new(services: u32, backends: u32, slots: u32, neighbours: u32, routes: u32) -> Self {
         let endpoints = (u64::from(services) * 2 + u64::from(backends)) * 4;
+        let classes = u64::from(services) * CLASSES_PER_SERVICE;
         Self {
             services: services.into(),
             backends: backends.into(),
             slots: slots.into(),
-            members: u64::from(services) + u64::from(backends) * 2,
+            members: u64::from(services) + u64::from(backends) * 2 + classes,
             neighbours: neighbours.into(),
             ranges: u64::from(routes) * 2 + 1,
             endpoints: endpoints.max(64).next_power_of_two(),
-            reserved: 0,
+            classes,
         }
     }
 }
@@ -78,6 +85,8 @@ pub struct ControlRegion {
     pub head: &'static ControlHead,
     /// The ARP cache.
     pub neighbours: Neighbours<'static>,
+    /// By backend id: what it last reported.
+    pub loads: Loads,
     /// Configuration table A and B.
     pub generations: [Generation; 2],
 }
@@ -92,6 +101,8 @@ impl Typed for ControlRegion {
         size_of::<ServiceRecord>(),
         offset_of!(ServiceRecord, slots_first),
         offset_of!(ServiceRecord, timeouts),
+        offset_of!(ServiceRecord, classes_first),
+        offset_of!(ServiceRecord, algorithm),
         size_of::<BackendRecord>(),
         offset_of!(BackendRecord, flags),
         offset_of!(BackendRecord, neighbour),
@@ -99,15 +110,19 @@ impl Typed for ControlRegion {
         size_of::<RangeRecord>(),
         offset_of!(RangeRecord, neighbour),
         size_of::<Neighbour>(),
+        size_of::<ClassRecord>(),
+        size_of::<LoadRecord>(),
+        offset_of!(LoadRecord, reported_ms),
     ]);
     type Shape = ControlShape;
 
     fn carve(parts: &mut Parts, shape: &ControlShape) -> Option<Self> {
         let head = parts.one();
         let neighbours = Neighbours(parts.take::<Neighbour>(shape.neighbours as usize));
+        let loads = Loads(parts.take(shape.backends as usize));
         let a = generation(parts, shape);
         let b = generation(parts, shape);
-        Some(Self { head: head?, neighbours, generations: [a?, b?] })
+        Some(Self { head: head?, neighbours, loads, generations: [a?, b?] })
     }
 
     fn fault(shape: &ControlShape) -> Option<&'static str> {
@@ -120,6 +135,7 @@ impl Typed for ControlRegion {
             (shape.neighbours, MOST, "neighbours"),
             (shape.ranges, MOST, "ranges"),
             (shape.endpoints, MOST, "endpoints"),
+            (shape.classes, MOST, "classes"),
         ];
         let over = numbers.into_iter().find(|(value, most, _)| *value == 0 || value > most).map(|(.., name)| name);
         over.or((!shape.endpoints.is_power_of_two()).then_some("endpoints"))
@@ -136,6 +152,18 @@ fn generation(parts: &mut Parts, shape: &ControlShape) -> Option<Generation> {
     let members = parts.take(shape.members as usize);
     let slots = parts.take(shape.slots as usize);
     let ranges = parts.take(shape.ranges as usize);
+    let classes = parts.take(shape.classes as usize);
     let head = head?; // after the rest: a region that is only measured has no head
-    Some(Generation { head, endpoints, services, backends, service_names, backend_names, members, slots, ranges })
+    Some(Generation {
+        head,
+        endpoints,
+        services,
+        backends,
+        service_names,
+        backend_names,
+        members,
+        slots,
+        ranges,
+        classes,
+    })
 }

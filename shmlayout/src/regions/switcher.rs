@@ -138,6 +138,10 @@ pub struct SwitcherRegion {
     pub services: &'static [ServiceCounters],
     /// By backend id.
     pub backends: &'static [BackendCounters],
+    /// By backend id: connections that this switcher recorded, less those whose end it saw (their first FIN or RST, or
+    /// their expiry without one); wraps, for another switcher may see the end. The sum over all switchers is the
+    /// number in flight. Apart from the packets' counters: other switchers read it, and it changes seldom.
+    pub in_flight: &'static [Counter],
     /// By interface id.
     pub interfaces: &'static [InterfaceCounters],
     /// [`Wanted`], from the switcher to control.
@@ -155,6 +159,7 @@ impl Typed for SwitcherRegion {
         DROP_REASONS,
         size_of::<ServiceCounters>(),
         size_of::<BackendCounters>(),
+        size_of::<Counter>(), // in_flight
         size_of::<InterfaceCounters>(),
         size_of::<Wanted>(),
         WANTED,
@@ -166,13 +171,14 @@ impl Typed for SwitcherRegion {
         let head = parts.one();
         let services = parts.take(shape.services as usize);
         let backends = parts.take(shape.backends as usize);
+        let in_flight = parts.take(shape.backends as usize);
         let interfaces = parts.take(shape.interfaces as usize);
         let ends = parts.one::<RingHead>();
         let cells = parts.take::<Record<4>>(WANTED);
         let frame_owners = parts.take(shape.frames as usize);
         let journal = parts.take(RINGS);
         let wanted = Ring::new(ends?, cells)?;
-        Some(Self { head: head?, services, backends, interfaces, wanted, frame_owners, journal })
+        Some(Self { head: head?, services, backends, in_flight, interfaces, wanted, frame_owners, journal })
     }
 
     fn fault(shape: &SwitcherShape) -> Option<&'static str> {

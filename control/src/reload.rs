@@ -49,6 +49,7 @@ fn fixed_difference(now: &Config, next: &Config) -> Option<String> {
         (now.user != next.user, "user"),
         (now.switchers.cpus != next.switchers.cpus, "switchers.cpus"),
         (now.switchers.idle != next.switchers.idle, "switchers.idle"),
+        (now.host != next.host, "host"),
     ];
     let (a, b) = (&now.limits, &next.limits);
     let limits = [
@@ -60,6 +61,7 @@ fn fixed_difference(now: &Config, next: &Config) -> Option<String> {
         (a.routes != b.routes, "limits.routes"),
         (a.frames != b.frames, "limits.frames"),
         (a.ring != b.ring, "limits.ring"),
+        (a.store != b.store, "limits.store"),
     ];
     let mut fields = whole.into_iter().chain(limits);
     let field = fields.find(|(differs, _)| *differs).map(|(_, field)| field.to_owned());
@@ -111,6 +113,8 @@ mod tests {
             ("[switchers]", "user = \"daemon\"\n[switchers]", "user"),
             ("[switchers]", "instance = \"other\"\n[switchers]", "instance"),
             ("count = 1", "count = 1\nidle = \"yield\"", "switchers.idle"),
+            ("[limits]", "[host]\n[limits]", "host"),
+            ("backends = 2", "backends = 2\nstore = 64", "limits.store"),
             ("\"eth0\"", "\"eth1\"", "the list of interfaces"),
             ("\"eth0\"", "\"eth0\"\nport = \"af_packet\"", "interface eth0"),
         ] {

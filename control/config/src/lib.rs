@@ -28,8 +28,8 @@ pub use paths::{
     runtime_directory,
 };
 pub use types::{
-    Backend, Config, Health, Idle, Interface, Limits, Mode, PortKind, Probe, Protocol, Service, Side, Switchers,
-    Timeouts, XdpMode,
+    Backend, Config, Health, Host, Idle, Interface, Limits, Mode, PortKind, Prefix, Probe, Protocol, Service, Side,
+    Switchers, Target, Timeouts, XdpMode,
 };
 
 impl Config {

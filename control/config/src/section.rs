@@ -43,6 +43,16 @@ impl<'t> Section<'t> {
         self.report.refuse(&self.place_of(key), sentence);
     }
 
+    /// Knows `key` without reading it.
+    pub fn ignore(&mut self, key: &'static str) {
+        self.asked.push(key);
+    }
+
+    /// Refuses something at a place of its own.
+    pub fn refuse_at(&self, place: &Place, sentence: impl Into<String>) {
+        self.report.refuse(place, sentence);
+    }
+
     /// Refuses the absence of `key`.
     pub fn require(&self, key: &str, example: &str) {
         if !self.has(key) {
@@ -71,7 +81,12 @@ impl<'t> Section<'t> {
 
     /// A string.
     pub fn text(&mut self, key: &'static str) -> Option<Field<&'t str>> {
-        let Field { value, place } = self.take(key)?;
+        let field = self.take(key)?;
+        self.string(field)
+    }
+
+    fn string(&self, field: Field<&'t DeValue<'t>>) -> Option<Field<&'t str>> {
+        let Field { value, place } = field;
         let text = value.as_str();
         if text.is_none() {
             self.report.refuse(&place, format!("is {}; write a string in quotation marks", describe(value)));
@@ -92,21 +107,41 @@ impl<'t> Section<'t> {
 
     /// A list of whole numbers, all within `range`.
     pub fn numbers(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<Field<Vec<u32>>> {
-        let Field { value, place } = self.take(key)?;
-        let Some(array) = value.as_array() else {
-            let what = describe(value);
-            self.report.refuse(&place, format!("is {what}; write a list, for example [2, 3]"));
-            return None;
-        };
-        let items = array.iter().enumerate().map(|(index, item)| {
-            let line = self.report.line_of(&item.span());
-            let place = Place { line, field: format!("{}[{index}]", place.field) };
-            self.within(Field { value: item.get_ref(), place }, &range)
-        });
+        let Field { value: items, place } = self.list(key, "[2, 3]")?;
+        let items = items.into_iter().map(|item| self.within(item, &range));
         // All are looked at before the first wrong one makes the list useless.
         let items: Vec<Option<Field<u32>>> = items.collect();
         let value = items.into_iter().map(|item| Some(item?.value)).collect::<Option<Vec<u32>>>()?;
         Some(Field { value, place })
+    }
+
+    /// The strings of a list, each with its own place; those that aren't strings are refused and left out.
+    pub fn texts(&mut self, key: &'static str, example: &str) -> Vec<Field<&'t str>> {
+        let items = self.list(key, example).map_or(Vec::new(), |list| list.value);
+        items.into_iter().filter_map(|item| self.string(item)).collect()
+    }
+
+    fn list(&mut self, key: &'static str, example: &str) -> Option<Field<Vec<Field<&'t DeValue<'t>>>>> {
+        let Field { value, place } = self.take(key)?;
+        let Some(array) = value.as_array() else {
+            let what = describe(value);
+            self.report.refuse(&place, format!("is {what}; write a list, for example {example}"));
+            return None;
+        };
+        let items = array.iter().enumerate().map(|(index, item)| {
+            let line = self.report.line_of(&item.span());
+            Field { value: item.get_ref(), place: Place { line, field: format!("{}[{index}]", place.field) } }
+        });
+        Some(Field { value: items.collect(), place })
+    }
+
+    /// `true` or `false`; `default` where the file has neither.
+    pub fn truth_or(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(Field { value, place }) = self.take(key) else { return default };
+        value.as_bool().unwrap_or_else(|| {
+            self.report.refuse(&place, format!("is {}; write true or false", describe(value)));
+            default
+        })
     }
 
     /// Every key of the table with its number, for a table whose keys the operator chooses.

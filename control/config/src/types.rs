@@ -1,7 +1,7 @@
 //! A configuration as the processes see it: checked, and with every default filled in.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::cpus::Cpus;
 use crate::paths::Instance;
@@ -17,6 +17,8 @@ pub struct Config {
     pub switchers: Switchers,
     /// At least one.
     pub interfaces: Vec<Interface>,
+    /// The pseudo-interface by which the box's own programs are reached, if there is one.
+    pub host: Option<Host>,
     /// Sizes of the shared memory.
     pub limits: Limits,
     /// Times of connections in services that say nothing else.
@@ -93,6 +95,30 @@ pub enum XdpMode {
     GenericCopy,
 }
 
+/// The pseudo-interface: packets to and from the box's own programs. Fixed from the keeper's start on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The TUN device that it makes.
+    pub device: String,
+    /// Addresses that are wholly the box's, but for ports that services have there.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Largest packet of the device; where it isn't said, that of the smallest interface.
+    pub mtu: Option<u16>,
+    /// Whether the kernel may hand over and take packets larger than that, and without checksums.
+    pub offloads: bool,
+    /// Destinations that the box's own programs reach through the switchers, whatever their source.
+    pub routes: Vec<Prefix>,
+}
+
+/// A range of addresses: those that share the first `length` bits of `address`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Prefix {
+    /// The first address.
+    pub address: Ipv4Addr,
+    /// 1 to 32.
+    pub length: u8,
+}
+
 /// How much fits into the shared memory. Fixed from the keeper's start on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -112,6 +138,8 @@ pub struct Limits {
     pub frames: u32,
     /// Descriptors of each queue ring; a power of two.
     pub ring: u32,
+    /// Packets in each direction between a switcher and the pseudo-interface; a power of two.
+    pub store: u32,
 }
 
 impl Default for Limits {
@@ -125,6 +153,7 @@ impl Default for Limits {
             routes: 16_384,
             frames: 16_384,
             ring: 256,
+            store: 512,
         }
     }
 }
@@ -160,16 +189,27 @@ pub struct Service {
     pub address: SocketAddr,
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// How packets reach the back-ends.
+    /// Who serves it.
+    pub target: Target,
+    /// How packets reach the back-ends; of no meaning where the target is the host.
     pub mode: Mode,
-    /// Slots of its table, a prime.
+    /// Slots of its table, a prime; 0 where the target is the host.
     pub slots: u32,
     /// Times of its connections.
     pub timeouts: Timeouts,
     /// How its back-ends are checked, if they are.
     pub health: Option<Health>,
-    /// At least one.
+    /// At least one; none where the target is the host.
     pub backends: Vec<Backend>,
+}
+
+/// Who serves a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Its back-ends.
+    Backends,
+    /// The box's own programs, through the pseudo-interface.
+    Host,
 }
 
 /// Transport of a service.

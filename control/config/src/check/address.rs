@@ -31,7 +31,7 @@ pub(super) fn read(section: &mut Section<'_>, example: &str, kind: &str) -> Opti
     None
 }
 
-fn unusable(ip: IpAddr) -> Option<&'static str> {
+pub(super) fn unusable(ip: IpAddr) -> Option<&'static str> {
     if ip.is_unspecified() {
         Some("the unspecified address")
     } else if ip.is_multicast() {

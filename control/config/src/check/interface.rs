@@ -32,14 +32,18 @@ pub(super) fn read_all(root: &mut Section<'_>, switchers: Option<&Switchers>) ->
 fn read_name<'t>(section: &mut Section<'t>) -> Option<&'t str> {
     section.require("name", "name = \"eth0\"");
     let name = section.text("name")?.value;
-    let allowed = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
-    let length_fits = (1..=NAME_LENGTH).contains(&name.len());
-    if !length_fits || !name.chars().all(allowed) || name == "." || name == ".." {
+    if !is_device_name(name) {
         let sentence = format!("{} is not an interface name; `ip link` shows those there are", quoted(name));
         section.refuse("name", sentence);
         return None;
     }
     Some(name)
+}
+
+/// Whether the kernel would take it as a device's name.
+pub(super) fn is_device_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
+    (1..=NAME_LENGTH).contains(&name.len()) && name.chars().all(allowed) && name != "." && name != ".."
 }
 
 /// `name` is empty if it was refused.

@@ -21,9 +21,11 @@ pub(super) fn read(mut section: Section<'_>, interfaces: usize) -> Limits {
         routes: section.number_or("routes", 1..=1 << 24, default.routes),
         frames: section.number_or("frames", 64..=1 << 20, default.frames),
         ring: section.number_or("ring", 16..=1 << 16, default.ring),
+        store: section.number_or("store", 16..=1 << 16, default.store),
     };
     check_power_of_two(&section, "frames", limits.frames);
     check_power_of_two(&section, "ring", limits.ring);
+    check_power_of_two(&section, "store", limits.store);
     check_frames_fill_rings(&section, &limits, interfaces);
     section.finish();
     limits

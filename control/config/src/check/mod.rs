@@ -3,6 +3,7 @@
 
 mod address;
 mod health;
+mod host;
 mod interface;
 mod limits;
 mod relations;
@@ -25,14 +26,15 @@ pub(crate) fn resolve(report: &Report, document: &DeTable<'_>) -> Option<Config>
     let switchers = switchers::read(root.section("switchers"));
     root.require("interface", "an [[interface]] table with name = \"eth0\"");
     let interfaces = interface::read_all(&mut root, switchers.as_ref());
+    let host = host::read(root.section("host"), &interfaces);
     let limits = limits::read(root.section("limits"), interfaces.len());
     let timeouts = limits::read_timeouts(root.section("timeouts"), Timeouts::default());
     let sections = root.sections("service");
     let drafts: Vec<_> = sections.into_iter().map(|section| service::read(section, timeouts)).collect();
     root.finish();
-    relations::check(report, &drafts, &limits);
+    relations::check(report, &drafts, host.as_ref(), &limits);
     let services = drafts.into_iter().map(service::Draft::finish).collect::<Option<Vec<_>>>()?;
-    Some(Config { instance, user, switchers: switchers?, interfaces, limits, timeouts, services })
+    Some(Config { instance, user, switchers: switchers?, interfaces, host, limits, timeouts, services })
 }
 
 fn read_instance(root: &mut Section<'_>) -> Instance {

@@ -7,12 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::service::Draft;
 use crate::report::{Field, Place, Report};
-use crate::types::{Limits, Protocol};
+use crate::types::{Host, Limits, Protocol, Target};
 
 /// Checks all services against each other and against the limits.
-pub(super) fn check(report: &Report, services: &[Draft], limits: &Limits) {
+pub(super) fn check(report: &Report, services: &[Draft], host: Option<&Host>, limits: &Limits) {
     check_services_differ(report, services);
-    check_backends_apart(report, services);
+    check_backends_apart(report, services, host);
+    check_host_exists(report, services, host);
     check_backend_identities(report, services, limits);
     check_sums(report, services, limits);
 }
@@ -52,17 +53,28 @@ fn refuse_second<K: Eq + Hash>(
     }
 }
 
-/// Shunt answers ARP for service addresses, so a back-end there would never be reached.
-fn check_backends_apart(report: &Report, services: &[Draft]) {
+/// Shunt answers ARP for service addresses and the host's, so a back-end there would never be reached.
+fn check_backends_apart(report: &Report, services: &[Draft], host: Option<&Host>) {
     let addresses = services.iter().filter_map(|service| service.address.as_ref());
     let taken: HashSet<IpAddr> = addresses.map(|address| address.value.ip()).collect();
+    let host: HashSet<IpAddr> = host.into_iter().flat_map(|host| &host.addresses).map(|v4| IpAddr::V4(*v4)).collect();
     for backend in services.iter().flat_map(|service| &service.backends) {
-        if let Some(Field { value, place }) = &backend.address
-            && taken.contains(&value.ip())
-        {
+        let Some(Field { value, place }) = &backend.address else { continue };
+        if taken.contains(&value.ip()) {
             let sentence = format!("\"{value}\" has the address of a service, which leads back to Shunt");
             report.refuse(place, format!("{sentence}; write the server's own address"));
+        } else if host.contains(&value.ip()) {
+            let sentence = format!("\"{value}\" is one of host.addresses, which back-ends can't have");
+            report.refuse(place, format!("{sentence}; write target = \"host\" in the service instead of back-ends"));
         }
+    }
+}
+
+fn check_host_exists(report: &Report, services: &[Draft], host: Option<&Host>) {
+    for service in services.iter().filter(|service| service.target == Target::Host && host.is_none()) {
+        let sentence = "is \"host\", but there is no pseudo-interface; write a [host] table with device = \"shunt0\"";
+        let field = format!("{}.target", service.place.field);
+        report.refuse(&Place { field, ..service.place.clone() }, sentence);
     }
 }
 

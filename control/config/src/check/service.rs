@@ -7,7 +7,7 @@ use super::{address, health, limits};
 use crate::report::{Field, Place};
 use crate::section::Section;
 use crate::slots;
-use crate::types::{Backend, Health, Mode, Protocol, Service, Timeouts};
+use crate::types::{Backend, Health, Mode, Protocol, Service, Target, Timeouts};
 
 /// A service as far as it could be read.
 pub(super) struct Draft {
@@ -15,6 +15,7 @@ pub(super) struct Draft {
     pub name: Option<Field<String>>,
     pub address: Option<Field<SocketAddr>>,
     pub protocol: Option<Protocol>,
+    pub target: Target,
     pub mode: Option<Mode>,
     pub slots: Field<u32>,
     pub timeouts: Timeouts,
@@ -37,6 +38,7 @@ impl Draft {
             name: self.name?.value,
             address: self.address?.value,
             protocol: self.protocol?,
+            target: self.target,
             mode: self.mode?,
             slots: self.slots.value,
             timeouts: self.timeouts,
@@ -57,18 +59,51 @@ pub(super) fn read(mut section: Section<'_>, base: Timeouts) -> Draft {
     let address = address::read(&mut section, "198.18.0.100:80", "services");
     section.require("protocol", "protocol = \"tcp\"");
     let protocol = section.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]).map(|field| field.value);
-    section.require("mode", "mode = \"nat\"");
-    let mode = section.word("mode", &[("nat", Mode::Nat), ("dsr", Mode::Dsr)]).map(|field| field.value);
+    let target = read_target(&mut section);
+    let modes = [("nat", Mode::Nat), ("dsr", Mode::Dsr)];
+    let mode = match target {
+        Target::Backends => {
+            section.require("mode", "mode = \"nat\"");
+            section.word("mode", &modes).map(|field| field.value)
+        }
+        Target::Host => Some(Mode::Nat),
+    };
     let timeouts = limits::read_timeouts(section.section("timeouts"), base);
-    let health = health::read(section.section("health"), protocol);
+    let health = match target {
+        Target::Backends => health::read(section.section("health"), protocol),
+        Target::Host => None,
+    };
     let dsr_port = address.as_ref().filter(|_| mode == Some(Mode::Dsr)).map(|address| address.value.port());
-    section.require("backend", "a [[service.backend]] table with name and address");
-    let sections = section.sections("backend");
+    let sections = match target {
+        Target::Backends => {
+            section.require("backend", "a [[service.backend]] table with name and address");
+            section.sections("backend")
+        }
+        Target::Host => Vec::new(),
+    };
     let backends: Vec<_> = sections.into_iter().map(|section| read_backend(section, dsr_port)).collect();
-    let slots = read_slots(&mut section, &backends);
+    let slots = match target {
+        Target::Backends => read_slots(&mut section, &backends),
+        Target::Host => Field { value: 0, place: section.place.clone() },
+    };
     let place = section.place.clone();
     section.finish();
-    Draft { place, name, address, protocol, mode, slots, timeouts, health, backends }
+    Draft { place, name, address, protocol, target, mode, slots, timeouts, health, backends }
+}
+
+/// Who serves it; the keys that only back-ends give a meaning are refused where the box's own programs do.
+fn read_target(section: &mut Section<'_>) -> Target {
+    let words = [("backends", Target::Backends), ("host", Target::Host)];
+    let target = section.word("target", &words).map_or(Target::Backends, |field| field.value);
+    if target == Target::Host {
+        for key in ["mode", "slots", "health", "backend", "timeouts"] {
+            if section.has(key) {
+                section.refuse(key, "does nothing where target is \"host\"; remove it, or remove target");
+            }
+            section.ignore(key);
+        }
+    }
+    target
 }
 
 /// `dsr_port` is the service's port if the back-end must listen on the same.

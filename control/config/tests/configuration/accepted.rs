@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use crate::common::{VALID, spoil};
-use shunt_config::{Config, Cpus, Health, Idle, Limits, Mode, PortKind, Probe, Protocol, Side, Timeouts, XdpMode};
+use shunt_config::{
+    Config, Cpus, Health, Idle, Limits, Mode, PortKind, Probe, Protocol, Side, Target, Timeouts, XdpMode,
+};
 
 fn load_example(name: &str) -> Config {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
@@ -43,6 +45,17 @@ fn the_dsr_example_keeps_ports() {
     }
     assert_eq!(config.services[0].health.as_ref().map(|health| &health.probe), Some(&Probe::Tcp));
     assert_eq!(config.services[1].timeouts.tcp_established_s, 1800);
+}
+
+#[test]
+fn the_host_example_shares_an_address() {
+    let config = load_example("host.toml");
+    let host = config.host.as_ref().expect("a pseudo-interface");
+    assert_eq!((host.device.as_str(), host.mtu, host.offloads), ("shunt0", Some(1500), true));
+    assert_eq!(
+        config.services.iter().map(|service| service.target).collect::<Vec<_>>(),
+        [Target::Backends, Target::Host]
+    );
 }
 
 #[test]

@@ -15,12 +15,12 @@ fn top_level() {
         (
             1,
             "colour = 5",
-            "colour: is an unknown key; the keys here are instance, user, switchers, interface, limits, timeouts, service",
+            "colour: is an unknown key; the keys here are instance, user, switchers, interface, host, limits, timeouts, service",
         ),
         (
             1,
             r#""a\nb" = 5"#,
-            r#""a\nb": is an unknown key; the keys here are instance, user, switchers, interface, limits, timeouts, service"#,
+            r#""a\nb": is an unknown key; the keys here are instance, user, switchers, interface, host, limits, timeouts, service"#,
         ),
         (2, r#"user = "a b""#, r#"user: "a b" is not an account name; write for example "nobody""#),
         (
@@ -148,7 +148,7 @@ fn limits_and_timeouts() {
         (
             13,
             "packets = 1",
-            "limits.packets: is an unknown key; the keys here are connections, services, backends, slots, neighbours, routes, frames, ring",
+            "limits.packets: is an unknown key; the keys here are connections, services, backends, slots, neighbours, routes, frames, ring, store",
         ),
         (14, "ring = 300", "limits.ring: 300 is not a power of two; write 256 or 512"),
         (16, "udp = 0", "timeouts.udp: is 0; write a whole number from 1 to 2592000"),

@@ -5,5 +5,6 @@ mod accepted;
 mod arbitrary;
 mod common;
 mod files;
+mod host;
 mod machine;
 mod services;

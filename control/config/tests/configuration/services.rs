@@ -6,7 +6,7 @@ use crate::common::{assert_refused, refusals, spoil};
 
 #[test]
 fn services() {
-    let keys = "name, address, protocol, mode, timeouts, health, backend, slots";
+    let keys = "name, address, protocol, target, mode, timeouts, health, backend, slots";
     assert_refused(&[
         (18, r#"name = """#, "service[0].name: \"\" is not a name; write 1 to 31 letters, digits, '.', '_' and '-'"),
         (

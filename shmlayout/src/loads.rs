@@ -12,20 +12,30 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct LoadRecord {
-    /// Requests that it works on or has waiting. One word with `execution_us`.
+    /// Requests that it works on or has waiting, if [`LoadRecord::IN_FLIGHT`].
     pub in_flight: u32,
-    /// How long a request took lately, from its arrival to its answer, in microseconds; 0 if it doesn't say.
+    /// Connections in flight to it over all switchers when control took the report; one word with `in_flight`, so that
+    /// what came since can be added to it.
+    pub connections: u32,
+    /// How long a request takes there, in microseconds; 0 if it doesn't say.
     pub execution_us: u32,
     /// Clients that it serves now.
     pub clients: u32,
-    /// Which of the values it reports, and why its weight is what it is: control's to define, for display.
+    /// [`LoadRecord::IN_FLIGHT`]; the others are control's, for display.
     pub flags: u32,
+    /// Room for a later field.
+    pub reserved: u32,
     /// When the report came, in milliseconds of CLOCK_MONOTONIC; 0 if none ever did.
     pub reported_ms: u64,
     /// When it says nothing any more, on the same clock: whoever reads later takes the backend for an average one.
     pub expires_ms: u64,
     /// Room for later fields.
-    pub reserved: [u64; 4],
+    pub reserved2: [u64; 3],
+}
+
+impl LoadRecord {
+    /// `in_flight` and `connections` say something.
+    pub const IN_FLIGHT: u32 = 1;
 }
 
 /// A view of all backends' records.
@@ -44,13 +54,6 @@ impl Loads {
         if let Some(record) = self.0.get(usize::from(id.0)) {
             record.store(load);
         }
-    }
-
-    /// How long a request takes at this backend, in microseconds, if it says so and said so lately.
-    #[inline]
-    pub fn execution_us(&self, id: BackendId, now_ms: u64) -> Option<u32> {
-        let load = self.get(id);
-        (load.execution_us != 0 && now_ms < load.expires_ms).then_some(load.execution_us)
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! switcher -> keeper   {"number":0}
-//! keeper -> switcher   {"Granted":{...}} + control, keeper (read-only), connections, switcher.N, frames.N, ports...
+//! keeper -> switcher   {"Granted":{...}} + control, keeper (read-only), connections, switcher.N, frames.N,
+//!                                        every switcher's region (read-only), ports...
 //!                      {"Refused":"why, and what to do"}
 //! ```
 //!
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 /// Number of the first port's descriptor in a switcher.
 pub const PORT_DESCRIPTORS: RawFd = 256;
-/// Descriptors before the ports' ones.
+/// Descriptors before the switchers' and the ports' ones.
 const REGIONS: usize = 5;
 /// SCM_MAX_FD of the kernel.
 const MOST_DESCRIPTORS: usize = 253;
@@ -59,6 +60,8 @@ pub struct Manifest {
     pub user: String,
     /// Slots of each ring.
     pub ring: u32,
+    /// How many switchers there are.
+    pub switchers: u16,
     /// The ports, in the order of their numbers and descriptors.
     pub ports: Vec<PortManifest>,
 }
@@ -107,6 +110,8 @@ pub struct Handover {
     pub manifest: Manifest,
     /// The regions.
     pub regions: Regions<OwnedFd>,
+    /// Every switcher's region, read-only, by number.
+    pub switchers: Vec<OwnedFd>,
     /// The ports' sockets, in the manifest's order.
     pub ports: Vec<OwnedFd>,
 }
@@ -162,9 +167,9 @@ pub fn ask(keeper: &Path, number: u16) -> Result<Handover, HandoverError> {
     }
 }
 
-/// Tells regions from ports, and puts the ports' descriptors where the keeper looks for them.
+/// Tells regions and ports apart, and puts the ports' descriptors where the keeper looks for them.
 fn sort(manifest: Manifest, descriptors: Vec<OwnedFd>) -> Result<Handover, HandoverError> {
-    let (sent, expected) = (descriptors.len(), REGIONS + manifest.ports.len());
+    let (sent, expected) = (descriptors.len(), REGIONS + usize::from(manifest.switchers) + manifest.ports.len());
     if sent != expected {
         return Err(HandoverError::Descriptors { sent, expected });
     }
@@ -172,8 +177,9 @@ fn sort(manifest: Manifest, descriptors: Vec<OwnedFd>) -> Result<Handover, Hando
     let mut next = || descriptors.next().ok_or(HandoverError::Descriptors { sent, expected });
     let regions =
         Regions { control: next()?, keeper: next()?, connections: next()?, switcher: next()?, frames: next()? };
+    let switchers = descriptors.by_ref().take(manifest.switchers.into()).collect();
     let ports = (PORT_DESCRIPTORS..).zip(descriptors).map(|(number, port)| renumber(&port, number));
-    Ok(Handover { manifest, regions, ports: ports.collect::<Result<_, _>>()? })
+    Ok(Handover { ports: ports.collect::<Result<_, _>>()?, manifest, regions, switchers })
 }
 
 fn renumber(descriptor: &OwnedFd, number: RawFd) -> Result<OwnedFd, HandoverError> {
@@ -266,25 +272,25 @@ mod tests {
 
     fn manifest(ports: usize) -> Manifest {
         let port = PortManifest { interface: 1, queue: 0, kind: SocketKind::AfXdp, receives: true };
-        Manifest { cpu: 1, yields: false, user: "nobody".into(), ring: 256, ports: vec![port; ports] }
+        Manifest { cpu: 1, yields: false, user: "nobody".into(), ring: 256, switchers: 2, ports: vec![port; ports] }
     }
 
     #[test]
     fn manifest_and_descriptors_arrive_together() {
         let (keeper, switcher) = pair();
         let file = tempfile::tempfile().expect("a file");
-        let descriptors = vec![file.as_fd(); REGIONS + 64];
+        let descriptors = vec![file.as_fd(); REGIONS + 2 + 64];
         send(keeper.as_fd(), &Answer::Granted(manifest(64)), &descriptors).expect("sent");
         let (answer, received) = receive::<Answer>(switcher.as_fd()).expect("received");
         let Answer::Granted(granted) = answer else { panic!("{answer:?}") };
-        assert_eq!((granted, received.len()), (manifest(64), REGIONS + 64));
+        assert_eq!((granted, received.len()), (manifest(64), REGIONS + 2 + 64));
     }
 
     #[test]
     fn missing_descriptors_and_a_dead_keeper_are_told() {
         let (keeper, switcher) = pair();
         let error = sort(manifest(1), Vec::new()).expect_err("no descriptors").to_string();
-        assert!(error.contains("sent 0 descriptors, 6 are needed"), "{error}");
+        assert!(error.contains("sent 0 descriptors, 8 are needed"), "{error}");
         drop(keeper);
         assert!(matches!(receive::<Answer>(switcher.as_fd()), Err(HandoverError::Talk(_))));
         let error = ask(Path::new("/nonexistent/keeper.sock"), 0).expect_err("no socket").to_string();

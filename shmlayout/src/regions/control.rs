@@ -112,6 +112,7 @@ impl Typed for ControlRegion {
         size_of::<Neighbour>(),
         size_of::<ClassRecord>(),
         size_of::<LoadRecord>(),
+        offset_of!(LoadRecord, execution_us),
         offset_of!(LoadRecord, reported_ms),
     ]);
     type Shape = ControlShape;

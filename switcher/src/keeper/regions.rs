@@ -25,6 +25,8 @@ use crate::port::{CHUNK, Ledger};
 pub(super) struct Switcher {
     pub region: SwitcherRegion,
     pub region_fd: OwnedFd,
+    /// The same to read only, for the other switchers.
+    pub view_fd: OwnedFd,
     pub frames_fd: OwnedFd,
 }
 
@@ -137,7 +139,7 @@ impl Regions {
         for pair in names[3..].chunks_exact(2) {
             let (region, region_fd) = SwitcherRegion::create(&pair[0], &shapes.switcher, |_| {})?;
             let frames_fd = create_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
-            switchers.push(Switcher { region, region_fd, frames_fd });
+            switchers.push(Switcher { region, region_fd, view_fd: read_only(&pair[0])?, frames_fd });
         }
         let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
         Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, names: names.to_vec() })
@@ -151,7 +153,7 @@ impl Regions {
         for pair in names[3..].chunks_exact(2) {
             let (region, region_fd) = attach::<SwitcherRegion>(&pair[0], &shapes.switcher)?;
             let frames_fd = open_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
-            switchers.push(Switcher { region, region_fd, frames_fd });
+            switchers.push(Switcher { region, region_fd, view_fd: read_only(&pair[0])?, frames_fd });
         }
         let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
         Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, names: names.to_vec() })

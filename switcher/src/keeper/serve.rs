@@ -67,7 +67,7 @@ impl Server {
         bind(listener.as_raw_fd(), &address).map_err(file_error(&path))?;
         Backlog::new(64).and_then(|backlog| listen(&listener, backlog)).map_err(file_error(&path))?;
         std::fs::rename(&unready, &path).map_err(file_error(&path))?;
-        let manifests = cpus.iter().enumerate().map(|(number, cpu)| manifest(config, number, *cpu, &records)).collect();
+        let manifests = (0..cpus.len()).map(|number| manifest(config, cpus, number, &records)).collect();
         let mut ports: Vec<Vec<OwnedFd>> = cpus.iter().map(|_| Vec::new()).collect();
         for (port, socket) in records.iter().zip(sockets) {
             ports[usize::from(port.switcher)].push(socket);
@@ -146,14 +146,15 @@ impl Server {
             &switcher.region_fd,
             &switcher.frames_fd,
         ];
-        let descriptors: Vec<_> = own.into_iter().chain(&self.ports[number]).map(AsFd::as_fd).collect();
+        let all = regions.switchers.iter().map(|switcher| &switcher.view_fd);
+        let descriptors: Vec<_> = own.into_iter().chain(all).chain(&self.ports[number]).map(AsFd::as_fd).collect();
         send(connection, &Answer::Granted(manifest.clone()), &descriptors).inspect_err(|_| {
             regions.set_switcher(number, &SwitcherRecord { pid: 0, start_time: 0, ..granted });
         })
     }
 }
 
-fn manifest(config: &Config, number: usize, cpu: u32, records: &[PortRecord]) -> Manifest {
+fn manifest(config: &Config, cpus: &[u32], number: usize, records: &[PortRecord]) -> Manifest {
     let own = records.iter().filter(|port| usize::from(port.switcher) == number);
     let ports = own.map(|port| PortManifest {
         interface: port.interface,
@@ -162,10 +163,11 @@ fn manifest(config: &Config, number: usize, cpu: u32, records: &[PortRecord]) ->
         receives: port.flags & PORT_RECEIVES != 0,
     });
     Manifest {
-        cpu,
+        cpu: cpus[number],
         yields: config.switchers.idle == Idle::Yield,
         user: config.user.clone(),
         ring: config.limits.ring,
+        switchers: cpus.len() as u16,
         ports: ports.collect(),
     }
 }

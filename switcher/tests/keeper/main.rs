@@ -178,7 +178,7 @@ struct Echo {
 
 impl Echo {
     fn new(handover: Handover) -> Echo {
-        let Handover { manifest, regions, ports: sockets } = handover;
+        let Handover { manifest, regions, ports: sockets, .. } = handover;
         let (region, _) = SwitcherRegion::from_fd(&regions.switcher, "switcher.0", Access::Write).expect("fits");
         let ledger = Ledger::new(region.frame_owners, region.journal);
         let mut ports: Vec<Box<dyn Port>> = Vec::new();
@@ -253,6 +253,9 @@ fn keeper_lives_dies_and_comes_back_under_a_living_switcher() {
         "one port a queue, where a new keeper looks for it"
     );
     assert!(handover.manifest.ports.iter().all(|port| port.receives));
+    let view = |access| SwitcherRegion::from_fd(&handover.switchers[0], "switcher.0", access);
+    assert_eq!(handover.switchers.len(), 1);
+    assert!(view(Access::Read).is_ok() && view(Access::Write).is_err(), "others' counts are to be read only");
     let (mut echo, mut peer) = (Echo::new(handover), instance.lab.peer());
     instance.prepare(&[SERVICE], 1);
     assert!(!echo.echoes(&mut peer, ANOTHER, SERVICE), "only service addresses are redirected");

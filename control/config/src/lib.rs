@@ -12,6 +12,7 @@
 mod check;
 mod cpus;
 mod error;
+mod feedback;
 mod paths;
 mod read;
 mod report;
@@ -23,6 +24,7 @@ use std::path::Path;
 
 pub use cpus::{CpuError, Cpus};
 pub use error::{ConfigError, Problem};
+pub use feedback::{Agent, AgentCheck, Algorithm, Feedback, Network, NetworkError, Rule};
 pub use paths::{
     Instance, InstanceError, bpf_directory, control_lock, control_socket, keeper_lock, keeper_socket, region_name,
     runtime_directory,

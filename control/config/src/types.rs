@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::cpus::Cpus;
+use crate::feedback::{AgentCheck, Algorithm, Feedback, Rule};
 use crate::paths::Instance;
 
 /// One whole configuration.
@@ -23,6 +24,8 @@ pub struct Config {
     pub limits: Limits,
     /// Times of connections in services that say nothing else.
     pub timeouts: Timeouts,
+    /// Reports of load, and what they may do.
+    pub feedback: Feedback,
     /// The services, in the order of the file.
     pub services: Vec<Service>,
 }
@@ -199,6 +202,12 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// How its back-ends are checked, if they are.
     pub health: Option<Health>,
+    /// How new connections are shared out.
+    pub algorithm: Algorithm,
+    /// Clients that go to certain back-ends only; the first that fits counts.
+    pub rules: Vec<Rule>,
+    /// How HAProxy's agents beside the back-ends are asked, if they are.
+    pub agent_check: Option<AgentCheck>,
     /// At least one; none where the target is the host.
     pub backends: Vec<Backend>,
 }

@@ -2,11 +2,13 @@
 //! `relations` what tables say about each other. A check that fails reports and goes on with what there is.
 
 mod address;
+mod feedback;
 mod health;
 mod host;
 mod interface;
 mod limits;
 mod relations;
+mod rules;
 mod service;
 mod switchers;
 
@@ -30,11 +32,12 @@ pub(crate) fn resolve(report: &Report, document: &DeTable<'_>) -> Option<Config>
     let limits = limits::read(root.section("limits"), interfaces.len());
     let timeouts = limits::read_timeouts(root.section("timeouts"), Timeouts::default());
     let sections = root.sections("service");
-    let drafts: Vec<_> = sections.into_iter().map(|section| service::read(section, timeouts)).collect();
+    let drafts: Vec<_> = sections.into_iter().map(|section| service::read(section, report, timeouts)).collect();
+    let feedback = feedback::read(&mut root, report, &drafts);
     root.finish();
     relations::check(report, &drafts, host.as_ref(), &limits);
     let services = drafts.into_iter().map(service::Draft::finish).collect::<Option<Vec<_>>>()?;
-    Some(Config { instance, user, switchers: switchers?, interfaces, host, limits, timeouts, services })
+    Some(Config { instance, user, switchers: switchers?, interfaces, host, limits, timeouts, feedback, services })
 }
 
 fn read_instance(root: &mut Section<'_>) -> Instance {

@@ -3,8 +3,9 @@
 
 use std::net::SocketAddr;
 
-use super::{address, health, limits};
-use crate::report::{Field, Place};
+use super::{address, health, limits, rules};
+use crate::feedback::{AgentCheck, Algorithm, Rule};
+use crate::report::{Field, Place, Report};
 use crate::section::Section;
 use crate::slots;
 use crate::types::{Backend, Health, Mode, Protocol, Service, Target, Timeouts};
@@ -20,6 +21,9 @@ pub(super) struct Draft {
     pub slots: Field<u32>,
     pub timeouts: Timeouts,
     pub health: Option<Health>,
+    pub algorithm: Option<Field<Algorithm>>,
+    pub rules: Vec<Rule>,
+    pub agent_check: Option<AgentCheck>,
     pub backends: Vec<BackendDraft>,
 }
 
@@ -28,6 +32,7 @@ pub(super) struct BackendDraft {
     pub name: Option<Field<String>>,
     pub address: Option<Field<SocketAddr>>,
     pub weight: u16,
+    pub capabilities: Vec<String>,
 }
 
 impl Draft {
@@ -43,18 +48,25 @@ impl Draft {
             slots: self.slots.value,
             timeouts: self.timeouts,
             health: self.health,
+            algorithm: self.algorithm.map_or(Algorithm::Static, |algorithm| algorithm.value),
+            rules: self.rules,
+            agent_check: self.agent_check,
             backends: backends.collect::<Option<Vec<_>>>()?,
         })
     }
 }
 
 impl BackendDraft {
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name.as_ref().is_some_and(|own| own.value == name)
+    }
+
     fn finish(self) -> Option<Backend> {
         Some(Backend { name: self.name?.value, address: self.address?.value, weight: self.weight })
     }
 }
 
-pub(super) fn read(mut section: Section<'_>, base: Timeouts) -> Draft {
+pub(super) fn read(mut section: Section<'_>, report: &Report, base: Timeouts) -> Draft {
     let name = address::read_name(&mut section, "web");
     let address = address::read(&mut section, "198.18.0.100:80", "services");
     section.require("protocol", "protocol = \"tcp\"");
@@ -86,9 +98,26 @@ pub(super) fn read(mut section: Section<'_>, base: Timeouts) -> Draft {
         Target::Backends => read_slots(&mut section, &backends),
         Target::Host => Field { value: 0, place: section.place.clone() },
     };
+    let algorithm = section.word("algorithm", &Algorithm::WORDS);
+    let rules = rules::read_all(section.sections("rule"), report, &backends);
+    let agent_check = rules::read_agent_check(section.section("agent_check"));
     let place = section.place.clone();
     section.finish();
-    Draft { place, name, address, protocol, target, mode, slots, timeouts, health, backends }
+    Draft {
+        place,
+        name,
+        address,
+        protocol,
+        target,
+        mode,
+        slots,
+        timeouts,
+        health,
+        algorithm,
+        rules,
+        agent_check,
+        backends,
+    }
 }
 
 /// Who serves it; the keys that only back-ends give a meaning are refused where the box's own programs do.
@@ -96,7 +125,7 @@ fn read_target(section: &mut Section<'_>) -> Target {
     let words = [("backends", Target::Backends), ("host", Target::Host)];
     let target = section.word("target", &words).map_or(Target::Backends, |field| field.value);
     if target == Target::Host {
-        for key in ["mode", "slots", "health", "backend", "timeouts"] {
+        for key in ["mode", "slots", "health", "backend", "timeouts", "algorithm", "rule", "agent_check"] {
             if section.has(key) {
                 section.refuse(key, "does nothing where target is \"host\"; remove it, or remove target");
             }
@@ -117,8 +146,10 @@ fn read_backend(mut section: Section<'_>, dsr_port: Option<u16>) -> BackendDraft
         let sentence = format!("has port {}, its service {port}, and mode dsr re-writes no ports", value.port());
         section.refuse("address", format!("{sentence}; let the back-end listen on {port}, or write mode = \"nat\""));
     }
+    let capabilities = section.texts("capabilities", "[\"gpu\"]");
+    let capabilities = capabilities.into_iter().map(|word| word.value.to_owned()).collect();
     section.finish();
-    BackendDraft { name, address, weight: u16::try_from(weight).unwrap_or(u16::MAX) }
+    BackendDraft { name, address, weight: u16::try_from(weight).unwrap_or(u16::MAX), capabilities }
 }
 
 /// The table size said or chosen, at the place where it is said or else the service's.

@@ -15,12 +15,12 @@ fn top_level() {
         (
             1,
             "colour = 5",
-            "colour: is an unknown key; the keys here are instance, user, switchers, interface, host, limits, timeouts, service",
+            "colour: is an unknown key; the keys here are instance, user, switchers, interface, host, limits, timeouts, service, feedback, agent",
         ),
         (
             1,
             r#""a\nb" = 5"#,
-            r#""a\nb": is an unknown key; the keys here are instance, user, switchers, interface, host, limits, timeouts, service"#,
+            r#""a\nb": is an unknown key; the keys here are instance, user, switchers, interface, host, limits, timeouts, service, feedback, agent"#,
         ),
         (2, r#"user = "a b""#, r#"user: "a b" is not an account name; write for example "nobody""#),
         (

@@ -4,6 +4,7 @@
 mod accepted;
 mod arbitrary;
 mod common;
+mod feedback;
 mod files;
 mod host;
 mod machine;

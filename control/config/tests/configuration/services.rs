@@ -6,7 +6,7 @@ use crate::common::{assert_refused, refusals, spoil};
 
 #[test]
 fn services() {
-    let keys = "name, address, protocol, target, mode, timeouts, health, backend, slots";
+    let keys = "name, address, protocol, target, mode, timeouts, health, backend, slots, algorithm, rule, agent_check";
     assert_refused(&[
         (18, r#"name = """#, "service[0].name: \"\" is not a name; write 1 to 31 letters, digits, '.', '_' and '-'"),
         (
@@ -196,7 +196,7 @@ fn backends() {
         (
             32,
             "backup = true",
-            "service.web.backend.b2.backup: is an unknown key; the keys here are name, address, weight",
+            "service.web.backend.b2.backup: is an unknown key; the keys here are name, address, weight, capabilities",
         ),
         (
             39,

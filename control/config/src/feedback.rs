@@ -1,0 +1,173 @@
+//! What a configuration says about load feedback: who reports, how far a report is believed, and what a service makes
+//! of it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// How control takes reports and what it lets them do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feedback {
+    /// Where agents send their reports (UDP); none if no agent reports.
+    pub listen: Option<SocketAddr>,
+    /// After so long without a report a back-end counts as silent, and its weight becomes the configured one again.
+    pub silence_ms: u32,
+    /// Time constant of the smoothing: a step shows by 63 % after so long.
+    pub smoothing_ms: u32,
+    /// The most that a weight changes in a second, in thousandths of itself.
+    pub slew_permille_per_s: u32,
+    /// Who may report, and about whom.
+    pub agents: Vec<Agent>,
+}
+
+impl Default for Feedback {
+    fn default() -> Self {
+        Self { listen: None, silence_ms: 2000, smoothing_ms: 500, slew_permille_per_s: 500, agents: Vec::new() }
+    }
+}
+
+/// An agent on a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Its name in its reports; unique.
+    pub name: String,
+    /// The file with the key that it signs with.
+    pub key_file: PathBuf,
+    /// The back-ends that it reports about: nobody else may.
+    pub backends: Vec<String>,
+}
+
+/// How a service's new connections are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Algorithm {
+    /// By configured weight.
+    #[default]
+    Static,
+    /// By weights that control moves until all back-ends are equally loaded.
+    Even,
+    /// The less loaded of two that chance picks.
+    Lightest,
+    /// The one with the fewest open connections for its weight.
+    LeastConnections,
+    /// The one with the shortest expected wait, from requests in flight and execution time.
+    Latency,
+    /// By the client's address alone.
+    SourceHash,
+}
+
+impl Algorithm {
+    /// Every one with the word that the configuration has for it.
+    pub const WORDS: [(&'static str, Self); 6] = [
+        ("static", Self::Static),
+        ("even", Self::Even),
+        ("lightest", Self::Lightest),
+        ("least-connections", Self::LeastConnections),
+        ("latency", Self::Latency),
+        ("source-hash", Self::SourceHash),
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, algorithm)| *algorithm == self).map_or("static", |(word, _)| word)
+    }
+}
+
+/// Certain clients go to certain back-ends of a service. The first rule that names a client counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Whose connections.
+    pub clients: Vec<Network>,
+    /// Names of the back-ends that have what these clients need; at least one.
+    pub backends: Vec<String>,
+}
+
+/// How control asks HAProxy's agent-check agents beside a service's back-ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentCheck {
+    /// Where they listen, at each back-end's address.
+    pub port: u16,
+    /// From one question to the next.
+    pub interval_ms: u32,
+}
+
+/// A network of addresses, as `198.18.0.0/16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network {
+    /// Its first address.
+    pub address: Ipv4Addr,
+    /// How many bits of it count.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Every client.
+    pub const ALL: Self = Self { address: Ipv4Addr::UNSPECIFIED, prefix: 0 };
+
+    /// Its last address.
+    pub fn last(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.address.to_bits() | !mask(self.prefix))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// Why a text isn't a network; says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// Not one at all.
+    #[error("is not a network; write for example \"198.18.0.0/16\"")]
+    Malformed,
+    /// IPv6.
+    #[error("can't be used: IPv6 clients are not supported yet; write for example \"198.18.0.0/16\"")]
+    Ipv6,
+    /// Bits beyond the prefix are set.
+    #[error("has bits set beyond its prefix; write \"{0}\"")]
+    HostBits(Network),
+}
+
+impl FromStr for Network {
+    type Err = NetworkError;
+
+    fn from_str(text: &str) -> Result<Self, NetworkError> {
+        let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
+        let address = match address.parse().map_err(|_| NetworkError::Malformed)? {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(_) => return Err(NetworkError::Ipv6),
+        };
+        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or(NetworkError::Malformed)?;
+        let first = Ipv4Addr::from_bits(address.to_bits() & mask(prefix));
+        match first == address {
+            true => Ok(Self { address, prefix }),
+            false => Err(NetworkError::HostBits(Self { address: first, prefix })),
+        }
+    }
+}
+
+/// The bits that count; for prefix 0 a shift by 32 would not be one.
+fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_end_where_their_prefix_says() {
+        let network = |text: &str| text.parse::<Network>();
+        assert_eq!(network("198.18.0.0/15").unwrap().last(), Ipv4Addr::new(198, 19, 255, 255));
+        assert_eq!(network("198.18.0.9").unwrap().last(), Ipv4Addr::new(198, 18, 0, 9));
+        assert_eq!(network("0.0.0.0/0"), Ok(Network::ALL));
+        assert_eq!(Network::ALL.last(), Ipv4Addr::BROADCAST);
+        assert_eq!(network("2001:db8::/32"), Err(NetworkError::Ipv6));
+        assert_eq!(network("198.18.1.0/15"), Err(NetworkError::HostBits(network("198.18.0.0/15").unwrap())));
+        for text in ["", "/", "198.18.0.0/33", "198.18.0.0/-1", "198.18.0/16", "198.18.0.0/"] {
+            assert_eq!(network(text), Err(NetworkError::Malformed), "{text}");
+        }
+    }
+}

@@ -1,15 +1,11 @@
 //! What control needs before its first turn: to be the only one, and the shared memory.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use shunt_config::{Config, ConfigError, Instance, Limits, control_lock, region_name, runtime_directory};
+use shunt_config::{Config, ConfigError, Instance, Limits, LockError, region_name};
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::header::AttachError;
 use shunt_shmlayout::map::Access;
@@ -33,8 +29,8 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Another one runs.
-    #[error("shunt-control is already running as pid {0}; stop it first (kill {0}), or use another instance name")]
-    Running(String),
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The memory was made for another configuration.
     #[error(
         "the shared memory of this instance was made with another {0} than the configuration has; restart Shunt to change it"
@@ -63,8 +59,8 @@ impl StartError {
     /// The process's exit status: whether starting it again could help.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Running(_) | Self::OtherLimit(_) | Self::Capacity(_) => REFUSED,
-            Self::Attach(_) | Self::Netlink(_) | Self::System { .. } => 1,
+            Self::Config(_) | Self::Lock(LockError::Held { .. }) | Self::OtherLimit(_) | Self::Capacity(_) => REFUSED,
+            Self::Lock(_) | Self::Attach(_) | Self::Netlink(_) | Self::System { .. } => 1,
         }
     }
 }
@@ -72,36 +68,6 @@ impl StartError {
 /// Names what a system call was for.
 pub fn system_error<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> StartError {
     move |error| StartError::System { what: what.into(), source: error.into() }
-}
-
-/// Says that this process is the instance's control, until it ends.
-pub struct Lock {
-    _file: Flock<File>,
-}
-
-impl Lock {
-    /// Takes the lock, or says who has it.
-    pub fn take(instance: &Instance) -> Result<Self, StartError> {
-        let folder = runtime_directory(instance);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(system_error(format!("making {}", folder.display())))?;
-        Self::take_file(&control_lock(instance))
-    }
-
-    fn take_file(path: &Path) -> Result<Self, StartError> {
-        let named = || format!("locking {}", path.display());
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = opened.map_err(system_error(named()))?;
-        let mut holder = String::new();
-        file.read_to_string(&mut holder).map_err(system_error(named()))?;
-        let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => StartError::Running(holder.trim().to_owned()),
-            errno => system_error(named())(errno),
-        })?;
-        let written = file.rewind().and_then(|()| file.set_len(0));
-        written.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(system_error(named()))?;
-        Ok(Self { _file: file })
-    }
 }
 
 /// The regions, mapped.
@@ -179,20 +145,6 @@ pub fn absolute(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_second_one_is_told_who_runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("control.lock");
-        std::fs::write(&path, "left by one that was killed\n").unwrap();
-        let first = Lock::take_file(&path).ok().unwrap();
-        let refused = Lock::take_file(&path).err().unwrap();
-        let begin = format!("shunt-control is already running as pid {};", std::process::id());
-        assert!(refused.to_string().starts_with(&begin), "{refused}");
-        assert_eq!(refused.exit_status(), 78);
-        drop(first);
-        assert!(Lock::take_file(&path).is_ok());
-    }
 
     #[test]
     fn memory_of_other_limits_is_refused_by_name() {

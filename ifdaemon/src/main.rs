@@ -4,13 +4,10 @@
 //! No packet store can be configured yet, so that it attaches what every process attaches, says so, and waits to be
 //! stopped. It writes no shared memory.
 
-mod lock;
-
 use clap::Parser;
-use lock::{Lock, LockError};
 use log::info;
 use nix::sys::signal::{SigSet, Signal};
-use shunt_config::{Instance, region_name, runtime_directory};
+use shunt_config::{Instance, Lock, LockError, ifdaemon_lock, region_name};
 use shunt_shmlayout::header::AttachError;
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
@@ -39,7 +36,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("shunt-ifdaemon: {error:#}");
-            if error.is::<LockError>() { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
+            let is_refusal = matches!(error.downcast_ref(), Some(LockError::Held { .. }));
+            if is_refusal { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -48,7 +46,7 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
     // The keeper makes the lock's directory too, so that its memory is waited for first.
     attach::<KeeperRegion>(instance, "keeper")?;
     attach::<ControlRegion>(instance, "control")?;
-    let _lock = Lock::take(&runtime_directory(instance).join("ifdaemon.lock"))?;
+    let _lock = Lock::take(&ifdaemon_lock(instance), "shunt-ifdaemon")?;
     info!("instance {instance}: no packet store is configured: nothing to bridge");
     let signal = wait_to_be_stopped()?;
     info!("{signal}: stopped");

@@ -1,6 +1,6 @@
 //! The operator's TOML configuration: what it may say, how it is read and why it is refused.
 //!
-//! Owns the format; knows no other crate of Shunt. Read by the keeper (switchers, interfaces, limits), by control
+//! Owns the format, and the paths and locks that follow from the instance's name; knows no other crate of Shunt. Read by the keeper (switchers, interfaces, limits), by control
 //! (everything) and by `shunt check`. The file is only ever read, and read whole: either all of it is good, defaults are
 //! filled in and a [`Config`] comes out, or a [`ConfigError`] names every line that is wrong.
 //!
@@ -13,6 +13,7 @@ mod check;
 mod cpus;
 mod error;
 mod feedback;
+mod lock;
 mod paths;
 mod read;
 mod report;
@@ -25,9 +26,10 @@ use std::path::Path;
 pub use cpus::{CpuError, Cpus};
 pub use error::{ConfigError, Problem};
 pub use feedback::{Agent, AgentCheck, Algorithm, Feedback, Network, NetworkError, Rule};
+pub use lock::{Lock, LockError};
 pub use paths::{
-    Instance, InstanceError, bpf_directory, control_lock, control_socket, keeper_lock, keeper_socket, region_name,
-    runtime_directory,
+    Instance, InstanceError, bpf_directory, control_lock, control_socket, ifdaemon_lock, keeper_lock, keeper_socket,
+    region_name, runtime_directory,
 };
 pub use types::{
     Backend, Config, Health, Host, Idle, Interface, Limits, Mode, PortKind, Prefix, Probe, Protocol, Service, Side,

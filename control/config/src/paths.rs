@@ -73,6 +73,11 @@ pub fn control_lock(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("control.lock")
 }
 
+/// What a running interface daemon holds locked, so that a second one stops.
+pub fn ifdaemon_lock(instance: &Instance) -> PathBuf {
+    runtime_directory(instance).join("ifdaemon.lock")
+}
+
 /// Where the keeper mounts its bpffs and pins links and maps.
 pub fn bpf_directory(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("bpf")
@@ -103,6 +108,7 @@ mod tests {
         assert_eq!(control_socket(&instance), Path::new("/run/shunt/lab-2/control.sock"));
         assert_eq!(keeper_lock(&instance), Path::new("/run/shunt/lab-2/keeper.lock"));
         assert_eq!(control_lock(&instance), Path::new("/run/shunt/lab-2/control.lock"));
+        assert_eq!(ifdaemon_lock(&instance), Path::new("/run/shunt/lab-2/ifdaemon.lock"));
         assert_eq!(bpf_directory(&instance), Path::new("/run/shunt/lab-2/bpf"));
         assert_eq!(region_name(&instance, "control"), "/shunt.lab-2.control");
     }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{info, warn};
-use shunt_config::{Config, control_socket};
+use shunt_config::{Config, Lock, control_lock, control_socket};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::sync::Ordering;
@@ -37,7 +37,7 @@ use crate::publish::ways::{Interfaces, Ways};
 use crate::routing_daemon::error::NetlinkError;
 use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use crate::routing_daemon::state::Changes;
-use crate::start::{Lock, Memory, StartError, absolute, system_error};
+use crate::start::{Memory, StartError, absolute, system_error};
 use draining::Draining;
 use neighbours::Asking;
 use orders::Waiting;
@@ -82,7 +82,7 @@ impl Control {
     /// Takes the instance over, as it stands or from nothing.
     pub async fn start(path: &Path) -> Result<Self, StartError> {
         let config = Config::load(path)?;
-        let lock = Lock::take(&config.instance)?;
+        let lock = Lock::take(&control_lock(&config.instance), "shunt-control")?;
         let memory = Memory::attach(&config).await?;
         let table = take_over(&memory, &config)?;
         let follower = Follower::start(EVENT_BUFFER_BYTES)?;

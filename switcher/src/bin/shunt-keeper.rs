@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use shunt_config::{Config, ConfigError};
+use shunt_config::{Config, ConfigError, LockError};
 use shunt_switcher::keeper::KeeperError;
 
 /// EX_CONFIG of sysexits.h: starting again would change nothing.
@@ -40,5 +40,6 @@ fn run(path: &Path) -> anyhow::Result<()> {
 /// Whether the configuration or the machine has to change first.
 fn is_refusal(error: &anyhow::Error) -> bool {
     let refusal = error.downcast_ref::<KeeperError>();
-    error.is::<ConfigError>() || matches!(refusal, Some(KeeperError::Running(_) | KeeperError::Problems(_)))
+    error.is::<ConfigError>()
+        || matches!(refusal, Some(KeeperError::Lock(LockError::Held { .. }) | KeeperError::Problems(_)))
 }

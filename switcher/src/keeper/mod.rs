@@ -12,7 +12,6 @@
 
 mod check;
 mod follow;
-mod lock;
 mod plan;
 mod ports;
 mod regions;
@@ -20,16 +19,17 @@ mod serve;
 mod system;
 mod teardown;
 
+use std::fs::Permissions;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use shunt_config::{Config, bpf_directory, runtime_directory};
+use shunt_config::{Config, Lock, LockError, bpf_directory, keeper_lock, runtime_directory};
 
 use follow::Follower;
-use lock::Lock;
 use ports::Ports;
 use regions::Regions;
 use serve::Server;
@@ -42,8 +42,8 @@ const TURN_MS: u16 = 5;
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
     /// Another one runs.
-    #[error("shunt-keeper is already running as pid {0}; stop it first (kill {0}), or use another instance name")]
-    Running(String),
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// One or more things are in the way; one line each.
     #[error("{}", .0.join("\n"))]
     Problems(Vec<String>),
@@ -116,7 +116,7 @@ struct Keeper {
     server: Server,
     follower: Follower,
     /// Until the end, so that there is no other.
-    lock: Lock,
+    _lock: Lock,
 }
 
 /// Runs until SIGTERM or SIGINT, then removes everything.
@@ -134,15 +134,21 @@ pub fn run(config: Config) -> Result<(), KeeperError> {
     Ok(())
 }
 
+/// Nobody else's business, whoever made it.
+fn close_directory(directory: &Path) -> Result<(), KeeperError> {
+    std::fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(file_error(directory))
+}
+
 impl Keeper {
     fn start(config: Config) -> Result<Keeper, KeeperError> {
         check::require_root()?;
-        let lock = Lock::take(&config.instance)?;
+        let lock = Lock::take(&keeper_lock(&config.instance), "shunt-keeper")?;
+        close_directory(&runtime_directory(&config.instance))?;
         serve::remove_stale(&config.instance)?;
         let facts = check::check(&config)?;
         let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
         match Self::start_ports(&config, &facts, &regions) {
-            Ok((server, follower)) => Ok(Keeper { config, regions, server, follower, lock }),
+            Ok((server, follower)) => Ok(Keeper { config, regions, server, follower, _lock: lock }),
             Err(error) => {
                 if !is_restart {
                     teardown::remove_memory(&regions);
@@ -207,6 +213,5 @@ impl Keeper {
         drop(self.server);
         teardown::remove_pins(&self.config.instance);
         teardown::remove_memory(&self.regions);
-        self.lock.remove();
     }
 }

@@ -1,18 +1,24 @@
-//! One ifdaemon an instance: a file that the running one holds locked, and that has its pid.
+//! One process of each kind an instance: a file that the running one holds locked, and that has its pid. The lock ends
+//! with its process, however that ends.
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why this process may not run.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another does.
-    #[error("shunt-ifdaemon is already running as pid {0}; stop it first, or choose another --instance")]
-    Held(String),
+    #[error("{program} is already running as pid {pid}; stop it first (kill {pid}), or use another instance name")]
+    Held {
+        /// What this process is.
+        program: &'static str,
+        /// The other's pid.
+        pid: String,
+    },
     /// The file can't be had.
     #[error("{path}: {source}; run it as root")]
     System {
@@ -31,15 +37,18 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes it at once, or says who has it.
-    pub fn take(path: &Path) -> Result<Self, LockError> {
+    /// Takes it at once, or says who has it. Makes the file's directory, closed to others.
+    pub fn take(path: &Path, program: &'static str) -> Result<Self, LockError> {
         let system = |source: io::Error| LockError::System { path: path.to_owned(), source };
+        if let Some(directory) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(system)?;
+        }
         let mut options = OpenOptions::new();
         let file =
             options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(system)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             // Its last holder removed it between the opening and the locking: the next to open makes another.
-            Ok(locked) if !is_at(&locked, path) => Self::take(path),
+            Ok(locked) if !is_at(&locked, path) => Self::take(path, program),
             Ok(mut locked) => {
                 note_pid(&mut locked).map_err(system)?;
                 Ok(Self { path: path.to_owned(), file: locked })
@@ -47,7 +56,7 @@ impl Lock {
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut pid = String::new();
                 file.read_to_string(&mut pid).map_err(system)?;
-                Err(LockError::Held(pid.trim().to_owned()))
+                Err(LockError::Held { program, pid: pid.trim().to_owned() })
             }
             Err((_, errno)) => Err(system(errno.into())),
         }
@@ -80,31 +89,42 @@ fn note_pid(file: &mut File) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    const PROGRAM: &str = "shunt-test";
+
     #[test]
     fn a_second_one_is_told_who_runs_and_a_third_follows_the_first() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("keeper.lock"), "").unwrap(); // so that the directory stays
-        let path = directory.path().join("ifdaemon.lock");
-        let first = Lock::take(&path).unwrap();
-        let refusal = Lock::take(&path).unwrap_err().to_string();
-        assert!(refusal.contains(&format!("already running as pid {};", std::process::id())), "{refusal}");
+        let path = directory.path().join("run/test.lock");
+        let first = Lock::take(&path, PROGRAM).unwrap();
+        std::fs::write(directory.path().join("run/other.lock"), "").unwrap(); // so that the directory stays
+        let refusal = Lock::take(&path, PROGRAM).unwrap_err().to_string();
+        let begin = format!("shunt-test is already running as pid {};", std::process::id());
+        assert!(refusal.starts_with(&begin), "{refusal}");
         drop(first);
         assert!(!path.exists());
-        assert!(Lock::take(&path).is_ok());
+        assert!(Lock::take(&path, PROGRAM).is_ok());
+    }
+
+    #[test]
+    fn what_one_that_was_killed_left_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("test.lock");
+        std::fs::write(&path, "a pid longer than ours, for certain\n").unwrap();
+        let _held = Lock::take(&path, PROGRAM).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
     }
 
     #[test]
     fn the_last_one_removes_the_directory() {
         let directory = tempfile::tempdir().unwrap();
         let run = directory.path().join("run");
-        std::fs::create_dir(&run).unwrap();
-        drop(Lock::take(&run.join("ifdaemon.lock")).unwrap());
+        drop(Lock::take(&run.join("test.lock"), PROGRAM).unwrap());
         assert!(!run.exists());
     }
 
     #[test]
-    fn a_directory_that_is_not_there_is_named() {
-        let refusal = Lock::take(Path::new("/nowhere/ifdaemon.lock")).unwrap_err().to_string();
-        assert!(refusal.contains("/nowhere/ifdaemon.lock"), "{refusal}");
+    fn a_file_that_cannot_be_is_named() {
+        let refusal = Lock::take(Path::new("/proc/nowhere/test.lock"), PROGRAM).unwrap_err().to_string();
+        assert!(refusal.contains("/proc/nowhere/test.lock"), "{refusal}");
     }
 }

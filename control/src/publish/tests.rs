@@ -121,7 +121,7 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
             let service = ServiceId(0);
             let connection =
                 Snapshot { client, client_port, service, backend: *backend, protocol: TCP, mode: 2, created_ms: 1 };
-            owner.record(&connection, table.hashes(&connection), activity, hop).unwrap();
+            owner.record(&connection, table.hashes(&connection), activity, hop, |_| {}).unwrap();
         }
     }
     let counts = Counts::scan(&table, 8, 16);

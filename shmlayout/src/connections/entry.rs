@@ -68,7 +68,7 @@ pub struct Activity {
     pub last_seen_ms: u64,
     /// How far it is.
     pub state: State,
-    /// [`Activity::CLIENT_FIN`], [`Activity::BACKEND_FIN`], [`Activity::ANSWERED`].
+    /// [`Activity::CLIENT_FIN`], [`Activity::BACKEND_FIN`], [`Activity::ANSWERED`], [`Activity::ENDED`].
     pub flags: u8,
 }
 
@@ -79,6 +79,8 @@ impl Activity {
     pub const BACKEND_FIN: u8 = 2;
     /// The backend has answered the SYN.
     pub const ANSWERED: u8 = 4;
+    /// The first FIN or RST has been seen, and by whom it was set, the connection was counted as no longer in flight.
+    pub const ENDED: u8 = 8;
 
     #[inline]
     fn word(self) -> u64 {
@@ -186,9 +188,26 @@ impl Entry {
         Activity::from_word(self.activity.load(Ordering::Relaxed))
     }
 
+    /// Changes the activity to what `next` makes of it. True if this is what ended the connection
+    /// ([`Activity::ENDED`]): of all switchers, one is told so. A dead entry stays as it is until it is filled anew, so
+    /// what its owner finds then is final.
+    #[inline]
+    pub fn advance(&self, next: impl Fn(Activity) -> Activity) -> bool {
+        loop {
+            let before = self.activity();
+            let after = next(before);
+            if before.state == State::Dead || after == before {
+                return false;
+            }
+            if self.update(before, after) {
+                return after.flags & !before.flags & Activity::ENDED != 0;
+            }
+        }
+    }
+
     /// Replaces `old` by `new`; false if another switcher was faster. Nothing hangs on its order.
     #[inline]
-    pub fn update(&self, old: Activity, new: Activity) -> bool {
+    pub(super) fn update(&self, old: Activity, new: Activity) -> bool {
         self.activity.compare_exchange(old.word(), new.word(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 

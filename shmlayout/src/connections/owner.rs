@@ -143,13 +143,15 @@ impl<'a> Owner<'a> {
     }
 
     /// Records a connection: claim, fill, publish, then both indexes. If another switcher records the same one at the
-    /// same time, both end with the one that stands first in the search.
+    /// same time, both end with the one that stands first in the search. `withdrawn` is told of an entry that others could
+    /// see and that goes again: its end may have been counted ([`Activity::ENDED`]).
     pub fn record(
         &mut self,
         connection: &Snapshot,
         hashes: SideHashes,
         now: Activity,
         hop: LastHop,
+        withdrawn: impl FnOnce(&Activity),
     ) -> Result<EntryId, Refusal> {
         let table = self.table;
         let (client, backend) = (connection.key(Side::Client), connection.key(Side::Backend));
@@ -164,7 +166,7 @@ impl<'a> Owner<'a> {
         entry.publish();
         let mine = Found { id: EntryId(id), connection: *connection };
         let Ok(position) = table.index(Side::Client).insert(client_hash, id) else {
-            self.release(&mine);
+            withdrawn(&self.release(&mine));
             return Err(Refusal::ProbesFull);
         };
         fence(Ordering::SeqCst); // my slot before the look for a twin: the twin's switcher does the same
@@ -175,32 +177,35 @@ impl<'a> Owner<'a> {
             }
             let twin = Found { id: EntryId(other), connection: twin };
             if at < position {
-                self.release(&mine);
+                withdrawn(&self.release(&mine));
                 return Err(Refusal::Twin);
             }
             table.unlink(&twin);
         }
         if table.index(Side::Backend).insert(backend_hash, id).is_err() {
-            self.release(&mine);
+            withdrawn(&self.release(&mine));
             return Err(Refusal::ProbesFull);
         }
         Ok(mine.id)
     }
 
-    /// Unlinks and frees an entry of a chunk of ours.
-    fn release(&mut self, found: &Found) {
+    /// Unlinks and frees an entry of a chunk of ours. Returns its final activity.
+    fn release(&mut self, found: &Found) -> Activity {
         self.table.unlink(found);
-        self.table.entries[found.id.0 as usize].free();
+        let entry = &self.table.entries[found.id.0 as usize];
+        let last = entry.activity();
+        entry.free();
         self.give_back(found.id.0);
+        last
     }
 
     /// Looks at up to `budget` entries of ours and frees those of which `expired` says so, and those unlinked. `freed`
-    /// is told each one. Returns how many were freed.
+    /// is told each one and its last activity. Returns how many were freed.
     pub fn sweep(
         &mut self,
         budget: usize,
         expired: impl Fn(&Snapshot, &Activity) -> bool,
-        mut freed: impl FnMut(&Snapshot),
+        mut freed: impl FnMut(&Snapshot, &Activity),
     ) -> usize {
         let mut count = 0;
         for _ in 0..budget {
@@ -209,8 +214,8 @@ impl<'a> Owner<'a> {
             if let Some(connection) = entry.read() {
                 let activity = entry.activity();
                 if activity.state == State::Dead || expired(&connection, &activity) {
-                    self.release(&Found { id: EntryId(id as u32), connection });
-                    freed(&connection);
+                    let last = self.release(&Found { id: EntryId(id as u32), connection });
+                    freed(&connection, &last);
                     count += 1;
                 }
             }
@@ -248,7 +253,7 @@ impl<'a> Owner<'a> {
 
     /// With the table full, frees one of up to `budget` entries of ours that matters least: one that is closed, else
     /// one still opening (RFC 4987: a flood of SYNs must not cost established connections their place).
-    pub fn evict(&mut self, budget: usize, mut freed: impl FnMut(&Snapshot)) -> bool {
+    pub fn evict(&mut self, budget: usize, mut freed: impl FnMut(&Snapshot, &Activity)) -> bool {
         let mut opening = None;
         for _ in 0..budget {
             let Some((chunk, id)) = self.visit() else { continue };
@@ -258,8 +263,7 @@ impl<'a> Owner<'a> {
             let found = Found { id: EntryId(id as u32), connection };
             match entry.activity().state {
                 State::Dead | State::Closed => {
-                    self.release(&found);
-                    freed(&connection);
+                    freed(&connection, &self.release(&found));
                     return true;
                 }
                 State::Opening => opening = opening.or(Some(found)),
@@ -267,8 +271,7 @@ impl<'a> Owner<'a> {
             }
         }
         if let Some(found) = opening {
-            self.release(&found);
-            freed(&found.connection);
+            freed(&found.connection, &self.release(&found));
         }
         opening.is_some()
     }

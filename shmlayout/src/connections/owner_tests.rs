@@ -22,7 +22,7 @@ fn opening(last_seen_ms: u64) -> Activity {
 }
 
 fn record(owner: &mut Owner<'_>, connection: &Snapshot, now: Activity) -> Result<EntryId, Refusal> {
-    owner.record(connection, owner.table().hashes(connection), now, HOP)
+    owner.record(connection, owner.table().hashes(connection), now, HOP, |_| {})
 }
 
 const HOP: LastHop = LastHop { mac: [2, 0, 0, 0, 0, 9], interface: InterfaceId(1) };
@@ -57,7 +57,7 @@ mod plain {
         assert_eq!(find(&table, &it, Side::Backend), Some(it));
         assert_eq!(table.live().map(|(c, a, e)| (c, a, e.last_hop())).collect::<Vec<_>>(), [(it, opening(5), HOP)]);
         let mut freed = Vec::new();
-        assert_eq!(owner.sweep(CHUNK, |_, activity| activity.last_seen_ms < 6, |c| freed.push(*c)), 1);
+        assert_eq!(owner.sweep(CHUNK, |_, activity| activity.last_seen_ms < 6, |c, _| freed.push(*c)), 1);
         assert_eq!((freed, find(&table, &it, Side::Client), find(&table, &it, Side::Backend)), (vec![it], None, None));
     }
 
@@ -73,10 +73,10 @@ mod plain {
         for entry in table.entries {
             entry.update(opening(0), Activity { state: State::Established, ..opening(0) });
         }
-        assert!(!owner.evict(4 * CHUNK, |_| {}), "established connections keep their place");
+        assert!(!owner.evict(4 * CHUNK, |_, _| {}), "established connections keep their place");
         let entry = &table.entries[77];
         entry.update(entry.activity(), opening(0));
-        assert!(owner.evict(5 * CHUNK, |_| {}));
+        assert!(owner.evict(5 * CHUNK, |_, _| {}));
         record(&mut owner, &one_more, opening(0)).unwrap();
     }
 
@@ -115,7 +115,7 @@ mod plain {
         }
         assert_eq!(record(&mut one, &connection(9999, 1, 1), opening(0)), Err(Refusal::TableFull));
         for _ in 0..2 {
-            zero.sweep(2 * CHUNK, |_, _| true, |_| {});
+            zero.sweep(2 * CHUNK, |_, _| true, |_, _| {});
         }
         record(&mut one, &connection(9999, 1, 1), opening(0)).unwrap();
         assert_eq!(zero.free(), CHUNK);
@@ -127,7 +127,7 @@ mod plain {
         let it = connection(1, 1, 1);
         record(&mut Owner::adopt(table, 5, 6), &it, opening(0)).unwrap();
         let mut zero = Owner::adopt(table, 0, 1);
-        assert_eq!(zero.sweep(CHUNK, |_, _| true, |_| {}), 1);
+        assert_eq!(zero.sweep(CHUNK, |_, _| true, |_, _| {}), 1);
     }
 
     proptest::proptest! {
@@ -152,7 +152,7 @@ mod plain {
                         }
                         model.remove(&name);
                     }
-                    6 => { owners[who].sweep(2 * CHUNK, |_, _| false, |_| {}); }
+                    6 => { owners[who].sweep(2 * CHUNK, |_, _| false, |_, _| {}); }
                     _ => { owners[who] = Owner::adopt(table, who as u8, 2); }
                 }
                 for (name, it) in &model {
@@ -207,11 +207,25 @@ mod model {
             let mut owner = Owner::adopt(table, 0, 1);
             record(&mut owner, &old, opening(0)).unwrap();
             let reader = loom::thread::spawn(move || table.entries[0].read());
-            owner.sweep(1, |_, _| true, |_| {});
+            owner.sweep(1, |_, _| true, |_, _| {});
             record(&mut owner, &new, opening(0)).unwrap();
             if let Some(seen) = reader.join().unwrap() {
                 assert!(seen == old || seen == new, "{seen:?}");
             }
+        });
+    }
+    #[test]
+    fn loom_the_end_of_a_connection_is_counted_once() {
+        bounded().check(|| {
+            let table = table();
+            let it = connection(1, 1, 1);
+            let mut owner = Owner::adopt(table, 0, 1);
+            let id = record(&mut owner, &it, opening(0)).unwrap();
+            let end = |now: Activity| Activity { state: State::Closed, flags: now.flags | Activity::ENDED, ..now };
+            let another = loom::thread::spawn(move || table.entry(id).advance(end));
+            let mut counted = 0;
+            owner.sweep(1, |_, _| true, |_, last| counted += u32::from(last.flags & Activity::ENDED == 0));
+            assert_eq!(counted + u32::from(another.join().unwrap()), 1);
         });
     }
 }

@@ -118,13 +118,7 @@ impl<'a> Connections<'a> {
         let hashes = self.hashes(&found.connection);
         self.client.remove(hashes.client, found.id.0);
         self.backend.remove(hashes.backend, found.id.0);
-        let entry = self.entry(found.id);
-        loop {
-            let now = entry.activity();
-            if now.state == State::Dead || entry.update(now, Activity { state: State::Dead, ..now }) {
-                return;
-            }
-        }
+        self.entry(found.id).advance(|now| Activity { state: State::Dead, ..now });
     }
 
     /// Every live connection, in no order, while others come and go.

@@ -111,7 +111,7 @@ proptest::proptest! {
         {
             let _ = table.live().count();
             let mut owner = crate::connections::Owner::adopt(table, 0, 1);
-            owner.sweep(2048, |_, _| true, |_| {});
+            owner.sweep(2048, |_, _| true, |_, _| {});
         }
     }
 

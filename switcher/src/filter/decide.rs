@@ -98,10 +98,18 @@ impl Filter {
     fn record(&mut self, connection: &Snapshot, hashes: SideHashes, hop: LastHop) -> Result<Found, DropReason> {
         let state = if connection.protocol == TCP { State::Opening } else { State::Established };
         let activity = Activity { last_seen_ms: connection.created_ms, state, flags: 0 };
-        let mut result = self.owner.record(connection, hashes, activity, hop);
-        if result == Err(Refusal::TableFull) && self.owner.evict(EVICTION_BUDGET, closing(self.region.backends)) {
+        let in_flight = self.region.in_flight.get(usize::from(connection.backend.0));
+        let count = || in_flight.into_iter().for_each(|in_flight| in_flight.add(1));
+        // Whoever ended it meanwhile has subtracted what is added here.
+        let withdrawn = |last: &Activity| {
+            if last.flags & Activity::ENDED != 0 {
+                count()
+            }
+        };
+        let mut result = self.owner.record(connection, hashes, activity, hop, withdrawn);
+        if result == Err(Refusal::TableFull) && self.owner.evict(EVICTION_BUDGET, closing(self.region)) {
             self.region.head.evicted.add(1);
-            result = self.owner.record(connection, hashes, activity, hop);
+            result = self.owner.record(connection, hashes, activity, hop, withdrawn);
         }
         match result {
             Ok(id) => {
@@ -111,6 +119,7 @@ impl Filter {
                 if let Some(counters) = self.region.backends.get(usize::from(connection.backend.0)) {
                     counters.opened.add(1);
                 }
+                count();
                 Ok(Found { id, connection: *connection })
             }
             Err(Refusal::Twin) => {
@@ -185,18 +194,19 @@ impl Filter {
     /// Notes that a packet of a connection was seen, and what it says about the connection's state.
     #[inline]
     pub(super) fn touch(&self, found: &Found, flow: &Flow, sender: Sender, now_ms: u64) {
-        let entry = self.owner.table().entry(found.id);
-        loop {
-            let before = entry.activity();
+        let ended = self.owner.table().entry(found.id).advance(|before| {
             let after = match flow.protocol {
                 PROTOCOL_TCP => super::tcp_state::next(before, flow.tcp_flags, sender, found.connection.mode),
                 _ => before,
             };
             let stale = now_ms.saturating_sub(before.last_seen_ms) >= super::forward::LAST_SEEN_GRAIN_MS;
             // Written only now and then: a line that all switchers read should rarely change.
-            if (after == before && !stale) || entry.update(before, Activity { last_seen_ms: now_ms, ..after }) {
-                return;
-            }
+            if after == before && !stale { before } else { Activity { last_seen_ms: now_ms, ..after } }
+        });
+        if let Some(in_flight) = self.region.in_flight.get(usize::from(found.connection.backend.0))
+            && ended
+        {
+            in_flight.subtract(1);
         }
     }
 }

@@ -201,20 +201,22 @@ impl Filter {
     /// Frees connections whose time is over, looking at `budget` of them. Returns how many were freed.
     pub fn sweep(&mut self, budget: usize, now_ms: u64) -> usize {
         let Some(tables) = self.generation else { return 0 };
-        let backends = self.region.backends;
-        self.owner.sweep(
-            budget,
-            |connection, activity| is_over(tables, connection, activity, now_ms),
-            closing(backends),
-        )
+        let closing = closing(self.region);
+        self.owner.sweep(budget, |connection, activity| is_over(tables, connection, activity, now_ms), closing)
     }
 }
 
-/// What is told of each connection that is freed.
-fn closing(backends: &'static [shunt_shmlayout::regions::BackendCounters]) -> impl FnMut(&Snapshot) {
-    move |connection| {
-        if let Some(counters) = backends.get(usize::from(connection.backend.0)) {
+/// Counts each connection that is freed, also as no longer in flight if no FIN or RST has ended it.
+fn closing(region: SwitcherRegion) -> impl FnMut(&Snapshot, &Activity) {
+    move |connection, last| {
+        let backend = usize::from(connection.backend.0);
+        if let Some(counters) = region.backends.get(backend) {
             counters.closed.add(1);
+        }
+        if let Some(in_flight) = region.in_flight.get(backend)
+            && last.flags & Activity::ENDED == 0
+        {
+            in_flight.subtract(1);
         }
     }
 }

@@ -14,12 +14,14 @@ pub enum Sender {
 }
 
 /// State and flags after a packet with these TCP flags. A RST doesn't end the connection at once: a blind one (RFC 5961)
-/// only shortens the silence after which it ends, and what is sent after it keeps it.
+/// only shortens the silence after which it ends, and what is sent after it keeps it. As load it counts to the first FIN or
+/// RST: what comes after asks nothing of the backend's workers.
 #[inline]
 pub fn next(before: Activity, flags: u8, sender: Sender, mode: u8) -> Activity {
     let mut after = before;
     if flags & RST != 0 {
         after.state = State::Closed;
+        after.flags |= Activity::ENDED;
         return after;
     }
     match sender {
@@ -36,6 +38,7 @@ pub fn next(before: Activity, flags: u8, sender: Sender, mode: u8) -> Activity {
     }
     if flags & FIN != 0 {
         after.flags |= if sender == Sender::Client { Activity::CLIENT_FIN } else { Activity::BACKEND_FIN };
+        after.flags |= Activity::ENDED;
         let both = Activity::CLIENT_FIN | Activity::BACKEND_FIN;
         after.state = if after.flags & both == both { State::Closed } else { State::Closing };
     }

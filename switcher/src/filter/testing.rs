@@ -17,13 +17,18 @@ pub const CLIENTS: InterfaceId = InterfaceId(0);
 /// The interface that leads to backends.
 pub const BACKENDS: InterfaceId = InterfaceId(1);
 
-/// Regions of one switcher, and what stands in them.
+/// Switchers that a world has memory for.
+const SWITCHERS: usize = 4;
+
+/// The regions, and what stands in them.
 pub struct World {
     /// What control writes.
     pub control: &'static ControlRegion,
     /// The connection table.
     pub connections: ConnectionsRegion,
-    /// What the switcher writes.
+    /// What each switcher writes.
+    pub switchers: [SwitcherRegion; SWITCHERS],
+    /// What the first one writes.
     pub switcher: SwitcherRegion,
     services: u16,
     slots: usize,
@@ -39,10 +44,12 @@ impl World {
         let connections = ConnectionsRegion::anonymous(&ConnectionsShape::new(connections)).expect(memory);
         connections.set_key([0x5eed, 0x0dd]);
         let control = ControlRegion::anonymous(&ControlShape::new(16, 64, 1 << 16, 256, 64)).expect(memory);
+        let switchers = core::array::from_fn(|_| SwitcherRegion::anonymous(&shape).expect(memory));
         let world = Self {
             control: Box::leak(Box::new(control)),
             connections,
-            switcher: SwitcherRegion::anonymous(&shape).expect(memory),
+            switchers,
+            switcher: switchers[0],
             services: 0,
             slots: 0,
             backends: 0,
@@ -150,7 +157,8 @@ impl World {
     pub fn filter(&self, number: u8, switchers: u8) -> Filter {
         let table = self.connections.table().expect("a whole table");
         let owner = Owner::adopt(table, number, switchers);
-        let mut filter = Filter::new(owner, self.control.neighbours, Self::interfaces(), self.switcher);
+        let mut filter =
+            Filter::new(owner, self.control.neighbours, Self::interfaces(), self.switchers[usize::from(number)]);
         filter.follow(self.generation());
         filter
     }

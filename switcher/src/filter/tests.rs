@@ -337,7 +337,59 @@ fn next_hops_unknown_or_unreachable_are_dropped_by_name() {
     assert_eq!(drops(&world), 0, "the engine counts, not the filter");
 }
 
+/// Connections in flight to each of the first backends: by the switchers' counts, and by the table.
+fn in_flight(world: &World) -> ([i64; 2], [i64; 2]) {
+    let counted = |backend: usize| world.switchers.iter().map(|own| own.in_flight[backend].get() as i64).sum();
+    let mut found = [0; 2];
+    let table = world.connections.table().expect("a whole table");
+    for (connection, ..) in table.live().filter(|(_, activity, _)| activity.flags & Activity::ENDED == 0) {
+        found[usize::from(connection.backend.0)] += 1;
+    }
+    ([counted(0), counted(1)], found)
+}
+
+#[test]
+fn a_connection_is_in_flight_from_its_syn_to_the_first_fin_whoever_sees_it() {
+    let world = world();
+    let (mut zero, mut one) = (world.filter(0, 2), world.filter(1, 2));
+    from_client(&mut zero, SYN);
+    from_client(&mut one, SYN);
+    assert_eq!(in_flight(&world).0, [1, 0]);
+    through(&mut one, tcp(B1, CLIENT, FIN | ACK).build(), BACKENDS);
+    assert_eq!((in_flight(&world).0, world.switchers[1].in_flight[0].get() as i64), ([0, 0], -1));
+    from_client(&mut zero, FIN | ACK);
+    zero.sweep(4096, 1_000_000);
+    assert_eq!(in_flight(&world).0, [0, 0]);
+    through(&mut zero, udp(CLIENT, DNS).build(), CLIENTS);
+    assert_eq!(in_flight(&world).0, [0, 1]);
+    zero.sweep(4096, 100_000_000);
+    assert_eq!(in_flight(&world).0, [0, 0], "a flow that expired");
+}
+
 proptest::proptest! {
+    /// Whatever happens in whatever order, the switchers' counts come to the connections that are in flight.
+    #[test]
+    fn counts_of_connections_in_flight_balance(events in proptest::collection::vec((0u16..6, 0usize..3, 0u8..10), 1..200)) {
+        let world = world();
+        let mut filters = [0, 1, 2].map(|number| world.filter(number, 3));
+        for (clock, (port, who, what)) in (1u64..).zip(events) {
+            let (client, now_ms) = ((CLIENT.0, 1000 + port), clock * 1000);
+            let mut send = |frame: Vec<u8>, from| pass(&mut filters[who], &mut frame.clone(), from, now_ms);
+            match what {
+                0..=2 => { send(tcp(client, SERVICE, SYN).build(), CLIENTS); }
+                3 => { send(tcp(client, SERVICE, ACK).build(), CLIENTS); }
+                4 => { send(tcp(client, SERVICE, FIN | ACK).build(), CLIENTS); }
+                5 => { send(tcp(B1, client, FIN | ACK).build(), BACKENDS); }
+                6 => { send(tcp(B1, client, RST).build(), BACKENDS); }
+                7 => { send(udp(client, DNS).build(), CLIENTS); }
+                8 => { filters[who].sweep(4096, now_ms); }
+                _ => { filters[who].sweep(4096, now_ms + 8_000_000); }
+            }
+            let (counted, found) = in_flight(&world);
+            proptest::prop_assert_eq!(counted, found);
+        }
+    }
+
     /// Whatever stands in the shared records, a frame gets a verdict and the process lives.
     #[test]
     fn any_table_contents_give_a_verdict(noise in proptest::collection::vec(proptest::num::u64::ANY, 24), flags in 0u8..64) {

@@ -170,7 +170,7 @@ impl Fixture {
         };
         let activity = Activity { last_seen_ms: NOW_MS - 1500, state: State::Established, flags: Activity::ANSWERED };
         let (hashes, hop) = (owner.table().hashes(&connection), LastHop { mac: [0; 6], interface: InterfaceId(0) });
-        owner.record(&connection, hashes, activity, hop).unwrap();
+        owner.record(&connection, hashes, activity, hop, |_| {}).unwrap();
         let (service, backend) = (&self.switchers[0].services[0], &self.switchers[0].backends[0]);
         service.connections.set(3);
         service.packets_in.set(30);

@@ -1,4 +1,4 @@
-//! Which service address was announced on which link, so that each is announced when it is new or the link came up.
+//! Which of Shunt's addresses was announced on which link, so that each is announced when it is new or the link came up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -36,18 +36,19 @@ impl Announcements {
         }
         self.made = due;
         for ((ifindex, mac), addresses) in by_place {
-            info!("announcing {} service addresses on link {ifindex}", addresses.len());
+            info!("announcing {} addresses on link {ifindex}", addresses.len());
             let announcer = self.announcer.clone();
             tokio::spawn(async move { announcer.announce(&[Place { ifindex, mac }], &addresses).await });
         }
     }
 }
 
-/// Every service address on every client-side link that carries packets.
+/// Every service address, and every one of the box's own programs, on every client-side link that carries packets.
 fn due(table: &Table, links: &BTreeMap<u32, Link>, interfaces: &Interfaces) -> BTreeSet<Announcement> {
     let services = table.services().filter(|(_, service)| !service.is_removed());
-    let addresses: BTreeSet<Ipv4Addr> = services
-        .filter_map(|(_, service)| match IpAddr::from(service.identity.address) {
+    let addresses = services.map(|(_, service)| service.identity.address).chain(table.host_addresses().iter().copied());
+    let addresses: BTreeSet<Ipv4Addr> = addresses
+        .filter_map(|address| match IpAddr::from(address) {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
         })

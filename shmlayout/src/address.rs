@@ -134,6 +134,11 @@ pub struct BackendId(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct InterfaceId(pub u16);
 
+impl InterfaceId {
+    /// None of the table: the pseudo-interface, behind which are the box's own programs.
+    pub const HOST: Self = Self(u16::MAX);
+}
+
 /// Index of an entry in the neighbour table (ARP cache).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct NeighbourId(pub u32);

@@ -14,6 +14,9 @@ pub const MODE_DSR: u8 = 1;
 /// How a service's packets reach its backend: address and port are re-written, both ways.
 pub const MODE_NAT: u8 = 2;
 
+/// Who serves a service: the box's own programs, through the pseudo-interface. 0 says its backends.
+pub const TARGET_HOST: u8 = 1;
+
 /// How a service's backend is chosen for a new connection: the cell of its hash (weights stand in the cells).
 pub const ALGORITHM_SLOTS: u8 = 0;
 /// How a backend is chosen: the cell of the client's address alone.
@@ -67,8 +70,10 @@ pub struct ServiceRecord {
     pub classes_count: u16,
     /// [`ALGORITHM_SLOTS`] and the like.
     pub algorithm: u8,
+    /// [`TARGET_HOST`], or 0.
+    pub target: u8,
     /// Room for later fields.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
 }
 
 /// Which backends serve a range of a service's clients: from `start` to the next record's start. A service's records are
@@ -131,28 +136,6 @@ impl BackendRecord {
     pub const DRAINED: u8 = 2;
     /// The configuration doesn't name it any more; kept until its last connection is gone.
     pub const REMOVED: u8 = 4;
-}
-
-/// What an endpoint leads to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Endpoint {
-    /// Address, port and protocol of a service.
-    Service(ServiceId),
-    /// Address, port and protocol of a backend: the source of a reply.
-    Backend(BackendId),
-    /// The address belongs to services, though not with this port and protocol.
-    ServiceAddress,
-}
-
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct EndpointRecord {
-    address: Address,
-    port: PortBe,
-    protocol: u8,
-    kind: u8,
-    id: u16,
-    reserved: [u8; 10],
 }
 
 /// A range of addresses and the way to them: from `start` to the next range's start.
@@ -248,71 +231,7 @@ pub struct Generation {
     pub classes: &'static [Record<4>],
 }
 
-const SERVICE: u8 = 1;
-const BACKEND: u8 = 2;
-const SERVICE_ADDRESS: u8 = 3;
-
-/// How many places an endpoint may stand in.
-const ENDPOINT_PROBES: usize = 16;
-
-/// The endpoint hash has no room left near its place.
-#[derive(Debug, PartialEq, Eq)]
-pub struct EndpointsFull;
-
-#[inline]
-fn endpoint_place(address: &Address, port: PortBe, protocol: u8) -> usize {
-    let [a, b] = address.words();
-    let port = u64::from(u16::from_ne_bytes(port.0)) << 8 | u64::from(protocol);
-    let mixed = (a ^ b.rotate_left(23) ^ port.rotate_left(41)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 32) as usize
-}
-
 impl Generation {
-    fn endpoint(&self, address: &Address, port: PortBe, protocol: u8) -> Option<EndpointRecord> {
-        let (mask, start) = (self.endpoints.len() - 1, endpoint_place(address, port, protocol));
-        for probe in 0..ENDPOINT_PROBES {
-            let record: EndpointRecord = self.endpoints[(start + probe) & mask].load();
-            if record.kind == 0 {
-                return None;
-            }
-            if record.address == *address && record.port == port && record.protocol == protocol {
-                return Some(record);
-            }
-        }
-        None
-    }
-
-    /// What an address, port and protocol belong to (patent Fig. 6 step 206: "a valid service entry").
-    #[inline]
-    pub fn find(&self, address: &Address, port: PortBe, protocol: u8) -> Option<Endpoint> {
-        let record = self.endpoint(address, port, protocol)?;
-        match record.kind {
-            SERVICE => Some(Endpoint::Service(ServiceId(record.id))),
-            BACKEND => Some(Endpoint::Backend(BackendId(record.id))),
-            _ => None,
-        }
-    }
-
-    /// Whether services use this address, with whatever port.
-    #[inline]
-    pub fn is_service_address(&self, address: &Address) -> bool {
-        self.endpoint(address, PortBe::default(), 0).is_some_and(|record| record.kind == SERVICE_ADDRESS)
-    }
-
-    /// Every service address, port and protocol that leads to a service, and every one that leads to a backend.
-    pub fn endpoints(&self) -> impl Iterator<Item = (Address, PortBe, u8, Endpoint)> + '_ {
-        self.endpoints.iter().filter_map(|record| {
-            let record: EndpointRecord = record.load();
-            let endpoint = match record.kind {
-                SERVICE => Endpoint::Service(ServiceId(record.id)),
-                BACKEND => Endpoint::Backend(BackendId(record.id)),
-                SERVICE_ADDRESS => Endpoint::ServiceAddress,
-                _ => return None,
-            };
-            Some((record.address, record.port, record.protocol, endpoint))
-        })
-    }
-
     /// A service by its id.
     #[inline]
     pub fn service(&self, id: ServiceId) -> Option<ServiceRecord> {
@@ -375,35 +294,8 @@ impl Generation {
             table.iter().for_each(|record| record.store(&empty4));
         }
     }
-
-    /// Control's: makes an address, port and protocol lead to a service, a backend, or (port and protocol 0) to
-    /// "an address of services".
-    pub fn add_endpoint(
-        &self,
-        address: Address,
-        port: PortBe,
-        protocol: u8,
-        to: Endpoint,
-    ) -> Result<(), EndpointsFull> {
-        let (kind, id) = match to {
-            Endpoint::Service(ServiceId(id)) => (SERVICE, id),
-            Endpoint::Backend(BackendId(id)) => (BACKEND, id),
-            Endpoint::ServiceAddress => (SERVICE_ADDRESS, 0),
-        };
-        let (mask, start) = (self.endpoints.len() - 1, endpoint_place(&address, port, protocol));
-        for probe in 0..ENDPOINT_PROBES {
-            let record = &self.endpoints[(start + probe) & mask];
-            let there: EndpointRecord = record.load();
-            let same = there.address == address && there.port == port && there.protocol == protocol;
-            if there.kind == 0 || same {
-                record.store(&EndpointRecord { address, port, protocol, kind, id, reserved: [0; 10] });
-                return Ok(());
-            }
-        }
-        Err(EndpointsFull)
-    }
 }
 
 const _: () = assert!(size_of::<ServiceRecord>() == 64 && size_of::<MemberRecord>() == 8);
-const _: () = assert!(size_of::<BackendRecord>() == 32 && size_of::<EndpointRecord>() == 32);
+const _: () = assert!(size_of::<BackendRecord>() == 32);
 const _: () = assert!(size_of::<RangeRecord>() == 32 && size_of::<ClassRecord>() == 32 && size_of::<Name>() == 32);

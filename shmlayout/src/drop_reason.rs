@@ -81,6 +81,8 @@ drop_reasons! {
     Land = "land",
     /// Source is a service address.
     SpoofedService = "spoofed_service",
+    /// From the pseudo-interface, and the source is none of the box's own addresses or services.
+    ForeignSource = "foreign_source",
     /// Source routing option (RFC 7126).
     Ip4SourceRoute = "ip4_source_route",
     /// Option of length 0 or past the header.
@@ -133,6 +135,8 @@ drop_reasons! {
     NotOurs = "not_ours",
     /// The transmit ring of the way out is full.
     TransmitFull = "transmit_full",
+    /// The packet store to the box's own programs is full.
+    StoreFull = "store_full",
     /// The way out has no port on this switcher.
     NoPort = "no_port",
 }

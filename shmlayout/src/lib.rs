@@ -12,6 +12,8 @@ pub mod address;
 pub mod config_table;
 pub mod connections;
 pub mod drop_reason;
+#[cfg(not(loom))]
+pub mod endpoints;
 pub mod flip;
 #[cfg(not(loom))]
 pub mod header;

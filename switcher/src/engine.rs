@@ -31,6 +31,8 @@ pub struct Engine {
     ports: Vec<Attachment>,
     /// By interface id: which port sends there.
     way_out: Vec<Option<usize>>,
+    /// Which port leads to the box's own programs.
+    host: Option<usize>,
     pool: Pool,
     filter: Filter,
     control: &'static ControlRegion,
@@ -50,10 +52,12 @@ impl Engine {
         control: &'static ControlRegion,
         region: SwitcherRegion,
     ) -> Self {
-        let interfaces = ports.iter().map(|port| usize::from(port.interface.0) + 1).max().unwrap_or(0);
-        let way_out = |id| ports.iter().position(|port| usize::from(port.interface.0) == id);
+        let port_of = |id| ports.iter().position(|port| port.interface == InterfaceId(id));
+        let ids = ports.iter().map(|port| port.interface).filter(|id| *id != InterfaceId::HOST);
+        let interfaces = ids.map(|id| id.0 + 1).max().unwrap_or(0);
         Self {
-            way_out: (0..interfaces).map(way_out).collect(),
+            way_out: (0..interfaces).map(port_of).collect(),
+            host: port_of(InterfaceId::HOST.0),
             ports,
             pool,
             filter,
@@ -110,7 +114,7 @@ impl Engine {
 
     /// Step 110, for a batch: each step of the filter over all frames, so that their cache misses overlap.
     fn pass_to_filter(&mut self, from: usize, now_ms: u64) {
-        let Self { ports, way_out, pool, filter, region, batch, prospects, .. } = self;
+        let Self { ports, way_out, host, pool, filter, region, batch, prospects, .. } = self;
         let (interface, is_tap) = (ports[from].interface, ports[from].port.is_tap());
         for frame in batch.frames() {
             prefetch::line(pool.bytes(frame).as_ptr()); // another core wrote it, or the device
@@ -124,6 +128,10 @@ impl Engine {
         for (frame, prospect) in batch.drain().zip(prospects.iter()) {
             match filter.decide(pool.room_mut(&frame), prospect, interface, now_ms) {
                 Verdict::Forward(to, length) => match way_out.get(usize::from(to.0)).copied().flatten() {
+                    Some(port) => send(&mut ports[port], pool, region, frame, length),
+                    None => discard(pool, region, frame, DropReason::NoPort),
+                },
+                Verdict::ToHost(length) => match *host {
                     Some(port) => send(&mut ports[port], pool, region, frame, length),
                     None => discard(pool, region, frame, DropReason::NoPort),
                 },
@@ -177,6 +185,7 @@ fn send(to: &mut Attachment, pool: &mut Pool, region: &SwitcherRegion, mut frame
                 counters.bytes_sent.add(length as u64);
             }
         }
+        Err(frame) if to.interface == InterfaceId::HOST => discard(pool, region, frame, DropReason::StoreFull),
         Err(frame) => discard(pool, region, frame, DropReason::TransmitFull),
     }
 }

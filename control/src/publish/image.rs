@@ -7,8 +7,9 @@ use std::rc::Rc;
 
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
-    BackendRecord, Endpoint, Generation, MemberRecord, Name, RangeRecord, ServiceRecord,
+    BackendRecord, Generation, MemberRecord, Name, RangeRecord, ServiceRecord, TARGET_HOST,
 };
+use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::sync::Ordering;
 
 use super::arp_cache::Interned;
@@ -47,6 +48,9 @@ impl Image {
             image.add_service(table, id, service, slots_first);
             slots_first += service.slots.len();
         }
+        let any_port = |address: &Address| Identity { address: *address, port: PortBe::default(), protocol: 0 };
+        let host = table.host_addresses().iter().map(any_port);
+        image.endpoints.extend(host.map(|address| (address, Endpoint::Address(AddressUse::Host))));
         image.ranges = ways.ranges().iter().map(|(start, way)| range_record(*start, *way, interned)).collect();
         image
     }
@@ -86,6 +90,7 @@ impl Image {
             members_first: self.members.len() as u32,
             members_count: service.members.len() as u32,
             timeouts: service.timeouts,
+            target: if service.is_host { TARGET_HOST } else { 0 },
             ..ServiceRecord::default()
         };
         self.services.push((id, record, Name::new(&service.name)));
@@ -97,8 +102,12 @@ impl Image {
         }));
         self.slots.push(service.slots.clone());
         let any_port = Identity { address, port: PortBe::default(), protocol: 0 };
-        self.endpoints.push((service.identity, Endpoint::Service(id)));
-        self.endpoints.push((any_port, Endpoint::ServiceAddress));
+        let (endpoint, address_use) = match service.is_host {
+            true => (Endpoint::HostService(id), AddressUse::Shared),
+            false => (Endpoint::Service(id), AddressUse::Services),
+        };
+        self.endpoints.push((service.identity, endpoint));
+        self.endpoints.push((any_port, Endpoint::Address(address_use)));
     }
 
     /// Whether nobody would be lost: every service and backend that `generation` has is in the image too.

@@ -4,7 +4,8 @@
 
 use shunt_config::Config;
 use shunt_shmlayout::address::{BackendId, ServiceId};
-use shunt_shmlayout::config_table::{BackendRecord, Endpoint, Generation, MemberRecord, Name, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, MemberRecord, Name, ServiceRecord, TARGET_HOST};
+use shunt_shmlayout::endpoints::Endpoint;
 
 use super::error::CapacityError;
 use super::identity::Identity;
@@ -52,6 +53,7 @@ fn service(table: &Table, record: &ServiceRecord, name: Name, generation: &Gener
     let identity = Identity { address: record.address, port: record.port, protocol: record.protocol };
     let mut service = Service::new(name.to_string(), identity);
     (service.mode, service.timeouts) = (record.mode, record.timeouts);
+    service.is_host = record.target == TARGET_HOST;
     let members = generation.members_of(record);
     service.members = members.filter_map(|member| recover_member(table, generation, &member)).collect();
     service

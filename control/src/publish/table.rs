@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use shunt_config::{Config, Mode, Protocol};
-use shunt_shmlayout::address::{BackendId, ServiceId};
+use shunt_config::{Config, Mode, Protocol, Target};
+use shunt_shmlayout::address::{Address, BackendId, ServiceId};
 use shunt_shmlayout::config_table::{Generation, MODE_DSR, MODE_NAT, Timeouts};
 
 use super::error::CapacityError;
@@ -81,11 +81,13 @@ pub struct Service {
     pub name: String,
     /// Where clients connect.
     pub identity: Identity,
+    /// Whether the box's own programs serve it, and no backend does.
+    pub is_host: bool,
     /// [`MODE_DSR`] or [`MODE_NAT`].
     pub mode: u8,
     /// Idle times of its connections.
     pub timeouts: Timeouts,
-    /// Its backends; none once it is removed, as a configured service has at least one.
+    /// Its backends; none once it is removed, as a configured service has at least one or is the host's.
     pub members: Vec<Member>,
     /// Its table; empty if no backend may take a connection.
     pub slots: Rc<[u16]>,
@@ -99,6 +101,7 @@ impl Service {
         Self {
             name,
             identity,
+            is_host: false,
             mode: MODE_NAT,
             timeouts: Timeouts::default(),
             members: Vec::new(),
@@ -110,7 +113,7 @@ impl Service {
 
     /// Whether it is only kept for its connections.
     pub fn is_removed(&self) -> bool {
-        self.members.is_empty()
+        self.members.is_empty() && !self.is_host
     }
 
     fn health_of(&self, backend: BackendId) -> Option<Health> {
@@ -162,12 +165,18 @@ pub struct Table {
     pub(super) capacity: Capacity,
     pub(super) services: BTreeMap<ServiceId, Service>,
     pub(super) backends: BTreeMap<BackendId, Backend>,
+    pub(super) host_addresses: BTreeSet<Address>,
 }
 
 impl Table {
     /// Without services and backends.
     pub fn new(capacity: Capacity) -> Self {
-        Self { capacity, services: BTreeMap::new(), backends: BTreeMap::new() }
+        Self { capacity, services: BTreeMap::new(), backends: BTreeMap::new(), host_addresses: BTreeSet::new() }
+    }
+
+    /// The addresses of the box's own programs.
+    pub fn host_addresses(&self) -> &BTreeSet<Address> {
+        &self.host_addresses
     }
 
     /// The services, removed ones included.
@@ -231,6 +240,8 @@ impl Table {
         let mut next = self.clone();
         next.configure_backends(config, named)?;
         next.configure_services(config, named)?;
+        let host = config.host.iter().flat_map(|host| &host.addresses);
+        next.host_addresses = host.map(|address| Address::from_v4(address.octets())).collect();
         next.check_sums()?;
         let Self { services, backends, .. } = &mut next;
         services.values_mut().for_each(|service| service.refill(backends));
@@ -281,13 +292,14 @@ impl Table {
             let service = self.services.entry(id).or_insert_with(|| Service::new(String::new(), identity));
             service.members = members(configured, service, &backends);
             service.name.clone_from(&configured.name);
+            service.is_host = configured.target == Target::Host;
             service.mode = mode_bits(configured.mode);
             service.timeouts = timeouts(configured);
             service.slots_wanted = configured.slots as usize;
         }
         for (_, service) in self.services.iter_mut().filter(|(id, _)| !configured_ids.contains(id)) {
             service.members.clear();
-            service.slots_wanted = 0;
+            (service.slots_wanted, service.is_host) = (0, false);
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use shunt_config::Mode;
 use shunt_shmlayout::address::{Address, BackendId, Mac, NeighbourId, PortBe, TCP};
-use shunt_shmlayout::config_table::{BackendRecord, Endpoint, Generation, Route, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, Route, ServiceRecord};
+use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::flip::{Active, follow};
 use shunt_shmlayout::sync::Ordering;
 
@@ -44,7 +45,7 @@ fn a_switcher_finds_services_backends_and_ways() {
     let mut world = World::new(region(), vec![]);
     let generation = world.apply(&[(1, "nat", &[(1, 1), (2, 3)]), (2, "dsr", &[(3, 1)])]);
     assert_eq!(chosen(&generation, 1), [world.backend(1), world.backend(2)]);
-    assert!(generation.is_service_address(&Address::from_v4([198, 18, 0, 1])));
+    assert_eq!(generation.address_use(&Address::from_v4([198, 18, 0, 1])), Some(AddressUse::Services));
     assert_eq!(backend_of_reply(&generation, 1), Some(Endpoint::Backend(world.backend(1))));
     let dsr = generation.find(&Address::from_v4([198, 18, 1, 3]), PortBe::new(80), TCP);
     assert_eq!(dsr, None, "replies of mode dsr never come");
@@ -147,7 +148,7 @@ fn a_service_that_left_takes_no_connection_and_keeps_those_it_has() {
     assert_eq!(names, ["backend b2", "service s2"]);
     let generation = world.publish().unwrap();
     assert_eq!(generation.find(&Address::from_v4([198, 18, 0, 2]), PortBe::new(80), TCP), None);
-    assert!(!generation.is_service_address(&Address::from_v4([198, 18, 0, 2])));
+    assert_eq!(generation.address_use(&Address::from_v4([198, 18, 0, 2])), None);
 }
 
 #[test]

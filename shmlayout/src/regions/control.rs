@@ -16,6 +16,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Room for this many ranges of clients, for each service that there is room for.
 const CLASSES_PER_SERVICE: u64 = 4;
 
+/// Addresses of the pseudo-interface that fit beside services and backends.
+pub const HOST_ADDRESSES: u64 = 64;
+
 /// How much the region has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
@@ -41,7 +44,7 @@ pub struct ControlShape {
 impl ControlShape {
     /// From the configuration's limits.
     pub fn new(services: u32, backends: u32, slots: u32, neighbours: u32, routes: u32) -> Self {
-        let endpoints = (u64::from(services) * 2 + u64::from(backends)) * 4;
+        let endpoints = (u64::from(services) * 2 + u64::from(backends) + HOST_ADDRESSES) * 4;
         let classes = u64::from(services) * CLASSES_PER_SERVICE;
         Self {
             services: services.into(),
@@ -101,6 +104,7 @@ impl Typed for ControlRegion {
         size_of::<ServiceRecord>(),
         offset_of!(ServiceRecord, slots_first),
         offset_of!(ServiceRecord, timeouts),
+        offset_of!(ServiceRecord, target),
         offset_of!(ServiceRecord, classes_first),
         offset_of!(ServiceRecord, algorithm),
         size_of::<BackendRecord>(),

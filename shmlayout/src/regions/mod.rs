@@ -8,7 +8,7 @@ mod store;
 mod switcher;
 
 pub use connections::{ConnectionsHead, ConnectionsRegion, ConnectionsShape};
-pub use control::{ControlHead, ControlRegion, ControlShape};
+pub use control::{ControlHead, ControlRegion, ControlShape, HOST_ADDRESSES};
 pub use keeper::{
     InterfaceRecord, KeeperHead, KeeperRegion, KeeperShape, PORT_RECEIVES, PortKind, PortMode, PortRecord, Side,
     SwitcherRecord,

@@ -6,6 +6,7 @@ use crate::packet::{ArpFields, DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PR
 use shunt_shmlayout::address::{InterfaceId, ServiceId, TCP};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::{Activity, Found, LastHop, Refusal, Side as TableSide, SideHashes, Snapshot, State};
+use shunt_shmlayout::endpoints::AddressUse;
 use shunt_shmlayout::regions::Side;
 
 /// Entries looked at to make room in a full table.
@@ -34,12 +35,17 @@ impl Filter {
             // The same figure for the way back: an existing connection, or neither.
             Subject::Backend(id) => match self.owner.table().find_likely(&backend_key(flow, id), it.hash, it.likely) {
                 Some(found) => self.send_to_client(tables, frame, flow, &found, now_ms),
+                None if tables.address_use(&flow.destination) == Some(AddressUse::Host) => {
+                    Verdict::ToHost(usize::from(flow.end))
+                }
                 // Perhaps the box's own connection to its backend, such as a health check: a reset would cut it.
                 None if it.is_tap => Verdict::NotOurs,
                 None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
             },
             // Step 206, no: reset or drop (step 208).
             Subject::ServiceAddress => self.answer_address(frame, flow, now_ms),
+            Subject::Host => Verdict::ToHost(usize::from(flow.end)),
+            Subject::FromHost => self.send_from_host(tables, frame, flow),
             Subject::Arp(fields) => self.answer_arp(tables, frame, &fields, interface),
             Subject::Malformed(reason) => Verdict::Drop(reason),
             Subject::NotOurs => Verdict::NotOurs,
@@ -69,7 +75,7 @@ impl Filter {
         now_ms: u64,
     ) -> Verdict {
         let flow = &it.flow;
-        if tables.is_service_address(&flow.source) {
+        if interface != InterfaceId::HOST && tables.address_use(&flow.source).is_some() {
             return Verdict::Drop(DropReason::SpoofedService);
         }
         let Some(choice) = it.choice.or_else(|| self.choose(tables, id, it)) else {
@@ -169,7 +175,7 @@ impl Filter {
         }
     }
 
-    /// ARP for a service address, from the clients' side (RFC 826).
+    /// ARP for one of Shunt's addresses (RFC 826): a service's from the clients' side, the host's from both.
     fn answer_arp(
         &mut self,
         tables: &Generation,
@@ -178,8 +184,12 @@ impl Filter {
         interface: InterfaceId,
     ) -> Verdict {
         let Some(here) = self.interfaces.get(usize::from(interface.0)) else { return Verdict::NotOurs };
-        let asked = fields.operation == arp::Operation::Request && tables.is_service_address(&fields.target_address);
-        if !asked || !Side::from_bits(here.side).has_clients() {
+        let is_ours = match tables.address_use(&fields.target_address) {
+            Some(AddressUse::Host) => true,
+            Some(AddressUse::Services | AddressUse::Shared) => Side::from_bits(here.side).has_clients(),
+            None => false,
+        };
+        if fields.operation != arp::Operation::Request || !is_ours {
             return Verdict::NotOurs;
         }
         match reply::arp_reply(frame, &here.mac) {

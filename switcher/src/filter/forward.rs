@@ -1,6 +1,7 @@
 //! Re-writing and the way out: patent Fig. 6 steps 216 and 220, "re-writes the MAC address and optionally re-writes the IP
 //! address and TCP/UDP port number".
 
+use super::host::is_host;
 use super::tcp_state::Sender;
 use super::{Filter, Verdict};
 use crate::packet::{Address, DropReason, Flow, rewrite, v4_part};
@@ -42,7 +43,7 @@ impl Filter {
             return Verdict::Drop(if unresolved { DropReason::Unresolved } else { DropReason::NoRoute });
         };
         self.touch(found, flow, Sender::Client, now_ms);
-        self.owner.table().entry(found.id).set_last_hop(last_hop(frame, interface));
+        self.note_last_hop(found, last_hop(frame, interface));
         if connection.mode == MODE_NAT {
             rewrite::nat_destination(frame, flow, v4_part(backend.address), backend.port);
             rewrite::decrement_ttl(frame, flow);
@@ -80,19 +81,31 @@ impl Filter {
         self.touch(found, flow, Sender::Backend, now_ms);
         rewrite::nat_source(frame, flow, v4_part(service.address), service.port);
         rewrite::decrement_ttl(frame, flow);
-        let (interface, mac) = self.way_to_client(tables, &connection.client, found);
+        let hop = self.owner.table().entry(found.id).last_hop();
         let length = usize::from(flow.end);
         if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
             counters.packets_out.add(1);
             counters.bytes_out.add(length as u64);
         }
+        if is_host(hop.interface) {
+            return Verdict::ToHost(length);
+        }
+        let (interface, mac) = self.way_to_client(tables, &connection.client, hop);
         self.leave(frame, interface, mac, length)
+    }
+
+    /// Notes where a client's packet came from. What the host began stays the host's, whoever else uses its address.
+    #[inline]
+    fn note_last_hop(&self, found: &Found, hop: LastHop) {
+        let entry = self.owner.table().entry(found.id);
+        if !is_host(entry.last_hop().interface) || is_host(hop.interface) {
+            entry.set_last_hop(hop);
+        }
     }
 
     /// The routing table and the ARP cache say where a client is; where they don't (yet), its last packet came from there.
     #[inline]
-    fn way_to_client(&self, tables: &Generation, client: &Address, found: &Found) -> (InterfaceId, Mac) {
-        let hop = self.owner.table().entry(found.id).last_hop();
+    fn way_to_client(&self, tables: &Generation, client: &Address, hop: LastHop) -> (InterfaceId, Mac) {
         let known = match tables.route(client) {
             Some(Route::Gateway(interface, gateway)) => self.neighbours.mac(gateway).map(|mac| (interface, mac)),
             Some(Route::OnLink(interface)) => {
@@ -109,12 +122,12 @@ impl Filter {
 
     /// Asks control to have a next hop resolved; a full ring is no harm, the next packet asks again.
     #[cold]
-    fn want(&self, interface: InterfaceId, address: &Address) {
+    pub(super) fn want(&self, interface: InterfaceId, address: &Address) {
         self.region.wanted.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });
     }
 
     #[inline]
-    fn leave(&self, frame: &mut [u8], interface: InterfaceId, to: Mac, length: usize) -> Verdict {
+    pub(super) fn leave(&self, frame: &mut [u8], interface: InterfaceId, to: Mac, length: usize) -> Verdict {
         let Some(out) = self.interfaces.get(usize::from(interface.0)) else {
             return Verdict::Drop(DropReason::BadTable);
         };

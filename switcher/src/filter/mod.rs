@@ -7,6 +7,7 @@
 
 mod decide;
 mod forward;
+mod host;
 mod limiter;
 pub(crate) mod prefetch;
 mod tcp_state;
@@ -17,8 +18,9 @@ mod tests;
 use crate::packet::{Address, ArpFields, DropReason, Flow, Packet, Parsed, PortBe};
 use limiter::Limiter;
 use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
-use shunt_shmlayout::config_table::{Endpoint, Generation};
+use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::{Activity, EntryId, Key, Owner, Side, Snapshot, State};
+use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::neighbours::Neighbours;
 use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion};
 
@@ -29,6 +31,8 @@ pub enum Verdict {
     Forward(InterfaceId, usize),
     /// Send the frame, turned into an answer of this length, by the port it came from.
     Reply(usize),
+    /// Give the packet, re-written and ending at this length, to the box's own programs.
+    ToHost(usize),
     /// Give the frame's buffer back and count.
     Drop(DropReason),
     /// Nothing of Shunt's: where the kernel has the packet too, it is the kernel's.
@@ -46,6 +50,10 @@ enum Subject {
     Backend(BackendId),
     /// To a service's address, but to none of its ports.
     ServiceAddress,
+    /// To the box's own programs.
+    Host,
+    /// From the box's own programs, to somewhere else.
+    FromHost,
     /// None of these.
     NotOurs,
     /// Refused by the parser.
@@ -130,22 +138,27 @@ impl Filter {
     /// the kernel has the packet too.
     #[inline]
     pub fn look(&self, frame: &[u8], interface: InterfaceId, is_tap: bool) -> Prospect {
-        let (Some(tables), Some(here)) = (self.generation, self.interfaces.get(usize::from(interface.0))) else {
+        let Some(tables) = self.generation else {
             return Prospect::NONE; // nothing was published yet
         };
+        let Some(here) = self.interfaces.get(usize::from(interface.0)) else {
+            return if host::is_host(interface) { self.look_from_host(tables, frame) } else { Prospect::NONE };
+        };
         match Packet::parse(frame, &here.mac) {
-            Ok(Parsed::Ip(flow)) => self.classify(tables, flow, is_tap),
+            Ok(Parsed::Ip(flow)) => self.classify(tables, frame, flow, is_tap),
             Ok(Parsed::Arp(fields)) => Prospect { subject: Subject::Arp(fields), ..Prospect::NONE },
-            Err(_) if is_tap && !is_to_service(tables, frame) => Prospect::NONE,
-            Err(reason) => Prospect { subject: Subject::Malformed(reason), ..Prospect::NONE },
+            Err(reason) => self.classify_refused(tables, frame, &here.mac, reason, is_tap),
         }
     }
 
     /// Whose packet it is: Fig. 6 step 206, "is the packet a valid service entry?", and for a reply, whose backend's.
     #[inline]
-    fn classify(&self, tables: &Generation, flow: Flow, is_tap: bool) -> Prospect {
+    fn classify(&self, tables: &Generation, frame: &[u8], flow: Flow, is_tap: bool) -> Prospect {
         let side = match tables.find(&flow.destination, flow.destination_port, flow.protocol) {
             Some(Endpoint::Service(id)) => Some((Subject::Service(id), client_key(&flow, id))),
+            Some(Endpoint::HostService(_)) => {
+                return Prospect { subject: Subject::Host, flow, is_tap, ..Prospect::NONE };
+            }
             _ => match tables.find(&flow.source, flow.source_port, flow.protocol) {
                 Some(Endpoint::Backend(id)) => Some((Subject::Backend(id), backend_key(&flow, id))),
                 _ => None,
@@ -156,15 +169,11 @@ impl Filter {
             prefetch::line(self.owner.table().first_bucket(key.side, hash));
             return Prospect { subject, flow, hash, likely: None, choice: None, is_tap };
         }
-        let ours = tables.is_service_address(&flow.destination);
-        Prospect {
-            subject: if ours { Subject::ServiceAddress } else { Subject::NotOurs },
-            flow,
-            hash: 0,
-            likely: None,
-            choice: None,
-            is_tap,
-        }
+        let subject = match tables.address_use(&flow.destination) {
+            Some(address_use) => Self::classify_address(address_use, tables, frame, &flow),
+            None => Subject::NotOurs,
+        };
+        Prospect { subject, flow, is_tap, ..Prospect::NONE }
     }
 
     /// Asks for the connection table entry that a frame will need; its bucket is here by now. For a packet that seems to
@@ -251,7 +260,7 @@ fn is_to_service(tables: &Generation, frame: &[u8]) -> bool {
     match frame {
         [_, _, _, _, _, _, _, _, _, _, _, _, 0x08, 0x00, header @ ..] => header
             .get(16..20)
-            .is_some_and(|to| tables.is_service_address(&Address::from_v4([to[0], to[1], to[2], to[3]]))),
+            .is_some_and(|to| tables.address_use(&Address::from_v4([to[0], to[1], to[2], to[3]])).is_some()),
         _ => false,
     }
 }

@@ -4,8 +4,9 @@
 use super::{Filter, Prospect, Verdict};
 use crate::packet::testing::LOCAL_MAC;
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, ServiceId};
-use shunt_shmlayout::config_table::{BackendRecord, Endpoint, Generation, Name, RangeRecord, ServiceRecord, Timeouts};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, Name, RangeRecord, ServiceRecord, Timeouts};
 use shunt_shmlayout::connections::Owner;
+use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, Side, SwitcherRegion,
     SwitcherShape, Typed,
@@ -136,7 +137,7 @@ impl World {
         let generation = self.generation();
         generation.services[usize::from(id.0)].store(&record);
         generation.add_endpoint(address, port, protocol, Endpoint::Service(id)).expect("room");
-        generation.add_endpoint(address, PortBe::ZERO, 0, Endpoint::ServiceAddress).expect("room");
+        generation.add_endpoint(address, PortBe::ZERO, 0, Endpoint::Address(AddressUse::Services)).expect("room");
         id
     }
 
@@ -172,7 +173,7 @@ pub fn pass(filter: &mut Filter, frame: &mut Vec<u8>, interface: InterfaceId, no
     frame.resize(received.max(128), 0); // a buffer has room behind a short packet
     let verdict = filter.decide(frame, &prospect, interface, now_ms);
     frame.truncate(match verdict {
-        Verdict::Forward(_, length) | Verdict::Reply(length) => length,
+        Verdict::Forward(_, length) | Verdict::Reply(length) | Verdict::ToHost(length) => length,
         _ => received,
     });
     verdict

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use shunt_shmlayout::address::{Address, PortBe};
-use shunt_shmlayout::config_table::{Endpoint, Generation};
+use shunt_shmlayout::config_table::Generation;
+use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion};
 
 use super::regions::Regions;
@@ -113,7 +114,7 @@ fn addresses(generations: &[Generation]) -> (BTreeSet<Address>, BTreeSet<Backend
     let (mut services, mut backends) = (BTreeSet::new(), BTreeSet::new());
     for (address, port, protocol, endpoint) in generations.iter().flat_map(Generation::endpoints) {
         match endpoint {
-            Endpoint::Service(_) | Endpoint::ServiceAddress => {
+            Endpoint::Service(_) | Endpoint::HostService(_) | Endpoint::Address(_) => {
                 services.insert(address);
             }
             Endpoint::Backend(_) => {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use memmap2::MmapRaw;
 use shunt_config::{Config, PortKind as ConfiguredKind, XdpMode};
-use shunt_shmlayout::regions::{PORT_RECEIVES, PortKind, PortMode, PortRecord};
+use shunt_shmlayout::regions::{HOST_ADDRESSES, PORT_RECEIVES, PortKind, PortMode, PortRecord};
 
 use super::check::{Facts, check_forwarding};
 use super::regions::Regions;
@@ -159,7 +159,11 @@ impl<'a> Opener<'a> {
     fn redirect(&self, interface: usize, mode: AttachMode, directory: &Path) -> Result<Redirect, KeeperError> {
         let (found, limits) = (&self.facts.interfaces[interface], &self.config.limits);
         // Both generations' addresses stand in the maps at the same time.
-        let sizes = Sizes { queues: found.queues, services: 2 * limits.services, backends: 2 * limits.backends };
+        let sizes = Sizes {
+            queues: found.queues,
+            services: 2 * limits.services + HOST_ADDRESSES as u32,
+            backends: 2 * limits.backends,
+        };
         let error = |error| KeeperError::Redirect { interface: self.name(interface), error };
         Redirect::attach(directory, found.index, mode, sizes).map_err(error)
     }

@@ -15,6 +15,10 @@ pub const TYPE_VLAN: u16 = 0x8100;
 pub const TYPE_SERVICE_VLAN: u16 = 0x88a8;
 /// The address of everybody.
 pub const BROADCAST: [u8; 6] = [0xff; 6];
+/// Where frames for the box's own programs go to.
+pub const HOST: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+/// The switcher's own side of the pseudo-interface.
+pub const HOST_PORT: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 /// Length of the untagged header.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
 
@@ -57,6 +61,14 @@ pub struct Link<'a> {
     pub ethertype: u16,
     /// The frame was sent to a group: broadcast or multicast.
     pub group: bool,
+}
+
+/// The header that an IPv4 packet gets which had none, because it comes from the box's own programs.
+#[inline]
+pub fn emit_host_header(frame: &mut [u8]) {
+    if let Ok((header, _)) = Header::mut_from_prefix(frame) {
+        *header = Header { destination: HOST_PORT, source: HOST, ethertype: U16::new(TYPE_IPV4) };
+    }
 }
 
 /// Checks the link layer of a frame; the second part of the answer is the frame from the network header on.

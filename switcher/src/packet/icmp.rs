@@ -43,6 +43,13 @@ impl Header {
         self.kind == TYPE_ECHO_REQUEST && self.code == 0
     }
 
+    /// Whether it tells the sender of a packet what became of it, with the packet's beginning as payload (RFC 1122
+    /// 3.2.2): unreachable, source quench, redirect, time exceeded, parameter problem.
+    #[inline]
+    pub fn is_error(&self) -> bool {
+        matches!(self.kind, 3 | 4 | 5 | 11 | 12)
+    }
+
     /// An echo request, its checksum still to be [sealed](Self::seal).
     #[inline]
     pub fn emit_echo(identifier: u16, sequence: u16) -> Self {

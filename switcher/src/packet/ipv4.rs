@@ -68,6 +68,22 @@ pub fn check(network: &[u8]) -> Result<(&Header, &[u8]), DropReason> {
 /// As [`check`], for a header that isn't the usual 20 bytes long.
 #[cold]
 fn check_with_options<'a>(header: &'a Header, network: &'a [u8]) -> Result<(&'a Header, &'a [u8]), DropReason> {
+    let (options, transport) = check_header(header, network)?;
+    check_options(options)?;
+    header.check_fragment(transport)?;
+    Ok((header, transport))
+}
+
+/// Checks only what a packet must have for anybody to judge the rest: version, lengths, checksum and addresses. Fragments,
+/// whatever options and an empty payload pass.
+#[cold]
+pub fn check_whole(network: &[u8]) -> Result<(&Header, &[u8]), DropReason> {
+    let (header, _) = Header::ref_from_prefix(network).map_err(|_| DropReason::Ip4Truncated)?;
+    Ok((header, check_header(header, network)?.1))
+}
+
+/// The options, and what follows the header.
+fn check_header<'a>(header: &Header, network: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), DropReason> {
     if header.version_length & 0xf0 != VERSION_4 {
         return Err(DropReason::Ip4Version);
     }
@@ -79,9 +95,7 @@ fn check_with_options<'a>(header: &'a Header, network: &'a [u8]) -> Result<(&'a 
         return Err(DropReason::Ip4Checksum);
     }
     header.check_addresses()?;
-    check_options(whole_header.get(HEADER_LENGTH..).unwrap_or_default())?;
-    header.check_fragment(transport)?;
-    Ok((header, transport))
+    Ok((whole_header.get(HEADER_LENGTH..).unwrap_or_default(), transport))
 }
 
 /// Splits a packet into its header with options and what follows, by the lengths that the header gives.
@@ -127,6 +141,11 @@ impl Header {
         usize::from(self.version_length & 0x0f) * 4
     }
 
+    /// Whether it is a part of a datagram.
+    pub fn is_fragment(&self) -> bool {
+        self.fragment.get() & (FLAG_MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
+    }
+
     /// Whether the bit that must be zero isn't (RFC 791 3.1).
     #[inline]
     pub fn has_reserved_flag(&self) -> bool {
@@ -148,7 +167,7 @@ impl Header {
     /// Refuses fragments, and packets without a transport byte.
     #[inline]
     fn check_fragment(&self, transport: &[u8]) -> Result<(), DropReason> {
-        if self.fragment.get() & (FLAG_MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0 {
+        if self.is_fragment() {
             return Err(self.fragment_reason(transport));
         }
         if transport.is_empty() { Err(DropReason::TransportShort) } else { Ok(()) }

@@ -94,6 +94,20 @@ impl Packet {
             arp::check(network, link.source).map(Parsed::Arp)
         }
     }
+    /// Reads of an IPv4 frame only what whoever judges the rest himself must be able to rely on: fragments, options and
+    /// any transport pass, and ports are zero. For the box's own programs, whose kernel judges.
+    #[cold]
+    pub fn parse_whole(frame: &[u8], interface_mac: &[u8; 6]) -> Result<Flow, DropReason> {
+        let (link, network) = ethernet::check(frame, interface_mac)?;
+        if link.ethertype != ethernet::TYPE_IPV4 {
+            return Err(DropReason::EthType);
+        }
+        let (header, transport) = ipv4::check_whole(network)?;
+        if link.group && ipv4::is_unicast(header.destination) {
+            return Err(DropReason::L2Broadcast);
+        }
+        Ok(unread_flow(&link, header, transport))
+    }
 }
 
 /// The flow of an IPv4 packet: `network` is the frame from its IP header on.
@@ -103,23 +117,7 @@ fn read_flow(link: &ethernet::Link<'_>, network: &[u8]) -> Result<Flow, DropReas
     if link.group && ipv4::is_unicast(header.destination) {
         return Err(DropReason::L2Broadcast);
     }
-    let transport_offset = link.network_offset + header.header_length();
-    let mut flow = Flow {
-        source: Address::from_v4(header.source),
-        destination: Address::from_v4(header.destination),
-        source_port: PortBe::ZERO,
-        destination_port: PortBe::ZERO,
-        sequence: 0,
-        acknowledgement: 0,
-        network_offset: link.network_offset as u16,
-        transport_offset: transport_offset as u16,
-        end: (transport_offset + transport.len()) as u16,
-        payload_length: transport.len() as u16,
-        protocol: header.protocol,
-        tcp_flags: 0,
-        ttl: header.ttl,
-        reserved_flag: header.has_reserved_flag(),
-    };
+    let mut flow = unread_flow(link, header, transport);
     match header.protocol {
         PROTOCOL_TCP => {
             let (tcp, payload) = tcp::check(transport)?;
@@ -140,6 +138,28 @@ fn read_flow(link: &ethernet::Link<'_>, network: &[u8]) -> Result<Flow, DropReas
         _ => {}
     }
     Ok(flow)
+}
+
+/// What the IP header says; the transport is still to be read.
+#[inline]
+fn unread_flow(link: &ethernet::Link<'_>, header: &ipv4::Header, transport: &[u8]) -> Flow {
+    let transport_offset = link.network_offset + header.header_length();
+    Flow {
+        source: Address::from_v4(header.source),
+        destination: Address::from_v4(header.destination),
+        source_port: PortBe::ZERO,
+        destination_port: PortBe::ZERO,
+        sequence: 0,
+        acknowledgement: 0,
+        network_offset: link.network_offset as u16,
+        transport_offset: transport_offset as u16,
+        end: (transport_offset + transport.len()) as u16,
+        payload_length: transport.len() as u16,
+        protocol: header.protocol,
+        tcp_flags: 0,
+        ttl: header.ttl,
+        reserved_flag: header.has_reserved_flag(),
+    }
 }
 
 /// The IPv4 bytes of an address known to be a mapped one: the parser makes no other yet.

@@ -9,6 +9,7 @@ mod kick;
 pub mod memory;
 mod ownership;
 mod pool;
+pub mod store;
 mod system;
 
 use ownership::Journal;

@@ -17,7 +17,7 @@ use memmap2::MmapRaw;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shunt_shmlayout::address::{Address, PortBe};
-use shunt_shmlayout::config_table::Endpoint;
+use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRecord, SwitcherRegion, Typed};
 use shunt_switcher::handover::{Handover, HandoverError, PORT_DESCRIPTORS, ask};
@@ -131,7 +131,9 @@ impl Instance {
         generation.clear();
         for address in services {
             let address = Address::from_v4(*address);
-            generation.add_endpoint(address, PortBe::default(), 0, Endpoint::ServiceAddress).expect("room");
+            generation
+                .add_endpoint(address, PortBe::default(), 0, Endpoint::Address(AddressUse::Services))
+                .expect("room");
         }
         control.head.prepared.store(word, Ordering::Release);
         self.wait("the XDP maps are in step", || keeper.head.owned.load(Ordering::Acquire) == word);

@@ -1,0 +1,158 @@
+//! Packets to and from the box's own programs (patent Fig. 8): the verdict `ToHost`, and what comes by the packet store.
+//!
+//! Towards the host the kernel judges: whatever is whole IPv4 is passed on. From it, only the source is doubted: it must be
+//! one that Shunt answers ARP for on the host's behalf, and no service with backends.
+
+use super::{Filter, Prospect, Subject, Verdict};
+use crate::packet::{
+    Address, DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, PortBe, ethernet, icmp, ipv4,
+    v4_part,
+};
+use shunt_shmlayout::address::InterfaceId;
+use shunt_shmlayout::config_table::{Generation, Route};
+use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
+use zerocopy::FromBytes;
+
+/// Whose ports to look at in the packet that an ICMP error is about.
+#[derive(Clone, Copy)]
+enum Quoted {
+    /// The host sent it.
+    FromHost,
+    /// The host received it.
+    ToHost,
+}
+
+impl Filter {
+    /// What a frame is about that the parser refused: perhaps the host's, which may have fragments, options and any
+    /// transport.
+    #[cold]
+    pub(super) fn classify_refused(
+        &self,
+        tables: &Generation,
+        frame: &[u8],
+        mac: &[u8; 6],
+        reason: DropReason,
+        is_tap: bool,
+    ) -> Prospect {
+        let refused = Prospect { subject: Subject::Malformed(reason), ..Prospect::NONE };
+        if let Ok(flow) = Packet::parse_whole(frame, mac) {
+            match tables.address_use(&flow.destination) {
+                Some(AddressUse::Host) => return Prospect { subject: Subject::Host, flow, ..Prospect::NONE },
+                // Which service a fragment is for can't be known: the host's, as backends get none.
+                Some(AddressUse::Shared) if is_fragment(reason) => {
+                    return Prospect { subject: Subject::Host, flow, ..Prospect::NONE };
+                }
+                _ => {}
+            }
+        }
+        let is_kernels = is_tap && !super::is_to_service(tables, frame);
+        if is_kernels { Prospect::NONE } else { refused }
+    }
+
+    /// What a frame to one of Shunt's addresses is about that is for none of the services there.
+    #[cold]
+    pub(super) fn classify_address(address_use: AddressUse, tables: &Generation, frame: &[u8], flow: &Flow) -> Subject {
+        let is_hosts = match address_use {
+            AddressUse::Host => true,
+            AddressUse::Shared => quotes_host_service(tables, frame, flow, Quoted::FromHost),
+            AddressUse::Services => false,
+        };
+        if is_hosts { Subject::Host } else { Subject::ServiceAddress }
+    }
+
+    /// Reads a packet that the host sends, and finds what it is about.
+    pub(super) fn look_from_host(&self, tables: &Generation, frame: &[u8]) -> Prospect {
+        let flow = match Packet::parse(frame, &ethernet::HOST_PORT) {
+            Ok(Parsed::Ip(flow)) => Ok(flow),
+            Ok(Parsed::Arp(_)) => Err(DropReason::EthType),
+            Err(_) => Packet::parse_whole(frame, &ethernet::HOST_PORT),
+        };
+        let flow = match flow {
+            Ok(flow) if is_hosts_source(tables, frame, &flow) => flow,
+            Ok(_) => return Prospect { subject: Subject::Malformed(DropReason::ForeignSource), ..Prospect::NONE },
+            Err(reason) => return Prospect { subject: Subject::Malformed(reason), ..Prospect::NONE },
+        };
+        let prospect = self.classify(tables, frame, flow, false);
+        match prospect.subject {
+            Subject::NotOurs => Prospect { subject: Subject::FromHost, ..prospect },
+            Subject::Host => Prospect { subject: Subject::NotOurs, ..prospect }, // it would talk to itself
+            _ => prospect,
+        }
+    }
+
+    /// A packet of the host to somewhere that isn't Shunt's: by the routing table and the ARP cache. The host is the
+    /// sender, so the time to live stays as it is.
+    pub(super) fn send_from_host(&mut self, tables: &Generation, frame: &mut [u8], flow: &Flow) -> Verdict {
+        if !ipv4::is_unicast(v4_part(flow.destination)) {
+            return Verdict::Drop(DropReason::NoRoute);
+        }
+        let (interface, neighbour) = match tables.route(&flow.destination) {
+            Some(Route::Gateway(interface, gateway)) => (interface, Some(gateway)),
+            Some(Route::OnLink(interface)) => (interface, self.neighbours.find(interface, &flow.destination)),
+            None => return Verdict::Drop(DropReason::NoRoute),
+        };
+        match neighbour.and_then(|id| self.neighbours.mac(id)) {
+            Some(mac) => self.leave(frame, interface, mac, usize::from(flow.end)),
+            None => {
+                if let Some(Route::OnLink(_)) = tables.route(&flow.destination) {
+                    self.want(interface, &flow.destination);
+                }
+                Verdict::Drop(DropReason::Unresolved)
+            }
+        }
+    }
+}
+
+/// Whether the parser refused a frame for being a part of a datagram.
+fn is_fragment(reason: DropReason) -> bool {
+    matches!(reason, DropReason::Fragment | DropReason::FragmentTiny | DropReason::FragmentOffset1)
+}
+
+/// Whether the host may send from this source.
+fn is_hosts_source(tables: &Generation, frame: &[u8], flow: &Flow) -> bool {
+    let transport = matches!(flow.protocol, PROTOCOL_TCP | PROTOCOL_UDP);
+    match tables.find(&flow.source, flow.source_port, flow.protocol).filter(|_| transport) {
+        Some(Endpoint::HostService(_)) => return true,
+        // The kernel has the address, and would reset what belongs to the backends.
+        Some(Endpoint::Service(_)) => return false,
+        _ => {}
+    }
+    match tables.address_use(&flow.source) {
+        Some(AddressUse::Host) => true,
+        Some(AddressUse::Shared) => {
+            flow.protocol != PROTOCOL_ICMP || quotes_host_service(tables, frame, flow, Quoted::ToHost)
+        }
+        Some(AddressUse::Services) | None => false,
+    }
+}
+
+/// Whether a packet is an ICMP error about a packet of a service of the host's.
+fn quotes_host_service(tables: &Generation, frame: &[u8], flow: &Flow, quoted: Quoted) -> bool {
+    let Some((address, port, protocol)) = read_quoted(frame, flow, quoted) else { return false };
+    matches!(tables.find(&address, port, protocol), Some(Endpoint::HostService(_)))
+}
+
+/// The host's side of the packet that an ICMP error quotes: its IP header and at least eight bytes more (RFC 792).
+fn read_quoted(frame: &[u8], flow: &Flow, quoted: Quoted) -> Option<(Address, PortBe, u8)> {
+    if flow.protocol != PROTOCOL_ICMP {
+        return None;
+    }
+    let message = frame.get(usize::from(flow.transport_offset)..usize::from(flow.end))?;
+    let (error, quote) = icmp::Header::ref_from_prefix(message).ok()?;
+    let (ip, _) = ipv4::Header::ref_from_prefix(quote).ok()?;
+    if !error.is_error() || !matches!(ip.protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
+        return None;
+    }
+    let &[a, b, c, d] = quote.get(ip.header_length()..)?.first_chunk::<4>()?;
+    let (address, port) = match quoted {
+        Quoted::FromHost => (ip.source, [a, b]),
+        Quoted::ToHost => (ip.destination, [c, d]),
+    };
+    Some((Address::from_v4(address), PortBe(port), ip.protocol))
+}
+
+/// Whether a packet to a client of this last hop goes to the host.
+#[inline]
+pub(super) fn is_host(interface: InterfaceId) -> bool {
+    interface == InterfaceId::HOST
+}

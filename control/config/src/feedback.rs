@@ -23,7 +23,7 @@ pub struct Feedback {
 
 impl Default for Feedback {
     fn default() -> Self {
-        Self { listen: None, silence_ms: 2000, smoothing_ms: 500, slew_permille_per_s: 500, agents: Vec::new() }
+        Self { listen: None, silence_ms: 2000, smoothing_ms: 200, slew_permille_per_s: 2000, agents: Vec::new() }
     }
 }
 

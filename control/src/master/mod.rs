@@ -3,5 +3,8 @@
 //! Patent Fig. 4, "master": it alone decides how new connections are shared out. Pure: it takes plain values and fills
 //! a slice; publication into shared memory is another module's work.
 
+pub mod even;
 pub mod maglev;
+#[cfg(test)]
+pub(crate) mod simulation;
 pub mod weights;

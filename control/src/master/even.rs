@@ -1,0 +1,227 @@
+//! `even`: feedback that equalises load. A backend that is more loaded than the middle one of its pool gets less, one
+//! that is less loaded gets more, until all are equally loaded.
+//!
+//! A controller with two parts. The proportional part answers at once and forgets: it takes the edge off a queue that
+//! has just formed. The integral part learns slowly what each backend can do, for loads answer late (reports are under
+//! way, queues drain slowly) and steeply (the load of a nearly full server doubles with a few percent more of traffic).
+//! Both are bounded, whatever is reported; and the weight that comes out moves no faster than the slew limit.
+
+/// Least and greatest factor: a backend that gets next to nothing still shows when it has become better.
+const LEAST: f64 = 0.02;
+const GREATEST: f64 = 20.0;
+/// Least and greatest of what is learnt, so that it is unlearnt in seconds when a disturbance is over.
+const LEARNT: (f64, f64) = (0.1, 10.0);
+/// The integral part moves at this part of the slew limit: in simulation the fastest that doesn't swing at 90 % load.
+const LEARNING: f64 = 0.5;
+
+/// A member of a pool that reports its load.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Loaded {
+    /// Weight by configuration.
+    pub weight: f64,
+    /// What was learnt of it: by how much its weight is to be multiplied in balance.
+    pub learnt: f64,
+    /// By how much feedback multiplies its weight now.
+    pub factor: f64,
+    /// Its load, in any unit that the whole pool shares; more is worse.
+    pub load: f64,
+}
+
+/// Moves a pool by one step of `elapsed_s` seconds; `slew_per_s` is the most that a factor changes in a second, as a part
+/// of itself. True if the limit held somebody back.
+pub fn adjust(pool: &mut [Loaded], elapsed_s: f64, slew_per_s: f64) -> bool {
+    let middle = median(pool.iter().map(|member| member.load).collect());
+    for member in pool.iter_mut() {
+        let error = relative_difference(middle, member.load);
+        // Squared, so that near balance, where noise is all there is to see, nothing is learnt from it.
+        let rate = LEARNING * slew_per_s * error * error.abs();
+        member.learnt = (member.learnt * (1.0 + rate * elapsed_s)).clamp(LEARNT.0, LEARNT.1);
+    }
+    normalise(pool);
+    let mut is_held_back = false;
+    for member in pool.iter_mut() {
+        let wanted = member.learnt * (1.0 + relative_difference(middle, member.load));
+        member.factor = approach(member.factor, wanted, elapsed_s * slew_per_s);
+        is_held_back |= member.factor != wanted;
+    }
+    is_held_back
+}
+
+/// A step from `factor` towards `wanted`, by no more than this part of it.
+pub fn approach(factor: f64, wanted: f64, most: f64) -> f64 {
+    let (low, high) = (factor * (1.0 - most).max(0.0), factor * (1.0 + most));
+    wanted.clamp(low, high).clamp(LEAST, GREATEST)
+}
+
+/// From -1 (`load` is far more than `middle`) over 0 (equal) to 1 (it is nothing beside it).
+fn relative_difference(middle: f64, load: f64) -> f64 {
+    let sum = middle + load;
+    if sum > 0.0 { (middle - load) / sum } else { 0.0 }
+}
+
+/// The middle one, and not the mean: whatever a single agent says hardly changes what the others are measured against.
+fn median(mut loads: Vec<f64>) -> f64 {
+    loads.sort_unstable_by(f64::total_cmp);
+    let half = loads.len() / 2;
+    match loads.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => loads[half],
+        _ => (loads[half - 1] + loads[half]) / 2.0,
+    }
+}
+
+/// Makes the weighted mean 1: what is learnt is a share, and a backend that doesn't report keeps its own.
+fn normalise(pool: &mut [Loaded]) {
+    let weights: f64 = pool.iter().map(|member| member.weight).sum();
+    let weighted: f64 = pool.iter().map(|member| member.weight * member.learnt).sum();
+    if weighted > 0.0 {
+        pool.iter_mut().for_each(|member| member.learnt *= weights / weighted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::simulation::{Pool, Report, Server};
+
+    /// As the resource manager smooths, with reports each 50 ms.
+    struct Loop {
+        pool: Vec<Loaded>,
+        smooth: Vec<(f64, f64)>,
+        lowest_and_highest: Vec<(f64, f64)>,
+    }
+
+    const STEP_S: f64 = 0.05;
+
+    impl Loop {
+        fn new(servers: usize) -> Self {
+            let member = Loaded { weight: 1.0, learnt: 1.0, factor: 1.0, load: 0.0 };
+            let lowest_and_highest = vec![(f64::MAX, 0.0); servers];
+            Self { pool: vec![member; servers], smooth: vec![(0.0, 0.0); servers], lowest_and_highest }
+        }
+
+        fn step(&mut self, reports: &[Report], weights: &mut [f64]) {
+            let share = 1.0 - (-STEP_S / 0.2f64).exp();
+            for ((report, smooth), member) in reports.iter().zip(&mut self.smooth).zip(&mut self.pool) {
+                smooth.0 += share * (report.in_flight - smooth.0);
+                if let Some(execution_ms) = report.execution_ms {
+                    smooth.1 += if smooth.1 == 0.0 { execution_ms } else { share * (execution_ms - smooth.1) };
+                }
+                member.load = (smooth.0 + 1.0) * smooth.1;
+            }
+            adjust(&mut self.pool, STEP_S, 2.0);
+            for ((member, weight), seen) in self.pool.iter().zip(weights).zip(&mut self.lowest_and_highest) {
+                *weight = member.factor;
+                *seen = (seen.0.min(member.learnt), seen.1.max(member.learnt));
+            }
+        }
+
+        /// What is learnt stays within these bounds from now on.
+        fn swing(&mut self, pool: &mut Pool, seconds: f64) -> Vec<(f64, f64)> {
+            self.lowest_and_highest.fill((f64::MAX, 0.0));
+            pool.run(seconds, |reports, weights| self.step(reports, weights));
+            self.lowest_and_highest.clone()
+        }
+    }
+
+    fn unequal() -> Vec<Server> {
+        (0..8).map(|n| Server::new(4, if n < 4 { 80.0 } else { 20.0 })).collect()
+    }
+
+    fn equal() -> Vec<Server> {
+        (0..8).map(|_| Server::new(4, 20.0)).collect()
+    }
+
+    fn percentile(servers: Vec<Server>, load: f64, with_feedback: bool) -> f64 {
+        let (mut pool, mut control) = (Pool::new(servers, load, 7), Loop::new(8));
+        for _ in 0..2 {
+            pool.latencies.clear();
+            pool.run(10.0, |reports, weights| if with_feedback { control.step(reports, weights) });
+        }
+        pool.take_percentile(0.99)
+    }
+
+    #[test]
+    fn an_unequal_pool_converges_to_what_its_servers_can_do() {
+        let (mut pool, mut control) = (Pool::new(unequal(), 0.7, 1), Loop::new(8));
+        pool.run(20.0, |reports, weights| control.step(reports, weights));
+        let ratio = control.pool[7].learnt / control.pool[0].learnt;
+        assert!((3.0..20.0).contains(&ratio), "{ratio}");
+        let (with, without) = (percentile(unequal(), 0.7, true), percentile(unequal(), 0.7, false));
+        assert!(with * 3.0 < without, "{with} ms, without feedback {without}");
+    }
+
+    #[test]
+    fn a_nearly_full_pool_is_served_in_time() {
+        let (with, without) = (percentile(unequal(), 0.9, true), percentile(unequal(), 0.9, false));
+        assert!(with * 5.0 < without, "{with} ms, without feedback {without}");
+    }
+
+    #[test]
+    fn an_equal_pool_is_left_alone_and_noise_teaches_nothing() {
+        let (mut pool, mut control) = (Pool::new(equal(), 0.7, 2), Loop::new(8));
+        for (low, high) in control.swing(&mut pool, 30.0) {
+            assert!(low > 0.7 && high < 1.4, "{low} to {high}");
+        }
+        assert!(percentile(equal(), 0.9, true) < 1.2 * percentile(equal(), 0.9, false));
+    }
+
+    #[test]
+    fn late_reports_make_no_oscillation() {
+        for delay in [1, 4, 10] {
+            let (mut pool, mut control) = (Pool::new(unequal(), 0.7, 3), Loop::new(8));
+            pool.delay = delay;
+            pool.run(15.0, |reports, weights| control.step(reports, weights));
+            for (low, high) in control.swing(&mut pool, 15.0) {
+                assert!(high < 2.5 * low, "delay {delay}: {low} to {high}");
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_the_pool_can_do_ends_in_balance_all_the_same() {
+        let (mut pool, mut control) = (Pool::new(equal(), 1.3, 4), Loop::new(8));
+        for (low, high) in control.swing(&mut pool, 20.0) {
+            assert!(low > 0.5 && high < 2.0, "{low} to {high}");
+        }
+    }
+
+    #[test]
+    fn one_slow_server_gets_little_and_comes_back() {
+        let (mut pool, mut control) = (Pool::new(equal(), 0.6, 5), Loop::new(8));
+        pool.servers[0].mean_ms = 200.0;
+        pool.run(10.0, |reports, weights| control.step(reports, weights));
+        let slow = control.pool[0].factor;
+        pool.servers[0].mean_ms = 20.0;
+        pool.run(15.0, |reports, weights| control.step(reports, weights));
+        let back = control.pool[0].factor;
+        assert!(slow < 0.35 && back > 0.6, "slow {slow}, later {back}");
+    }
+
+    #[test]
+    fn a_liar_moves_only_itself_and_no_faster_than_the_limit() {
+        for lie in [0.0, f64::MAX / 4.0] {
+            let member = Loaded { weight: 1.0, learnt: 1.0, factor: 1.0, load: 100.0 };
+            let mut pool = [member; 5];
+            pool[0].load = lie;
+            for _ in 0..10 {
+                let before = pool;
+                adjust(&mut pool, STEP_S, 0.5);
+                for (before, after) in before.iter().zip(&pool) {
+                    let change = (after.factor / before.factor - 1.0).abs();
+                    assert!(change <= 0.5 * STEP_S + 1e-9, "{change}");
+                }
+                assert!(pool[2..].iter().all(|other| other.factor == pool[1].factor));
+            }
+            assert!((pool[1].factor - 1.0).abs() < 0.1, "{}", pool[1].factor);
+        }
+    }
+
+    #[test]
+    fn nobody_and_nothing_are_pools_too() {
+        adjust(&mut [], STEP_S, 1.0);
+        let mut idle = [Loaded { weight: 0.0, learnt: 1.0, factor: 1.0, load: 0.0 }; 2];
+        adjust(&mut idle, STEP_S, 1.0);
+        assert_eq!(idle[0].factor, 1.0);
+    }
+}

@@ -101,10 +101,10 @@ pub struct MemberRecord {
     pub backend: u16,
     /// Weight by configuration.
     pub weight: u16,
-    /// Weight in force: 0 while the backend is down or drained.
+    /// Weight in force before feedback: 0 while the backend takes no new connections.
     pub effective: u16,
-    /// Room for later fields.
-    pub reserved: u16,
+    /// What feedback makes of it in the slots, in thousandths of the weight; 1000 without feedback.
+    pub factor_permille: u16,
 }
 
 /// A backend: a server behind services.
@@ -204,7 +204,9 @@ pub struct GenerationHead {
     pub ranges: Counter,
     /// Wall-clock time of the publication, in milliseconds since 1970.
     pub published_ms: Counter,
-    _reserved: [Counter; 6],
+    /// CLOCK_MONOTONIC in milliseconds when it was filled, to be held against the reports' times.
+    pub filled_ms: Counter,
+    _reserved: [Counter; 5],
 }
 
 /// A view of one generation.

@@ -25,6 +25,7 @@ pub mod neighbours;
 pub mod record;
 #[cfg(not(loom))]
 pub mod regions;
+pub mod report_outcome;
 pub mod ring;
 pub mod store;
 pub mod sync;

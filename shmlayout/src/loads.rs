@@ -21,21 +21,42 @@ pub struct LoadRecord {
     pub execution_us: u32,
     /// Clients that it serves now.
     pub clients: u32,
-    /// [`LoadRecord::IN_FLIGHT`]; the others are control's, for display.
+    /// [`LoadRecord::IN_FLIGHT`]; the others are for display.
     pub flags: u32,
-    /// Room for a later field.
-    pub reserved: u32,
+    /// The load that the master compares, smoothed: for backends that say how long requests take the expected wait of one
+    /// more, in microseconds; 0 if nothing is known.
+    pub score: u32,
     /// When the report came, in milliseconds of CLOCK_MONOTONIC; 0 if none ever did.
     pub reported_ms: u64,
     /// When it says nothing any more, on the same clock: whoever reads later takes the backend for an average one.
     pub expires_ms: u64,
+    /// Requests ended each 1000 seconds, if [`LoadRecord::REQUESTS`].
+    pub requests_per_s_milli: u64,
+    /// Use of its CPU time, thousandths, if [`LoadRecord::CPU`].
+    pub cpu_permille: u16,
+    /// Use of its memory, thousandths, if [`LoadRecord::MEMORY`].
+    pub memory_permille: u16,
     /// Room for later fields.
-    pub reserved2: [u64; 3],
+    pub reserved: u32,
+    /// Room for later fields.
+    pub reserved2: u64,
 }
 
 impl LoadRecord {
     /// `in_flight` and `connections` say something.
     pub const IN_FLIGHT: u32 = 1;
+    /// `clients` says something.
+    pub const CLIENTS: u32 = 2;
+    /// `cpu_permille` says something.
+    pub const CPU: u32 = 4;
+    /// `memory_permille` says something.
+    pub const MEMORY: u32 = 8;
+    /// `requests_per_s_milli` says something.
+    pub const REQUESTS: u32 = 16;
+    /// It wants no new connections.
+    pub const DRAIN: u32 = 32;
+    /// It can't serve.
+    pub const DOWN: u32 = 64;
 }
 
 /// A view of all backends' records.

@@ -136,7 +136,11 @@ mod tests {
         let (mut pool, mut control) = (Pool::new(servers, load, 7), Loop::new(8));
         for _ in 0..2 {
             pool.latencies.clear();
-            pool.run(10.0, |reports, weights| if with_feedback { control.step(reports, weights) });
+            pool.run(10.0, |reports, weights| {
+                if with_feedback {
+                    control.step(reports, weights)
+                }
+            });
         }
         pool.take_percentile(0.99)
     }

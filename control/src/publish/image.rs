@@ -98,7 +98,7 @@ impl Image {
             backend: member.backend.0,
             weight: member.weight,
             effective: table.effective_weight(member),
-            reserved: 0,
+            factor_permille: 1000,
         }));
         self.slots.push(service.slots.clone());
         let any_port = Identity { address, port: PortBe::default(), protocol: 0 };

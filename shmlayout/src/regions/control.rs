@@ -9,6 +9,7 @@ use crate::loads::{LoadRecord, Loads};
 use crate::map::Parts;
 use crate::neighbours::{Neighbour, Neighbours};
 use crate::record::Counter;
+use crate::report_outcome::REPORT_OUTCOMES;
 use crate::sync::AtomicU64;
 use core::mem::offset_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -90,6 +91,8 @@ pub struct ControlRegion {
     pub neighbours: Neighbours<'static>,
     /// By backend id: what it last reported.
     pub loads: Loads,
+    /// Reports by [`crate::report_outcome::ReportOutcome`].
+    pub reports: &'static [Counter],
     /// Configuration table A and B.
     pub generations: [Generation; 2],
 }
@@ -118,6 +121,8 @@ impl Typed for ControlRegion {
         size_of::<LoadRecord>(),
         offset_of!(LoadRecord, execution_us),
         offset_of!(LoadRecord, reported_ms),
+        offset_of!(LoadRecord, requests_per_s_milli),
+        REPORT_OUTCOMES,
     ]);
     type Shape = ControlShape;
 
@@ -125,9 +130,10 @@ impl Typed for ControlRegion {
         let head = parts.one();
         let neighbours = Neighbours(parts.take::<Neighbour>(shape.neighbours as usize));
         let loads = Loads(parts.take(shape.backends as usize));
+        let reports = parts.take(REPORT_OUTCOMES);
         let a = generation(parts, shape);
         let b = generation(parts, shape);
-        Some(Self { head: head?, neighbours, loads, generations: [a?, b?] })
+        Some(Self { head: head?, neighbours, loads, reports, generations: [a?, b?] })
     }
 
     fn fault(shape: &ControlShape) -> Option<&'static str> {

@@ -108,8 +108,8 @@ impl Fixture {
         generation.backends[1].store(&backend(12, 0, u32::MAX));
         generation.backend_names[0].store(&Name::new("b1"));
         generation.backend_names[1].store(&Name::new("b2"));
-        generation.members[0].store(&MemberRecord { backend: 0, weight: 2, effective: 2, reserved: 0 });
-        generation.members[1].store(&MemberRecord { backend: 1, weight: 1, effective: 0, reserved: 0 });
+        generation.members[0].store(&MemberRecord { backend: 0, weight: 2, effective: 2, factor_permille: 1000 });
+        generation.members[1].store(&MemberRecord { backend: 1, weight: 1, effective: 0, factor_permille: 1000 });
         publish(&self.control.head.active);
     }
 

@@ -1,0 +1,71 @@
+//! What became of a report of load: one name in one place. The variant is the counter, the status column and the JSON key.
+
+macro_rules! report_outcomes {
+    ($(#[doc = $doc:literal] $variant:ident = $name:literal,)*) => {
+        /// What became of a report.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum ReportOutcome { $(#[doc = $doc] $variant,)* }
+
+        impl ReportOutcome {
+            /// Every outcome, in the order of the counters.
+            pub const ALL: &[ReportOutcome] = &[$(ReportOutcome::$variant,)*];
+
+            /// The name that operators see.
+            pub const fn name(self) -> &'static str {
+                match self { $(ReportOutcome::$variant => $name,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(ReportOutcome::$variant => $doc,)* }
+            }
+        }
+    };
+}
+
+report_outcomes! {
+    /// Authentic, new and plausible: it counts.
+    Accepted = "accepted",
+    /// Genuine, but overtaken by a newer one on the way.
+    Late = "late",
+    /// Shorter than any report.
+    TooShort = "too_short",
+    /// Longer than any report.
+    TooLong = "too_long",
+    /// Of another version of the format.
+    Version = "version",
+    /// From an agent that the configuration doesn't have.
+    UnknownAgent = "unknown_agent",
+    /// Signed with another key than the agent's.
+    Forged = "forged",
+    /// Authentic, but no report.
+    Malformed = "malformed",
+    /// Of an earlier run of the agent, or far behind its newest.
+    Stale = "stale",
+    /// Came before.
+    Replayed = "replayed",
+    /// Says what can't be.
+    Absurd = "absurd",
+    /// Speaks for a backend that isn't the agent's.
+    NotItsBackend = "not_its_backend",
+    /// An answer of an HAProxy agent.
+    CheckAnswered = "check_answered",
+    /// No answer, or none that means anything, from an HAProxy agent.
+    CheckFailed = "check_failed",
+}
+
+/// How many outcomes there are.
+pub const REPORT_OUTCOMES: usize = ReportOutcome::ALL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_follow_the_order_and_names_are_unique() {
+        let names: std::collections::HashSet<_> = ReportOutcome::ALL.iter().map(|outcome| outcome.name()).collect();
+        assert_eq!(names.len(), REPORT_OUTCOMES);
+        assert!(ReportOutcome::ALL.iter().enumerate().all(|(index, outcome)| *outcome as usize == index));
+    }
+}

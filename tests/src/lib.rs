@@ -5,6 +5,7 @@ pub mod configuration;
 pub mod lab;
 pub mod namespace;
 pub mod operator;
+pub mod pool;
 pub mod runner;
 pub mod supervisor;
 pub mod traffic;

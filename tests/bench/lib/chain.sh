@@ -8,6 +8,8 @@
 
 readonly CLIENT_NS=bench-client DEVICE_NS=bench-device SERVERS_NS=bench-servers
 RUN=/run/shunt-lab/bench
+# A benchmark may name more of them before it sources this file.
+[[ -v SERVER_ADDRESSES ]] || SERVER_ADDRESSES=(198.18.1.11 198.18.1.12)
 
 choose_cpus() {
     local cpus
@@ -22,6 +24,7 @@ on_load_cpu() {
 }
 
 build_chain() {
+    local namespace address
     mkdir -p /run/shunt-lab
     mkdir "$RUN" 2>/dev/null || fail "$RUN exists: another benchmark runs, or one was killed; then: rm -r $RUN; ip netns delete $CLIENT_NS (and $DEVICE_NS, $SERVERS_NS)"
     trap take_chain_down EXIT
@@ -34,11 +37,11 @@ build_chain() {
     add_address "$DEVICE_NS" client0 198.18.0.1/24
     add_address "$CLIENT_NS" eth0 198.18.0.2/24
     add_address "$DEVICE_NS" back0 198.18.1.1/24
-    add_address "$SERVERS_NS" eth0 198.18.1.11/24
-    add_address "$SERVERS_NS" eth0 198.18.1.12/24
+    for address in "${SERVER_ADDRESSES[@]}"; do
+        add_address "$SERVERS_NS" eth0 "$address/24"
+    done
     ip -n "$SERVERS_NS" route add default via 198.18.1.1
     fix_neighbours
-    local namespace
     for namespace in "$CLIENT_NS" "$DEVICE_NS" "$SERVERS_NS"; do
         # Connections are opened faster than their ports would come back.
         within "$namespace" sysctl -q -w net.ipv4.ip_local_port_range="1024 65535" net.ipv4.tcp_tw_reuse=1 \
@@ -54,7 +57,7 @@ fix_neighbours() {
     for address in 198.18.0.1 "$SERVICE_ADDRESS"; do
         ip -n "$CLIENT_NS" neighbour replace "$address" lladdr "$device_mac" dev eth0 nud permanent
     done
-    for address in 198.18.1.11 198.18.1.12; do
+    for address in "${SERVER_ADDRESSES[@]}"; do
         ip -n "$DEVICE_NS" neighbour replace "$address" lladdr "$server_mac" dev back0 nud permanent
     done
     ip -n "$DEVICE_NS" neighbour replace 198.18.0.2 lladdr "$(mac_of "$CLIENT_NS" eth0)" dev client0 nud permanent

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # The devices under test: start_NAME and stop_NAME each, in the same place of the chain, on DEVICE_CPU.
-# A benchmark says what is served: SERVICE_PROTOCOL and SERVICE_PORT.
+# A benchmark says what is served: SERVICE_PROTOCOL and SERVICE_PORT; and where it
+# isn't the usual way of choosing a back-end, SHUNT_ALGORITHM or HAPROXY_BALANCE.
 
 # check_device NAME: says at the start what is missing, instead of in the middle of a round.
 check_device() {
@@ -29,21 +30,29 @@ stop_straight() {
     within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=0 net.ipv4.ip_early_demux=1
 }
 
+# server_name ADDRESS: b1 for 198.18.1.11.
+server_name() {
+    printf 'b%s' "$((${1##*.} - 10))"
+}
+
 start_shunt_device() {
-    local address
-    {
-        printf 'instance = "bench"\n'
-        write_switchers spin "$DEVICE_CPU"
-        write_interfaces "${SHUNT_PORT:-af_xdp}"
-        write_service bench "$SERVICE_PROTOCOL" "$SERVICE_PORT" nat
-        write_no_health
-        for address in 198.18.1.11 198.18.1.12; do
-            write_backend "b${address##*.1}" "$address:$SERVICE_PORT"
-        done
-    } >"$RUN/shunt.toml"
+    write_shunt_configuration >"$RUN/shunt.toml"
     start_shunt "$DEVICE_NS"
     await_heartbeat
     pin_attendants
+}
+
+write_shunt_configuration() {
+    local address
+    printf 'instance = "bench"\n'
+    write_switchers spin "$DEVICE_CPU"
+    write_interfaces "${SHUNT_PORT:-af_xdp}"
+    write_service bench "$SERVICE_PROTOCOL" "$SERVICE_PORT" nat
+    [[ ${SHUNT_ALGORITHM:-static} == static ]] || printf 'algorithm = "%s"\n' "$SHUNT_ALGORITHM"
+    write_no_health
+    for address in "${SERVER_ADDRESSES[@]}"; do
+        write_backend "$(server_name "$address")" "$address:$SERVICE_PORT"
+    done
 }
 
 stop_shunt_device() {
@@ -96,12 +105,21 @@ start_nftables() {
 table ip bench {
     chain prerouting {
         type nat hook prerouting priority dstnat
-        $match dnat to numgen random mod 2 map { 0 : 198.18.1.11, 1 : 198.18.1.12 }
+        $match dnat to numgen random mod ${#SERVER_ADDRESSES[@]} map { $(numbered_servers) }
     }
 }
 RULES
     # Room for every connection of a run; the table of the whole machine.
     sysctl -q -w net.netfilter.nf_conntrack_max=2000000 2>/dev/null || true
+}
+
+# "0 : 198.18.1.11, 1 : ..."
+numbered_servers() {
+    local number
+    for number in "${!SERVER_ADDRESSES[@]}"; do
+        ((number == 0)) || printf ', '
+        printf '%s : %s' "$number" "${SERVER_ADDRESSES[number]}"
+    done
 }
 
 stop_nftables() {
@@ -111,6 +129,7 @@ stop_nftables() {
 
 # Layer 4 proxy, one thread.
 start_haproxy() {
+    local address
     steer_device
     ip -n "$DEVICE_NS" address add "$SERVICE_ADDRESS/32" dev lo
     cat >"$RUN/haproxy.cfg" <<CONFIGURATION
@@ -126,9 +145,10 @@ frontend bench
     bind $SERVICE_ADDRESS:$SERVICE_PORT backlog 8192
     default_backend servers
 backend servers
-    balance roundrobin
-    server b1 198.18.1.11:$SERVICE_PORT
-    server b2 198.18.1.12:$SERVICE_PORT
+    balance ${HAPROXY_BALANCE:-roundrobin}
+$(for address in "${SERVER_ADDRESSES[@]}"; do
+        printf '    server %s %s:%s\n' "$(server_name "$address")" "$address" "$SERVICE_PORT"
+    done)
 CONFIGURATION
     start_process haproxy ip netns exec "$DEVICE_NS" taskset -c "$DEVICE_CPU" haproxy -db -f "$RUN/haproxy.cfg"
 }

@@ -7,6 +7,7 @@ mod bystander;
 mod drain;
 mod interface;
 mod matrix;
+mod pool;
 mod process_death;
 mod reload;
 
@@ -22,5 +23,6 @@ fn main() -> ExitCode {
     tests.extend(process_death::tests());
     tests.push(Test::new("bad_start", bad_start::bad_start));
     tests.push(Test::new("interface", interface::interface));
+    tests.push(Test::new("pool", pool::pool));
     runner::run(&tests)
 }

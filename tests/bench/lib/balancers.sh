@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# The devices of the balancing benchmark, by the way in which they choose a back-end: shunt-ALGORITHM, haproxy-ALGORITHM, nftables.
+# All know the same back-ends with equal weights. Shunt goes on running from one of its algorithms to the next, by a reload.
+
+readonly SHUNT_ALGORITHMS=(static even lightest least-connections latency)
+
+check_balancer() {
+    case $1 in
+        shunt-*) require_word --devices "${1#shunt-}" "${SHUNT_ALGORITHMS[@]}" && check_device shunt ;;
+        haproxy-*) require_word --devices "${1#haproxy-}" roundrobin leastconn random && check_device haproxy ;;
+        nftables) check_device nftables ;;
+        *) fail "no device is called '$1'; see --help" ;;
+    esac
+}
+
+# What runs now: shunt, haproxy, nftables, or nothing.
+RUNNING=''
+
+# select_balancer NAME: stops another one, starts this one or makes it so.
+select_balancer() {
+    local kind=${1%%-*} algorithm=${1#*-}
+    if [[ $RUNNING == shunt && $kind == shunt ]]; then
+        reload_shunt "$algorithm"
+        return
+    fi
+    stop_balancer
+    case $1 in
+        haproxy-random) HAPROXY_BALANCE='random(2)' start_device haproxy ;;
+        *) SHUNT_ALGORITHM=$algorithm HAPROXY_BALANCE=$algorithm start_device "$kind" ;;
+    esac
+    RUNNING=$kind
+}
+
+stop_balancer() {
+    [[ -z $RUNNING ]] || stop_device "$RUNNING"
+    RUNNING=''
+}
+
+# reload_shunt ALGORITHM
+reload_shunt() {
+    SHUNT_ALGORITHM=$1 write_shunt_configuration >"$RUN/shunt.toml"
+    "$SHUNT_BIN/shunt" --instance bench reload >/dev/null
+}

@@ -67,10 +67,10 @@ mod tests {
     #[test]
     fn each_service_address_once_on_each_living_client_side_link() {
         let capacity = Capacity { services: 8, backends: 8, slots: 2000, members: 16 };
-        let config = config(&[(1, "nat", &[(1, 1)]), (2, "dsr", &[(2, 1)])]);
+        let config = config(&[(1, "nat", &[(1, 1)]), (2, "dsr", &[(2, 1)]), (3, "host", &[])]);
         let table = Table::new(capacity).configured(&config, &NamedIds::default()).unwrap();
         let mut links = kernel().links;
-        let expected = [1, 2].map(|n| (IFINDEX, [2, 0, 0, 0, 0, 9], Ipv4Addr::new(198, 18, 0, n)));
+        let expected = [1, 2, 3, 101].map(|n| (IFINDEX, [2, 0, 0, 0, 0, 9], Ipv4Addr::new(198, 18, 0, n)));
         assert_eq!(due(&table, &links, &interfaces()), expected.into());
         links.get_mut(&IFINDEX).unwrap().carrier = false;
         assert!(due(&table, &links, &interfaces()).is_empty());

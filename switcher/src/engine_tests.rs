@@ -3,8 +3,8 @@
 use super::*;
 use crate::filter::testing::{BACKENDS, CLIENTS, World};
 use crate::packet::tcp::{ACK, SYN};
-use crate::packet::testing::{tcp, udp};
-use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use crate::packet::testing::{icmp_echo, tcp, udp};
+use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP, ethernet};
 use crate::port::memory::Wire;
 use crate::port::{CHUNK, Ledger};
 use shunt_shmlayout::config_table::MODE_NAT;
@@ -12,6 +12,7 @@ use shunt_shmlayout::config_table::MODE_NAT;
 const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
 const SERVICE: ([u8; 4], u16) = ([198, 18, 0, 100], 80);
 const DNS: ([u8; 4], u16) = ([198, 18, 0, 100], 53);
+const HOST: [u8; 4] = [198, 18, 0, 101];
 const FRAMES: usize = 256;
 
 struct Bench {
@@ -19,6 +20,7 @@ struct Bench {
     engine: Engine,
     clients: Wire,
     backends: Wire,
+    host: Wire,
 }
 
 fn bench(limit: usize) -> Bench {
@@ -27,19 +29,20 @@ fn bench(limit: usize) -> Bench {
     let u = world.backend(([198, 18, 1, 11], 53), PROTOCOL_UDP);
     world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b]);
     world.service(DNS, PROTOCOL_UDP, MODE_NAT, &[u]);
+    world.host_address(HOST);
     flip::publish(&world.control.head.active);
     let ledger = Ledger::new(&world.switcher.frame_owners[..FRAMES], world.switcher.journal);
     let memory = memmap2::MmapMut::map_anon(FRAMES * CHUNK as usize).unwrap().into();
     let pool = Pool::recover(memory, ledger, &[]).unwrap();
-    let (clients, backends) = (Wire::default(), Wire::default());
+    let (clients, backends, host) = (Wire::default(), Wire::default(), Wire::default());
     let attach = |wire: &Wire, interface| Attachment {
         port: Box::new(wire.port().with_limit(limit)),
         interface,
         receives: true,
     };
-    let ports = vec![attach(&clients, CLIENTS), attach(&backends, BACKENDS)];
+    let ports = vec![attach(&clients, CLIENTS), attach(&backends, BACKENDS), attach(&host, InterfaceId::HOST)];
     let engine = Engine::new(ports, pool, world.filter(0, 1), world.control, world.switcher);
-    Bench { world, engine, clients, backends }
+    Bench { world, engine, clients, backends, host }
 }
 
 fn departed(wire: &Wire) -> usize {
@@ -79,6 +82,22 @@ fn arrow_224_reply_goes_back_by_the_port_it_came_from() {
 }
 
 #[test]
+fn packets_to_and_from_the_host_go_by_its_port() {
+    let mut bench = bench(1000);
+    bench.world.neighbour(CLIENTS, CLIENT.0, [2, 0, 0, 0, 0xc1, 1]);
+    bench.clients.arrive(tcp(CLIENT, (HOST, 22), SYN).build());
+    let answer = tcp((HOST, 22), CLIENT, SYN | ACK).to_mac(ethernet::HOST_PORT);
+    bench.host.arrive(answer.build());
+    bench.engine.turn(1);
+    assert_eq!((departed(&bench.host), departed(&bench.clients), departed(&bench.backends)), (1, 1, 0));
+    let counted = |id: InterfaceId| {
+        let counters = &bench.world.switcher.interfaces[usize::from(id.0)];
+        (counters.received.get(), counters.sent.get())
+    };
+    assert_eq!((counted(CLIENTS), counted(BACKENDS)), ((1, 1), (0, 0)));
+}
+
+#[test]
 fn a_new_configuration_is_followed_and_acknowledged() {
     let mut bench = bench(1000);
     bench.engine.turn(1);
@@ -103,16 +122,26 @@ fn received_is_sent_and_dropped_and_passed_whatever_comes() {
         udp(([198, 18, 1, 11], 53), CLIENT).build(),
         vec![0; 5],
         tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build(),
+        icmp_echo(CLIENT.0, HOST).build(),
     ];
-    for round in 0..60 {
+    let host_frames = [
+        icmp_echo(HOST, CLIENT.0).to_mac(ethernet::HOST_PORT).build(),
+        tcp((HOST, 9), SERVICE, SYN).to_mac(ethernet::HOST_PORT).build(),
+        udp(CLIENT, DNS).to_mac(ethernet::HOST_PORT).build(),
+        vec![0; 5],
+    ];
+    for round in 0..400 {
         bench.clients.arrive(frames[round % frames.len()].clone());
         bench.backends.arrive(frames[(round + 3) % frames.len()].clone());
+        bench.host.arrive(host_frames[round % host_frames.len()].clone());
     }
     while bench.engine.turn(1) > 0 {}
     let head = bench.world.switcher.head;
-    assert_eq!(head.received.get(), 120);
+    assert_eq!(head.received.get(), 1200);
     assert_eq!(head.received.get(), head.sent.get() + drops(&bench.world) + head.passed.get());
-    assert_eq!(head.sent.get() as usize, departed(&bench.clients) + departed(&bench.backends));
+    let departed = departed(&bench.clients) + departed(&bench.backends) + departed(&bench.host);
+    assert_eq!(head.sent.get() as usize, departed);
     assert!(head.drops[DropReason::TransmitFull as usize].get() > 0, "the transmit queues of 40 overflowed");
+    assert!(head.drops[DropReason::StoreFull as usize].get() > 0, "and so did the host's");
     assert_eq!(bench.engine.pool.free(), FRAMES, "every frame is back");
 }

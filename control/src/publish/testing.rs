@@ -25,17 +25,24 @@ pub const INTERFACE: InterfaceId = InterfaceId(0);
 /// A service: number, mode, and backends as (number, weight).
 pub type ServiceOf<'a> = (u8, &'a str, &'a [(u8, u16)]);
 
-/// Services sN at 198.18.0.N:80 with backends bN at 198.18.1.N:8080, all checked by TCP.
+/// Services sN at 198.18.0.N:80 with backends bN at 198.18.1.N:8080, all checked by TCP. With mode "host", the service is
+/// the box's own, and so is the address 198.18.0.101.
 pub fn config(services: &[ServiceOf<'_>]) -> Config {
     let mut text = String::from("[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n");
     for (service, mode, backends) in services {
         let port = if *mode == "dsr" { 80 } else { 8080 };
         text += &format!("[[service]]\nname = \"s{service}\"\naddress = \"198.18.0.{service}:80\"\n");
-        text += &format!("protocol = \"tcp\"\nmode = \"{mode}\"\nslots = 101\n");
+        text += &match *mode {
+            "host" => "protocol = \"tcp\"\ntarget = \"host\"\n".to_owned(),
+            _ => format!("protocol = \"tcp\"\nmode = \"{mode}\"\nslots = 101\n"),
+        };
         for (backend, weight) in *backends {
             text += &format!("[[service.backend]]\nname = \"b{backend}\"\n");
             text += &format!("address = \"198.18.1.{backend}:{port}\"\nweight = {weight}\n");
         }
+    }
+    if services.iter().any(|(_, mode, _)| *mode == "host") {
+        text += "[host]\naddresses = [\"198.18.0.101\"]\n";
     }
     Config::parse(&text, "test.toml").expect("a valid configuration")
 }

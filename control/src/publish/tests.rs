@@ -62,6 +62,30 @@ fn a_switcher_finds_services_backends_and_ways() {
 }
 
 #[test]
+fn services_and_addresses_of_the_host_lead_to_it() {
+    let region = region();
+    let mut world = World::new(region, vec![]);
+    let address = |last| Address::from_v4([198, 18, 0, last]);
+    let service = |generation: &Generation| generation.find(&address(1), PortBe::new(80), TCP);
+    let generation = world.apply(&[(1, "host", &[]), (2, "nat", &[(3, 1)])]);
+    let id = world.service(1);
+    assert_eq!(service(&generation), Some(Endpoint::HostService(id)));
+    let uses = [1, 2, 101].map(|last| generation.address_use(&address(last)));
+    assert_eq!(uses, [Some(AddressUse::Shared), Some(AddressUse::Services), Some(AddressUse::Host)]);
+    assert!(world.table.leaving().is_empty(), "without backends, yet not removed");
+
+    let mut restarted = World::new(region, vec![]);
+    assert!(restarted.table.leaving().is_empty());
+    let generation = restarted.apply(&[(1, "nat", &[(3, 1)])]);
+    assert_eq!((service(&generation), restarted.service(1)), (Some(Endpoint::Service(id)), id), "another target now");
+    assert_eq!(generation.address_use(&address(101)), None);
+    let generation = restarted.apply(&[(1, "host", &[])]);
+    assert_eq!(service(&generation), Some(Endpoint::HostService(id)));
+    restarted.apply(&[(2, "nat", &[(3, 1)])]);
+    assert!(restarted.table.leaving().services.contains(&id));
+}
+
+#[test]
 fn ids_stay_through_reload_and_restart() {
     let region = region();
     let mut world = World::new(region, vec![]);

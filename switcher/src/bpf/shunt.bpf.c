@@ -32,7 +32,7 @@ struct {
 	__type(value, __u32);
 } ports SEC(".maps");
 
-// Service addresses: all that is sent to one is Shunt's.
+// Addresses of services and of the box's own programs: all that is sent to one is Shunt's.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -55,6 +55,8 @@ struct {
 	__type(key, struct address);
 	__type(value, __u8);
 } local SEC(".maps");
+
+#define ARP_REPLY 2
 
 // RFC 826 over Ethernet. <linux/if_arp.h> needs the host's C library, which has no bpf variant.
 struct arp_ipv4 {
@@ -90,6 +92,9 @@ static __always_inline int choose_arp(struct xdp_md *context, void *start, void 
 		return XDP_PASS;
 	if (arp->protocol_type != bpf_htons(ETH_P_IP) || arp->protocol_length != 4 ||
 	    arp->hardware_length != ETH_ALEN)
+		return XDP_PASS;
+	// Answers are the kernel's: it asks for all neighbours, and may have asked from one of these addresses.
+	if (arp->operation == bpf_htons(ARP_REPLY))
 		return XDP_PASS;
 
 	struct address target = mapped(arp->target_address);

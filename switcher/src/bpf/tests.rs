@@ -66,10 +66,13 @@ impl Loaded {
 fn only_what_is_shunts_is_redirected() {
     let Some(mut program) = Loaded::new() else { return };
     let tcp = |from, to| testing::tcp(from, to, tcp::SYN);
+    let fragment = testing::poke(testing::udp((CLIENT, 4000), (SERVICE, 53)).build(), 14 + 6, &[0, 9]);
+    let arp_request = testing::arp_request(testing::PEER_MAC, CLIENT, SERVICE);
     let cases = [
         ("to the service", tcp((CLIENT, 4000), (SERVICE, 80)).build(), REDIRECT),
         ("to the service, another port", tcp((CLIENT, 4000), (SERVICE, 22)).build(), REDIRECT),
         ("to the service, UDP", testing::udp((CLIENT, 4000), (SERVICE, 53)).build(), REDIRECT),
+        ("to the service, a later fragment", fragment, REDIRECT),
         ("to the service, ICMP", testing::icmp_echo(CLIENT, SERVICE).build(), REDIRECT),
         ("to the box", tcp((CLIENT, 4000), (BOX, 22)).build(), PASS),
         ("reply of the backend", tcp((BACKEND, 8080), (CLIENT, 4000)).build(), REDIRECT),
@@ -79,7 +82,8 @@ fn only_what_is_shunts_is_redirected() {
         ("backend, another protocol", testing::udp((BACKEND, 8080), (CLIENT, 4000)).build(), PASS),
         ("somebody else", tcp((CLIENT, 8080), (BACKEND, 8080)).build(), PASS),
         ("tagged", tcp((CLIENT, 4000), (SERVICE, 80)).vlan(5).build(), PASS),
-        ("ARP for the service", testing::arp_request(testing::PEER_MAC, CLIENT, SERVICE), REDIRECT),
+        ("ARP for the service", arp_request.clone(), REDIRECT),
+        ("an answer to ARP", testing::poke(arp_request.clone(), 14 + 7, &[2]), PASS),
         ("ARP for the box", testing::arp_request(testing::PEER_MAC, CLIENT, BOX), PASS),
         ("nothing known", vec![0; 60], PASS),
     ];

@@ -8,6 +8,8 @@
 mod decide;
 mod forward;
 mod host;
+#[cfg(test)]
+mod host_tests;
 mod limiter;
 pub(crate) mod prefetch;
 mod tcp_state;

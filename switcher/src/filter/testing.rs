@@ -141,6 +141,28 @@ impl World {
         id
     }
 
+    /// A service that the box's own programs serve.
+    pub fn host_service(&mut self, (address, port): ([u8; 4], u16), protocol: u8) -> ServiceId {
+        let id = self.service((address, port), protocol, 0, &[]);
+        let (generation, address) = (self.generation(), Address::from_v4(address));
+        generation.add_endpoint(address, PortBe::new(port), protocol, Endpoint::HostService(id)).expect("room");
+        generation.add_endpoint(address, PortBe::ZERO, 0, Endpoint::Address(AddressUse::Shared)).expect("room");
+        id
+    }
+
+    /// An address that is wholly the box's own programs'.
+    pub fn host_address(&self, address: [u8; 4]) {
+        let address = Address::from_v4(address);
+        self.generation().add_endpoint(address, PortBe::ZERO, 0, Endpoint::Address(AddressUse::Host)).expect("room");
+    }
+
+    /// Has all that follows the networks of [`World::new`] reached by a gateway.
+    pub fn gateway(&self, start: [u8; 4], interface: InterfaceId, gateway: NeighbourId) {
+        let (start, kind) = (Address::from_v4(start), RangeRecord::GATEWAY);
+        let record = RangeRecord { start, kind, interface: interface.0, neighbour: gateway.0, ..Default::default() };
+        self.generation().ranges[3].store(&record);
+    }
+
     /// The interfaces as the filter knows them; both have the tests' own Ethernet address.
     pub fn interfaces() -> Vec<InterfaceRecord> {
         let interface = |name, side: Side| InterfaceRecord {

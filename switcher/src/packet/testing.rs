@@ -43,6 +43,7 @@ pub struct FrameBuilder {
     payload: Vec<u8>,
     has_checksum: bool,
     padding: usize,
+    icmp: (u8, u8),
 }
 
 /// A TCP segment with the flags named in [`super::tcp`].
@@ -90,6 +91,7 @@ impl FrameBuilder {
             payload: Vec::new(),
             has_checksum: true,
             padding: 0,
+            icmp: (icmp::TYPE_ECHO_REQUEST, 0),
         }
     }
 
@@ -146,6 +148,12 @@ impl FrameBuilder {
     pub fn tcp_options(mut self, options: &[u8]) -> Self {
         assert!(options.len().is_multiple_of(4) && options.len() <= 40, "TCP options of {} bytes", options.len());
         self.tcp_options = options.to_vec();
+        self
+    }
+
+    /// ICMP type and code, in place of an echo request's.
+    pub fn icmp(mut self, kind: u8, code: u8) -> Self {
+        self.icmp = (kind, code);
         self
     }
 
@@ -225,6 +233,7 @@ impl FrameBuilder {
             }
             _ => {
                 let mut header = icmp::Header::emit_echo(1, self.sequence as u16);
+                (header.kind, header.code) = self.icmp;
                 header.seal(&self.payload);
                 [header.as_bytes(), &self.payload].concat()
             }

@@ -5,11 +5,11 @@
 readonly SERVICE_ADDRESS=198.18.0.100
 readonly READY_SECONDS=30
 
-# write_interfaces PORT: the two interfaces that every laboratory has.
+# write_interfaces PORT [LINE]: the two interfaces that every laboratory has.
 write_interfaces() {
-    local port=$1
-    printf '\n[[interface]]\nname = "client0"\nside = "client"\nport = "%s"\n' "$port"
-    printf '\n[[interface]]\nname = "back0"\nside = "backend"\nport = "%s"\n' "$port"
+    local port=$1 line=${2:-}
+    printf '\n[[interface]]\nname = "client0"\nside = "client"\nport = "%s"\n%s\n' "$port" "$line"
+    printf '\n[[interface]]\nname = "back0"\nside = "backend"\nport = "%s"\n%s\n' "$port" "$line"
 }
 
 # write_switchers IDLE CPU...

@@ -43,6 +43,7 @@ pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegi
 fn attach(manifest: &PortManifest, socket: OwnedFd, index: u8, ring: u32, ledger: &Ledger) -> Result<Attachment> {
     let role = if manifest.receives { Role::Both } else { Role::TransmitOnly };
     let port: Box<dyn Port> = match manifest.kind {
+        SocketKind::AfXdp if manifest.busy_polls => Box::new(XdpPort::map(socket, index, ring, ledger)?.busy_polling()),
         SocketKind::AfXdp => Box::new(XdpPort::map(socket, index, ring, ledger)?),
         SocketKind::AfPacket => Box::new(PacketPort::map(socket, index, ring, role, ledger)?),
     };

@@ -1,7 +1,8 @@
 //! The packet engine (patent Fig. 5, packet engine module 72): polls the switcher's ports, forever.
 //!
 //! It owns the ports, the frame pool and the filter, and writes the switcher's region. Nothing in a turn locks,
-//! allocates, logs or calls the system, but for one kick per burst of sent frames.
+//! allocates, logs or calls the system, but for one kick per burst of sent frames and, with busy polling, one call per turn
+//! and queue that fetches what the device has received.
 
 use crate::filter::{Filter, Prospect, Verdict, prefetch};
 use crate::packet::DropReason;

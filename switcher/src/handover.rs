@@ -77,6 +77,8 @@ pub struct PortManifest {
     pub kind: SocketKind,
     /// Whether it receives, or only sends.
     pub receives: bool,
+    /// Whether it fetches them from the device itself.
+    pub busy_polls: bool,
 }
 
 /// The kind of a port's socket.
@@ -271,7 +273,7 @@ mod tests {
     }
 
     fn manifest(ports: usize) -> Manifest {
-        let port = PortManifest { interface: 1, queue: 0, kind: SocketKind::AfXdp, receives: true };
+        let port = PortManifest { interface: 1, queue: 0, kind: SocketKind::AfXdp, receives: true, busy_polls: false };
         Manifest { cpu: 1, yields: false, user: "nobody".into(), ring: 256, switchers: 2, ports: vec![port; ports] }
     }
 

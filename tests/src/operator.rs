@@ -61,6 +61,8 @@ pub struct Queue {
     pub kind: String,
     /// `native-copy` and the like.
     pub mode: String,
+    /// Whether the switcher fetches packets from the device itself.
+    pub busy_polls: bool,
 }
 
 /// What became of all frames.

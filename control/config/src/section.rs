@@ -94,6 +94,16 @@ impl<'t> Section<'t> {
         Some(Field { value: text?, place })
     }
 
+    /// `true` or `false`.
+    pub fn flag(&mut self, key: &'static str) -> Option<bool> {
+        let Field { value, place } = self.take(key)?;
+        let flag = value.as_bool();
+        if flag.is_none() {
+            self.report.refuse(&place, format!("is {}; write true or false", describe(value)));
+        }
+        flag
+    }
+
     /// A whole number within `range`.
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<Field<u32>> {
         let field = self.take(key)?;

@@ -59,6 +59,8 @@ pub struct Interface {
     pub port: PortKind,
     /// How AF_XDP is bound; `Auto` for AF_PACKET.
     pub mode: XdpMode,
+    /// Whether a switcher fetches an AF_XDP queue's packets itself, on its own CPU, instead of leaving that to interrupts.
+    pub busy_poll: bool,
     /// Queue to switcher number, where the operator says it; empty: all automatic.
     pub queues: BTreeMap<u32, u32>,
 }

@@ -122,6 +122,9 @@ impl PortMode {
 /// In [`PortRecord::flags`]: frames are received, not only sent.
 pub const PORT_RECEIVES: u8 = 1;
 
+/// In [`PortRecord::flags`]: the switcher fetches the queue's packets itself (`SO_PREFER_BUSY_POLL`).
+pub const PORT_BUSY_POLLS: u8 = 2;
+
 /// One interface queue, and the switcher that polls it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -136,7 +139,7 @@ pub struct PortRecord {
     pub kind: u8,
     /// [`PortMode`].
     pub mode: u8,
-    /// [`PORT_RECEIVES`].
+    /// [`PORT_RECEIVES`], [`PORT_BUSY_POLLS`].
     pub flags: u8,
     /// Room for later fields.
     pub reserved: [u8; 23],

@@ -10,6 +10,7 @@
 //!                                    switchers
 //! ```
 
+mod busy_poll;
 mod check;
 mod follow;
 mod plan;
@@ -29,6 +30,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use shunt_config::{Config, Lock, LockError, bpf_directory, keeper_lock, runtime_directory};
 
+use busy_poll::Deferral;
 use follow::Follower;
 use ports::Ports;
 use regions::Regions;
@@ -115,6 +117,7 @@ struct Keeper {
     regions: Regions,
     server: Server,
     follower: Follower,
+    deferrals: Vec<Deferral>,
     /// Until the end, so that there is no other.
     _lock: Lock,
 }
@@ -148,7 +151,9 @@ impl Keeper {
         let facts = check::check(&config)?;
         let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
         match Self::start_ports(&config, &facts, &regions) {
-            Ok((server, follower)) => Ok(Keeper { config, regions, server, follower, _lock: lock }),
+            Ok((server, follower, deferrals)) => {
+                Ok(Keeper { config, regions, server, follower, deferrals, _lock: lock })
+            }
             Err(error) => {
                 if !is_restart {
                     teardown::remove_memory(&regions);
@@ -163,7 +168,7 @@ impl Keeper {
         config: &Config,
         facts: &check::Facts,
         regions: &Regions,
-    ) -> Result<(Server, Follower), KeeperError> {
+    ) -> Result<(Server, Follower, Vec<Deferral>), KeeperError> {
         let directory = bpf_directory(&config.instance);
         if regions.living().next().is_none() {
             // Nobody has a queue: everything is planned and opened anew, only the connections are kept.
@@ -178,13 +183,13 @@ impl Keeper {
         };
         regions.publish(config, facts, &ports.records);
         ports.log(config);
-        let Ports { records, sockets, redirects } = ports;
+        let Ports { records, sockets, redirects, deferrals } = ports;
         let mut follower = Follower::new(regions, redirects);
         // Before anybody is told that the keeper is ready: after a crash the configuration table is there already.
         follower.turn();
         let server = Server::open(config, &facts.cpus, records, sockets)?;
         log::info!("instance \"{}\" is ready below {}", config.instance, runtime_directory(&config.instance).display());
-        Ok((server, follower))
+        Ok((server, follower, deferrals))
     }
 
     fn serve(&mut self, signals: &SignalFd) -> Result<(), KeeperError> {
@@ -211,6 +216,7 @@ impl Keeper {
         log::info!("stopping: removing XDP programs, queues and shared memory");
         self.follower.detach();
         drop(self.server);
+        self.deferrals.into_iter().for_each(Deferral::end);
         teardown::remove_pins(&self.config.instance);
         teardown::remove_memory(&self.regions);
     }

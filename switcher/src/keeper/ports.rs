@@ -6,8 +6,9 @@ use std::path::Path;
 
 use memmap2::MmapRaw;
 use shunt_config::{Config, PortKind as ConfiguredKind, XdpMode};
-use shunt_shmlayout::regions::{HOST_ADDRESSES, PORT_RECEIVES, PortKind, PortMode, PortRecord};
+use shunt_shmlayout::regions::{HOST_ADDRESSES, PORT_BUSY_POLLS, PORT_RECEIVES, PortKind, PortMode, PortRecord};
 
+use super::busy_poll::Deferral;
 use super::check::{Facts, check_forwarding};
 use super::regions::Regions;
 use super::{KeeperError, plan};
@@ -24,6 +25,8 @@ pub(super) struct Ports {
     pub sockets: Vec<OwnedFd>,
     /// The XDP program of each interface that has one.
     pub redirects: Vec<Redirect>,
+    /// What was changed at interfaces whose packets switchers fetch themselves.
+    pub deferrals: Vec<Deferral>,
 }
 
 /// What opening needs to know.
@@ -117,7 +120,10 @@ impl Ports {
                     "interface {interface}: switcher {switcher} has no queue there and only sends, {kind} {mode}"
                 );
             } else {
-                log::info!("interface {interface}: queue {queue} is polled by switcher {switcher}, {kind} {mode}");
+                let busy = if port.flags & PORT_BUSY_POLLS != 0 { ", busy polling" } else { "" };
+                log::info!(
+                    "interface {interface}: queue {queue} is polled by switcher {switcher}, {kind} {mode}{busy}"
+                );
             }
         }
     }
@@ -228,6 +234,11 @@ impl<'a> Opener<'a> {
                 (BindMode::Copy, Some(AttachMode::Generic)) => PortMode::GenericCopy,
                 (BindMode::Copy, _) => PortMode::NativeCopy,
             } as u8;
+            // Generic XDP runs behind the driver's queue: there is nothing that a socket could fetch.
+            let fetches = port.flags & PORT_RECEIVES != 0 && port.mode != PortMode::GenericCopy as u8;
+            if fetches && self.config.interfaces[usize::from(port.interface)].busy_poll {
+                port.flags |= PORT_BUSY_POLLS;
+            }
         }
         records
     }
@@ -265,11 +276,21 @@ impl<'a> Opener<'a> {
     fn open_xdp(&self, port: &PortRecord, sharing: Sharing<'_>) -> Result<OwnedFd, Failure> {
         let interface = usize::from(port.interface);
         let (index, ring) = (self.facts.interfaces[interface].index, self.config.limits.ring);
-        af_xdp::open(index, port.queue.into(), ring, sharing, bind_mode(port)).map_err(|error| Failure {
-            interface,
-            is_unsupported: error.is_unsupported(),
-            error: Box::new(KeeperError::XdpPort { interface: self.name(interface), error }),
-        })
+        let socket =
+            af_xdp::open(index, port.queue.into(), ring, sharing, bind_mode(port)).map_err(|error| Failure {
+                interface,
+                is_unsupported: error.is_unsupported(),
+                error: Box::new(KeeperError::XdpPort { interface: self.name(interface), error }),
+            })?;
+        if port.flags & PORT_BUSY_POLLS != 0
+            && let Err(error) = af_xdp::prefer_busy_poll(socket.as_fd())
+        {
+            let name = self.name(interface);
+            log::warn!(
+                "interface {name}: busy polling: {error}; it needs CAP_NET_ADMIN and Linux 5.11; interrupts go on"
+            );
+        }
+        Ok(socket)
     }
 
     fn open_packet(&self, port: &PortRecord) -> Result<OwnedFd, Failure> {
@@ -300,6 +321,15 @@ impl<'a> Opener<'a> {
             }
         }
         let redirects = ways.into_iter().flatten().map(|(_, redirect)| redirect).collect();
-        Ok(Ports { records, sockets, redirects })
+        let deferrals = self.defer_interrupts(&records);
+        Ok(Ports { records, sockets, redirects, deferrals })
+    }
+
+    fn defer_interrupts(&self, records: &[PortRecord]) -> Vec<Deferral> {
+        let busy = |interface| {
+            records.iter().any(|port| usize::from(port.interface) == interface && port.flags & PORT_BUSY_POLLS != 0)
+        };
+        let names = (0..self.facts.interfaces.len()).filter(|interface| busy(*interface)).map(|it| self.name(it));
+        names.filter_map(Deferral::begin).collect()
     }
 }

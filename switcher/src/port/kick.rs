@@ -1,4 +1,4 @@
-//! Kicking the kernel to send, for the ports that need it.
+//! Kicking the kernel to send, and to fetch what a device has received, for the ports that need it.
 
 use std::os::fd::BorrowedFd;
 
@@ -20,7 +20,18 @@ impl Kick {
     /// Lets the kernel send what stands in the transmit ring. Never blocks.
     #[inline]
     pub fn kick(&mut self, socket: BorrowedFd<'_>) {
-        match system::poke_send(socket) {
+        self.judge(system::poke_send(socket));
+    }
+
+    /// Lets the kernel fetch packets from the device into the receive ring. Never blocks.
+    #[inline]
+    pub fn fetch(&mut self, socket: BorrowedFd<'_>) {
+        self.judge(system::poke_receive(socket));
+    }
+
+    #[inline]
+    fn judge(&mut self, result: Result<(), i32>) {
+        match result {
             // What is left over is kicked again at the next flush.
             Ok(()) | Err(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) => {}
             // ENETDOWN: works again after up. ENXIO: the interface is gone.

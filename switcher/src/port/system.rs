@@ -58,12 +58,13 @@ pub(super) fn poke_send(socket: BorrowedFd<'_>) -> Result<(), i32> {
     if sent < 0 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(0)) } else { Ok(()) }
 }
 
-/// A receive without data: a sleeping driver looks at the fill ring. Its error is for a later call to see.
+/// A receive without data: a sleeping driver looks at the fill ring, and with busy polling the kernel fetches packets.
+/// The error number if it couldn't.
 #[inline]
-pub(super) fn poke_receive(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn poke_receive(socket: BorrowedFd<'_>) -> Result<(), i32> {
     let (nothing, flags) = (std::ptr::null_mut(), libc::MSG_DONTWAIT);
     // SAFETY: no buffer and no address is passed.
     let received =
         unsafe { libc::recvfrom(socket.as_raw_fd(), nothing, 0, flags, std::ptr::null_mut(), std::ptr::null_mut()) };
-    check(received as i32)
+    if received < 0 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(0)) } else { Ok(()) }
 }

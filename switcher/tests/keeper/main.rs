@@ -91,6 +91,15 @@ impl Instance {
         entries.filter(|path| path.to_string_lossy().contains(&self.name)).collect()
     }
 
+    /// The interface's settings for busy polling.
+    fn interrupts_put_off(&self) -> [String; 2] {
+        ["napi_defer_hard_irqs", "gro_flush_timeout"].map(|setting| {
+            let path = format!("/sys/class/net/{INTERFACE}/{setting}");
+            let output = Command::new("ip").args(["netns", "exec", &self.lab.lb, "cat", &path]).output().expect("ip");
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        })
+    }
+
     fn wait(&self, what: &str, is_done: impl Fn() -> bool) {
         let start = Instant::now();
         while !is_done() {
@@ -187,7 +196,8 @@ impl Echo {
         for ((port, socket), number) in manifest.ports.iter().zip(sockets).zip(0..) {
             ports.push(match port.kind {
                 shunt_switcher::handover::SocketKind::AfXdp => {
-                    Box::new(XdpPort::map(socket, number, manifest.ring, &ledger).expect("mapped"))
+                    assert!(port.busy_polls, "a switcher that spins fetches packets itself");
+                    Box::new(XdpPort::map(socket, number, manifest.ring, &ledger).expect("mapped").busy_polling())
                 }
                 shunt_switcher::handover::SocketKind::AfPacket => {
                     Box::new(PacketPort::map(socket, number, manifest.ring, Role::Both, &ledger).expect("mapped"))
@@ -214,21 +224,25 @@ impl Echo {
         }
     }
 
-    /// Whether a packet to `address` comes back before one to `end` does, which must.
+    /// Whether a packet to `address` comes back; one to `end`, sent after it, must.
     #[track_caller]
     fn echoes(&mut self, peer: &mut Peer, address: [u8; 4], end: [u8; 4]) -> bool {
         let to = |address| udp((CLIENT, 4000), (address, 53)).payload(&[7; 20]).build();
         peer.send(&to(address));
         peer.send(&to(end));
-        let (start, mut came) = (Instant::now(), false);
+        // They may stand in different queues, of which the later one may be fetched first.
+        const TURNS_AFTER: u32 = 16;
+        let (start, mut came, mut after) = (Instant::now(), false, 0);
         while start.elapsed() < PATIENCE {
             self.turn();
             for frame in peer.receive().iter().filter(|frame| frame.starts_with(&[0x42; 6])) {
                 came |= frame[30..34] == address;
-                if frame[30..34] == end {
-                    return came;
-                }
+                after = after.max(u32::from(frame[30..34] == end));
             }
+            if after > TURNS_AFTER || (after > 0 && came) {
+                return came;
+            }
+            after += u32::from(after > 0);
         }
         let statistics: Vec<_> = self.ports.iter_mut().map(|port| port.statistics()).collect();
         panic!("nothing came back from {end:?}; {statistics:?}");
@@ -262,6 +276,8 @@ fn keeper_lives_dies_and_comes_back_under_a_living_switcher() {
     instance.prepare(&[SERVICE], 1);
     assert!(!echo.echoes(&mut peer, ANOTHER, SERVICE), "only service addresses are redirected");
 
+    assert_eq!(instance.interrupts_put_off(), ["2", "200000"]);
+
     keeper.kill();
     assert!(echo.echoes(&mut peer, SERVICE, SERVICE), "a switcher needs no keeper");
     let keeper = instance.start();
@@ -281,6 +297,7 @@ fn keeper_lives_dies_and_comes_back_under_a_living_switcher() {
     keeper.stop();
     assert_eq!(instance.memory(), Vec::<PathBuf>::new());
     assert!(!instance.run_directory().exists());
+    assert_eq!(instance.interrupts_put_off(), ["0", "0"], "as before, though the first keeper was killed");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 check_device() {
     case $1 in
         straight) ;;
-        shunt) find_binaries ;;
+        shunt | shunt-interrupts) find_binaries ;;
         testpmd) require_commands dpdk-testpmd ;;
         nftables) require_commands nft ;;
         haproxy) require_commands haproxy ;;
@@ -30,6 +30,7 @@ stop_straight() {
     within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=0 net.ipv4.ip_early_demux=1
 }
 
+<<<<<<< HEAD
 # server_name ADDRESS: b1 for 198.18.1.11.
 server_name() {
     printf 'b%s' "$((${1##*.} - 10))"
@@ -37,6 +38,21 @@ server_name() {
 
 start_shunt_device() {
     write_shunt_configuration >"$RUN/shunt.toml"
+=======
+# start_shunt_device [LINE]: LINE goes into both [[interface]] tables.
+start_shunt_device() {
+    local address line=${1:-}
+    {
+        printf 'instance = "bench"\n'
+        write_switchers spin "$DEVICE_CPU"
+        write_interfaces "${SHUNT_PORT:-af_xdp}" "$line"
+        write_service bench "$SERVICE_PROTOCOL" "$SERVICE_PORT" nat
+        write_no_health
+        for address in 198.18.1.11 198.18.1.12; do
+            write_backend "b${address##*.1}" "$address:$SERVICE_PORT"
+        done
+    } >"$RUN/shunt.toml"
+>>>>>>> 9968513 (wip)
     start_shunt "$DEVICE_NS"
     await_heartbeat
     pin_attendants
@@ -159,9 +175,14 @@ stop_haproxy() {
 }
 
 start_device() {
-    if [[ $1 == shunt ]]; then start_shunt_device; else "start_$1"; fi
+    case $1 in
+        shunt) start_shunt_device ;;
+        # Another CPU copies received packets into the frame pool: here, the one that sent them.
+        shunt-interrupts) start_shunt_device 'busy_poll = false' ;;
+        *) "start_$1" ;;
+    esac
 }
 
 stop_device() {
-    if [[ $1 == shunt ]]; then stop_shunt_device; else "stop_$1"; fi
+    if [[ $1 == shunt* ]]; then stop_shunt_device; else "stop_$1"; fi
 }

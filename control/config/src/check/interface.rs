@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::report::quoted;
 use crate::section::Section;
-use crate::types::{Interface, PortKind, Side, Switchers, XdpMode};
+use crate::types::{Idle, Interface, PortKind, Side, Switchers, XdpMode};
 
 /// The kernel's IFNAMSIZ without the final zero.
 const NAME_LENGTH: usize = 15;
@@ -62,7 +62,19 @@ fn read(section: &mut Section<'_>, name: &str, switchers: Option<&Switchers>) ->
     if port == PortKind::AfPacket && mode != XdpMode::Auto {
         section.refuse("mode", "is for af_xdp, but port is \"af_packet\"; remove one of both");
     }
-    Interface { name: name.to_owned(), side, port, mode, queues: read_queues(section.section("queues"), switchers) }
+    let busy_poll = read_busy_poll(section, port, switchers);
+    let queues = read_queues(section.section("queues"), switchers);
+    Interface { name: name.to_owned(), side, port, mode, busy_poll, queues }
+}
+
+/// A switcher that shares its CPU isn't there all the time to fetch packets, so interrupts are its default.
+fn read_busy_poll(section: &mut Section<'_>, port: PortKind, switchers: Option<&Switchers>) -> bool {
+    let spins = switchers.is_some_and(|switchers| switchers.idle == Idle::Spin);
+    let Some(wanted) = section.flag("busy_poll") else { return spins && port != PortKind::AfPacket };
+    if wanted && port == PortKind::AfPacket {
+        section.refuse("busy_poll", "is for af_xdp, but port is \"af_packet\"; remove one of both");
+    }
+    wanted
 }
 
 fn read_queues(section: Section<'_>, switchers: Option<&Switchers>) -> BTreeMap<u32, u32> {

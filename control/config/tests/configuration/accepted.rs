@@ -66,7 +66,7 @@ fn the_minimal_example_gets_defaults() {
     assert_eq!((config.switchers.cpus.count(), config.switchers.idle), (1, Idle::Spin));
     let interface = &config.interfaces[0];
     assert_eq!((interface.side, interface.port, interface.mode), (Side::Both, PortKind::Auto, XdpMode::Auto));
-    assert!(interface.queues.is_empty());
+    assert!(interface.busy_poll && interface.queues.is_empty());
     assert_eq!((config.limits, config.timeouts), (Limits::default(), Timeouts::default()));
     let service = &config.services[0];
     assert_eq!((service.protocol, service.mode, service.slots), (Protocol::Tcp, Mode::Nat, 1021));
@@ -94,6 +94,15 @@ fn one_address_may_be_a_tcp_and_a_udp_backend() {
     let text = spoil(&[(35, "address = \"198.18.0.100:8080\""), (40, "address = \"198.18.1.11:8080\"")]);
     let config = Config::parse(&text, "shunt.toml").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.services[1].backends[0].name, "ns1");
+}
+
+#[test]
+fn switchers_that_share_their_cpu_leave_fetching_to_interrupts() {
+    let polls = |text: &str| Config::parse(text, "shunt.toml").expect("good").interfaces[0].busy_poll;
+    assert!(polls(VALID));
+    assert!(!polls(&spoil(&[(5, "idle = \"yield\"")])));
+    assert!(polls(&spoil(&[(5, "idle = \"yield\""), (10, "busy_poll = true")])));
+    assert!(!polls(&spoil(&[(9, "port = \"af_packet\"")])));
 }
 
 #[test]

@@ -94,7 +94,12 @@ fn interfaces() {
             r#"mode = "zero""#,
             r#"interface.eth0.mode: "zero" is unknown; write one of "auto", "zero-copy", "native-copy", "generic-copy""#,
         ),
-        (10, "mtu = 9", "interface.eth0.mtu: is an unknown key; the keys here are name, side, port, mode, queues"),
+        (
+            10,
+            "mtu = 9",
+            "interface.eth0.mtu: is an unknown key; the keys here are name, side, port, mode, busy_poll, queues",
+        ),
+        (10, "busy_poll = 1", "interface.eth0.busy_poll: is 1; write true or false"),
         (11, r#"queues = { "0" = 2 }"#, "interface.eth0.queues.0: switcher 2 doesn't exist; write one from 0 to 1"),
         (
             11,
@@ -118,6 +123,8 @@ fn interfaces() {
     let packet_mode = spoil(&[(9, r#"port = "af_packet""#), (10, r#"mode = "zero-copy""#)]);
     let expected = r#"shunt.toml:10: interface.eth0.mode: is for af_xdp, but port is "af_packet"; remove one of both"#;
     assert_eq!(refusals(&packet_mode), [expected]);
+    let packet_poll = spoil(&[(9, r#"port = "af_packet""#), (10, "busy_poll = true")]);
+    assert_eq!(refusals(&packet_poll), [expected.replace("mode", "busy_poll")]);
     let twice = spoil(&[(5, "[[interface]]\nname = \"eth0\"")]);
     let expected = r#"shunt.toml:8: interface.eth0.name: is in line 5 already; remove one of both"#;
     assert_eq!(refusals(&twice), [expected]);

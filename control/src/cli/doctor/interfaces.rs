@@ -178,6 +178,7 @@ mod tests {
             side: Side::Both,
             port: PortKind::Auto,
             mode: XdpMode::Auto,
+            busy_poll: true,
             queues: [(0, 0), (3, 0)].into(),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::cli::memory::Memory;
 use serde::Serialize;
-use shunt_shmlayout::regions::{PORT_RECEIVES, PortKind, PortMode, PortRecord};
+use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PortKind, PortMode, PortRecord};
 use std::collections::BTreeMap;
 
 /// One queue of an interface.
@@ -16,6 +16,8 @@ pub struct QueueRow {
     pub kind: &'static str,
     /// `zero-copy`, `native-copy`, `generic-copy`, `mmap` or `transmit-only`.
     pub mode: &'static str,
+    /// Whether the switcher fetches packets from the device itself.
+    pub busy_polls: bool,
 }
 
 /// What one switcher has of one interface.
@@ -48,14 +50,15 @@ impl PortRow {
         self.queues.iter().map(one).collect::<Vec<_>>().join(",")
     }
 
-    /// Kind and mode, once each.
+    /// Kind, and mode with how packets are fetched, once each.
     pub fn how(&self) -> (String, String) {
         let joined = |word: fn(&QueueRow) -> &'static str| {
             let mut words: Vec<&str> = self.queues.iter().map(word).collect();
             words.dedup();
             words.join("/")
         };
-        (joined(|row| row.kind), joined(|row| row.mode))
+        let busy = if self.queues.iter().any(|row| row.busy_polls) { " busy-poll" } else { "" };
+        (joined(|row| row.kind), format!("{}{busy}", joined(|row| row.mode)))
     }
 }
 
@@ -74,6 +77,7 @@ fn row(memory: &Memory, interface: u16, switcher: u16, ports: &[PortRecord]) -> 
         receives: port.flags & PORT_RECEIVES != 0,
         kind: PortKind::name(port.kind),
         mode: PortMode::name(port.mode),
+        busy_polls: port.flags & PORT_BUSY_POLLS != 0,
     };
     let region = memory.switchers.get(usize::from(switcher));
     let counters = region.and_then(|region| region.interfaces.get(usize::from(interface)));

@@ -12,7 +12,7 @@ mod socket;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-pub use open::{BindMode, OpenError, Sharing, bound_mode, open};
+pub use open::{BindMode, OpenError, Sharing, bound_mode, open, prefer_busy_poll};
 
 use super::kick::Kick;
 use super::{Batch, Frame, Ledger, Pool, Port, PortStatistics, Standing};
@@ -59,6 +59,8 @@ pub struct XdpPort {
     socket: OwnedFd,
     queue: Queue,
     kick: Kick,
+    /// Nobody else fetches the queue's packets from the device.
+    busy_polls: bool,
 }
 
 impl XdpPort {
@@ -78,13 +80,21 @@ impl XdpPort {
             receive: Ring::map(fd, libc::XDP_PGOFF_RX_RING as u64, &offsets.rx, slots)?,
             transmit: Ring::map(fd, libc::XDP_PGOFF_TX_RING as u64, &offsets.tx, slots)?,
         };
-        Ok(XdpPort { socket, queue: Queue::resume(port, rings), kick: Kick::default() })
+        Ok(XdpPort { socket, queue: Queue::resume(port, rings), kick: Kick::default(), busy_polls: false })
+    }
+
+    /// For a socket that [`prefer_busy_poll`] was set for.
+    pub fn busy_polling(self) -> XdpPort {
+        XdpPort { busy_polls: true, ..self }
     }
 }
 
 impl Port for XdpPort {
     #[inline]
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch) {
+        if self.busy_polls && self.queue.has_received_nothing() && !self.kick.is_paused() {
+            self.kick.fetch(self.socket.as_fd());
+        }
         self.queue.receive(pool, batch);
     }
 

@@ -15,6 +15,8 @@ const BUSY_TRIES: u32 = 20;
 const BUSY_WAIT: Duration = Duration::from_millis(5);
 /// Packets one kick may send; 256 empties the usual ring at once.
 const SEND_BUDGET: u32 = 256;
+/// Packets that one busy poll may fetch: a batch.
+const BUSY_POLL_BUDGET: u32 = crate::port::BATCH as u32;
 
 /// How packets get into the frame pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +129,12 @@ fn bind(fd: BorrowedFd<'_>, interface: u32, queue: u32, sharing: Sharing<'_>, mo
             result => return result,
         }
     }
+}
+
+/// Makes the calls of whoever has the socket fetch the queue's packets (`SO_PREFER_BUSY_POLL`, Linux 5.11), which
+/// spares another CPU the interrupt. It needs CAP_NET_ADMIN, and the interface's interrupts to be put off meanwhile.
+pub fn prefer_busy_poll(socket: BorrowedFd<'_>) -> io::Result<()> {
+    socket::set_busy_poll(socket, BUSY_POLL_BUDGET)
 }
 
 /// The mode a bound socket works in.

@@ -75,6 +75,12 @@ impl Queue {
         self.receive.release();
     }
 
+    /// Whether the receive ring is empty.
+    #[inline]
+    pub fn has_received_nothing(&mut self) -> bool {
+        self.receive.available(1) == 0
+    }
+
     /// Writes one frame's descriptor, unpublished (Fig. 12, step 323).
     #[inline]
     pub fn send(&mut self, pool: &Pool, frame: Frame) -> Result<(), Frame> {

@@ -36,6 +36,14 @@ pub(super) fn set_budget(socket: BorrowedFd<'_>, packets: u32) -> io::Result<()>
     set_option(socket, XDP_MAX_TX_SKB_BUDGET, &packets)
 }
 
+/// Lets receive calls fetch up to `packets` from the device.
+pub(super) fn set_busy_poll(socket: BorrowedFd<'_>, packets: u32) -> io::Result<()> {
+    // Any time but zero switches it on; a call that must not block looks once.
+    const TIME_US: u32 = 20;
+    let options = [(libc::SO_PREFER_BUSY_POLL, 1), (libc::SO_BUSY_POLL, TIME_US), (libc::SO_BUSY_POLL_BUDGET, packets)];
+    options.iter().try_for_each(|(option, value)| system::set_option(socket, libc::SOL_SOCKET, *option, value))
+}
+
 /// Binds to an interface queue.
 pub(super) fn bind(
     socket: BorrowedFd<'_>,

@@ -30,39 +30,25 @@ stop_straight() {
     within "$DEVICE_NS" sysctl -q -w net.ipv4.ip_forward=0 net.ipv4.ip_early_demux=1
 }
 
-<<<<<<< HEAD
 # server_name ADDRESS: b1 for 198.18.1.11.
 server_name() {
     printf 'b%s' "$((${1##*.} - 10))"
 }
 
-start_shunt_device() {
-    write_shunt_configuration >"$RUN/shunt.toml"
-=======
 # start_shunt_device [LINE]: LINE goes into both [[interface]] tables.
 start_shunt_device() {
-    local address line=${1:-}
-    {
-        printf 'instance = "bench"\n'
-        write_switchers spin "$DEVICE_CPU"
-        write_interfaces "${SHUNT_PORT:-af_xdp}" "$line"
-        write_service bench "$SERVICE_PROTOCOL" "$SERVICE_PORT" nat
-        write_no_health
-        for address in 198.18.1.11 198.18.1.12; do
-            write_backend "b${address##*.1}" "$address:$SERVICE_PORT"
-        done
-    } >"$RUN/shunt.toml"
->>>>>>> 9968513 (wip)
+    write_shunt_configuration "${1:-}" >"$RUN/shunt.toml"
     start_shunt "$DEVICE_NS"
     await_heartbeat
     pin_attendants
 }
 
+# write_shunt_configuration INTERFACE_LINE
 write_shunt_configuration() {
     local address
     printf 'instance = "bench"\n'
     write_switchers spin "$DEVICE_CPU"
-    write_interfaces "${SHUNT_PORT:-af_xdp}"
+    write_interfaces "${SHUNT_PORT:-af_xdp}" "$1"
     write_service bench "$SERVICE_PROTOCOL" "$SERVICE_PORT" nat
     [[ ${SHUNT_ALGORITHM:-static} == static ]] || printf 'algorithm = "%s"\n' "$SHUNT_ALGORITHM"
     write_no_health

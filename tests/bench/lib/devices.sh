@@ -43,12 +43,12 @@ start_shunt_device() {
     pin_attendants
 }
 
-# write_shunt_configuration INTERFACE_LINE
+# write_shunt_configuration [INTERFACE_LINE]
 write_shunt_configuration() {
     local address
     printf 'instance = "bench"\n'
     write_switchers spin "$DEVICE_CPU"
-    write_interfaces "${SHUNT_PORT:-af_xdp}" "$1"
+    write_interfaces "${SHUNT_PORT:-af_xdp}" "${1:-}"
     write_service bench "$SERVICE_PROTOCOL" "$SERVICE_PORT" nat
     [[ ${SHUNT_ALGORITHM:-static} == static ]] || printf 'algorithm = "%s"\n' "$SHUNT_ALGORITHM"
     write_no_health

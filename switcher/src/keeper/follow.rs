@@ -13,6 +13,7 @@ use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion};
 
+use super::host::PseudoInterface;
 use super::regions::Regions;
 use super::system::local_addresses;
 use crate::bpf::{Redirect, RedirectError};
@@ -27,6 +28,7 @@ pub(super) struct Follower {
     control: ControlRegion,
     keeper: KeeperRegion,
     redirects: Vec<Redirect>,
+    pseudo: Option<PseudoInterface>,
     /// The `prepared` word whose addresses the maps hold; `None` before the first turn.
     owned: Option<u64>,
     local: BTreeSet<Address>,
@@ -36,12 +38,13 @@ pub(super) struct Follower {
 
 impl Follower {
     /// Nothing is in step before the first turn.
-    pub fn new(regions: &Regions, redirects: Vec<Redirect>) -> Follower {
+    pub fn new(regions: &Regions, redirects: Vec<Redirect>, pseudo: Option<PseudoInterface>) -> Follower {
         let now = Instant::now();
         Follower {
             control: regions.control,
             keeper: regions.keeper,
             redirects,
+            pseudo,
             owned: None,
             local: BTreeSet::new(),
             next_local: now,
@@ -84,7 +87,7 @@ impl Follower {
     }
 
     fn follow_local(&mut self) {
-        let local = match local_addresses() {
+        let local = match local_addresses(self.pseudo.as_ref().map(PseudoInterface::name)) {
             Ok(local) if local != self.local => local,
             Ok(_) => return,
             Err(error) => return log::error!("the box's own addresses: {error}"),
@@ -97,8 +100,16 @@ impl Follower {
         self.local = local;
     }
 
-    /// Takes the programs off the interfaces.
+    /// The pseudo-interface, if there is one.
+    pub fn pseudo(&self) -> Option<&PseudoInterface> {
+        self.pseudo.as_ref()
+    }
+
+    /// Takes the programs off the interfaces, and the pseudo-interface away.
     pub fn detach(self) {
+        if let Some(pseudo) = self.pseudo {
+            pseudo.remove();
+        }
         for redirect in self.redirects {
             if let Err(error) = redirect.detach() {
                 log::warn!("{error}");

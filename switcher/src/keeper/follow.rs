@@ -1,16 +1,19 @@
-//! Keeping the XDP maps in step with the configuration table and the box's own addresses.
+//! Keeping the XDP maps and the pseudo-interface in step with the configuration table, and the maps with the box's own
+//! addresses.
 //!
-//! Control announces a coming epoch in `prepared`; the maps then get the addresses of both generations, and `owned`
-//! answers, so that no packet of a new service or backend is missed when control flips, and none of an old one either.
+//! Control announces a coming epoch in `prepared`; the maps then get the addresses of both generations, the
+//! pseudo-interface those that the box's own programs have, and `owned` answers, so that no packet of a new service or
+//! backend is missed when control flips, and none of an old one either.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use shunt_shmlayout::address::{Address, PortBe};
 use shunt_shmlayout::config_table::Generation;
-use shunt_shmlayout::endpoints::Endpoint;
+use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion};
 
 use super::host::PseudoInterface;
@@ -22,6 +25,15 @@ use crate::bpf::{Redirect, RedirectError};
 const LOCAL_INTERVAL: Duration = Duration::from_millis(250);
 /// After a map refused something, the next try is this much later.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// What could not be put into place.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
+    #[error("addresses of the pseudo-interface: {0}")]
+    PseudoInterface(#[from] std::io::Error),
+}
 
 /// What of the generations is in the maps.
 pub(super) struct Follower {
@@ -76,8 +88,11 @@ impl Follower {
         self.keeper.head.heartbeat_ms.set(monotonic_ms());
     }
 
-    /// Puts the addresses of both generations into the maps. Both stand still: control waits for `owned`.
-    fn own(&mut self) -> Result<(), RedirectError> {
+    /// Puts the addresses of both generations into place. Both stand still: control waits for `owned`.
+    fn own(&mut self) -> Result<(), FollowError> {
+        if let Some(pseudo) = &mut self.pseudo {
+            pseudo.set_addresses(host_addresses(&self.control.generations))?;
+        }
         let (services, backends) = addresses(&self.control.generations);
         for redirect in &mut self.redirects {
             redirect.set_backends(backends.iter().copied())?;
@@ -134,6 +149,16 @@ fn addresses(generations: &[Generation]) -> (BTreeSet<Address>, BTreeSet<Backend
         }
     }
     (services, backends)
+}
+
+/// The addresses of the generations that packets to the box's own programs have.
+fn host_addresses(generations: &[Generation]) -> BTreeSet<Ipv4Addr> {
+    let endpoints = generations.iter().flat_map(Generation::endpoints);
+    let hosts = endpoints.filter_map(|(address, .., endpoint)| match endpoint {
+        Endpoint::Address(AddressUse::Shared | AddressUse::Host) => address.v4().map(Ipv4Addr::from),
+        _ => None,
+    });
+    hosts.collect()
 }
 
 fn monotonic_ms() -> u64 {

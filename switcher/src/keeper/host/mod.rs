@@ -23,7 +23,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::{if_indextoname, if_nametoindex};
+use nix::net::if_::{if_nameindex, if_nametoindex};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use shunt_config::{Config, Host};
 use shunt_shmlayout::header::start_time;
@@ -128,6 +128,8 @@ impl PseudoInterface {
         for rule in wanted.difference(&rules) {
             self.netlink.add_rule(rule)?;
         }
+        let devices: BTreeSet<u32> = if_nameindex()?.iter().map(|device| device.index()).collect();
+        let is_orphan = |rule: &&Rule| !devices.contains(&rule.table.saturating_sub(FIRST_TABLE));
         for rule in rules.difference(&wanted).filter(|rule| rule.table == table || is_orphan(rule)) {
             self.netlink.remove_rule(rule)?;
         }
@@ -191,10 +193,6 @@ impl Drop for PseudoInterface {
 fn mtu(host: &Host, facts: &Facts) -> u32 {
     let smallest = facts.interfaces.iter().map(|interface| interface.mtu).min();
     host.mtu.map(u32::from).or(smallest).unwrap_or(1500)
-}
-
-fn is_orphan(rule: &Rule) -> bool {
-    rule.table > FIRST_TABLE && if_indextoname(rule.table - FIRST_TABLE).is_err()
 }
 
 /// The interface daemon that has the device, if one lives.

@@ -1,18 +1,25 @@
 # shellcheck shell=bash
 # The devices of the balancing benchmark, by the way in which they choose a back-end: shunt-ALGORITHM, haproxy-ALGORITHM, nftables.
 # All know the same back-ends with equal weights. Shunt goes on running from one of its algorithms to the next, by a reload.
+# Its agents run with it, for "static" too, which doesn't listen to them.
 
 readonly SHUNT_ALGORITHMS=(static even lightest least-connections latency)
 
 check_balancer() {
     case $1 in
-        shunt-*) require_word --devices "${1#shunt-}" "${SHUNT_ALGORITHMS[@]}" && check_device shunt ;;
+        shunt-*)
+            require_word --devices "${1#shunt-}" "${SHUNT_ALGORITHMS[@]}" && check_device shunt
+            [[ -x $SHUNT_BIN/shunt-agent ]] || fail "$SHUNT_BIN/shunt-agent is missing; run 'cargo build --release' in $ROOT"
+            ;;
         haproxy-*) require_word --devices "${1#haproxy-}" roundrobin leastconn random && check_device haproxy ;;
         nftables) check_device nftables ;;
         *) fail "no device is called '$1'; see --help" ;;
     esac
 }
 
+# devices.sh reads it.
+# shellcheck disable=SC2034
+SHUNT_AGENTS=yes
 # What runs now: shunt, haproxy, nftables, or nothing.
 RUNNING=''
 
@@ -29,9 +36,11 @@ select_balancer() {
         *) SHUNT_ALGORITHM=$algorithm HAPROXY_BALANCE=$algorithm start_device "$kind" ;;
     esac
     RUNNING=$kind
+    [[ $kind != shunt ]] || start_agents
 }
 
 stop_balancer() {
+    [[ $RUNNING != shunt ]] || stop_agents
     [[ -z $RUNNING ]] || stop_device "$RUNNING"
     RUNNING=''
 }

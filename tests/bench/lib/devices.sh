@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # The devices under test: start_NAME and stop_NAME each, in the same place of the chain, on DEVICE_CPU.
 # A benchmark says what is served: SERVICE_PROTOCOL and SERVICE_PORT; and where it
-# isn't the usual way of choosing a back-end, SHUNT_ALGORITHM or HAPROXY_BALANCE.
+# isn't the usual way of choosing a back-end, SHUNT_ALGORITHM or HAPROXY_BALANCE;
+# with SHUNT_AGENTS, control takes the reports of agents.sh.
 
 # check_device NAME: says at the start what is missing, instead of in the middle of a round.
 check_device() {
@@ -55,6 +56,7 @@ write_shunt_configuration() {
     for address in "${SERVER_ADDRESSES[@]}"; do
         write_backend "$(server_name "$address")" "$address:$SERVICE_PORT"
     done
+    [[ -z ${SHUNT_AGENTS:-} ]] || write_feedback
 }
 
 stop_shunt_device() {

@@ -5,6 +5,7 @@
 # unequal    four back-ends with a mean of 20 ms and four with 80 ms, 4 workers each: 4 x 200 + 4 x 50 = 1000 requests a second.
 # disturbed  eight of 32 ms, 4 workers each; at any time an antagonist slows two of them down to a quarter, for 2 s, then the next
 #            two overlapping, round the pool in 8 s: 6 x 125 + 2 x 31.25 = 812 requests a second at every moment.
+# steady     eight of 32 ms, 4 workers each, undisturbed: what the load steps are measured on.
 # disturbed is the harder one for whoever learns slowly, unequal for whoever doesn't learn at all: weights are equal for all.
 
 readonly METRICS_PORT=9100
@@ -19,7 +20,8 @@ capacity_of() {
     case $1 in
         unequal) printf 1000 ;;
         disturbed) printf 812 ;;
-        *) fail "no scenario is called '$1'; there is: unequal disturbed" ;;
+        steady) printf 1000 ;;
+        *) fail "no scenario is called '$1'; there is: unequal disturbed steady" ;;
     esac
 }
 
@@ -30,6 +32,7 @@ start_pool() {
         number=$((${address##*.} - 11))
         case $scenario in
             unequal) options+=(--backend "$(server_name "$address")=$address,4,$((number < 4 ? 20 : 80))") ;;
+            steady) options+=(--backend "$(server_name "$address")=$address,4,32") ;;
             disturbed)
                 options+=(--backend "$(server_name "$address")=$address,4,32"
                     --antagonist "$(server_name "$address")=4:8000:2000:$((number * 1000))")

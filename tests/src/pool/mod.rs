@@ -6,4 +6,5 @@
 pub mod demand;
 pub mod random;
 pub mod station;
+pub mod summary;
 pub mod wave;

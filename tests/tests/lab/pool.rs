@@ -1,20 +1,11 @@
 //! The balancing benchmark's own programs: the pool answers, counts and refuses as it says, and the load counts right.
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 use shunt_tests::namespace::Namespace;
+use shunt_tests::pool::summary::Summary;
 use shunt_tests::wait::until;
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
-
-/// What `generate-load` prints.
-#[derive(Debug, Deserialize)]
-struct Summary {
-    requests: u64,
-    answered: u64,
-    errors: u64,
-    answers: BTreeMap<String, u64>,
-}
 
 /// A pool of one back-end in a namespace of its own, with nothing between it and the load.
 struct Pool {

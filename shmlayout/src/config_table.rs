@@ -267,10 +267,16 @@ impl Generation {
         ServiceRecord { slots_first, slots_count, members_first, members_count, ..service }
     }
 
+    /// The records of a service's backends.
+    #[inline]
+    pub fn members_in(&self, service: &ServiceRecord) -> &'static [Record<1>] {
+        let (first, count) = (service.members_first as usize, service.members_count as usize);
+        self.members.get(first..first.saturating_add(count)).unwrap_or_default()
+    }
+
     /// A service's backends with their weights.
     pub fn members_of(&self, service: &ServiceRecord) -> impl Iterator<Item = MemberRecord> + '_ {
-        let (first, count) = (service.members_first as usize, service.members_count as usize);
-        self.members.iter().skip(first).take(count).map(|record| record.load())
+        self.members_in(service).iter().map(|record| record.load())
     }
 
     /// The way to an address: the last range that starts at it or before.

@@ -1,7 +1,7 @@
 //! From descriptors to an engine: maps what the keeper handed over, and goes on where a predecessor stopped.
 
 use crate::engine::{Attachment, Engine};
-use crate::filter::Filter;
+use crate::filter::{Filter, Loads};
 use crate::handover::{Handover, PortManifest, SocketKind};
 use crate::port::af_packet::{PacketPort, Role};
 use crate::port::af_xdp::XdpPort;
@@ -35,7 +35,10 @@ pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegi
 
     let owner = Owner::adopt(table, number as u8, keeper_shape.switchers as u8);
     let interfaces = keeper.interfaces.iter().map(|record| record.load()).collect();
-    let filter = Filter::new(owner, control.neighbours, interfaces, region);
+    let view = |fd| SwitcherRegion::from_fd(fd, "a switcher's", Access::Read).map(|(region, _)| region);
+    let switchers: Vec<_> = handover.switchers.iter().map(view).collect::<Result<_, _>>()?;
+    let loads = Loads::new(&switchers, control.loads);
+    let filter = Filter::new(owner, control.neighbours, interfaces, region, loads);
     let control = Box::leak(Box::new(control)); // as long-lived as the memory that it views
     Ok((Engine::new(ports, pool, filter, control, region), region))
 }

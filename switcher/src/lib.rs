@@ -3,6 +3,7 @@
 
 pub mod assemble;
 pub mod bpf;
+pub mod choice;
 pub mod engine;
 pub mod filter;
 pub mod handover;

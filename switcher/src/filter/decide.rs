@@ -78,7 +78,7 @@ impl Filter {
         if interface != InterfaceId::HOST && tables.address_use(&flow.source).is_some() {
             return Verdict::Drop(DropReason::SpoofedService);
         }
-        let Some(choice) = it.choice.or_else(|| self.choose(tables, id, it)) else {
+        let Some(choice) = it.choice.or_else(|| self.choose(tables, id, it, now_ms)) else {
             if let Some(counters) = self.region.services.get(usize::from(id.0)) {
                 counters.refused.add(1);
             }

@@ -5,6 +5,9 @@
 //! frame's cache misses are hidden behind the others' work: [`Filter::look`] reads the headers and asks for the index
 //! bucket, [`Filter::approach`] asks for the entry, [`Filter::decide`] decides and re-writes.
 
+mod choose;
+#[cfg(test)]
+mod choose_tests;
 mod decide;
 mod forward;
 mod host;
@@ -18,6 +21,7 @@ pub mod testing;
 mod tests;
 
 use crate::packet::{Address, ArpFields, DropReason, Flow, Packet, Parsed, PortBe};
+pub use choose::Loads;
 use limiter::Limiter;
 use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
 use shunt_shmlayout::config_table::Generation;
@@ -117,6 +121,7 @@ pub struct Filter {
     neighbours: Neighbours<'static>,
     interfaces: Vec<InterfaceRecord>,
     region: SwitcherRegion,
+    loads: Loads,
     limiter: Limiter,
 }
 
@@ -127,8 +132,9 @@ impl Filter {
         neighbours: Neighbours<'static>,
         interfaces: Vec<InterfaceRecord>,
         region: SwitcherRegion,
+        loads: Loads,
     ) -> Self {
-        Self { generation: None, owner, neighbours, interfaces, region, limiter: Limiter::default() }
+        Self { generation: None, owner, neighbours, interfaces, region, loads, limiter: Limiter::default() }
     }
 
     /// Decides by this generation from now on.
@@ -179,7 +185,7 @@ impl Filter {
     }
 
     /// Asks for the connection table entry that a frame will need; its bucket is here by now. For a packet that seems to
-    /// begin a connection, chooses the backend and asks for what recording it will touch.
+    /// begin a connection, chooses the backend if that can be done now, and asks for what recording it will touch.
     #[inline]
     pub fn approach(&self, prospect: &mut Prospect) {
         let (side, service) = match prospect.subject {
@@ -193,20 +199,11 @@ impl Filter {
         } else if let (Some(id), Some(tables)) = (service, self.generation)
             && decide::is_new(&prospect.flow)
         {
-            prospect.choice = self.choose(tables, id, prospect);
+            prospect.choice = self.choose_early(tables, id, prospect);
             if let Some(choice) = prospect.choice {
                 prefetch::line(self.owner.table().first_bucket(Side::Backend, choice.backend_hash));
             }
         }
-    }
-
-    /// Step 214: the backend that the configuration table gives for a new connection; `None` if no backend takes any.
-    fn choose(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<Choice> {
-        let service = tables.service(id)?;
-        let backend = tables.slot(&service, (prospect.hash >> 16) as u32)?;
-        let Flow { source: client, source_port: client_port, .. } = prospect.flow;
-        let backend_hash = self.owner.table().hash(&Key { side: Side::Backend, client, client_port, id: backend.0 });
-        Some(Choice { backend, mode: service.mode, backend_hash })
     }
 
     /// Frees connections whose time is over, looking at `budget` of them. Returns how many were freed.

@@ -1,10 +1,12 @@
 //! A small world for tests and benchmarks: regions in memory, two interfaces, services and backends, as control and the
 //! keeper would have written them.
 
-use super::{Filter, Prospect, Verdict};
+use super::{Filter, Loads, Prospect, Verdict};
 use crate::packet::testing::LOCAL_MAC;
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, ServiceId};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, Name, RangeRecord, ServiceRecord, Timeouts};
+use shunt_shmlayout::config_table::{
+    BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeRecord, ServiceRecord, Timeouts,
+};
 use shunt_shmlayout::connections::Owner;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::regions::{
@@ -33,6 +35,8 @@ pub struct World {
     pub switcher: SwitcherRegion,
     services: u16,
     slots: usize,
+    members: usize,
+    classes: usize,
     backends: u16,
 }
 
@@ -53,6 +57,8 @@ impl World {
             switcher: switchers[0],
             services: 0,
             slots: 0,
+            members: 0,
+            classes: 0,
             backends: 0,
         };
         world.range(0, [0, 0, 0, 0], RangeRecord::NONE, 0);
@@ -163,6 +169,56 @@ impl World {
         self.generation().ranges[3].store(&record);
     }
 
+    /// Has a service choose by an algorithm among these backends with these weights in force; 0 takes no connections.
+    pub fn balance(&mut self, id: ServiceId, algorithm: u8, members: &[(BackendId, u16)]) {
+        let record: ServiceRecord = self.generation().services[usize::from(id.0)].load();
+        let among = self.among(members);
+        self.generation().services[usize::from(id.0)].store(&ServiceRecord {
+            slots_first: among.slots_first,
+            slots_count: among.slots_count,
+            members_first: among.members_first,
+            members_count: among.members_count,
+            algorithm,
+            ..record
+        });
+    }
+
+    /// Has these backends serve a service's clients from this address on, to the next one so given. In the order of
+    /// addresses, all of one service together.
+    pub fn class(&mut self, id: ServiceId, start: [u8; 4], members: &[(BackendId, u16)]) {
+        let record: ServiceRecord = self.generation().services[usize::from(id.0)].load();
+        let class = ClassRecord { start: Address::from_v4(start), ..self.among(members) };
+        self.generation().classes[self.classes].store(&class);
+        self.classes += 1;
+        let classes_count = record.classes_count + 1;
+        let classes_first = self.classes as u32 - u32::from(classes_count);
+        let record = ServiceRecord { classes_first, classes_count, ..record };
+        self.generation().services[usize::from(id.0)].store(&record);
+    }
+
+    /// Cells and member records for these backends.
+    fn among(&mut self, members: &[(BackendId, u16)]) -> ClassRecord {
+        let (generation, slots_first, members_first) = (self.generation(), self.slots, self.members);
+        let takers: Vec<BackendId> = members.iter().filter(|(_, weight)| *weight > 0).map(|(id, _)| *id).collect();
+        let slots_count = if takers.is_empty() { 0 } else { 1021 };
+        for (cell, backend) in generation.slots[slots_first..][..slots_count].iter().zip(takers.iter().cycle()) {
+            cell.store(backend.0, Ordering::Relaxed);
+        }
+        for (record, (backend, weight)) in generation.members[members_first..].iter().zip(members) {
+            let (backend, weight) = (backend.0, *weight);
+            record.store(&MemberRecord { backend, weight, effective: weight, ..Default::default() });
+        }
+        self.slots += slots_count;
+        self.members += members.len();
+        ClassRecord {
+            slots_first: slots_first as u32,
+            slots_count: slots_count as u32,
+            members_first: members_first as u32,
+            members_count: members.len() as u32,
+            ..Default::default()
+        }
+    }
+
     /// The interfaces as the filter knows them; both have the tests' own Ethernet address.
     pub fn interfaces() -> Vec<InterfaceRecord> {
         let interface = |name, side: Side| InterfaceRecord {
@@ -180,8 +236,9 @@ impl World {
     pub fn filter(&self, number: u8, switchers: u8) -> Filter {
         let table = self.connections.table().expect("a whole table");
         let owner = Owner::adopt(table, number, switchers);
-        let mut filter =
-            Filter::new(owner, self.control.neighbours, Self::interfaces(), self.switchers[usize::from(number)]);
+        let loads = Loads::new(&self.switchers, self.control.loads);
+        let region = self.switchers[usize::from(number)];
+        let mut filter = Filter::new(owner, self.control.neighbours, Self::interfaces(), region, loads);
         filter.follow(self.generation());
         filter
     }

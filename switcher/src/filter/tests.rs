@@ -307,7 +307,13 @@ fn bystanders_and_frames_before_the_first_publication_are_not_ours() {
     let (verdict, out) = through(&mut world.filter(0, 1), tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build(), CLIENTS);
     assert_eq!((verdict, out), (Verdict::NotOurs, tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build()));
     let owner = Owner::adopt(world.connections.table().unwrap(), 0, 1);
-    let mut fresh = Filter::new(owner, world.control.neighbours, World::interfaces(), world.switcher);
+    let mut fresh = Filter::new(
+        owner,
+        world.control.neighbours,
+        World::interfaces(),
+        world.switcher,
+        Loads::new(&world.switchers, world.control.loads),
+    );
     assert_eq!(from_client(&mut fresh, SYN).0, Verdict::NotOurs);
 }
 

@@ -1,0 +1,169 @@
+//! Step 214 of patent Fig. 6: which backend a new connection goes to, by its service's algorithm. What hangs on present
+//! loads is chosen when the packet is decided and not before: the choices before it in the same batch count already.
+
+use super::{Choice, Filter, Prospect};
+use crate::choice::{Pool, least_connections, lightest, shortest_wait};
+use crate::packet::PortBe;
+use shunt_shmlayout::address::{Address, BackendId, ServiceId};
+use shunt_shmlayout::config_table::{
+    ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SOURCE_HASH, Generation,
+    MemberRecord, ServiceRecord,
+};
+use shunt_shmlayout::connections::{Key, Side};
+use shunt_shmlayout::loads::{LoadRecord, Loads as Reports};
+use shunt_shmlayout::record::{Counter, Record};
+use shunt_shmlayout::regions::SwitcherRegion;
+
+/// Members that a choice looks at; of more, as many from a place that the connection's hash says.
+const WINDOW: usize = 64;
+
+/// What the backends have to do: by all switchers' counts, and by their own reports.
+pub struct Loads {
+    /// By switcher, then backend; ours among them.
+    counts: Vec<&'static [Counter]>,
+    reports: Reports,
+}
+
+impl Loads {
+    /// Joins all switchers' regions and the reports.
+    pub fn new(switchers: &[SwitcherRegion], reports: Reports) -> Self {
+        Self { counts: switchers.iter().map(|region| region.in_flight).collect(), reports }
+    }
+
+    /// Connections in flight to a backend, over all switchers. One's counts alone may be negative: it saw ends of
+    /// connections that others recorded.
+    fn connections(&self, id: BackendId) -> u32 {
+        let counts = self.counts.iter().filter_map(|counts| counts.get(usize::from(id.0)));
+        let sum = counts.fold(0u64, |sum, count| sum.wrapping_add(count.get())) as i64;
+        sum.clamp(0, u32::MAX.into()) as u32
+    }
+
+    /// A backend's report, unless it is too old.
+    fn report(&self, id: BackendId, now_ms: u64) -> Option<LoadRecord> {
+        let report = self.reports.get(id);
+        (now_ms < report.expires_ms).then_some(report)
+    }
+
+    /// What a backend works on: the connections that the switchers know of, and what it does for others besides.
+    fn requests(&self, id: BackendId, now_ms: u64) -> u32 {
+        let report = self.report(id, now_ms).filter(|report| report.flags & LoadRecord::IN_FLIGHT != 0);
+        let besides = report.map_or(0, |report| report.in_flight.saturating_sub(report.connections));
+        self.connections(id).saturating_add(besides)
+    }
+}
+
+/// What `in_flight` of a candidate means.
+#[derive(Clone, Copy)]
+enum Measure {
+    Connections,
+    Requests,
+}
+
+/// The members of a service that a choice is among.
+struct Candidates<'a> {
+    members: &'a [Record<1>],
+    first: usize,
+    count: usize,
+    loads: &'a Loads,
+    measure: Measure,
+    now_ms: u64,
+}
+
+impl<'a> Candidates<'a> {
+    fn new(members: &'a [Record<1>], hash: u64, loads: &'a Loads, measure: Measure, now_ms: u64) -> Self {
+        let count = members.len().min(WINDOW);
+        let first = if count < members.len() { hash as usize % members.len() } else { 0 };
+        Self { members, first, count, loads, measure, now_ms }
+    }
+
+    fn member(&self, index: usize) -> MemberRecord {
+        let place = self.first + index;
+        let place = if place < self.members.len() { place } else { place - self.members.len() };
+        self.members.get(place).map(Record::load).unwrap_or_default()
+    }
+
+    fn backend(&self, index: usize) -> BackendId {
+        BackendId(self.member(index).backend)
+    }
+}
+
+impl Pool for Candidates<'_> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn weight(&self, index: usize) -> u32 {
+        self.member(index).effective.into()
+    }
+
+    fn in_flight(&self, index: usize) -> u32 {
+        match self.measure {
+            Measure::Connections => self.loads.connections(self.backend(index)),
+            Measure::Requests => self.loads.requests(self.backend(index), self.now_ms),
+        }
+    }
+
+    fn execution_us(&self, index: usize) -> Option<u32> {
+        let report = self.loads.report(self.backend(index), self.now_ms)?;
+        (report.execution_us != 0).then_some(report.execution_us)
+    }
+}
+
+impl Filter {
+    /// The backend for a new connection, if it doesn't hang on present loads.
+    #[inline]
+    pub(super) fn choose_early(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<Choice> {
+        let service = self.service_for(tables, id, prospect)?;
+        let backend = match service.algorithm {
+            ALGORITHM_LIGHTEST | ALGORITHM_LEAST_CONNECTIONS | ALGORITHM_LATENCY => return None,
+            ALGORITHM_SOURCE_HASH => tables.slot(&service, self.source_hash(id, prospect.flow.source)),
+            _ => tables.slot(&service, (prospect.hash >> 16) as u32),
+        };
+        Some(self.choice(&service, prospect, backend?))
+    }
+
+    /// The backend for a new connection, by present loads; `None` if no backend takes any.
+    pub(super) fn choose(
+        &self,
+        tables: &Generation,
+        id: ServiceId,
+        prospect: &Prospect,
+        now_ms: u64,
+    ) -> Option<Choice> {
+        let service = self.service_for(tables, id, prospect)?;
+        let (hash, members) = (prospect.hash, tables.members_in(&service));
+        let among = |measure| Candidates::new(members, hash, &self.loads, measure, now_ms);
+        let (requests, connections) = (among(Measure::Requests), among(Measure::Connections));
+        let index = match service.algorithm {
+            ALGORITHM_LIGHTEST => lightest(&requests, hash),
+            ALGORITHM_LEAST_CONNECTIONS => least_connections(&connections, hash),
+            ALGORITHM_LATENCY => shortest_wait(&requests, hash),
+            _ => None,
+        };
+        match index {
+            Some(index) => Some(self.choice(&service, prospect, requests.backend(index))),
+            // None of those looked at takes any; a cell names one that does, if there is one.
+            None => Some(self.choice(&service, prospect, tables.slot(&service, (hash >> 16) as u32)?)),
+        }
+    }
+
+    /// The service with the slots and members of the client's class.
+    #[inline]
+    fn service_for(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<ServiceRecord> {
+        let service = tables.service(id)?;
+        let is_plain = service.classes_count == 0;
+        Some(if is_plain { service } else { tables.service_for(service, &prospect.flow.source) })
+    }
+
+    /// Keyed, so that no client can aim at a backend; the same for all of a client's ports.
+    fn source_hash(&self, service: ServiceId, client: Address) -> u32 {
+        let key = Key { side: Side::Client, client, client_port: PortBe::ZERO, id: service.0 };
+        (self.owner.table().hash(&key) >> 16) as u32
+    }
+
+    fn choice(&self, service: &ServiceRecord, prospect: &Prospect, backend: BackendId) -> Choice {
+        let (client, client_port) = (prospect.flow.source, prospect.flow.source_port);
+        let backend_hash = self.owner.table().hash(&Key { side: Side::Backend, client, client_port, id: backend.0 });
+        Choice { backend, mode: service.mode, backend_hash }
+    }
+}

@@ -1,16 +1,20 @@
-//! How a switcher gets its descriptors from the keeper: one question and one answer over `keeper.sock` (SOCK_SEQPACKET),
-//! the descriptors beside the answer (SCM_RIGHTS). Shared by both ends.
+//! How switchers and the interface daemon get their descriptors from the keeper: one question and one answer over
+//! `keeper.sock` (SOCK_SEQPACKET), the descriptors beside the answer (SCM_RIGHTS). Shared by both ends.
 //!
 //! ```text
-//! switcher -> keeper   {"number":0}
+//! switcher -> keeper   {"Switcher":{"number":0}}
 //! keeper -> switcher   {"Granted":{...}} + control, keeper (read-only), connections, switcher.N, frames.N,
-//!                                        every switcher's region (read-only), ports...
+//!                                        every switcher's region (read-only), [store.N, wake-up,] ports...
 //!                      {"Refused":"why, and what to do"}
 //! ```
+//!
+//! What the interface daemon gets is in [`ifdaemon`].
 //!
 //! The switcher keeps port `i` open as descriptor [`PORT_DESCRIPTORS`]` + i`, so that a keeper that was killed finds the
 //! sockets in the living switcher ([`take_descriptor`]) and no queue is ever closed.
 #![allow(unsafe_code)]
+
+pub mod ifdaemon;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -23,6 +27,8 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Number of the wake-up's descriptor in switchers and in the interface daemon: an eventfd that ends the daemon's sleep.
+pub const WAKE_DESCRIPTOR: RawFd = 255;
 /// Number of the first port's descriptor in a switcher.
 pub const PORT_DESCRIPTORS: RawFd = 256;
 /// Descriptors before the switchers' and the ports' ones.
@@ -32,21 +38,26 @@ const MOST_DESCRIPTORS: usize = 253;
 /// Room for the manifest of as many ports as there can be.
 const MESSAGE: usize = 64 * 1024;
 
-/// What a switcher says.
+/// Who asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Request {
-    /// Which switcher it is.
-    pub number: u16,
+pub enum Request {
+    /// A switcher.
+    Switcher {
+        /// Which one.
+        number: u16,
+    },
+    /// The interface daemon.
+    Ifdaemon,
 }
 
 /// What the keeper answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Answer {
+pub enum Answer<Granted> {
     /// No, with the reason.
     Refused(String),
     /// Yes; the descriptors are beside it.
-    Granted(Manifest),
+    Granted(Granted),
 }
 
 /// What the descriptors are.
@@ -62,6 +73,8 @@ pub struct Manifest {
     pub ring: u32,
     /// How many switchers there are.
     pub switchers: u16,
+    /// Whether there is a packet store (a pseudo-interface is configured).
+    pub has_store: bool,
     /// The ports, in the order of their numbers and descriptors.
     pub ports: Vec<PortManifest>,
 }
@@ -105,6 +118,15 @@ pub struct Regions<Descriptor> {
     pub frames: Descriptor,
 }
 
+/// The switcher's end of the packet store.
+#[derive(Debug)]
+pub struct Store {
+    /// The region `store.N`.
+    pub region: OwnedFd,
+    /// The eventfd that ends the interface daemon's sleep; descriptor [`WAKE_DESCRIPTOR`].
+    pub wake: OwnedFd,
+}
+
 /// All that a switcher gets.
 #[derive(Debug)]
 pub struct Handover {
@@ -114,6 +136,8 @@ pub struct Handover {
     pub regions: Regions<OwnedFd>,
     /// Every switcher's region, read-only, by number.
     pub switchers: Vec<OwnedFd>,
+    /// The packet store, if there is one.
+    pub store: Option<Store>,
     /// The ports' sockets, in the manifest's order.
     pub ports: Vec<OwnedFd>,
 }
@@ -156,22 +180,33 @@ impl From<nix::Error> for HandoverError {
 
 /// Asks the keeper for everything that switcher `number` needs.
 pub fn ask(keeper: &Path, number: u16) -> Result<Handover, HandoverError> {
+    let (manifest, descriptors) = request(keeper, &Request::Switcher { number })?;
+    sort(manifest, descriptors)
+}
+
+/// One question and its answer.
+fn request<Granted: for<'a> Deserialize<'a>>(
+    keeper: &Path,
+    question: &Request,
+) -> Result<(Granted, Vec<OwnedFd>), HandoverError> {
     let connect_error = |error: nix::Error| HandoverError::Connect { path: keeper.to_owned(), error: error.into() };
     let address = UnixAddr::new(keeper).map_err(connect_error)?;
     let socket =
         socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(connect_error)?;
     connect(socket.as_raw_fd(), &address).map_err(connect_error)?;
-    send(socket.as_fd(), &Request { number }, &[])?;
-    let (answer, descriptors) = receive::<Answer>(socket.as_fd())?;
+    send(socket.as_fd(), question, &[])?;
+    let (answer, descriptors) = receive::<Answer<Granted>>(socket.as_fd())?;
     match answer {
         Answer::Refused(reason) => Err(HandoverError::Refused(reason)),
-        Answer::Granted(manifest) => sort(manifest, descriptors),
+        Answer::Granted(granted) => Ok((granted, descriptors)),
     }
 }
 
 /// Tells regions and ports apart, and puts the ports' descriptors where the keeper looks for them.
 fn sort(manifest: Manifest, descriptors: Vec<OwnedFd>) -> Result<Handover, HandoverError> {
-    let (sent, expected) = (descriptors.len(), REGIONS + usize::from(manifest.switchers) + manifest.ports.len());
+    let of_store = if manifest.has_store { 2 } else { 0 };
+    let expected = REGIONS + usize::from(manifest.switchers) + of_store + manifest.ports.len();
+    let sent = descriptors.len();
     if sent != expected {
         return Err(HandoverError::Descriptors { sent, expected });
     }
@@ -180,8 +215,13 @@ fn sort(manifest: Manifest, descriptors: Vec<OwnedFd>) -> Result<Handover, Hando
     let regions =
         Regions { control: next()?, keeper: next()?, connections: next()?, switcher: next()?, frames: next()? };
     let switchers = descriptors.by_ref().take(manifest.switchers.into()).collect();
+    let mut next = || descriptors.next().ok_or(HandoverError::Descriptors { sent, expected });
+    let store = match manifest.has_store {
+        true => Some(Store { region: next()?, wake: renumber(&next()?, WAKE_DESCRIPTOR)? }),
+        false => None,
+    };
     let ports = (PORT_DESCRIPTORS..).zip(descriptors).map(|(number, port)| renumber(&port, number));
-    Ok(Handover { ports: ports.collect::<Result<_, _>>()?, manifest, regions, switchers })
+    Ok(Handover { ports: ports.collect::<Result<_, _>>()?, manifest, regions, switchers, store })
 }
 
 fn renumber(descriptor: &OwnedFd, number: RawFd) -> Result<OwnedFd, HandoverError> {
@@ -274,27 +314,35 @@ mod tests {
 
     fn manifest(ports: usize) -> Manifest {
         let port = PortManifest { interface: 1, queue: 0, kind: SocketKind::AfXdp, receives: true, busy_polls: false };
-        Manifest { cpu: 1, yields: false, user: "nobody".into(), ring: 256, switchers: 2, ports: vec![port; ports] }
+        Manifest {
+            cpu: 1,
+            yields: false,
+            user: "nobody".into(),
+            ring: 256,
+            switchers: 2,
+            has_store: true,
+            ports: vec![port; ports],
+        }
     }
 
     #[test]
     fn manifest_and_descriptors_arrive_together() {
         let (keeper, switcher) = pair();
         let file = tempfile::tempfile().expect("a file");
-        let descriptors = vec![file.as_fd(); REGIONS + 2 + 64];
+        let descriptors = vec![file.as_fd(); REGIONS + 2 + 2 + 64];
         send(keeper.as_fd(), &Answer::Granted(manifest(64)), &descriptors).expect("sent");
-        let (answer, received) = receive::<Answer>(switcher.as_fd()).expect("received");
+        let (answer, received) = receive::<Answer<Manifest>>(switcher.as_fd()).expect("received");
         let Answer::Granted(granted) = answer else { panic!("{answer:?}") };
-        assert_eq!((granted, received.len()), (manifest(64), REGIONS + 2 + 64));
+        assert_eq!((granted, received.len()), (manifest(64), REGIONS + 2 + 2 + 64));
     }
 
     #[test]
     fn missing_descriptors_and_a_dead_keeper_are_told() {
         let (keeper, switcher) = pair();
         let error = sort(manifest(1), Vec::new()).expect_err("no descriptors").to_string();
-        assert!(error.contains("sent 0 descriptors, 8 are needed"), "{error}");
+        assert!(error.contains("sent 0 descriptors, 10 are needed"), "{error}");
         drop(keeper);
-        assert!(matches!(receive::<Answer>(switcher.as_fd()), Err(HandoverError::Talk(_))));
+        assert!(matches!(receive::<Answer<Manifest>>(switcher.as_fd()), Err(HandoverError::Talk(_))));
         let error = ask(Path::new("/nonexistent/keeper.sock"), 0).expect_err("no socket").to_string();
         assert!(error.contains("is shunt-keeper running?"), "{error}");
     }

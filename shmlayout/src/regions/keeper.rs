@@ -173,7 +173,14 @@ pub struct KeeperHead {
     pub start_time: Counter,
     /// CLOCK_MONOTONIC in milliseconds, at the keeper's last turn.
     pub heartbeat_ms: Counter,
-    _reserved: [Counter; 4],
+    /// Process id of the interface daemon that has the device; 0 while none does.
+    pub ifdaemon_pid: Counter,
+    /// When that process started.
+    pub ifdaemon_start_time: Counter,
+    /// Index of the pseudo-interface in the system; 0 if none is configured.
+    pub device_index: Counter,
+    /// 1 if the kernel hands over and takes packets larger than the device's MTU.
+    pub device_offloads: Counter,
 }
 
 /// A view of the keeper region.

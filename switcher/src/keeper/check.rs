@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nix::unistd::{User, geteuid};
-use shunt_config::{Config, Interface, PortKind};
+use shunt_config::{Config, Host, Interface, PortKind};
 use shunt_shmlayout::address::Address;
 
 use super::system::{self, NetworkInterface};
@@ -36,13 +36,14 @@ pub(super) fn require_root() -> Result<(), KeeperError> {
 /// Looks at everything.
 pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
     let mut problems = Vec::new();
-    let interfaces: Vec<_> = config.interfaces.iter().filter_map(|one| check_interface(one, &mut problems)).collect();
+    let interfaces: Vec<_> =
+        config.interfaces.iter().filter_map(|one| check_interface(one, config.host.is_some(), &mut problems)).collect();
     let cpus = config.switchers.cpus.choose().unwrap_or_else(|error| {
         problems.push(error.to_string());
         Vec::new()
     });
     problems.extend(cpus.iter().filter_map(|cpu| check_cpu(*cpu)));
-    match system::local_addresses() {
+    match system::local_addresses(config.host.as_ref().map(|host| host.device.as_str())) {
         Ok(local) => problems.extend(check_addresses(config, &local)),
         Err(error) => problems.push(format!("the box's own addresses: {error}")),
     }
@@ -50,13 +51,14 @@ pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
         problems.push(format!("user: there is no account \"{}\"; name one that has no rights (nobody)", config.user));
     }
     check_pinned_memory(config, &mut problems);
+    problems.extend(config.host.as_ref().and_then(|host| check_mtu(host, &config.interfaces, &interfaces)));
     if problems.is_empty() {
         problems.extend(plan::check(config, &interfaces));
     }
     if problems.is_empty() { Ok(Facts { interfaces, cpus }) } else { Err(KeeperError::Problems(problems)) }
 }
 
-fn check_interface(interface: &Interface, problems: &mut Vec<String>) -> Option<NetworkInterface> {
+fn check_interface(interface: &Interface, has_host: bool, problems: &mut Vec<String>) -> Option<NetworkInterface> {
     let name = &interface.name;
     let Some(found) = NetworkInterface::find(name) else {
         problems
@@ -72,19 +74,38 @@ fn check_interface(interface: &Interface, problems: &mut Vec<String>) -> Option<
             .push(format!("interface {name} has MTU {mtu}, frames hold {MOST_MTU}: ip link set dev {name} mtu 1500"));
     }
     if interface.port == PortKind::AfPacket {
-        problems.extend(check_forwarding(name, &found));
+        problems.extend(check_packet_copies(name, &found, has_host));
     }
     Some(found)
 }
 
-/// AF_PACKET only copies packets: a kernel that forwards would forward what Shunt forwards, too.
-pub(super) fn check_forwarding(name: &str, interface: &NetworkInterface) -> Option<String> {
-    interface.forwards.then(|| {
+/// AF_PACKET only copies packets: a kernel that forwards would forward what Shunt forwards, too; and where the box has the
+/// pseudo-interface's addresses, it would take the packets for its programs by both ways. Strict filtering lets it see
+/// that those come in by the wrong interface.
+pub(super) fn check_packet_copies(name: &str, interface: &NetworkInterface, has_host: bool) -> Vec<String> {
+    let forwards = interface.forwards.then(|| {
         format!(
             "interface {name} is used by AF_PACKET and the kernel forwards there, so each packet would be sent twice: \
              sysctl -w net.ipv4.conf.{name}.forwarding=0, or use AF_XDP"
         )
-    })
+    });
+    let twice = (has_host && !interface.filters_reverse_path).then(|| {
+        format!(
+            "interface {name} is used by AF_PACKET and [host] is configured, so the box would get each packet twice: \
+             sysctl -w net.ipv4.conf.{name}.rp_filter=1 (and net.ipv4.conf.all.rp_filter no 2), or use AF_XDP"
+        )
+    });
+    forwards.into_iter().chain(twice).collect()
+}
+
+/// What the box sends in packets of this size has to fit through every interface.
+fn check_mtu(host: &Host, configured: &[Interface], found: &[NetworkInterface]) -> Option<String> {
+    let mtu = u32::from(host.mtu?);
+    let (interface, smaller) = configured.iter().zip(found).find(|(_, interface)| interface.mtu < mtu)?;
+    let (name, most) = (&interface.name, smaller.mtu);
+    Some(format!(
+        "host.mtu is {mtu}, interface {name} sends packets of {most} bytes at most: lower host.mtu, or leave it out"
+    ))
 }
 
 fn check_cpu(cpu: u32) -> Option<String> {
@@ -92,8 +113,15 @@ fn check_cpu(cpu: u32) -> Option<String> {
     (!online).then(|| format!("switchers.cpus names CPU {cpu}, which this machine doesn't have (see lscpu)"))
 }
 
-/// A service address that the box itself has would take the box's own connections (SSH!) away from it.
+/// An address that the box itself has would take the box's own connections (SSH!) away from it.
 fn check_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<String> {
+    let hosts = config.host.iter().flat_map(|host| &host.addresses);
+    let hosts = hosts.filter(|address| local.contains(&Address::from_v4(address.octets()))).map(|address| {
+        format!(
+            "host.addresses: {address} is an address of this machine on another interface, from which packets would not \
+             go through Shunt; take it off there (ip address del {address} dev ...), or choose another"
+        )
+    });
     let own = config.services.iter().filter(|service| local.contains(&Address::from(service.address.ip())));
     own.map(|service| {
         let (name, address) = (&service.name, service.address.ip());
@@ -102,6 +130,7 @@ fn check_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<String> {
              uses it; take it off the interface (ip address del {address} dev ...): Shunt answers ARP for it itself"
         )
     })
+    .chain(hosts)
     .collect()
 }
 
@@ -161,11 +190,31 @@ mod tests {
 
     #[test]
     fn forwarding_beside_af_packet_is_refused_with_the_remedy() {
-        let mut interface =
-            NetworkInterface { index: 2, mac: [2; 6], mtu: 1500, queues: 1, is_up: true, forwards: false };
-        assert_eq!(check_forwarding("eth0", &interface), None);
+        let mut interface = interface();
+        assert!(check_packet_copies("eth0", &interface, true).is_empty());
         interface.forwards = true;
-        assert!(check_forwarding("eth0", &interface).is_some_and(|text| text.contains("conf.eth0.forwarding=0")));
+        assert!(check_packet_copies("eth0", &interface, true)[0].contains("conf.eth0.forwarding=0"));
+        interface.filters_reverse_path = false;
+        assert!(check_packet_copies("eth0", &interface, true)[1].contains("conf.eth0.rp_filter=1"));
+        assert_eq!(check_packet_copies("eth0", &interface, false).len(), 1);
+    }
+
+    fn interface() -> NetworkInterface {
+        let (index, mac, mtu, queues) = (2, [2; 6], 1500, 1);
+        NetworkInterface { index, mac, mtu, queues, is_up: true, forwards: false, filters_reverse_path: true }
+    }
+
+    #[test]
+    fn host_s_address_elsewhere_and_its_mtu_too_large_are_refused() {
+        let host = "[host]\ndevice = \"shunt0\"\naddresses = [\"198.18.0.101\"]\nmtu = 1600\n";
+        let config = Config::parse(&format!("{CONFIG}{host}"), "test.toml").expect("a good configuration");
+        let problems = check_addresses(&config, &[Address::from_v4([198, 18, 0, 101])].into());
+        assert!(problems[0].starts_with("host.addresses: 198.18.0.101 is an address of this machine"), "{problems:?}");
+        let host = config.host.as_ref().expect("a host");
+        let problem = check_mtu(host, &config.interfaces, &[interface()]);
+        assert!(problem.is_some_and(|text| text.contains("host.mtu is 1600, interface lo sends packets of 1500")));
+        let fitting = NetworkInterface { mtu: 1600, ..interface() };
+        assert_eq!(check_mtu(host, &config.interfaces, &[fitting]), None);
     }
 
     #[test]

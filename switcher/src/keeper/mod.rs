@@ -1,18 +1,20 @@
 //! The keeper: the only privileged process (initialisation of the switching processor, patent Fig. 11).
 //!
-//! It makes the shared memory, opens every interface queue, loads the XDP program, hands the descriptors to the switchers
-//! and keeps a copy of each, so that a queue outlives its switcher. It writes the keeper region and the XDP maps.
+//! It makes the shared memory, opens every interface queue, loads the XDP program, makes the pseudo-interface, hands the
+//! descriptors to switchers and interface daemon, and keeps a copy of each, so that queues and device outlive them. It
+//! writes the keeper region and the XDP maps.
 //!
 //! ```text
-//!  start:  lock -> check -> regions -> ports -> XDP program -> publish -> keeper.sock
-//!                             |          |           |
-//!  restart after kill -9:   attach   from living   pinned
-//!                                    switchers
+//!  start:  lock -> check -> regions -> pseudo-interface -> ports -> XDP program -> publish -> keeper.sock
+//!                             |               |              |           |
+//!  restart after kill -9:   attach       from living    from living    pinned
+//!                                         ifdaemon       switchers
 //! ```
 
 mod busy_poll;
 mod check;
 mod follow;
+mod host;
 mod plan;
 mod ports;
 mod regions;
@@ -32,6 +34,7 @@ use shunt_config::{Config, Lock, LockError, bpf_directory, keeper_lock, runtime_
 
 use busy_poll::Deferral;
 use follow::Follower;
+use host::PseudoInterface;
 use ports::Ports;
 use regions::Regions;
 use serve::Server;
@@ -150,7 +153,9 @@ impl Keeper {
         serve::remove_stale(&config.instance)?;
         let facts = check::check(&config)?;
         let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
-        match Self::start_ports(&config, &facts, &regions) {
+        let started = PseudoInterface::open(&config, &facts, &regions)
+            .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo));
+        match started {
             Ok((server, follower, deferrals)) => {
                 Ok(Keeper { config, regions, server, follower, deferrals, _lock: lock })
             }
@@ -168,6 +173,7 @@ impl Keeper {
         config: &Config,
         facts: &check::Facts,
         regions: &Regions,
+        pseudo: Option<PseudoInterface>,
     ) -> Result<(Server, Follower, Vec<Deferral>), KeeperError> {
         let directory = bpf_directory(&config.instance);
         if regions.living().next().is_none() {
@@ -184,7 +190,7 @@ impl Keeper {
         regions.publish(config, facts, &ports.records);
         ports.log(config);
         let Ports { records, sockets, redirects, deferrals } = ports;
-        let mut follower = Follower::new(regions, redirects);
+        let mut follower = Follower::new(regions, redirects, pseudo);
         // Before anybody is told that the keeper is ready: after a crash the configuration table is there already.
         follower.turn();
         let server = Server::open(config, &facts.cpus, records, sockets)?;
@@ -205,7 +211,7 @@ impl Keeper {
                 return Ok(());
             }
             if ready(&events[0]) {
-                self.server.answer(&self.regions);
+                self.server.answer(&self.regions, self.follower.pseudo());
             }
             self.follower.turn();
         }
@@ -213,7 +219,7 @@ impl Keeper {
 
     /// Takes everything away: packets are the kernel's again, memory and files are gone.
     fn stop(self) {
-        log::info!("stopping: removing XDP programs, queues and shared memory");
+        log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");
         self.follower.detach();
         drop(self.server);
         self.deferrals.into_iter().for_each(Deferral::end);

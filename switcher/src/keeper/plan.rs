@@ -89,8 +89,16 @@ mod tests {
     }
 
     fn interfaces(queues: [u32; 2]) -> Vec<NetworkInterface> {
-        let one = |queues| NetworkInterface { index: 2, mac: [2; 6], mtu: 1500, queues, is_up: true, forwards: false };
-        queues.map(one).into()
+        let one = NetworkInterface {
+            index: 2,
+            mac: [2; 6],
+            mtu: 1500,
+            queues: 0,
+            is_up: true,
+            forwards: false,
+            filters_reverse_path: false,
+        };
+        queues.map(|queues| NetworkInterface { queues, ..one.clone() }).into()
     }
 
     fn pollers(ports: &[PortRecord], interface: u16) -> Vec<(u16, u16)> {

@@ -9,7 +9,7 @@ use shunt_config::{Config, PortKind as ConfiguredKind, XdpMode};
 use shunt_shmlayout::regions::{HOST_ADDRESSES, PORT_BUSY_POLLS, PORT_RECEIVES, PortKind, PortMode, PortRecord};
 
 use super::busy_poll::Deferral;
-use super::check::{Facts, check_forwarding};
+use super::check::{Facts, check_packet_copies};
 use super::regions::Regions;
 use super::{KeeperError, plan};
 use crate::bpf::{AttachMode, Redirect, Sizes};
@@ -204,8 +204,9 @@ impl<'a> Opener<'a> {
         if !self.may_fall_back(interface) {
             return Err(KeeperError::Problems(vec![error.to_string()]));
         }
-        if let Some(problem) = check_forwarding(&name, &self.facts.interfaces[interface]) {
-            return Err(KeeperError::Problems(vec![error.to_string(), problem]));
+        let problems = check_packet_copies(&name, &self.facts.interfaces[interface], self.config.host.is_some());
+        if !problems.is_empty() {
+            return Err(KeeperError::Problems([vec![error.to_string()], problems].concat()));
         }
         log::warn!("{error}; going on with AF_PACKET on {name}");
         Ok(())

@@ -13,11 +13,12 @@ use shunt_shmlayout::header::{AttachError, start_time};
 use shunt_shmlayout::map::{Access, Region, read_only};
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape,
-    PORTS, PortRecord, Side, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed,
+    PORTS, PortRecord, Side, StoreShape, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed,
 };
 use zerocopy::IntoBytes;
 
 use super::check::{Facts, check_shared_memory};
+use super::host::{HostMemory, living_daemon};
 use super::{KeeperError, file_error, plan};
 use crate::port::{CHUNK, Ledger};
 
@@ -51,6 +52,8 @@ pub(super) struct Regions {
     pub keeper_fd: OwnedFd,
     pub connections_fd: OwnedFd,
     pub switchers: Vec<Switcher>,
+    /// Packet stores, where a pseudo-interface is configured.
+    pub host: Option<HostMemory>,
     /// Their names, in the order of making.
     pub names: Vec<String>,
 }
@@ -61,6 +64,7 @@ struct Shapes {
     keeper: KeeperShape,
     connections: ConnectionsShape,
     switcher: SwitcherShape,
+    store: Option<StoreShape>,
     switchers: usize,
 }
 
@@ -81,6 +85,7 @@ impl Shapes {
                 frames: limits.frames.into(),
                 reserved: [0; 4],
             },
+            store: config.host.as_ref().map(|_| StoreShape::new(limits.store)),
             switchers,
         }
     }
@@ -90,35 +95,38 @@ impl Shapes {
         let one_of_each = ControlRegion::length(&self.control)
             + KeeperRegion::length(&self.keeper)
             + ConnectionsRegion::length(&self.connections);
-        one_of_each as u64 + a_switcher * self.switchers as u64
+        let host = self.store.map_or(0, |store| HostMemory::bytes(&store, self.switchers));
+        one_of_each as u64 + a_switcher * self.switchers as u64 + host
     }
 }
 
-/// Names of regions; the Nth switcher's are `switcher.N` and `frames.N`.
-fn names(instance: &Instance, switchers: usize) -> Vec<String> {
+/// Names of regions; the Nth switcher's are `switcher.N` and `frames.N`. Those of the host, if any, are the last.
+fn names(config: &Config, switchers: usize) -> Vec<String> {
+    let instance = &config.instance;
     let fixed = ["control", "keeper", "connections"].map(String::from).into_iter();
     let each = (0..switchers).flat_map(|number| [format!("switcher.{number}"), format!("frames.{number}")]);
-    fixed.chain(each).map(|region| region_name(instance, &region)).collect()
+    let host = config.host.iter().flat_map(|_| HostMemory::names(instance, switchers));
+    fixed.chain(each).map(|region| region_name(instance, &region)).chain(host).collect()
 }
 
 impl Regions {
     /// Takes over what is there if it fits (`true`), makes it anew if not and no switcher lives on it.
     pub fn attach_or_create(config: &Config, facts: &Facts) -> Result<(Regions, bool), KeeperError> {
         let shapes = Shapes::new(config, facts);
-        let names = names(&config.instance, shapes.switchers);
+        let names = names(config, shapes.switchers);
         match Self::attach(&names, &shapes) {
             Ok(regions) => match regions.difference(config, facts) {
                 None => return Ok((regions, true)),
-                Some(what) if regions.living().next().is_some() => return Err(KeeperError::Changed { what }),
-                Some(what) => log::info!("{what} changed and no switcher runs: making the shared memory anew"),
+                Some(what) if regions.are_used() => return Err(KeeperError::Changed { what }),
+                Some(what) => log::info!("{what} changed and nobody uses it: making the shared memory anew"),
             },
             Err(AttachError::Missing(_)) => {}
             Err(error) => {
-                if let Some(pid) = living_switcher(&names[1]) {
-                    let what = format!("{error} (switcher with pid {pid} is running); the shared memory");
+                if let Some(pid) = living_user(&names[1]) {
+                    let what = format!("{error} (pid {pid} uses it); the shared memory");
                     return Err(KeeperError::Changed { what });
                 }
-                log::warn!("{error}; no switcher runs, making it anew");
+                log::warn!("{error}; nobody uses it, making it anew");
             }
         }
         check_shared_memory(shapes.bytes())?;
@@ -135,28 +143,34 @@ impl Regions {
         let (keeper, _) = KeeperRegion::create(&names[1], &shapes.keeper, |_| {})?;
         let (_, connections_fd) =
             ConnectionsRegion::create(&names[2], &shapes.connections, |region| region.set_key(secret))?;
+        let (of_switchers, of_host) = names[3..].split_at(2 * shapes.switchers);
         let mut switchers = Vec::new();
-        for pair in names[3..].chunks_exact(2) {
+        for pair in of_switchers.chunks_exact(2) {
             let (region, region_fd) = SwitcherRegion::create(&pair[0], &shapes.switcher, |_| {})?;
             let frames_fd = create_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
             switchers.push(Switcher { region, region_fd, view_fd: read_only(&pair[0])?, frames_fd });
         }
+        let host = shapes.store.map(|store| HostMemory::create(of_host, &store)).transpose()?;
         let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
-        Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, names: names.to_vec() })
+        let names = names.to_vec();
+        Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, host, names })
     }
 
     fn attach(names: &[String], shapes: &Shapes) -> Result<Regions, AttachError> {
         let (keeper, _) = attach::<KeeperRegion>(&names[1], &shapes.keeper)?;
         let (control, _) = attach::<ControlRegion>(&names[0], &shapes.control)?;
         let (_, connections_fd) = attach::<ConnectionsRegion>(&names[2], &shapes.connections)?;
+        let (of_switchers, of_host) = names[3..].split_at(2 * shapes.switchers);
         let mut switchers = Vec::new();
-        for pair in names[3..].chunks_exact(2) {
+        for pair in of_switchers.chunks_exact(2) {
             let (region, region_fd) = attach::<SwitcherRegion>(&pair[0], &shapes.switcher)?;
             let frames_fd = open_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
             switchers.push(Switcher { region, region_fd, view_fd: read_only(&pair[0])?, frames_fd });
         }
+        let host = shapes.store.map(|store| HostMemory::attach(of_host, &store)).transpose()?;
         let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
-        Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, names: names.to_vec() })
+        let names = names.to_vec();
+        Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, host, names })
     }
 
     /// What of interfaces and switchers isn't as the regions have it.
@@ -172,7 +186,8 @@ impl Regions {
                 return Some(format!("the CPU of switcher {number} ({cpu})"));
             }
         }
-        None
+        let had_device = self.keeper.head.device_index.get() != 0;
+        (had_device && self.host.is_none()).then(|| "[host]".into())
     }
 
     /// What the keeper region says of a switcher.
@@ -189,6 +204,11 @@ impl Regions {
     pub fn living(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
         let all = (0..self.switchers.len()).map(|number| (number, self.switcher(number)));
         all.filter(|(_, record)| is_alive(record)).map(|(number, record)| (number, record.pid))
+    }
+
+    /// Whether a switcher or the interface daemon runs on this memory.
+    fn are_used(&self) -> bool {
+        self.living().next().is_some() || living_daemon(&self.keeper).is_some()
     }
 
     /// Takes all frames back from all ports, because their sockets are closed.
@@ -231,11 +251,11 @@ pub(super) fn is_alive(record: &SwitcherRecord) -> bool {
     record.pid != 0 && start_time(record.pid) == Some(record.start_time)
 }
 
-/// A switcher that runs according to a keeper region, even if the other regions can't be attached.
-fn living_switcher(keeper: &str) -> Option<u32> {
+/// A switcher or interface daemon that runs according to a keeper region, even if the other regions can't be attached.
+fn living_user(keeper: &str) -> Option<u32> {
     let (region, _) = KeeperRegion::attach(keeper, Access::Read).ok()?;
     let records = region.switchers.iter().map(|record| record.load::<SwitcherRecord>());
-    records.into_iter().find(is_alive).map(|record| record.pid)
+    records.into_iter().find(is_alive).map(|record| record.pid).or_else(|| living_daemon(&region))
 }
 
 fn side(side: ConfiguredSide) -> Side {
@@ -247,7 +267,7 @@ fn side(side: ConfiguredSide) -> Side {
 }
 
 /// Attaches a region that must have this shape.
-fn attach<T: Typed>(name: &str, shape: &T::Shape) -> Result<(T, OwnedFd), AttachError> {
+pub(super) fn attach<T: Typed>(name: &str, shape: &T::Shape) -> Result<(T, OwnedFd), AttachError> {
     let (_, fd) = T::attach(name, Access::Write)?;
     let (region, found) = T::from_fd(&fd, name, Access::Write)?;
     if found.as_bytes() == shape.as_bytes() {

@@ -1,4 +1,5 @@
-//! Handing the descriptors to switchers over `keeper.sock`: at most one living process has those of a switcher.
+//! Handing the descriptors to switchers and the interface daemon over `keeper.sock`: at most one living process has those
+//! of a switcher, and one those of the daemon.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,8 +14,10 @@ use shunt_config::{Config, Idle, Instance, keeper_socket};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PortKind, PortRecord, SwitcherRecord};
 
+use super::host::{PseudoInterface, living_daemon};
 use super::regions::{Regions, is_alive};
 use super::{KeeperError, file_error};
+use crate::handover::ifdaemon;
 use crate::handover::{Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, accept, receive, send};
 
 /// Somebody who connects and says nothing holds the keeper up no longer than this.
@@ -80,12 +83,12 @@ impl Server {
         self.socket.as_fd()
     }
 
-    /// Answers one switcher.
-    pub fn answer(&self, regions: &Regions) {
+    /// Answers one switcher, or the interface daemon.
+    pub fn answer(&self, regions: &Regions, pseudo: Option<&PseudoInterface>) {
         match accept(self.socket()) {
             Ok(connection) => {
-                if let Err(error) = self.converse(connection.as_fd(), regions) {
-                    log::warn!("a switcher's request: {error}");
+                if let Err(error) = self.converse(connection.as_fd(), regions, pseudo) {
+                    log::warn!("a request at keeper.sock: {error}");
                 }
             }
             Err(nix::Error::EAGAIN) => {}
@@ -93,21 +96,66 @@ impl Server {
         }
     }
 
-    fn converse(&self, connection: BorrowedFd<'_>, regions: &Regions) -> Result<(), HandoverError> {
+    fn converse(
+        &self,
+        connection: BorrowedFd<'_>,
+        regions: &Regions,
+        pseudo: Option<&PseudoInterface>,
+    ) -> Result<(), HandoverError> {
         setsockopt(&connection, ReceiveTimeout, &TimeVal::milliseconds(PATIENCE_MS))?;
         let pid = getsockopt(&connection, PeerCredentials)?.pid() as u32;
-        let (Request { number }, _) = receive(connection)?;
-        match self.grant(connection, usize::from(number), pid, regions) {
+        let (request, _) = receive(connection)?;
+        let (who, granted) = match request {
+            Request::Switcher { number } => {
+                (format!("switcher {number}"), self.grant(connection, number.into(), pid, regions, pseudo))
+            }
+            Request::Ifdaemon => ("shunt-ifdaemon".into(), self.grant_daemon(connection, pid, regions, pseudo)),
+        };
+        match granted {
             Ok(()) => {
-                log::info!("switcher {number} is pid {pid}");
+                log::info!("{who} is pid {pid}");
                 Ok(())
             }
             Err(HandoverError::Refused(reason)) => {
-                log::warn!("switcher {number}, pid {pid}, refused: {reason}");
-                send(connection, &Answer::Refused(reason), &[])
+                log::warn!("{who}, pid {pid}, refused: {reason}");
+                send(connection, &Answer::<()>::Refused(reason), &[])
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Hands device and packet stores to the interface daemon, after making sure that nobody else has them.
+    fn grant_daemon(
+        &self,
+        connection: BorrowedFd<'_>,
+        pid: u32,
+        regions: &Regions,
+        pseudo: Option<&PseudoInterface>,
+    ) -> Result<(), HandoverError> {
+        let (Some(pseudo), Some(memory)) = (pseudo, &regions.host) else {
+            return send(connection, &Answer::Granted(None::<ifdaemon::Manifest>), &[]);
+        };
+        if let Some(other) = living_daemon(&regions.keeper).filter(|other| *other != pid) {
+            let reason = format!("shunt-ifdaemon is already running as pid {other}; kill it first");
+            return Err(HandoverError::Refused(reason));
+        }
+        let Some(start_time) = start_time(pid) else {
+            return Err(HandoverError::Refused(format!("pid {pid} is gone")));
+        };
+        // Written down first, as for a switcher.
+        let head = regions.keeper.head;
+        head.ifdaemon_start_time.set(start_time);
+        head.ifdaemon_pid.set(pid.into());
+        let manifest = ifdaemon::Manifest {
+            user: self.manifests[0].user.clone(),
+            device: pseudo.name().into(),
+            mtu: pseudo.mtu(),
+            has_offloads: pseudo.has_offloads(),
+            switchers: memory.store_fds.len() as u16,
+        };
+        let regions = std::iter::once(&memory.daemon_fd).chain(&memory.store_fds).map(AsFd::as_fd);
+        let descriptors: Vec<_> = regions.chain([pseudo.wake(), pseudo.device()]).collect();
+        send(connection, &Answer::Granted(Some(manifest)), &descriptors).inspect_err(|_| head.ifdaemon_pid.set(0))
     }
 
     /// Hands the descriptors out, after making sure that nobody else has them.
@@ -117,6 +165,7 @@ impl Server {
         number: usize,
         pid: u32,
         regions: &Regions,
+        pseudo: Option<&PseudoInterface>,
     ) -> Result<(), HandoverError> {
         let Some(manifest) = self.manifests.get(number) else {
             let count = self.manifests.len();
@@ -147,7 +196,11 @@ impl Server {
             &switcher.frames_fd,
         ];
         let all = regions.switchers.iter().map(|switcher| &switcher.view_fd);
-        let descriptors: Vec<_> = own.into_iter().chain(all).chain(&self.ports[number]).map(AsFd::as_fd).collect();
+        let store = pseudo.zip(regions.host.as_ref());
+        let store = store.map(|(pseudo, memory)| [memory.store_fds[number].as_fd(), pseudo.wake()]);
+        let ports = self.ports[number].iter().map(AsFd::as_fd);
+        let descriptors = own.into_iter().chain(all).map(AsFd::as_fd).chain(store.into_iter().flatten()).chain(ports);
+        let descriptors: Vec<_> = descriptors.collect();
         send(connection, &Answer::Granted(manifest.clone()), &descriptors).inspect_err(|_| {
             regions.set_switcher(number, &SwitcherRecord { pid: 0, start_time: 0, ..granted });
         })
@@ -169,6 +222,7 @@ fn manifest(config: &Config, cpus: &[u32], number: usize, records: &[PortRecord]
         user: config.user.clone(),
         ring: config.limits.ring,
         switchers: cpus.len() as u16,
+        has_store: config.host.is_some(),
         ports: ports.collect(),
     }
 }

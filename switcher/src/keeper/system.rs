@@ -22,6 +22,9 @@ pub struct NetworkInterface {
     pub is_up: bool,
     /// Whether the kernel forwards what comes in there.
     pub forwards: bool,
+    /// Whether the kernel drops what comes in there from a source that it would reach by another interface (RFC 3704,
+    /// strict).
+    pub filters_reverse_path: bool,
 }
 
 impl NetworkInterface {
@@ -39,9 +42,16 @@ impl NetworkInterface {
             mtu: std::fs::read_to_string(folder.join("mtu")).ok()?.trim().parse().ok()?,
             queues: queues as u32,
             is_up: flags.contains(InterfaceFlags::IFF_UP),
+            filters_reverse_path: reverse_path_filter("all").max(reverse_path_filter(name)) == 1,
             forwards: forwarding.is_ok_and(|text| text.trim() == "1"),
         })
     }
+}
+
+/// 0 off, 1 strict, 2 loose; the larger of an interface's and that of `all` counts (ip-sysctl.rst).
+fn reverse_path_filter(name: &str) -> u8 {
+    let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"));
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 fn link(name: &str) -> Option<([u8; 6], InterfaceFlags)> {
@@ -51,9 +61,10 @@ fn link(name: &str) -> Option<([u8; 6], InterfaceFlags)> {
     })
 }
 
-/// The box's own addresses.
-pub(super) fn local_addresses() -> nix::Result<BTreeSet<Address>> {
-    let addresses = getifaddrs()?.filter_map(|entry| {
+/// The box's own addresses, but for those of the pseudo-interface.
+pub(super) fn local_addresses(pseudo_interface: Option<&str>) -> nix::Result<BTreeSet<Address>> {
+    let others = getifaddrs()?.filter(|entry| Some(entry.interface_name.as_str()) != pseudo_interface);
+    let addresses = others.filter_map(|entry| {
         let address = entry.address?;
         let v4 = address.as_sockaddr_in().map(|address| Address::from_v4(address.ip().octets()));
         v4.or_else(|| address.as_sockaddr_in6().map(|address| Address(address.ip().octets())))

@@ -4,6 +4,8 @@
 #[path = "../ports/lab.rs"]
 mod lab;
 
+mod host;
+
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -134,15 +136,19 @@ impl Instance {
 
     /// Plays control: makes these the service addresses, and waits for the keeper's answer.
     fn prepare(&self, services: &[[u8; 4]], word: u64) {
+        let endpoints: Vec<_> = services.iter().map(|address| (*address, AddressUse::Services)).collect();
+        self.prepare_addresses(&endpoints, word);
+    }
+
+    /// The same of addresses with other uses.
+    fn prepare_addresses(&self, addresses: &[([u8; 4], AddressUse)], word: u64) {
         let (control, _) = ControlRegion::attach(&self.region("control"), Access::Write).expect("control's region");
         let (keeper, _) = KeeperRegion::attach(&self.region("keeper"), Access::Read).expect("the keeper's region");
         let generation = &control.generations[(word & 1) as usize];
         generation.clear();
-        for address in services {
-            let address = Address::from_v4(*address);
-            generation
-                .add_endpoint(address, PortBe::default(), 0, Endpoint::Address(AddressUse::Services))
-                .expect("room");
+        for (address, address_use) in addresses {
+            let (address, endpoint) = (Address::from_v4(*address), Endpoint::Address(*address_use));
+            generation.add_endpoint(address, PortBe::default(), 0, endpoint).expect("room");
         }
         control.head.prepared.store(word, Ordering::Release);
         self.wait("the XDP maps are in step", || keeper.head.owned.load(Ordering::Acquire) == word);

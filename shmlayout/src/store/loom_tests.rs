@@ -1,0 +1,52 @@
+//! The orders in which the two sides can see each other's stores.
+
+use super::*;
+
+fn ring(cells: usize) -> PacketRing<'static> {
+    let make = || AtomicU64::new(0);
+    let apart = || core::array::from_fn(|_| make());
+    let ends = Box::leak(Box::new(StoreEnds { head: make(), _apart: apart(), tail: make(), _end: apart() }));
+    let cell = || PacketCell { length: make(), words: core::array::from_fn(|_| make()) };
+    PacketRing::new(ends, Box::leak((0..cells).map(|_| cell()).collect())).unwrap()
+}
+
+#[test]
+fn loom_store_keeps_order_and_wholeness() {
+    loom::model(|| {
+        let ring = ring(2);
+        let producer = loom::thread::spawn(move || {
+            let mut producer = ring.producer();
+            for n in 1..=3u8 {
+                let _ = producer.push(&vec![n; n as usize]);
+                producer.publish();
+            }
+        });
+        let (mut consumer, mut packet, mut last) = (ring.consumer(), [0; 8], 0);
+        for _ in 0..3 {
+            if let Some(length) = consumer.pop(&mut packet) {
+                assert!(length > last);
+                assert!(packet[..length].iter().all(|byte| usize::from(*byte) == length));
+                last = length;
+            }
+        }
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_no_wake_up_is_lost() {
+    loom::model(|| {
+        let ring = ring(2);
+        let naps: &'static Naps = Box::leak(Box::new(Naps::for_loom()));
+        let switcher = loom::thread::spawn(move || {
+            let (mut producer, mut waker) = (ring.producer(), Waker::new(naps));
+            producer.push(&[1]).unwrap();
+            producer.publish() && waker.must_wake()
+        });
+        let mut consumer = ring.consumer();
+        naps.fall_asleep();
+        let sees_it = consumer.has_packet();
+        let is_woken = switcher.join().unwrap();
+        assert!(sees_it || is_woken, "asleep beside a packet");
+    });
+}

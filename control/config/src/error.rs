@@ -41,9 +41,7 @@ pub enum ConfigError {
         line: usize,
     },
     /// The file holds nothing.
-    #[error(
-        "{file}:1: is empty; write at least [switchers] and one [[interface]], deploy/examples/minimal.toml shows how"
-    )]
+    #[error("{file}:1: is empty; deploy/examples shows what to write")]
     Empty {
         /// The path as the operator gave it.
         file: String,

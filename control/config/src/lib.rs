@@ -36,6 +36,13 @@ pub use types::{
     Switchers, Target, Timeouts, XdpMode,
 };
 
+/// The means of reading a file this way, for other files of Shunt's: the agent's own configuration.
+pub mod document {
+    pub use crate::read::{parse_document, read_text};
+    pub use crate::report::{Field, Place, Report, quoted};
+    pub use crate::section::Section;
+}
+
 impl Config {
     /// Reads and checks the file at `path`.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {

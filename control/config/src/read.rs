@@ -15,7 +15,7 @@ use crate::error::ConfigError;
 const LIMIT_BYTES: u64 = 4 << 20;
 
 /// The whole text of a regular file.
-pub(crate) fn read_text(path: &Path) -> Result<String, ConfigError> {
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     let name = path.display().to_string();
     let unreadable = |source| ConfigError::Unreadable { file: name.clone(), source };
     let file = open(path).map_err(unreadable)?;
@@ -57,7 +57,7 @@ fn count_lines(before: &[u8]) -> usize {
 }
 
 /// The TOML document in `text`, with the place of every key and value.
-pub(crate) fn parse_document<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>, ConfigError> {
+pub fn parse_document<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'t>>, ConfigError> {
     if text.trim_start_matches('\u{feff}').trim().is_empty() {
         return Err(ConfigError::Empty { file: file.to_owned() });
     }

@@ -7,7 +7,7 @@ use crate::error::{ConfigError, Problem};
 
 /// Where in the file something stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub struct Place {
     /// Line, from 1.
     pub line: usize,
     /// Path of the field, as `service.web.address`.
@@ -16,13 +16,15 @@ pub(crate) struct Place {
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Field<T> {
+pub struct Field<T> {
+    /// What stands there.
     pub value: T,
+    /// Where.
     pub place: Place,
 }
 
 /// The problems found so far in one text.
-pub(crate) struct Report {
+pub struct Report {
     file: String,
     /// Byte offset at which each line starts.
     line_starts: Vec<usize>,
@@ -30,6 +32,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// No problems yet in `text`, which is `file`'s.
     pub fn new(file: &str, text: &str) -> Self {
         let after_newlines = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
         Self {
@@ -44,6 +47,7 @@ impl Report {
         self.line_starts.partition_point(|&start| start <= span.start)
     }
 
+    /// One problem more.
     pub fn refuse(&self, place: &Place, sentence: impl Into<String>) {
         self.problems.borrow_mut().push(Problem {
             file: self.file.clone(),
@@ -65,7 +69,7 @@ impl Report {
 }
 
 /// `text` in quotation marks, control characters escaped, cut when it is long: fit for a message.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     const SHOWN_CHARACTERS: usize = 64;
     match text.char_indices().nth(SHOWN_CHARACTERS) {
         Some((cut, _)) => format!("{:?}...", &text[..cut]),

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use crate::report::{Field, Place, Report, quoted};
 
 /// One table, or the absence of an optional one.
-pub(crate) struct Section<'t> {
+pub struct Section<'t> {
     report: &'t Report,
     table: Option<&'t DeTable<'t>>,
     /// Its header; the field path of the root is empty.

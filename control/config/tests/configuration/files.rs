@@ -29,8 +29,7 @@ fn a_good_file_is_read() {
 
 #[test]
 fn an_empty_file_is_said_to_be_empty() {
-    let sentence =
-        "FILE:1: is empty; write at least [switchers] and one [[interface]], deploy/examples/minimal.toml shows how";
+    let sentence = "FILE:1: is empty; deploy/examples shows what to write";
     assert_eq!(refusal_of_content(b""), sentence);
     assert_eq!(refusal_of_content(b" \n\t\n"), sentence);
 }

@@ -1,0 +1,313 @@
+//! The agent's loop: look, wait for what was asked, report. One thread that sleeps in poll(2) in between.
+//!
+//! ```text
+//!  look every look_interval: read the kernel's counts, ask the sources
+//!    then wait for answers, for pushed lines and for HAProxy, each taken as it comes
+//!  report as soon as the answers are there (or half the interval has passed) and the period is over or the change sharp
+//! ```
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::check_server::{CheckServer, answer_for};
+use crate::epoch::{self, EpochError};
+use crate::report::{Key, Load, Name, PERIOD_MS, Report, SealError, State, seal};
+use crate::sample::cgroup::{self, Cgroup};
+use crate::sample::command::Command;
+use crate::sample::machine::Machine;
+use crate::sample::nginx::Nginx;
+use crate::sample::prometheus::Prometheus;
+use crate::sample::sockets::{Count, Sockets};
+use crate::sample::statsd::{Pushed, Socket};
+use crate::sample::{Source, Trouble};
+use crate::settings::{self, Settings};
+use crate::sharp::is_sharp;
+
+/// Not even sharp changes are reported faster than this.
+const SHORTEST_GAP: Duration = Duration::from_millis(*PERIOD_MS.start() as u64);
+
+/// Why the agent can't work.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The epoch's file is of no use.
+    #[error("epoch_file {0}: {1}")]
+    Epoch(PathBuf, EpochError),
+    /// The StatsD socket can't be made.
+    #[error("statsd_socket {0}: {1}; is its folder there, and may the agent write to it?")]
+    Statsd(PathBuf, io::Error),
+    /// HAProxy can't be answered.
+    #[error("backend.{0}.agent_check {1}: {2}; does another process listen there?")]
+    Check(Name, SocketAddr, io::Error),
+    /// Reports can't be sent.
+    #[error("control {0}: {1}")]
+    Control(SocketAddr, io::Error),
+    /// The kernel doesn't tell what it should.
+    #[error("{0}: {1}")]
+    Kernel(&'static str, io::Error),
+    /// A report can't be made.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// One back-end and all that knows its load.
+struct Backend {
+    settings: settings::Backend,
+    cgroup: Cgroup,
+    sources: Vec<Box<dyn Source>>,
+    pushed: Option<Pushed>,
+    check: Option<CheckServer>,
+    /// Somebody listened on its port once. Where it is served from another network namespace, nobody ever does.
+    was_listening: bool,
+    load: Load,
+}
+
+/// Where reports go.
+struct Reporter {
+    socket: UdpSocket,
+    address: SocketAddr,
+    key: Key,
+    report: Report,
+    sent: Option<Instant>,
+    trouble: Trouble,
+}
+
+/// The agent at work.
+pub struct Agent {
+    backends: Vec<Backend>,
+    reporter: Option<Reporter>,
+    machine: Machine,
+    sockets: Sockets,
+    sockets_trouble: Trouble,
+    statsd: Option<Socket>,
+    period: Duration,
+    look_interval: Duration,
+    sharp_permille: u16,
+    looked: Instant,
+    /// Answers to the last look may still come.
+    is_open: bool,
+}
+
+impl Agent {
+    /// Opens everything; measures nothing yet.
+    pub fn start(settings: Settings, now: Instant) -> Result<Self, RunError> {
+        let Settings { name, control, period, look_interval, sharp_permille, epoch_file, statsd_socket, backends } =
+            settings;
+        let boot_epoch = match epoch_file {
+            Some(file) => epoch::begin(&file, epoch::of_clock()).map_err(|error| RunError::Epoch(file, error))?,
+            None => epoch::of_clock(),
+        };
+        let statsd = statsd_socket.map(|path| Socket::open(&path).map_err(|error| RunError::Statsd(path, error)));
+        let ports: Vec<u16> = backends.iter().filter(|backend| backend.is_tcp).map(|backend| backend.port).collect();
+        let reporter = control.map(|control| Reporter::open(control, name, boot_epoch, period)).transpose()?;
+        Ok(Self {
+            backends: backends.into_iter().map(|backend| Backend::open(backend, now)).collect::<Result<_, _>>()?,
+            reporter,
+            machine: Machine::open().map_err(|error| RunError::Kernel("/proc", error))?,
+            sockets: Sockets::open(&ports).map_err(|error| RunError::Kernel("socket diagnostics", error))?,
+            sockets_trouble: Trouble::new("socket diagnostics"),
+            statsd: statsd.transpose()?,
+            period,
+            look_interval,
+            sharp_permille,
+            looked: now,
+            is_open: false,
+        })
+    }
+
+    /// Works until something is wrong that only an operator can mend.
+    pub fn run(&mut self) -> Result<Infallible, RunError> {
+        self.look(Instant::now());
+        loop {
+            self.wait()?;
+            let now = Instant::now();
+            self.take(now);
+            if self.is_open && (!self.is_awaiting() || now >= self.looked + self.look_interval / 2) {
+                self.is_open = false;
+                self.report_if_due(now)?;
+            }
+            if now >= self.looked + self.look_interval {
+                self.look(now);
+            }
+        }
+    }
+
+    /// Reads what the kernel knows, and asks the others.
+    fn look(&mut self, now: Instant) {
+        // By whole intervals, so that a late look doesn't put off all that follow; after a pause, from now on.
+        let next = self.looked + self.look_interval;
+        self.looked = if now < next + self.look_interval { next.min(now) } else { now };
+        self.is_open = true;
+        self.machine.look(now);
+        match self.sockets.look(now) {
+            Ok(()) => self.sockets_trouble.clear(),
+            Err(error) => self.sockets_trouble.report(error),
+        }
+        for backend in &mut self.backends {
+            backend.look(now);
+        }
+    }
+
+    /// Sleeps until something comes or is due.
+    fn wait(&self) -> Result<(), RunError> {
+        let due = self.looked + if self.is_open { self.look_interval / 2 } else { self.look_interval };
+        // Rounded up: a millisecond too early would be one more turn for nothing.
+        let ms = due.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+        let timeout = PollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX));
+        let mut awaited: Vec<PollFd<'_>> = Vec::new();
+        for backend in &self.backends {
+            let sources = backend.sources.iter().filter_map(|source| source.awaited());
+            awaited.extend(sources.map(|(socket, flags)| PollFd::new(socket, flags)));
+            awaited.extend(backend.check.iter().map(|check| PollFd::new(check.awaited(), PollFlags::POLLIN)));
+        }
+        awaited.extend(self.statsd.iter().map(|socket| PollFd::new(socket.awaited(), PollFlags::POLLIN)));
+        match poll(&mut awaited, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(RunError::Kernel("poll", error.into())),
+        }
+    }
+
+    /// Takes what has come.
+    fn take(&mut self, now: Instant) {
+        if let Some(socket) = &self.statsd {
+            let backends = &mut self.backends;
+            let came = socket.take(|name, value| {
+                backends
+                    .iter_mut()
+                    .filter_map(|backend| backend.pushed.as_mut())
+                    .for_each(|pushed| pushed.record(name, value));
+            });
+            // What is pushed may be a sharp change.
+            self.is_open |= came;
+        }
+        for backend in &mut self.backends {
+            backend.sources.iter_mut().for_each(|source| source.advance(now));
+            if let Some(check) = &mut backend.check {
+                check.answer(&answer_for(&backend.load, backend.settings.capacity), now);
+            }
+        }
+    }
+
+    fn is_awaiting(&self) -> bool {
+        self.backends
+            .iter()
+            .flat_map(|backend| &backend.sources)
+            .any(|source| source.is_prompt() && source.awaited().is_some())
+    }
+
+    /// Puts the loads together, and reports them if it is time or they changed sharply.
+    fn report_if_due(&mut self, now: Instant) -> Result<(), RunError> {
+        for backend in &mut self.backends {
+            backend.measure(&self.machine, &self.sockets);
+        }
+        let Some(reporter) = &mut self.reporter else {
+            return Ok(());
+        };
+        let loads: Vec<Load> = self.backends.iter().map(|backend| backend.load.clone()).collect();
+        let since = reporter.sent.map(|sent| now.duration_since(sent));
+        // The next look would be later than the period allows.
+        let is_time = since.is_none_or(|since| since + self.look_interval / 2 >= self.period);
+        let may_be_sharp = since.is_some_and(|since| since >= SHORTEST_GAP);
+        if is_time || may_be_sharp && is_sharp(&reporter.report.loads, &loads, self.sharp_permille) {
+            reporter.send(loads, now)?;
+            for pushed in self.backends.iter_mut().filter_map(|backend| backend.pushed.as_mut()) {
+                pushed.begin_report();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Backend {
+    fn open(settings: settings::Backend, now: Instant) -> Result<Self, RunError> {
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        if let Some(page) = &settings.nginx {
+            sources.push(Box::new(Nginx::new(page, now)));
+        }
+        if let Some(prometheus) = &settings.prometheus {
+            sources.push(Box::new(Prometheus::new(prometheus, now)));
+        }
+        if let Some(command) = &settings.command {
+            sources.push(Box::new(Command::new(command, now)));
+        }
+        let open = |address| {
+            CheckServer::open(address).map_err(|error| RunError::Check(settings.name.clone(), address, error))
+        };
+        Ok(Self {
+            cgroup: Cgroup::new(settings.cgroup.as_deref(), cgroup::TOP.as_ref(), now),
+            sources,
+            pushed: settings.statsd.as_ref().map(|metrics| Pushed::new(metrics, now)),
+            check: settings.agent_check.map(open).transpose()?,
+            was_listening: false,
+            load: Load::unknown(settings.name.clone()),
+            settings,
+        })
+    }
+
+    fn look(&mut self, now: Instant) {
+        self.cgroup.look(now);
+        self.sources.iter_mut().for_each(|source| source.ask(now));
+        if let Some(pushed) = &mut self.pushed {
+            pushed.look(now);
+        }
+    }
+
+    /// The load as all together know it; who knows the server best has the last word.
+    fn measure(&mut self, machine: &Machine, sockets: &Sockets) {
+        let mut load = Load::unknown(self.settings.name.clone());
+        // Whichever is nearer to its limit.
+        load.cpu_permille = machine.cpu_permille().max(self.cgroup.cpu_permille());
+        load.memory_permille = machine.memory_permille().max(self.cgroup.memory_permille());
+        if let Some(Count { clients, listeners }) = sockets.of(self.settings.port).filter(|_| self.settings.is_tcp) {
+            load.clients = Some(clients);
+            if self.was_listening && listeners == 0 {
+                load.state = State::Down;
+            }
+            self.was_listening |= listeners > 0;
+        }
+        self.sources.iter().for_each(|source| source.contribute(&mut load));
+        if let Some(pushed) = &self.pushed {
+            pushed.contribute(&mut load);
+        }
+        let is_draining = self.settings.drain_file.as_ref().is_some_and(|file| file.exists());
+        if is_draining && load.state == State::Up {
+            load.state = State::Drain;
+        }
+        self.load = load;
+    }
+}
+
+impl Reporter {
+    fn open(control: settings::Control, agent: Name, boot_epoch: u64, period: Duration) -> Result<Self, RunError> {
+        let settings::Control { address, key } = control;
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let open = || -> io::Result<UdpSocket> {
+            let socket = UdpSocket::bind(any)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let socket = open().map_err(|error| RunError::Control(address, error))?;
+        // At most 1000.
+        let period_ms = period.as_millis() as u16;
+        let report = Report { agent, boot_epoch, sequence: 0, period_ms, loads: Vec::new() };
+        let trouble = Trouble::new(format!("control at {address}"));
+        Ok(Self { socket, address, key, report, sent: None, trouble })
+    }
+
+    /// A report that gets lost is made good by the next.
+    fn send(&mut self, loads: Vec<Load>, now: Instant) -> Result<(), RunError> {
+        self.report.sequence += 1;
+        self.report.loads = loads;
+        self.sent = Some(now);
+        match self.socket.send_to(&seal(&self.report, &self.key)?, self.address) {
+            Ok(_) => self.trouble.clear(),
+            Err(error) => self.trouble.report(error),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! Decimal numbers of others' texts as fixed-point integers.
+
+/// `text`, digits with at most one point, in units of 10^-`places`; what is finer is cut off.
+pub(crate) fn fixed_point(text: &str, places: usize) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let are_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || !are_digits(whole) || !are_digits(fraction) {
+        return None;
+    }
+    let fraction = fraction.bytes().chain(std::iter::repeat(b'0')).take(places);
+    whole
+        .bytes()
+        .chain(fraction)
+        .try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+}
+
+/// A float of a text as an integer in units of 1/`scale`; none for what is no count.
+pub(crate) fn scaled(value: f64, scale: f64) -> Option<u64> {
+    let value = value * scale;
+    // Casts of floats saturate; 2^64 stays out all the same, for it is no measurement.
+    (value >= 0.0 && value < u64::MAX as f64).then_some(value as u64)
+}
+
+/// As much of `value` as fits.
+pub(crate) fn narrowed<T: TryFrom<u64>>(value: u64, most: T) -> T {
+    T::try_from(value).unwrap_or(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_become_integers() {
+        for (text, places, value) in [
+            ("12", 3, Some(12_000)),
+            ("12.5", 3, Some(12_500)),
+            ("0.00099", 3, Some(0)),
+            (".5", 1, Some(5)),
+            ("5.", 1, Some(50)),
+            ("18446744073709551615", 0, Some(u64::MAX)),
+            ("18446744073709551616", 0, None),
+            ("", 3, None),
+            (".", 3, None),
+            ("1.2.3", 3, None),
+            ("-1", 3, None),
+            ("+1", 3, None),
+            ("1e3", 3, None),
+        ] {
+            assert_eq!(fixed_point(text, places), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn floats_that_are_no_counts_are_nothing() {
+        assert_eq!(scaled(1.5, 1e6), Some(1_500_000));
+        for value in [f64::NAN, f64::INFINITY, -1.0, 1e30] {
+            assert_eq!(scaled(value, 1.0), None, "{value}");
+        }
+    }
+}

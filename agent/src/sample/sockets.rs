@@ -1,0 +1,259 @@
+//! Clients now served: the established connections of the back-ends' ports, counted by the kernel's socket diagnostics
+//! (sock_diag(7)), and whether anybody listens there. Needs no privilege.
+//!
+//! The kernel walks its whole table for an answer, and on a machine with room for many connections that is long. So a look
+//! is left out while the last one's time is more than a small share of the time since.
+
+use std::io;
+use std::time::Instant;
+
+use netlink_sys::protocols::NETLINK_SOCK_DIAG;
+use netlink_sys::{Socket, SocketAddr};
+
+/// Of all the time, looks take at most one part in so many.
+const SHARE: u32 = 250;
+
+/// linux/sock_diag.h, linux/netlink.h, linux/inet_diag.h, net/tcp_states.h.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST_DUMP: u16 = 0x301;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const INET_DIAG_REQ_BYTECODE: u16 = 1;
+const BYTECODE_JUMP: u8 = 1;
+const BYTECODE_SOURCE_PORT_IS: u8 = 11;
+const ESTABLISHED: u8 = 1;
+const LISTEN: u8 = 10;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const IPPROTO_TCP: u8 = 6;
+const HEADER_BYTES: usize = 16;
+
+/// What the kernel knows of one port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Established connections.
+    pub clients: u32,
+    /// Sockets that listen.
+    pub listeners: u32,
+}
+
+/// The TCP ports of this server's back-ends.
+pub struct Sockets {
+    socket: Socket,
+    requests: [Vec<u8>; 2],
+    counts: Vec<(u16, Count)>,
+    due: Option<Instant>,
+}
+
+impl Sockets {
+    /// Counts sockets of `ports` in the network namespace that the agent is in.
+    pub fn open(ports: &[u16]) -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self {
+            socket,
+            requests: [AF_INET, AF_INET6].map(|family| request(family, ports)),
+            counts: ports.iter().map(|port| (*port, Count::default())).collect(),
+            due: None,
+        })
+    }
+
+    /// Counts anew, if it is time.
+    pub fn look(&mut self, now: Instant) -> io::Result<()> {
+        if self.counts.is_empty() || self.due.is_some_and(|due| now < due) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let counted = self.count();
+        self.due = Some(now + begun.elapsed() * SHARE);
+        counted
+    }
+
+    /// What the last look found.
+    pub fn of(&self, port: u16) -> Option<Count> {
+        self.due?;
+        self.counts.iter().find(|(known, _)| *known == port).map(|(_, count)| *count)
+    }
+
+    fn count(&mut self) -> io::Result<()> {
+        let mut counts = self.counts.clone();
+        counts.iter_mut().for_each(|(_, count)| *count = Count::default());
+        for request in &self.requests {
+            self.socket.send(request, 0)?;
+            loop {
+                // A message at a time would do, but the kernel fills what it is given.
+                let mut bytes = Vec::with_capacity(32 << 10);
+                self.socket.recv(&mut bytes, 0)?;
+                if add(&bytes, &mut counts)? == Dump::Ended {
+                    break;
+                }
+            }
+        }
+        self.counts = counts;
+        Ok(())
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Dump {
+    GoesOn,
+    Ended,
+}
+
+/// struct nlmsghdr, struct inet_diag_req_v2, and the program that chooses the ports as attribute.
+fn request(family: u8, ports: &[u16]) -> Vec<u8> {
+    let program = choose_ports(ports);
+    let mut message = Vec::new();
+    message.extend(0_u32.to_ne_bytes());
+    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    message.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
+    message.extend([0; 8]);
+    // Family, protocol, no extensions, padding, states, no socket in particular.
+    message.extend([family, IPPROTO_TCP, 0, 0]);
+    message.extend((1_u32 << ESTABLISHED | 1 << LISTEN).to_ne_bytes());
+    message.extend([0; 48]);
+    // A program for 16 ports has 320 bytes.
+    message.extend((4 + program.len() as u16).to_ne_bytes());
+    message.extend(INET_DIAG_REQ_BYTECODE.to_ne_bytes());
+    message.extend(program);
+    let length = message.len() as u32;
+    message[..4].copy_from_slice(&length.to_ne_bytes());
+    message
+}
+
+/// A program that accepts the sockets of `ports`: for each, a comparison and a jump to the end. Each instruction says how
+/// far on to go if it is true (a byte) and if not (two bytes); past the end by 4 refuses.
+fn choose_ports(ports: &[u16]) -> Vec<u8> {
+    const COMPARISON: usize = 8;
+    const WITH_JUMP: usize = 12;
+    let Some(last) = ports.len().checked_sub(1) else {
+        return Vec::new();
+    };
+    let mut program = Vec::new();
+    let mut instruction = |code: u8, yes: u8, no: u16| {
+        program.extend([code, yes]);
+        program.extend(no.to_ne_bytes());
+    };
+    for (index, port) in ports.iter().enumerate() {
+        // To the next comparison, or past the end: 12 bytes on in either case.
+        instruction(BYTECODE_SOURCE_PORT_IS, COMPARISON as u8, WITH_JUMP as u16);
+        instruction(0, 0, *port);
+        if index < last {
+            let rest = (last - index) * WITH_JUMP;
+            instruction(BYTECODE_JUMP, 4, rest as u16);
+        }
+    }
+    program
+}
+
+/// Adds the sockets of one datagram of messages.
+fn add(mut bytes: &[u8], counts: &mut [(u16, Count)]) -> io::Result<Dump> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer about sockets is malformed");
+    while let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() {
+        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let message = bytes.get(HEADER_BYTES..length).ok_or_else(malformed)?;
+        match u16::from_ne_bytes([header[4], header[5]]) {
+            NLMSG_DONE => return Ok(Dump::Ended),
+            NLMSG_ERROR => {
+                let (code, _) = message.split_first_chunk().ok_or_else(malformed)?;
+                return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(*code).saturating_neg()));
+            }
+            // struct inet_diag_msg: family, state, timer, retransmissions, source port in network order.
+            _ => {
+                let &[_, state, _, _, high, low, ..] = message else {
+                    return Err(malformed());
+                };
+                let port = u16::from_be_bytes([high, low]);
+                if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == port) {
+                    match state {
+                        ESTABLISHED => count.clients += 1,
+                        LISTEN => count.listeners += 1,
+                        _ => {}
+                    }
+                }
+            }
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(Dump::GoesOn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+    use proptest::prelude::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    /// Interprets a program as the kernel does.
+    fn accepts(program: &[u8], port: u16) -> bool {
+        let mut left = program.len() as i64;
+        while left > 0 {
+            let at = program.len() - left as usize;
+            let no = u16::from_ne_bytes([program[at + 2], program[at + 3]]);
+            let is_true = match program[at] {
+                BYTECODE_SOURCE_PORT_IS => u16::from_ne_bytes([program[at + 6], program[at + 7]]) == port,
+                BYTECODE_JUMP => false,
+                code => panic!("instruction {code}"),
+            };
+            left -= if is_true { i64::from(program[at + 1]) } else { i64::from(no) };
+        }
+        left == 0
+    }
+
+    proptest! {
+        #[test]
+        fn a_program_accepts_its_ports_and_no_others(ports in prop::collection::hash_set(any::<u16>(), 1..=16), other: u16) {
+            let ports: Vec<u16> = ports.into_iter().collect();
+            let program = choose_ports(&ports);
+            for port in &ports {
+                prop_assert!(accepts(&program, *port));
+            }
+            prop_assert_eq!(accepts(&program, other), ports.contains(&other));
+        }
+
+        #[test]
+        fn arbitrary_answers_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = add(&bytes, &mut [(80, Count::default())]);
+        }
+    }
+
+    #[test]
+    fn the_kernel_counts_connections_of_both_families() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: network namespaces need root");
+            return;
+        }
+        // Namespaces are a thread's, and this one's vanishes with it.
+        let thread = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+            assert!(up.success());
+            let ports: Vec<u16> = (8001..=8016).collect();
+            let mut sockets = Sockets::open(&ports).unwrap();
+            assert_eq!(sockets.of(8001), None, "before the first look");
+            let old = TcpListener::bind("127.0.0.1:8001").unwrap();
+            let both = TcpListener::bind("[::]:8016").unwrap();
+            let other = TcpListener::bind("127.0.0.1:9000").unwrap();
+            let connect = |to: &str| TcpStream::connect(to).unwrap();
+            let clients =
+                ["127.0.0.1:8001", "127.0.0.1:8001", "127.0.0.1:8016", "[::1]:8016", "[::1]:8016", "127.0.0.1:9000"]
+                    .map(connect);
+            let begin = Instant::now();
+            sockets.look(begin).unwrap();
+            assert_eq!(sockets.of(8001), Some(Count { clients: 2, listeners: 1 }));
+            assert_eq!(sockets.of(8016), Some(Count { clients: 3, listeners: 1 }));
+            assert_eq!(sockets.of(8002), Some(Count::default()));
+            assert_eq!(sockets.of(9000), None);
+            drop((clients, old, other));
+            sockets.look(begin + Duration::from_secs(3600)).unwrap();
+            assert_eq!(sockets.of(8001), Some(Count::default()), "nobody listens any more");
+            drop(both);
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

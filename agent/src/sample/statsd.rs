@@ -1,0 +1,260 @@
+//! Metrics that applications push as StatsD lines to a local UNIX datagram socket: gauges, counters, timings.
+//!
+//! ```text
+//!  app.in_flight:12|g        app.in_flight:-1|g: one less
+//!  app.requests:1|c|@0.1     one of ten was sent
+//!  app.time:3.25|ms
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::number::{fixed_point, narrowed};
+use super::window::{Window, microseconds};
+use crate::report::Load;
+use crate::settings::Metrics;
+
+/// Datagrams taken in one turn: a flood of them must not keep the agent from reporting.
+const MOST_IN_A_TURN: usize = 512;
+const LONGEST_DATAGRAM_BYTES: usize = 8192;
+
+/// The socket; its file vanishes with it.
+pub struct Socket {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Makes the socket at `path`, in place of one that an earlier agent left.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket()) {
+            std::fs::remove_file(path)?;
+        }
+        let socket = UnixDatagram::bind(path)?;
+        // Applications run as others; who may push is who may enter the folder.
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o666))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, path: path.to_owned() })
+    }
+
+    /// What to poll.
+    pub fn awaited(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Takes what was pushed; whether there was something.
+    pub fn take(&self, mut record: impl FnMut(&str, Value)) -> bool {
+        let mut bytes = [0; LONGEST_DATAGRAM_BYTES];
+        for turn in 0..MOST_IN_A_TURN {
+            let Ok(length) = self.socket.recv(&mut bytes) else {
+                return turn > 0;
+            };
+            let text = String::from_utf8_lossy(&bytes[..length]);
+            text.lines().filter_map(parse).for_each(|(name, value)| record(name, value));
+        }
+        true
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What one line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// The gauge is this.
+    Gauge(u64),
+    /// The gauge is so much more or less.
+    Change(i64),
+    /// So many more.
+    Count(u64),
+    /// So many took so long each.
+    Timing {
+        /// Microseconds.
+        each_us: u64,
+        /// How many.
+        count: u64,
+    },
+}
+
+/// One line; nothing for what isn't understood, for other metrics of the application may come the same way.
+fn parse(line: &str) -> Option<(&str, Value)> {
+    let (name, rest) = line.rsplit_once(':')?;
+    let mut parts = rest.split('|');
+    let (number, kind) = (parts.next()?, parts.next()?);
+    let rate_millionths = match parts.find_map(|part| part.strip_prefix('@')) {
+        Some(rate) => fixed_point(rate, 6).filter(|rate| (1..=1_000_000).contains(rate))?,
+        None => 1_000_000,
+    };
+    // One that was sent stands for several.
+    let all_of = |sent: u64| sent.checked_mul(1_000_000).map(|sent| sent / rate_millionths);
+    let value = match kind {
+        "g" => match number.as_bytes().first()? {
+            b'+' => Value::Change(fixed_point(&number[1..], 0)?.try_into().ok()?),
+            b'-' => Value::Change(-i64::try_from(fixed_point(&number[1..], 0)?).ok()?),
+            _ => Value::Gauge(fixed_point(number, 0)?),
+        },
+        "c" => Value::Count(all_of(fixed_point(number, 0)?)?),
+        "ms" => Value::Timing { each_us: fixed_point(number, 3)?, count: all_of(1)? },
+        _ => return None,
+    };
+    Some((name, value))
+}
+
+/// What was pushed of one back-end.
+pub struct Pushed {
+    metrics: Metrics,
+    begun: Instant,
+    in_flight: Option<u64>,
+    requests: Option<u64>,
+    executed: u64,
+    executed_us: u64,
+    rate: Window,
+}
+
+impl Pushed {
+    /// Nothing yet.
+    pub fn new(metrics: &Metrics, now: Instant) -> Self {
+        Self {
+            metrics: metrics.clone(),
+            begun: now,
+            in_flight: None,
+            requests: None,
+            executed: 0,
+            executed_us: 0,
+            rate: Window::default(),
+        }
+    }
+
+    /// Takes a value, if it is this back-end's.
+    pub fn record(&mut self, name: &str, value: Value) {
+        let is = |wanted: &Option<String>| wanted.as_deref() == Some(name);
+        let Metrics { in_flight, requests, execution } = &self.metrics;
+        match value {
+            Value::Gauge(number) if is(in_flight) => self.in_flight = Some(number),
+            Value::Change(change) if is(in_flight) => {
+                self.in_flight = Some(self.in_flight.unwrap_or(0).saturating_add_signed(change));
+            }
+            Value::Count(count) if is(requests) => {
+                self.requests = Some(self.requests.unwrap_or(0).saturating_add(count));
+            }
+            Value::Timing { each_us, count } if is(execution) => {
+                self.executed = self.executed.saturating_add(count);
+                self.executed_us = self.executed_us.saturating_add(each_us.saturating_mul(count));
+                if requests.is_none() {
+                    self.requests = Some(self.requests.unwrap_or(0).saturating_add(count));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes how far the counters are.
+    pub fn look(&mut self, now: Instant) {
+        if let Some(requests) = self.requests {
+            self.rate.record(now, microseconds(self.begun, now), requests);
+        }
+    }
+
+    /// Adds what was pushed to the back-end's load.
+    pub fn contribute(&self, load: &mut Load) {
+        load.in_flight = self.in_flight.map(|number| narrowed(number, u32::MAX)).or(load.in_flight);
+        load.requests_per_s_milli = self.rate.ratio(1_000_000_000).or(load.requests_per_s_milli);
+        let mean_us = self.executed_us.checked_div(self.executed);
+        load.execution_us = mean_us.map(|us| narrowed(us, u32::MAX)).or(load.execution_us);
+    }
+
+    /// The mean of the next report is of what ends from now on.
+    pub fn begin_report(&mut self) {
+        (self.executed, self.executed_us) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    #[test]
+    fn lines_are_understood_as_statsd_means_them() {
+        for (line, value) in [
+            ("a:12|g", Some(("a", Value::Gauge(12)))),
+            ("a.b:+3|g", Some(("a.b", Value::Change(3)))),
+            ("a:3|g|#tag", Some(("a", Value::Gauge(3)))),
+            ("a:-3|g", Some(("a", Value::Change(-3)))),
+            ("a:2|c|@0.1", Some(("a", Value::Count(20)))),
+            ("a:2|c|@0", None),
+            ("a:2|c|@7", None),
+            ("a:3.25|ms", Some(("a", Value::Timing { each_us: 3250, count: 1 }))),
+            ("a:3|ms|@0.5", Some(("a", Value::Timing { each_us: 3000, count: 2 }))),
+            ("a:x|g", None),
+            ("a:1|s", None),
+            ("a:|g", None),
+            ("a:\u{e4}|g", None),
+            ("a", None),
+            ("a:1", None),
+        ] {
+            assert_eq!(parse(line), value, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_pushed_is_the_load() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("statsd.sock");
+        drop(UnixDatagram::bind(&path).unwrap());
+        let socket = Socket::open(&path).unwrap();
+        let begin = Instant::now();
+        let name = |text: &str| Some(text.to_owned());
+        let metrics = Metrics { in_flight: name("busy"), requests: None, execution: name("time") };
+        let mut pushed = Pushed::new(&metrics, begin);
+        let application = UnixDatagram::unbound().unwrap();
+        for text in ["busy:7|g\ntime:10|ms\nother:1|g\n", "busy:-2|g", "time:20|ms", "nonsense", "time:1|g"] {
+            application.send_to(text.as_bytes(), &path).unwrap();
+        }
+        pushed.look(begin);
+        assert!(socket.take(|name, value| pushed.record(name, value)));
+        assert!(!socket.take(|name, value| pushed.record(name, value)), "taken twice");
+        let mut load = Load::unknown("b1".parse().unwrap());
+        pushed.contribute(&mut load);
+        assert_eq!((load.in_flight, load.execution_us), (Some(5), Some(15_000)));
+        pushed.begin_report();
+        load.execution_us = None;
+        pushed.contribute(&mut load);
+        assert_eq!((load.in_flight, load.execution_us), (Some(5), None));
+        pushed.look(begin + Duration::from_millis(100));
+        pushed.record("time", Value::Timing { each_us: 1, count: 50 });
+        pushed.look(begin + Duration::from_millis(200));
+        pushed.contribute(&mut load);
+        assert_eq!(load.requests_per_s_milli, Some(500_000));
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_in_the_socket_s_place_stays() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(Socket::open(file.path()).is_err());
+        assert!(file.path().exists());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_lines_never_panic(line in "([a-z]{0,3}:)?[+-]?[0-9.]{0,25}(\\|(g|c|ms|.))?(\\|@[0-9.]{0,9})?.{0,5}") {
+            if let Some((_, value)) = parse(&line) {
+                let name = Some("a".to_owned());
+                let mut pushed = Pushed::new(&Metrics { in_flight: name.clone(), requests: name.clone(), execution: name }, Instant::now());
+                pushed.record("a", value);
+                pushed.record("a", value);
+            }
+        }
+    }
+}

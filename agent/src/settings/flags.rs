@@ -1,0 +1,121 @@
+//! The command line: a file, or flags for what most servers need.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Parser};
+use shunt_config::ConfigError;
+
+use super::{Backend, Control, Page, Settings};
+use crate::report::{Key, KeyError, MOST_LOADS, Name, PERIOD_MS};
+
+/// Measures a back-end server's load and reports it to shunt-control, or to HAProxy.
+#[derive(Debug, Parser)]
+#[command(name = "shunt-agent", version, group = ArgGroup::new("how").args(["config", "name"]).required(true))]
+pub struct Arguments {
+    /// The TOML file that says all; deploy/examples/agent.toml has every key.
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    config: Option<PathBuf>,
+    /// This agent's name, as in control's configuration.
+    #[arg(long, requires_all = ["control", "key_file", "backends"])]
+    name: Option<Name>,
+    /// Where control takes reports: its feedback.listen.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    control: Option<SocketAddr>,
+    /// The secret that control has for this agent, 32 bytes or more.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// A back-end of this server and the TCP port on which it serves; may be repeated.
+    #[arg(long = "backend", value_name = "NAME=PORT", value_parser = parse_backend)]
+    backends: Vec<(Name, u16)>,
+    /// A report at the latest after so many milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(i64::from(*PERIOD_MS.start())..=i64::from(*PERIOD_MS.end())))]
+    period_ms: u16,
+    /// nginx's stub_status of the first back-end.
+    #[arg(long, value_name = "ADDRESS:PORT/PATH", value_parser = parse_page)]
+    nginx: Option<Page>,
+}
+
+/// Why the command line can't be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum FlagError {
+    /// The file is refused.
+    #[error(transparent)]
+    File(#[from] ConfigError),
+    /// The key can't be used.
+    #[error("--key-file {0}: {1}")]
+    Key(PathBuf, KeyError),
+    /// More than one report has room for.
+    #[error("--backend: {0} of them, {MOST_LOADS} at the most; run a second agent for the others")]
+    TooMany(usize),
+    /// What clap should have asked for.
+    #[error("--name, --control and --key-file belong together")]
+    Incomplete,
+}
+
+impl Arguments {
+    /// What they say, or what the file says.
+    pub fn settings(self) -> Result<Settings, FlagError> {
+        if let Some(file) = self.config {
+            return Ok(Settings::load(&file)?);
+        }
+        let (Some(name), Some(address), Some(file)) = (self.name, self.control, self.key_file) else {
+            return Err(FlagError::Incomplete);
+        };
+        if self.backends.len() > MOST_LOADS {
+            return Err(FlagError::TooMany(self.backends.len()));
+        }
+        let key = Key::load(&file).map_err(|error| FlagError::Key(file, error))?;
+        let period = Duration::from_millis(self.period_ms.into());
+        let mut backends: Vec<Backend> = self.backends.into_iter().map(|(name, port)| plain(name, port)).collect();
+        if let Some(first) = backends.first_mut() {
+            first.nginx = self.nginx;
+        }
+        Ok(Settings {
+            name,
+            control: Some(Control { address, key }),
+            period,
+            look_interval: period.min(Duration::from_millis(50)),
+            sharp_permille: 500,
+            epoch_file: None,
+            statsd_socket: None,
+            backends,
+        })
+    }
+}
+
+fn plain(name: Name, port: u16) -> Backend {
+    Backend {
+        name,
+        port,
+        is_tcp: true,
+        capacity: None,
+        cgroup: None,
+        drain_file: None,
+        agent_check: None,
+        nginx: None,
+        prometheus: None,
+        command: None,
+        statsd: None,
+    }
+}
+
+fn parse_backend(text: &str) -> Result<(Name, u16), String> {
+    let (name, port) = text.split_once('=').ok_or("write a name, '=' and a port, for example b1=8080")?;
+    let name = name.parse().map_err(|error| format!("{name:?} {error}"))?;
+    match port.parse() {
+        Ok(0) | Err(_) => Err(format!("{port:?} is not a port; write 1 to 65535")),
+        Ok(port) => Ok((name, port)),
+    }
+}
+
+fn parse_page(text: &str) -> Result<Page, String> {
+    let (address, path) =
+        text.split_once('/').ok_or("write an address, a port and a path, for example 127.0.0.1:8081/stub_status")?;
+    let address: SocketAddr = address.parse().map_err(|_| format!("{address:?} is not an address and port"))?;
+    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a path has neither spaces nor letters beyond ASCII".to_owned());
+    }
+    Ok(Page { address, path: format!("/{path}"), host: address.to_string() })
+}

@@ -1,0 +1,60 @@
+//! Whether a load changed so much that control should know at once, not at the next report.
+
+use crate::report::Load;
+
+/// Of fewer requests or clients, every change would be sharp.
+const SMALLEST_CHANGE: u32 = 8;
+
+/// Whether `now` differs from what was `reported` by `permille` of it: what counts connections and requests by the larger
+/// of both, what is a share by itself. A new state is always sharp.
+pub fn is_sharp(reported: &[Load], now: &[Load], permille: u16) -> bool {
+    reported.len() != now.len() || reported.iter().zip(now).any(|(reported, now)| differ(reported, now, permille))
+}
+
+fn differ(reported: &Load, now: &Load, permille: u16) -> bool {
+    let counts = |reported: Option<u32>, now: Option<u32>| match (reported, now) {
+        (Some(reported), Some(now)) => {
+            let change = u64::from(reported.abs_diff(now));
+            change >= SMALLEST_CHANGE.into() && change * 1000 >= u64::from(reported.max(now)) * u64::from(permille)
+        }
+        // Known or not is no matter of the server's load.
+        _ => false,
+    };
+    let shares = |reported: Option<u16>, now: Option<u16>| {
+        reported.zip(now).is_some_and(|(reported, now)| reported.abs_diff(now) >= permille)
+    };
+    reported.state != now.state
+        || counts(reported.in_flight, now.in_flight)
+        || counts(reported.clients, now.clients)
+        || shares(reported.cpu_permille, now.cpu_permille)
+        || shares(reported.memory_permille, now.memory_permille)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::State;
+
+    fn load(in_flight: Option<u32>, cpu_permille: Option<u16>) -> Vec<Load> {
+        vec![Load { in_flight, cpu_permille, ..Load::unknown("b1".parse().unwrap()) }]
+    }
+
+    #[test]
+    fn sharp_is_what_differs_by_its_share() {
+        let sharp = |reported, now| is_sharp(&load(Some(reported), None), &load(Some(now), None), 500);
+        assert!(sharp(20, 40) && sharp(40, 20) && sharp(0, 8));
+        assert!(!sharp(20, 39) && !sharp(0, 7) && !sharp(100, 100));
+        assert!(!is_sharp(&load(None, None), &load(Some(100), None), 500), "known for the first time");
+        assert!(is_sharp(&load(None, Some(200)), &load(None, Some(700)), 500));
+        assert!(!is_sharp(&load(None, Some(201)), &load(None, Some(700)), 500));
+        assert!(sharp(0, u32::MAX));
+    }
+
+    #[test]
+    fn another_state_is_sharp() {
+        let mut down = load(None, None);
+        down[0].state = State::Down;
+        assert!(is_sharp(&load(None, None), &down, 10_000));
+        assert!(is_sharp(&[], &down, 10_000), "the first report");
+    }
+}

@@ -9,5 +9,6 @@ pub mod health;
 pub mod master;
 pub mod publish;
 pub mod reload;
+pub mod resource_manager;
 pub mod routing_daemon;
 pub mod start;

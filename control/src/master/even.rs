@@ -25,11 +25,13 @@ pub struct Loaded {
     pub factor: f64,
     /// Its load, in any unit that the whole pool shares; more is worse.
     pub load: f64,
+    /// The slew limit kept the factor from where it was to go.
+    pub is_held_back: bool,
 }
 
 /// Moves a pool by one step of `elapsed_s` seconds; `slew_per_s` is the most that a factor changes in a second, as a part
-/// of itself. True if the limit held somebody back.
-pub fn adjust(pool: &mut [Loaded], elapsed_s: f64, slew_per_s: f64) -> bool {
+/// of itself. Returns the middle load.
+pub fn adjust(pool: &mut [Loaded], elapsed_s: f64, slew_per_s: f64) -> f64 {
     let middle = median(pool.iter().map(|member| member.load).collect());
     for member in pool.iter_mut() {
         let error = relative_difference(middle, member.load);
@@ -38,13 +40,12 @@ pub fn adjust(pool: &mut [Loaded], elapsed_s: f64, slew_per_s: f64) -> bool {
         member.learnt = (member.learnt * (1.0 + rate * elapsed_s)).clamp(LEARNT.0, LEARNT.1);
     }
     normalise(pool);
-    let mut is_held_back = false;
     for member in pool.iter_mut() {
         let wanted = member.learnt * (1.0 + relative_difference(middle, member.load));
         member.factor = approach(member.factor, wanted, elapsed_s * slew_per_s);
-        is_held_back |= member.factor != wanted;
+        member.is_held_back = member.factor != wanted;
     }
-    is_held_back
+    middle
 }
 
 /// A step from `factor` towards `wanted`, by no more than this part of it.
@@ -95,7 +96,7 @@ mod tests {
 
     impl Loop {
         fn new(servers: usize) -> Self {
-            let member = Loaded { weight: 1.0, learnt: 1.0, factor: 1.0, load: 0.0 };
+            let member = Loaded { weight: 1.0, learnt: 1.0, factor: 1.0, load: 0.0, is_held_back: false };
             let lowest_and_highest = vec![(f64::MAX, 0.0); servers];
             Self { pool: vec![member; servers], smooth: vec![(0.0, 0.0); servers], lowest_and_highest }
         }
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn a_liar_moves_only_itself_and_no_faster_than_the_limit() {
         for lie in [0.0, f64::MAX / 4.0] {
-            let member = Loaded { weight: 1.0, learnt: 1.0, factor: 1.0, load: 100.0 };
+            let member = Loaded { weight: 1.0, learnt: 1.0, factor: 1.0, load: 100.0, is_held_back: false };
             let mut pool = [member; 5];
             pool[0].load = lie;
             for _ in 0..10 {
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn nobody_and_nothing_are_pools_too() {
         adjust(&mut [], STEP_S, 1.0);
-        let mut idle = [Loaded { weight: 0.0, learnt: 1.0, factor: 1.0, load: 0.0 }; 2];
+        let mut idle = [Loaded { weight: 0.0, learnt: 1.0, factor: 1.0, load: 0.0, is_held_back: false }; 2];
         adjust(&mut idle, STEP_S, 1.0);
         assert_eq!(idle[0].factor, 1.0);
     }

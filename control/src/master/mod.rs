@@ -4,6 +4,7 @@
 //! a slice; publication into shared memory is another module's work.
 
 pub mod even;
+pub mod feedback;
 pub mod maglev;
 #[cfg(test)]
 pub(crate) mod simulation;

@@ -1,0 +1,304 @@
+//! Distribution by feedback: from what is known of a service's backends to the factor of each one's weight, and why it is
+//! that. Plain values in and out; called some times a second for every service that anybody reports about.
+
+use std::fmt;
+
+use shunt_config::Algorithm;
+
+use super::even::{self, Loaded};
+
+/// What a backend's load can be told by, smoothed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measures {
+    /// Requests (or clients) that it serves.
+    pub in_flight: Option<f64>,
+    /// How long one takes, microseconds.
+    pub execution_us: Option<f64>,
+    /// Use of its CPU time, thousandths.
+    pub cpu_permille: Option<f64>,
+}
+
+/// One way to tell a load, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// How long one more request would wait and take: those in flight, times their execution time.
+    Wait,
+    /// Requests in flight.
+    InFlight,
+    /// Use of the CPU.
+    Cpu,
+}
+
+impl Measures {
+    const ALL: [Measure; 3] = [Measure::Wait, Measure::InFlight, Measure::Cpu];
+
+    fn has(&self, measure: Measure) -> bool {
+        match measure {
+            Measure::Wait => self.in_flight.is_some() && self.execution_us.is_some(),
+            Measure::InFlight => self.in_flight.is_some(),
+            Measure::Cpu => self.cpu_permille.is_some(),
+        }
+    }
+
+    /// The best way to tell this load.
+    pub fn best(&self) -> Option<Measure> {
+        Self::ALL.into_iter().find(|measure| self.has(*measure))
+    }
+
+    /// The best way that tells the load of all of them.
+    fn common<'m>(all: impl Iterator<Item = &'m Measures> + Clone) -> Option<Measure> {
+        Self::ALL.into_iter().find(|measure| all.clone().all(|measures| measures.has(*measure)))
+    }
+
+    /// The load of a backend of this weight: one of twice the weight may have twice as much in flight.
+    pub fn load(&self, measure: Measure, weight: f64) -> f64 {
+        // One more than there are: the one to come. Otherwise an idle backend would be infinitely better than any other.
+        let in_flight = (self.in_flight.unwrap_or(0.0) + 1.0) / weight.max(1.0);
+        match measure {
+            Measure::Wait => in_flight * self.execution_us.unwrap_or(0.0),
+            Measure::InFlight => in_flight,
+            Measure::Cpu => self.cpu_permille.unwrap_or(0.0) + 1.0,
+        }
+    }
+}
+
+/// What is known of a backend's own opinion.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Opinion {
+    /// Nobody is to report about it.
+    #[default]
+    None,
+    /// Somebody should, and doesn't (any more).
+    Silent,
+    /// It takes connections; its load, as far as it is known.
+    Takes(Measures),
+    /// It takes this share of its weight (HAProxy's agents say that), hundredths.
+    Percent(u16),
+    /// It wants no new connections, or can't serve.
+    Declines,
+}
+
+/// A backend of a service, with what feedback makes of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Member {
+    /// Weight by configuration.
+    pub weight: u16,
+    /// Takes new connections, as far as health checks and the operator say.
+    pub in_service: bool,
+    /// What it says itself.
+    pub opinion: Opinion,
+    /// What `even` learnt of it.
+    pub learnt: f64,
+    /// By how much its weight is multiplied.
+    pub factor: f64,
+    /// Gets no new connections because it doesn't want them.
+    pub declined: bool,
+    /// Why all this.
+    pub why: Why,
+}
+
+/// Why a weight is what it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Why {
+    /// The algorithm doesn't look at reports.
+    #[default]
+    Configured,
+    /// The algorithm looks at reports, and nobody is to report.
+    NoAgent,
+    /// Reports are missing.
+    Silent,
+    /// It is the only one that is known.
+    Alone,
+    /// Its load, in parts of the middle one of the pool.
+    Even(f64),
+    /// The same, and the slew limit holds its weight back.
+    Slew(f64),
+    /// Its agent says so.
+    Percent(u16),
+    /// Declines.
+    Declined,
+    /// Declines, as more than half of the pool do: rather all are served badly than nobody.
+    Ignored,
+    /// Switchers choose by loads as they are; the weight stays.
+    AtEachConnection,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configured => f.write_str("static"),
+            Self::NoAgent => f.write_str("no agent"),
+            Self::Silent => f.write_str("silent"),
+            Self::Alone => f.write_str("even: alone"),
+            Self::Even(load) => write!(f, "even: {load:.2} load"),
+            Self::Slew(load) => write!(f, "even: {load:.2} load, slew limit"),
+            Self::Percent(percent) => write!(f, "agent says {percent}%"),
+            Self::Declined => f.write_str("declines"),
+            Self::Ignored => f.write_str("ignored: most decline"),
+            Self::AtEachConnection => f.write_str("load at each connection"),
+        }
+    }
+}
+
+/// Moves the factors of a service's pool by one step.
+pub fn step(algorithm: Algorithm, pool: &mut [Member], elapsed_s: f64, slew_per_s: f64) {
+    heed_opinions(pool);
+    for member in pool.iter_mut() {
+        let wanted = match member.opinion {
+            Opinion::Percent(percent) => f64::from(percent) / 100.0,
+            Opinion::Takes(_) if algorithm == Algorithm::Even => continue,
+            // Its share stays as it was, for when it is back.
+            Opinion::Declines => continue,
+            _ => 1.0,
+        };
+        member.factor = even::approach(member.factor, wanted, elapsed_s * slew_per_s);
+        member.learnt = member.factor;
+        member.why = explain(algorithm, member.opinion);
+    }
+    if algorithm == Algorithm::Even {
+        equalise(pool, elapsed_s, slew_per_s);
+    }
+}
+
+/// Who declines gets nothing, unless more than half of the pool do.
+fn heed_opinions(pool: &mut [Member]) {
+    let declining = pool.iter().filter(|member| member.opinion == Opinion::Declines).count();
+    let heeded = 2 * declining <= pool.len();
+    for member in pool.iter_mut() {
+        let declines = member.opinion == Opinion::Declines;
+        member.declined = declines && heeded;
+        if declines {
+            member.why = if heeded { Why::Declined } else { Why::Ignored };
+        }
+    }
+}
+
+fn explain(algorithm: Algorithm, opinion: Opinion) -> Why {
+    match (algorithm, opinion) {
+        (_, Opinion::Percent(percent)) => Why::Percent(percent),
+        (Algorithm::Static | Algorithm::SourceHash | Algorithm::LeastConnections, _) => Why::Configured,
+        (_, Opinion::Silent) => Why::Silent,
+        (_, Opinion::None) => Why::NoAgent,
+        (Algorithm::Lightest | Algorithm::Latency, _) => Why::AtEachConnection,
+        (Algorithm::Even, _) => Why::Alone,
+    }
+}
+
+/// Equalises the loads of those that are known and take connections.
+fn equalise(pool: &mut [Member], elapsed_s: f64, slew_per_s: f64) {
+    let known = |member: &Member| match member.opinion {
+        Opinion::Takes(measures) if member.in_service && member.weight > 0 => Some(measures),
+        _ => None,
+    };
+    let measures: Vec<Measures> = pool.iter().filter_map(known).collect();
+    let Some(measure) = Measures::common(measures.iter()) else { return };
+    let loaded = pool.iter().filter_map(|member| {
+        let (weight, learnt, factor) = (f64::from(member.weight), member.learnt, member.factor);
+        known(member).map(|measures| Loaded {
+            weight,
+            learnt,
+            factor,
+            load: measures.load(measure, weight),
+            is_held_back: false,
+        })
+    });
+    let mut loaded: Vec<Loaded> = loaded.collect();
+    let middle = even::adjust(&mut loaded, elapsed_s, slew_per_s);
+    let alone = loaded.len() == 1;
+    for (member, loaded) in pool.iter_mut().filter(|member| known(member).is_some()).zip(loaded) {
+        let load = loaded.load / middle;
+        member.why = match loaded.is_held_back {
+            _ if alone => Why::Alone,
+            true => Why::Slew(load),
+            false => Why::Even(load),
+        };
+        (member.learnt, member.factor) = (loaded.learnt, loaded.factor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(opinion: Opinion) -> Member {
+        Member { weight: 1, in_service: true, opinion, learnt: 1.0, factor: 1.0, declined: false, why: Why::default() }
+    }
+
+    fn loaded(in_flight: f64) -> Opinion {
+        Opinion::Takes(Measures { in_flight: Some(in_flight), execution_us: Some(1000.0), cpu_permille: None })
+    }
+
+    fn declined(opinions: &[Opinion]) -> Vec<bool> {
+        let mut pool: Vec<Member> = opinions.iter().map(|opinion| member(*opinion)).collect();
+        step(Algorithm::Static, &mut pool, 0.05, 2.0);
+        pool.iter().map(|member| member.declined).collect()
+    }
+
+    #[test]
+    fn half_of_a_pool_may_decline_and_more_are_ignored() {
+        let (no, yes) = (Opinion::Declines, Opinion::Silent);
+        assert_eq!(declined(&[no, yes]), [true, false]);
+        assert_eq!(declined(&[no, no, yes, yes]), [true, true, false, false]);
+        assert_eq!(declined(&[no, no, yes]), [false; 3]);
+        assert_eq!(declined(&[no]), [false]);
+    }
+
+    #[test]
+    fn only_even_moves_weights_by_load() {
+        for (_, algorithm) in Algorithm::WORDS {
+            let mut pool = [member(loaded(100.0)), member(loaded(1.0)), member(loaded(10.0))];
+            step(algorithm, &mut pool, 0.05, 2.0);
+            let moved = pool[0].factor < 1.0 && pool[1].factor > 1.0;
+            assert_eq!(moved, algorithm == Algorithm::Even, "{algorithm:?}");
+            assert_eq!(pool.iter().any(|member| member.factor != 1.0), moved);
+        }
+    }
+
+    #[test]
+    fn silence_leads_back_to_the_configured_weight_no_faster_than_the_limit() {
+        let mut pool = [member(Opinion::Silent), member(loaded(3.0))];
+        pool[0].factor = 0.25;
+        step(Algorithm::Even, &mut pool, 0.1, 2.0);
+        assert!((pool[0].factor - 0.3).abs() < 1e-9, "{}", pool[0].factor);
+        (0..20).for_each(|_| step(Algorithm::Even, &mut pool, 0.1, 2.0));
+        assert_eq!((pool[0].factor, pool[0].why), (1.0, Why::Silent));
+        assert_eq!(pool[1].why, Why::Alone);
+    }
+
+    #[test]
+    fn what_not_all_report_is_not_compared() {
+        let cpu = Measures { cpu_permille: Some(900.0), ..Measures::default() };
+        let both = Measures { in_flight: Some(1000.0), execution_us: Some(1.0), cpu_permille: Some(100.0) };
+        let mut pool = [member(Opinion::Takes(cpu)), member(Opinion::Takes(both))];
+        step(Algorithm::Even, &mut pool, 0.05, 2.0);
+        assert!(pool[0].factor < 1.0 && pool[1].factor > 1.0, "{pool:?}");
+        let mut nothing = [member(Opinion::Takes(cpu)), member(Opinion::Takes(Measures::default()))];
+        step(Algorithm::Even, &mut nothing, 0.05, 2.0);
+        assert_eq!((nothing[0].factor, nothing[1].factor), (1.0, 1.0));
+    }
+
+    #[test]
+    fn an_agents_percentage_is_obeyed_whatever_the_algorithm() {
+        for (_, algorithm) in Algorithm::WORDS {
+            let mut pool = [member(Opinion::Percent(75)), member(Opinion::None)];
+            (0..20).for_each(|_| step(algorithm, &mut pool, 0.05, 2.0));
+            assert_eq!((pool[0].factor, pool[1].factor), (0.75, 1.0), "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn twice_the_weight_may_have_twice_the_load() {
+        let mut pool = [member(loaded(9.0)), member(loaded(19.0))];
+        pool[1].weight = 2;
+        step(Algorithm::Even, &mut pool, 0.05, 2.0);
+        assert_eq!((pool[0].factor, pool[1].factor), (1.0, 1.0));
+    }
+
+    #[test]
+    fn who_is_out_of_service_keeps_what_was_learnt() {
+        let mut pool = [member(loaded(0.0)), member(loaded(9.0)), member(loaded(9.0))];
+        (pool[0].in_service, pool[0].learnt, pool[0].factor) = (false, 0.5, 0.5);
+        step(Algorithm::Even, &mut pool, 0.05, 2.0);
+        assert_eq!((pool[0].factor, pool[1].factor), (0.5, 1.0));
+    }
+}

@@ -1,0 +1,207 @@
+//! Asking HAProxy's agents ("agent-check"): a task for each backend of a service that has them connects, reads one line,
+//! and tells. What an answer doesn't say stays as it was, as with HAProxy.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use shunt_agent::agent_check::{Administration, Answer, Health, LONGEST_BYTES};
+use shunt_config::Config;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::health::BackendKey;
+use crate::master::feedback::{Measures, Opinion};
+
+/// An agent that doesn't answer within this counts as not answering.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whom to ask, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Whom the answer is about.
+    pub key: BackendKey,
+    /// Where the agent listens.
+    pub target: SocketAddr,
+    /// From one question to the next.
+    pub interval: Duration,
+}
+
+/// What came of one question.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Whom it is about.
+    pub key: BackendKey,
+    /// The answer, or why there is none.
+    pub answer: Result<Answer, String>,
+}
+
+/// The questions that a configuration asks for.
+pub fn questions(config: &Config) -> Vec<Question> {
+    let asked = config.services.iter().filter_map(|service| Some((service, service.agent_check.as_ref()?)));
+    let each = asked.flat_map(|(service, check)| {
+        service.backends.iter().map(|backend| Question {
+            key: BackendKey { service: service.name.clone(), backend: backend.name.clone() },
+            target: SocketAddr::new(backend.address.ip(), check.port),
+            interval: Duration::from_millis(check.interval_ms.into()),
+        })
+    });
+    each.collect()
+}
+
+/// Asks on the current tokio runtime until dropped.
+pub struct Questioner {
+    running: BTreeMap<BackendKey, Running>,
+    outcomes: mpsc::UnboundedSender<Outcome>,
+}
+
+struct Running {
+    question: Question,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Questioner {
+    /// Asks nobody yet. The channel has no bound: each task sends at most one outcome an interval.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Outcome>) {
+        let (outcomes, receiver) = mpsc::unbounded_channel();
+        (Self { running: BTreeMap::new(), outcomes }, receiver)
+    }
+
+    /// Asks exactly these from now on; one that is the same goes on undisturbed.
+    pub fn apply(&mut self, questions: Vec<Question>) {
+        let mut before = std::mem::take(&mut self.running);
+        for question in questions {
+            let same = before.remove(&question.key).filter(|running| running.question == question);
+            let running = same.unwrap_or_else(|| {
+                let task = tokio::spawn(repeat(question.clone(), self.outcomes.clone())).abort_handle();
+                Running { question: question.clone(), task }
+            });
+            self.running.insert(question.key, running);
+        }
+    }
+
+    /// After so long without an answer an agent is silent.
+    pub fn silence_ms(&self, key: &BackendKey) -> u64 {
+        let interval = self.running.get(key).map_or(Duration::ZERO, |running| running.question.interval);
+        (interval * 3 + PATIENCE).as_millis() as u64
+    }
+}
+
+async fn repeat(question: Question, outcomes: mpsc::UnboundedSender<Outcome>) {
+    let mut due = interval(question.interval);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        let answer = ask(question.target).await;
+        if outcomes.send(Outcome { key: question.key.clone(), answer }).is_err() {
+            return;
+        }
+    }
+}
+
+async fn ask(target: SocketAddr) -> Result<Answer, String> {
+    let read = async {
+        let stream = TcpStream::connect(target).await?;
+        let mut bytes = Vec::new();
+        // One more than the longest, so that a longer one is seen to be one.
+        let mut stream = stream.take(LONGEST_BYTES as u64 + 1);
+        while !bytes.contains(&b'\n') && stream.read_buf(&mut bytes).await? != 0 {}
+        std::io::Result::Ok(bytes)
+    };
+    let bytes = timeout(PATIENCE, read).await.map_err(|_| format!("no answer within {} ms", PATIENCE.as_millis()))?;
+    Answer::parse(&bytes.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+}
+
+/// All that one agent said so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    answer: Answer,
+    expires_ms: u64,
+}
+
+impl Known {
+    /// Adds an answer.
+    pub fn add(&mut self, answer: Answer, expires_ms: u64) {
+        self.answer = Answer {
+            health: answer.health.or(self.answer.health),
+            administration: answer.administration.or(self.answer.administration),
+            weight_percent: answer.weight_percent.or(self.answer.weight_percent),
+            most_connections: answer.most_connections.or(self.answer.most_connections),
+        };
+        self.expires_ms = expires_ms;
+    }
+
+    /// What it comes to.
+    pub fn opinion(&self, now_ms: u64) -> Opinion {
+        let Answer { health, administration, weight_percent, .. } = self.answer;
+        let leaves = matches!(administration, Some(Administration::Drain | Administration::Maintenance));
+        match weight_percent {
+            _ if now_ms >= self.expires_ms => Opinion::Silent,
+            _ if leaves || health == Some(Health::Down) => Opinion::Declines,
+            Some(0) => Opinion::Declines,
+            Some(percent) => Opinion::Percent(percent),
+            None => Opinion::Takes(Measures::default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    async fn answer_with(text: &'static [u8]) -> Result<Answer, String> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let target = listener.local_addr().unwrap();
+        let serve = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.write_all(text).await;
+            stream
+        });
+        let answer = ask(target).await;
+        serve.abort();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_line_is_an_answer_before_the_connection_ends() {
+        assert_eq!(answer_with(b"up 75%\n").await.unwrap().weight_percent, Some(75));
+        assert_eq!(answer_with(&[b'x'; 600]).await.unwrap_err(), "an answer of more than 512 bytes");
+        assert!(answer_with(b"hello\n").await.unwrap_err().contains("hello"));
+    }
+
+    #[test]
+    fn what_is_not_said_stays_and_nothing_stays_for_ever() {
+        let mut known = Known::default();
+        assert_eq!(known.opinion(0), Opinion::Silent);
+        known.add(Answer::parse(b"up ready 40%").unwrap(), 100);
+        assert_eq!(known.opinion(0), Opinion::Percent(40));
+        known.add(Answer::parse(b"drain").unwrap(), 200);
+        assert_eq!(known.opinion(100), Opinion::Declines);
+        known.add(Answer::parse(b"ready").unwrap(), 300);
+        assert_eq!(known.opinion(200), Opinion::Percent(40));
+        assert_eq!(known.opinion(300), Opinion::Silent);
+        known.add(Answer::parse(b"0%").unwrap(), 400);
+        assert_eq!(known.opinion(300), Opinion::Declines);
+    }
+
+    #[test]
+    fn every_backend_of_a_service_that_has_agents_is_asked() {
+        let text = "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"web\"\n\
+            address = \"198.18.0.1:80\"\nprotocol = \"tcp\"\nmode = \"nat\"\nagent_check = { port = 9777, interval_ms = 20 }\n\
+            [[service.backend]]\nname = \"b1\"\naddress = \"198.18.1.1:8080\"\n";
+        let all = questions(&Config::parse(text, "test.toml").unwrap());
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].target, all[0].interval.as_millis()), ("198.18.1.1:9777".parse().unwrap(), 20));
+    }
+}

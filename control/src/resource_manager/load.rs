@@ -1,0 +1,104 @@
+//! What is known of one backend's load: its last report, and the smoothed values that the master compares.
+
+use shunt_agent::report::{Load, State};
+use shunt_shmlayout::loads::LoadRecord;
+
+use super::smoothing::Smoothed;
+use crate::master::feedback::Measures;
+
+/// One backend's load.
+#[derive(Clone, Debug)]
+pub struct BackendLoad {
+    agent: String,
+    last: Load,
+    reported_ms: u64,
+    expires_ms: u64,
+    /// Requests in flight, or clients where the server doesn't tell requests apart.
+    in_flight: Smoothed,
+    execution_us: Smoothed,
+    cpu_permille: Smoothed,
+}
+
+impl BackendLoad {
+    /// From a first report.
+    pub fn new(agent: &str, load: &Load, now_ms: u64, silence_ms: u64) -> Self {
+        let mut new = Self {
+            agent: agent.to_owned(),
+            last: load.clone(),
+            reported_ms: now_ms,
+            expires_ms: 0,
+            in_flight: Smoothed::default(),
+            execution_us: Smoothed::default(),
+            cpu_permille: Smoothed::default(),
+        };
+        new.update(load, now_ms, silence_ms, 0.0);
+        new
+    }
+
+    /// Takes a further one.
+    pub fn update(&mut self, load: &Load, now_ms: u64, silence_ms: u64, smoothing_ms: f64) {
+        let elapsed_ms = now_ms.saturating_sub(self.reported_ms) as f64;
+        let in_flight = load.in_flight.or(load.clients);
+        self.in_flight.add(in_flight.map(f64::from), elapsed_ms, smoothing_ms);
+        self.execution_us.add(load.execution_us.map(f64::from), elapsed_ms, smoothing_ms);
+        self.cpu_permille.add(load.cpu_permille.map(f64::from), elapsed_ms, smoothing_ms);
+        self.last = load.clone();
+        (self.reported_ms, self.expires_ms) = (now_ms, now_ms + silence_ms);
+    }
+
+    /// Whose report it was.
+    pub fn agent(&self) -> &str {
+        &self.agent
+    }
+
+    /// What the server itself says about taking connections.
+    pub fn state(&self) -> State {
+        self.last.state
+    }
+
+    /// Whether the last report is too old to say anything.
+    pub fn is_silent(&self, now_ms: u64) -> bool {
+        now_ms >= self.expires_ms
+    }
+
+    /// When the last report came.
+    pub fn reported_ms(&self) -> u64 {
+        self.reported_ms
+    }
+
+    /// What the master compares.
+    pub fn measures(&self) -> Measures {
+        Measures {
+            in_flight: self.in_flight.value(),
+            execution_us: self.execution_us.value(),
+            cpu_permille: self.cpu_permille.value(),
+        }
+    }
+
+    /// As switchers and `shunt` read it. `connections` are those in flight to it now, over all switchers.
+    pub fn record(&self, connections: u64) -> LoadRecord {
+        let last = &self.last;
+        let flag = |said: bool, flag: u32| if said { flag } else { 0 };
+        let small = |value: Option<f64>| value.map_or(0, |value| value as u32); // saturates
+        LoadRecord {
+            in_flight: last.in_flight.unwrap_or(0),
+            connections: u32::try_from(connections).unwrap_or(u32::MAX),
+            execution_us: small(self.execution_us.value()),
+            clients: last.clients.unwrap_or(0),
+            flags: flag(last.in_flight.is_some(), LoadRecord::IN_FLIGHT)
+                | flag(last.clients.is_some(), LoadRecord::CLIENTS)
+                | flag(last.cpu_permille.is_some(), LoadRecord::CPU)
+                | flag(last.memory_permille.is_some(), LoadRecord::MEMORY)
+                | flag(last.requests_per_s_milli.is_some(), LoadRecord::REQUESTS)
+                | flag(last.state == State::Drain, LoadRecord::DRAIN)
+                | flag(last.state == State::Down, LoadRecord::DOWN),
+            score: small(self.measures().best().map(|measure| self.measures().load(measure, 1.0))),
+            reported_ms: self.reported_ms,
+            expires_ms: self.expires_ms,
+            requests_per_s_milli: last.requests_per_s_milli.unwrap_or(0),
+            cpu_permille: last.cpu_permille.unwrap_or(0),
+            memory_permille: last.memory_permille.unwrap_or(0),
+            ..LoadRecord::default()
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The resource manager (patent Fig. 4): "receives raw data from the back-end application servers", decides what of it is
+//! to be believed, and knows each backend's load until it is too old.
+//!
+//! ```text
+//!  datagram --> agents (whose, authentic, new) --> plausible --> load (smoothed, ages) --> LoadRecord, at once
+//!                    \                                 \             \--> master, some times a second
+//!                     '----------- ReportOutcome -------'--> counted
+//! ```
+//!
+//! Pure but for `socket` and `agent_check`: bytes and time in, outcomes and loads out. What isn't believed is counted
+//! and changes nothing.
+
+pub mod agent_check;
+pub mod agents;
+pub mod load;
+pub mod plausible;
+pub mod smoothing;
+pub mod socket;
+
+use std::collections::BTreeMap;
+
+use shunt_agent::report::{Arrival, Load, Refusal, Report};
+use shunt_config::Feedback;
+use shunt_shmlayout::report_outcome::ReportOutcome;
+
+use agents::Agents;
+use load::BackendLoad;
+
+/// Everything that agents said.
+pub struct ResourceManager {
+    agents: Agents,
+    /// By backend's name.
+    loads: BTreeMap<String, BackendLoad>,
+    silence_ms: u64,
+    smoothing_ms: f64,
+}
+
+impl ResourceManager {
+    /// Knows nobody's load yet.
+    pub fn new(feedback: &Feedback, agents: Agents) -> Self {
+        let mut manager = Self { agents: Agents::default(), loads: BTreeMap::new(), silence_ms: 0, smoothing_ms: 0.0 };
+        manager.configure(feedback, agents);
+        manager
+    }
+
+    /// Takes a configuration over. What is known of backends that still have the same agent stays known, and what that
+    /// agent sent before still can't be sent again.
+    pub fn configure(&mut self, feedback: &Feedback, agents: Agents) {
+        self.agents = agents.after(std::mem::take(&mut self.agents));
+        self.loads.retain(|backend, load| self.agents.speaks_for(load.agent(), backend));
+        (self.silence_ms, self.smoothing_ms) = (feedback.silence_ms.into(), feedback.smoothing_ms.into());
+    }
+
+    /// Takes a datagram. If it is accepted, the loads that it brought are known from now on.
+    pub fn receive(&mut self, datagram: &[u8], now_ms: u64) -> Result<Report, ReportOutcome> {
+        let (report, arrival) = self.agents.admit(datagram).map_err(outcome_of)?;
+        if !plausible::is_plausible(&report) {
+            return Err(ReportOutcome::Absurd);
+        }
+        if !report.loads.iter().all(|load| self.agents.speaks_for(report.agent.as_str(), load.backend.as_str())) {
+            return Err(ReportOutcome::NotItsBackend);
+        }
+        if arrival == Arrival::Late {
+            return Err(ReportOutcome::Late);
+        }
+        for load in &report.loads {
+            self.record(report.agent.as_str(), load, now_ms);
+        }
+        Ok(report)
+    }
+
+    fn record(&mut self, agent: &str, load: &Load, now_ms: u64) {
+        let (silence_ms, smoothing_ms) = (self.silence_ms, self.smoothing_ms);
+        let known = self.loads.get_mut(load.backend.as_str());
+        match known.filter(|known| !known.is_silent(now_ms)) {
+            Some(known) => known.update(load, now_ms, silence_ms, smoothing_ms),
+            // After a silence what was before says nothing.
+            None => {
+                let new = BackendLoad::new(agent, load, now_ms, silence_ms);
+                self.loads.insert(load.backend.as_str().to_owned(), new);
+            }
+        }
+    }
+
+    /// What is known of a backend, old or not; `None` if nobody ever reported about it.
+    pub fn load(&self, backend: &str) -> Option<&BackendLoad> {
+        self.loads.get(backend)
+    }
+
+    /// Whether an agent is to report about a backend.
+    pub fn expects(&self, backend: &str) -> bool {
+        self.agents.anybody_for(backend)
+    }
+}
+
+fn outcome_of(refusal: Refusal) -> ReportOutcome {
+    match refusal {
+        Refusal::TooShort => ReportOutcome::TooShort,
+        Refusal::TooLong => ReportOutcome::TooLong,
+        Refusal::Version => ReportOutcome::Version,
+        Refusal::UnknownAgent => ReportOutcome::UnknownAgent,
+        Refusal::Forged => ReportOutcome::Forged,
+        Refusal::Malformed => ReportOutcome::Malformed,
+        Refusal::Stale => ReportOutcome::Stale,
+        Refusal::Replayed => ReportOutcome::Replayed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

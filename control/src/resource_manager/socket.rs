@@ -1,0 +1,117 @@
+//! The socket that reports arrive at.
+
+use std::io;
+use std::net::SocketAddr;
+
+use log::{info, warn};
+use shunt_agent::report::LONGEST_BYTES;
+use tokio::net::UdpSocket;
+
+/// Datagrams taken at a time, so that a flood leaves control time for everything else; the kernel drops the rest.
+const MOST_AT_ONCE: usize = 128;
+/// How soon an address that can't be bound is tried again: it may come up later.
+const RETRY_MS: u64 = 1000;
+
+/// A socket that is opened as soon as it can be.
+#[derive(Default)]
+pub struct ReportSocket {
+    listen: Option<SocketAddr>,
+    socket: Option<UdpSocket>,
+    not_before_ms: u64,
+}
+
+impl ReportSocket {
+    /// Listens there from now on, or nowhere.
+    pub fn listen(&mut self, listen: Option<SocketAddr>) {
+        if listen != self.listen {
+            *self = Self { listen, ..Self::default() };
+        }
+    }
+
+    /// Opens the socket if it should be open and isn't; must be called now and then.
+    pub fn open(&mut self, now_ms: u64) {
+        let Some(listen) = self.listen.filter(|_| self.socket.is_none() && now_ms >= self.not_before_ms) else {
+            return;
+        };
+        match bind(listen) {
+            Ok(socket) => {
+                info!("agents' reports are taken at {listen}");
+                self.socket = Some(socket);
+            }
+            Err(error) => {
+                if self.not_before_ms == 0 {
+                    warn!("feedback.listen {listen}: {error}; no report arrives, trying again each second");
+                }
+                self.not_before_ms = now_ms + RETRY_MS;
+            }
+        }
+    }
+
+    /// Waits until something arrives; for ever where there is no socket.
+    pub async fn readable(&self) {
+        let is_readable = match &self.socket {
+            Some(socket) => socket.readable().await.is_ok(),
+            None => false,
+        };
+        if !is_readable {
+            std::future::pending().await
+        }
+    }
+
+    /// Gives away what has arrived, a bounded number of datagrams. One too long is cut one byte after the longest.
+    pub fn take(&self, mut each: impl FnMut(&[u8])) {
+        let mut datagram = [0; LONGEST_BYTES + 1];
+        let Some(socket) = &self.socket else { return };
+        for _ in 0..MOST_AT_ONCE {
+            match socket.try_recv(&mut datagram) {
+                Ok(length) => each(&datagram[..length]),
+                Err(_) => return, // would block; or an error of one datagram, which is gone then
+            }
+        }
+    }
+}
+
+fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = std::net::UdpSocket::bind(listen)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn datagrams_are_taken_and_long_ones_are_seen_to_be_long() {
+        let mut socket = ReportSocket::default();
+        socket.listen("127.0.0.1:0".parse().ok());
+        socket.open(0);
+        let address = socket.socket.as_ref().unwrap().local_addr().unwrap();
+        let agent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for length in [7, 5000] {
+            agent.send_to(&vec![1; length], address).unwrap();
+        }
+        let mut lengths = Vec::new();
+        while lengths.len() < 2 {
+            socket.readable().await;
+            socket.take(|datagram| lengths.push(datagram.len()));
+        }
+        assert_eq!(lengths, [7, LONGEST_BYTES + 1]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_tried_again_later() {
+        let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut socket = ReportSocket::default();
+        socket.listen(other.local_addr().ok());
+        socket.open(0);
+        assert!(socket.socket.is_none());
+        drop(other);
+        socket.open(RETRY_MS - 1);
+        assert!(socket.socket.is_none());
+        socket.open(RETRY_MS);
+        assert!(socket.socket.is_some());
+        socket.listen(None);
+        socket.take(|_| panic!("nobody listens"));
+    }
+}

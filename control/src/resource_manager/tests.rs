@@ -1,0 +1,157 @@
+//! What is believed, and that nothing else moves.
+
+use proptest::prelude::*;
+use shunt_agent::report::{Key, Name, State, seal};
+
+use super::*;
+
+const SILENCE_MS: u64 = 1000;
+
+fn key(byte: u8) -> Key {
+    Key::new(&[byte; 32]).unwrap()
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// Agent a has b1 and b2, agent c has b3.
+fn agents() -> Agents {
+    let mut agents = Agents::default();
+    agents.add("a", key(1), ["b1".to_owned(), "b2".to_owned()]);
+    agents.add("c", key(3), ["b3".to_owned()]);
+    agents
+}
+
+fn feedback() -> Feedback {
+    Feedback { silence_ms: SILENCE_MS as u32, smoothing_ms: 0, ..Feedback::default() }
+}
+
+fn manager() -> ResourceManager {
+    ResourceManager::new(&feedback(), agents())
+}
+
+fn load(backend: &str, in_flight: u32) -> Load {
+    Load { in_flight: Some(in_flight), execution_us: Some(1000), ..Load::unknown(name(backend)) }
+}
+
+fn report(sequence: u64, loads: Vec<Load>) -> Report {
+    Report { agent: name("a"), boot_epoch: 1, sequence, period_ms: 50, loads }
+}
+
+fn sealed(report: &Report) -> Vec<u8> {
+    seal(report, &key(1)).unwrap()
+}
+
+fn outcome(manager: &mut ResourceManager, datagram: &[u8]) -> ReportOutcome {
+    manager.receive(datagram, 10).err().unwrap_or(ReportOutcome::Accepted)
+}
+
+fn in_flight(manager: &ResourceManager, backend: &str) -> Option<f64> {
+    manager.load(backend).and_then(|load| load.measures().in_flight)
+}
+
+#[test]
+fn an_authentic_report_counts_at_once() {
+    let mut manager = manager();
+    assert!(manager.receive(&sealed(&report(1, vec![load("b1", 4), load("b2", 9)])), 10).is_ok());
+    assert_eq!((in_flight(&manager, "b1"), in_flight(&manager, "b2")), (Some(4.0), Some(9.0)));
+    let record = manager.load("b1").unwrap().record(3);
+    assert_eq!((record.in_flight, record.connections, record.execution_us), (4, 3, 1000));
+    assert_eq!((record.reported_ms, record.expires_ms, record.score), (10, 10 + SILENCE_MS, 5000));
+}
+
+#[test]
+fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
+    let mut manager = manager();
+    manager.receive(&sealed(&report(100, vec![load("b1", 4)])), 0).unwrap();
+    let later = |sequence, loads| sealed(&report(sequence, loads));
+    let absurd = |change: fn(&mut Load)| {
+        let mut wrong = load("b1", 50);
+        change(&mut wrong);
+        wrong
+    };
+    let mut forged = later(101, vec![load("b1", 50)]);
+    forged[20] ^= 1;
+    let cases: Vec<(Vec<u8>, ReportOutcome)> = vec![
+        (forged, ReportOutcome::Forged),
+        (seal(&report(101, vec![load("b1", 50)]), &key(2)).unwrap(), ReportOutcome::Forged),
+        (later(100, vec![load("b1", 50)]), ReportOutcome::Replayed),
+        (later(36, vec![load("b1", 50)]), ReportOutcome::Stale),
+        (later(99, vec![load("b1", 50)]), ReportOutcome::Late),
+        (sealed(&Report { boot_epoch: 0, ..report(500, vec![load("b1", 50)]) }), ReportOutcome::Stale),
+        (sealed(&Report { agent: name("nobody"), ..report(101, vec![]) }), ReportOutcome::UnknownAgent),
+        (vec![0; 1401], ReportOutcome::TooLong),
+        (vec![0; 3], ReportOutcome::TooShort),
+        (vec![9; 100], ReportOutcome::Version),
+        (later(102, vec![load("b3", 50)]), ReportOutcome::NotItsBackend),
+        (later(103, vec![load("b1", 50), load("b3", 50)]), ReportOutcome::NotItsBackend),
+        (later(104, vec![load("b1", 50), load("b1", 60)]), ReportOutcome::Absurd),
+        (later(105, vec![absurd(|load| load.cpu_permille = Some(1001))]), ReportOutcome::Absurd),
+        (later(106, vec![absurd(|load| load.in_flight = Some(u32::MAX))]), ReportOutcome::Absurd),
+        (later(107, vec![absurd(|load| load.execution_us = Some(u32::MAX))]), ReportOutcome::Absurd),
+        (later(108, vec![absurd(|load| load.requests_per_s_milli = Some(u64::MAX))]), ReportOutcome::Absurd),
+        (later(109, vec![absurd(|load| load.memory_permille = Some(u16::MAX))]), ReportOutcome::Absurd),
+        (sealed(&Report { period_ms: 1, ..report(110, vec![]) }), ReportOutcome::Absurd),
+    ];
+    for (number, (datagram, expected)) in cases.iter().enumerate() {
+        assert_eq!(outcome(&mut manager, datagram), *expected, "case {number}");
+        let (b1, others) = (in_flight(&manager, "b1"), ["b2", "b3"].map(|backend| in_flight(&manager, backend)));
+        assert_eq!((b1, others), (Some(4.0), [None, None]), "case {number}");
+        assert_eq!(manager.load("b1").unwrap().reported_ms(), 0);
+    }
+    assert_eq!(outcome(&mut manager, &later(111, vec![load("b1", 5)])), ReportOutcome::Accepted);
+}
+
+#[test]
+fn silence_ends_what_is_known_and_the_next_report_counts_whole() {
+    let slow = Feedback { smoothing_ms: 60_000, ..feedback() };
+    let mut manager = ResourceManager::new(&slow, agents());
+    manager.receive(&sealed(&report(1, vec![load("b1", 100)])), 0).unwrap();
+    manager.receive(&sealed(&report(2, vec![load("b1", 0)])), 600).unwrap();
+    assert!(in_flight(&manager, "b1").unwrap() > 98.0, "smoothed");
+    assert!(!manager.load("b1").unwrap().is_silent(600 + SILENCE_MS - 1));
+    assert!(manager.load("b1").unwrap().is_silent(600 + SILENCE_MS));
+    manager.receive(&sealed(&report(3, vec![load("b1", 7)])), 5000).unwrap();
+    assert_eq!(in_flight(&manager, "b1"), Some(7.0));
+}
+
+#[test]
+fn a_reload_keeps_what_is_known_and_what_must_not_come_again() {
+    let mut manager = manager();
+    let first = sealed(&report(1, vec![load("b1", 4), load("b2", 5)]));
+    manager.receive(&first, 0).unwrap();
+    let mut fewer = Agents::default();
+    fewer.add("a", key(1), ["b1".to_owned()]);
+    manager.configure(&feedback(), fewer);
+    assert_eq!(outcome(&mut manager, &first), ReportOutcome::Replayed);
+    assert_eq!((in_flight(&manager, "b1"), in_flight(&manager, "b2")), (Some(4.0), None));
+    assert_eq!((manager.expects("b1"), manager.expects("b2")), (true, false));
+}
+
+#[test]
+fn an_opinion_is_heard_without_a_number() {
+    let mut manager = manager();
+    let down = Load { state: State::Down, ..Load::unknown(name("b1")) };
+    manager.receive(&sealed(&report(1, vec![down])), 0).unwrap();
+    let known = manager.load("b1").unwrap();
+    assert_eq!(known.state(), State::Down);
+    let record = known.record(0);
+    assert_eq!((record.flags, record.score), (shunt_shmlayout::loads::LoadRecord::DOWN, 0));
+}
+
+proptest! {
+    #[test]
+    fn changed_datagrams_are_never_accepted(
+        at in any::<prop::sample::Index>(), xor in 1..=255_u8, cut in any::<prop::sample::Index>(),
+    ) {
+        let mut manager = manager();
+        let good = sealed(&report(1, vec![load("b1", 4)]));
+        let mut changed = good.clone();
+        changed[at.index(good.len())] ^= xor;
+        prop_assert_ne!(outcome(&mut manager, &changed), ReportOutcome::Accepted);
+        prop_assert_ne!(outcome(&mut manager, &good[..cut.index(good.len())]), ReportOutcome::Accepted);
+        prop_assert!(manager.load("b1").is_none());
+        prop_assert_eq!(outcome(&mut manager, &good), ReportOutcome::Accepted);
+    }
+}

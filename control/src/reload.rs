@@ -6,6 +6,7 @@ use shunt_config::{Config, ConfigError};
 
 use crate::publish::error::CapacityError;
 use crate::publish::table::{NamedIds, Table};
+use crate::resource_manager::agents::{Agents, AgentsError};
 
 /// Why a reload was refused. Nothing of it was used.
 #[derive(Debug, thiserror::Error)]
@@ -29,17 +30,36 @@ pub enum ReloadError {
         /// For what.
         source: CapacityError,
     },
+    /// An agent's key.
+    #[error("{file}: {source}")]
+    Agents {
+        /// The file.
+        file: String,
+        /// Which, and why not.
+        source: AgentsError,
+    },
 }
 
-/// Reads the file again: what it says, and what the table becomes.
-pub fn reload(path: &Path, config: &Config, table: &Table, named: &NamedIds) -> Result<(Config, Table), ReloadError> {
+/// What a file comes to.
+pub struct Reloaded {
+    /// What it says.
+    pub config: Config,
+    /// What the table becomes.
+    pub table: Table,
+    /// Who may report.
+    pub agents: Agents,
+}
+
+/// Reads the file again.
+pub fn reload(path: &Path, config: &Config, table: &Table, named: &NamedIds) -> Result<Reloaded, ReloadError> {
     let file = || path.display().to_string();
     let next = Config::load(path)?;
     if let Some(field) = fixed_difference(config, &next) {
         return Err(ReloadError::Fixed { file: file(), field });
     }
     let table = table.configured(&next, named).map_err(|source| ReloadError::Capacity { file: file(), source })?;
-    Ok((next, table))
+    let agents = Agents::load(&next.feedback).map_err(|source| ReloadError::Agents { file: file(), source })?;
+    Ok(Reloaded { config: next, table, agents })
 }
 
 /// The first field that differs although it can't while Shunt runs.
@@ -86,11 +106,11 @@ mod tests {
         [[service]]\nname = \"web\"\naddress = \"198.18.0.1:80\"\nprotocol = \"tcp\"\nmode = \"nat\"\n\
         [[service.backend]]\nname = \"b1\"\naddress = \"198.18.1.1:80\"\n";
 
-    fn reload_text(text: &str) -> Result<(Config, Table), ReloadError> {
+    fn reload_text(text: &str) -> Result<Reloaded, ReloadError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shunt.toml");
         std::fs::write(&path, text).unwrap();
-        let capacity = Capacity { services: 4, backends: 2, slots: 5000, members: 8 };
+        let capacity = Capacity { services: 4, backends: 2, slots: 5000, members: 8, classes: 8 };
         let config = Config::parse(TEXT, "shunt.toml").unwrap();
         reload(&path, &config, &Table::new(capacity), &NamedIds::default())
     }
@@ -101,7 +121,8 @@ mod tests {
 
     #[test]
     fn services_and_backends_may_change() {
-        let (config, table) = reload_text(&TEXT.replace("b1", "b7").replace("\"web\"", "\"www\"")).unwrap();
+        let Reloaded { config, table, .. } =
+            reload_text(&TEXT.replace("b1", "b7").replace("\"web\"", "\"www\"")).unwrap();
         assert_eq!(config.services[0].name, "www");
         assert!(table.backend_named("b7").is_some());
     }
@@ -123,6 +144,14 @@ mod tests {
                 format!("shunt.toml: {field} differs from what Shunt was started with; restart Shunt to change it");
             assert!(text.ends_with(&said), "{text}");
         }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_is_refused() {
+        let agent =
+            "[feedback]\nlisten = \"198.18.1.1:7946\"\n[[agent]]\nname = \"a\"\nkey_file = \"/nonexistent/key\"\n";
+        let text = refusal(&format!("{TEXT}{agent}backends = [\"b1\"]\n"));
+        assert!(text.contains("the key of agent a, /nonexistent/key, cannot be read: No such file"), "{text}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, KeeperRegion, S
 
 use crate::publish::error::CapacityError;
 use crate::publish::publisher::is_alive;
+use crate::resource_manager::agents::AgentsError;
 use crate::routing_daemon::error::NetlinkError;
 
 /// How long a keeper that isn't there yet is waited for.
@@ -39,6 +40,9 @@ pub enum StartError {
     /// The configuration doesn't fit into what is in use.
     #[error(transparent)]
     Capacity(#[from] CapacityError),
+    /// The keys of the agents.
+    #[error(transparent)]
+    Agents(#[from] AgentsError),
     /// Shared memory.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -59,7 +63,11 @@ impl StartError {
     /// The process's exit status: whether starting it again could help.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Lock(LockError::Held { .. }) | Self::OtherLimit(_) | Self::Capacity(_) => REFUSED,
+            Self::Config(_)
+            | Self::Lock(LockError::Held { .. })
+            | Self::OtherLimit(_)
+            | Self::Capacity(_)
+            | Self::Agents(_) => REFUSED,
             Self::Lock(_) | Self::Attach(_) | Self::Netlink(_) | Self::System { .. } => 1,
         }
     }

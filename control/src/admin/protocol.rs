@@ -8,6 +8,8 @@
 //! anything that can't be done             {"ok":false,"error":"..."}
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// An order.
@@ -67,6 +69,8 @@ pub struct BackendStatus {
     pub state: &'static str,
     /// What its checks last found, and why.
     pub health: String,
+    /// By service that somebody reports about: why its weight is what it is.
+    pub feedback: BTreeMap<String, String>,
     /// Its connections at the last count, which is made every few seconds while somebody is drained or removed.
     pub connections: Option<u64>,
 }

@@ -2,11 +2,12 @@
 //! milliseconds apart, publishes what that comes to.
 //!
 //! ```text
-//!  netlink, health reports, orders, counts, signals --> note it
-//!  each turn: heartbeat, interfaces, neighbours, publication, draining, orders that waited too long
+//!  netlink, health reports, reports of load, orders, counts, signals --> note it
+//!  each turn: heartbeat, interfaces, neighbours, loads, publication, draining, orders that waited too long
 //! ```
 
 mod draining;
+mod feedback;
 mod neighbours;
 mod orders;
 mod publication;
@@ -34,11 +35,14 @@ use crate::publish::arp_cache::ArpCache;
 use crate::publish::publisher::Publisher;
 use crate::publish::table::{Capacity, NamedIds, Table};
 use crate::publish::ways::{Interfaces, Ways};
+use crate::resource_manager::agent_check::{Outcome, Questioner};
+use crate::resource_manager::agents::Agents;
 use crate::routing_daemon::error::NetlinkError;
 use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use crate::routing_daemon::state::Changes;
 use crate::start::{Memory, StartError, absolute, system_error};
 use draining::Draining;
+use feedback::Feedback;
 use neighbours::Asking;
 use orders::Waiting;
 use publication::Publication;
@@ -60,6 +64,7 @@ pub struct Control {
     publication: Publication,
     draining: Draining,
     checker: Checker,
+    feedback: Feedback,
     /// Why each check last changed its mind.
     reasons: BTreeMap<BackendKey, String>,
     waiting: Vec<Waiting>,
@@ -72,6 +77,7 @@ struct Inputs {
     reports: mpsc::UnboundedReceiver<Report>,
     orders: mpsc::Receiver<Order>,
     counts: mpsc::UnboundedReceiver<draining::Count>,
+    answers: mpsc::UnboundedReceiver<Outcome>,
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -82,6 +88,7 @@ impl Control {
     /// Takes the instance over, as it stands or from nothing.
     pub async fn start(path: &Path) -> Result<Self, StartError> {
         let config = Config::load(path)?;
+        let agents = Agents::load(&config.feedback)?;
         let lock = Lock::take(&control_lock(&config.instance), "shunt-control")?;
         let memory = Memory::attach(&config).await?;
         let table = take_over(&memory, &config)?;
@@ -92,7 +99,8 @@ impl Control {
         let listener = server::listen(&socket).map_err(system_error(socket.display().to_string()))?;
         let (checker, reports) = Checker::new();
         let (draining, counts) = Draining::new();
-        let inputs = Inputs::new(reports, server::serve(listener), counts)?;
+        let (questioner, answers) = Questioner::new();
+        let inputs = Inputs::new(reports, server::serve(listener), counts, answers)?;
         describe(&memory);
         let switchers = memory.switchers.clone();
         let publisher = Publisher::new(memory.control, memory.keeper, switchers, monotonic_ms());
@@ -110,12 +118,14 @@ impl Control {
             publication: Publication::new(publisher, cache),
             draining,
             checker,
+            feedback: Feedback::new(questioner),
             reasons: BTreeMap::new(),
             waiting: Vec::new(),
             inputs,
             _lock: lock,
         };
         control.check_health();
+        control.heed(agents);
         control.memory.control.head.reloaded_ms.set(wall_ms());
         Ok(control)
     }
@@ -131,6 +141,8 @@ impl Control {
                 Some(report) = inputs.reports.recv() => self.record_health(report),
                 Some(order) = inputs.orders.recv() => self.obey(order),
                 Some(count) = inputs.counts.recv() => self.retire(count),
+                () = self.feedback.socket.readable() => self.take_reports(),
+                Some(answer) = inputs.answers.recv() => self.record_answer(answer),
                 _ = inputs.hangup.recv() => self.reload_on_signal(),
                 _ = inputs.terminate.recv() => break,
                 _ = inputs.interrupt.recv() => break,
@@ -145,6 +157,7 @@ impl Control {
         self.memory.control.head.heartbeat_ms.set(now_ms);
         self.follow_interfaces();
         self.ask_for_neighbours(now_ms);
+        self.follow_loads(now_ms);
         self.publish(now_ms);
         self.count_connections(now_ms);
         self.give_up_waiting(now_ms);
@@ -156,6 +169,11 @@ impl Control {
         self.reasons.retain(|key, _| checks.iter().any(|check| check.key == *key));
         let table = &self.table;
         self.checker.apply(checks, |key| health_of(table, key));
+    }
+
+    /// Takes reports from these agents from now on.
+    fn heed(&mut self, agents: Agents) {
+        self.feedback.configure(&self.config, &self.table, agents, self.memory.control.loads);
     }
 
     fn record_health(&mut self, report: Report) {
@@ -244,6 +262,7 @@ impl Inputs {
         reports: mpsc::UnboundedReceiver<Report>,
         orders: mpsc::Receiver<Order>,
         counts: mpsc::UnboundedReceiver<draining::Count>,
+        answers: mpsc::UnboundedReceiver<Outcome>,
     ) -> Result<Self, StartError> {
         let listen = |kind| signal(kind).map_err(system_error("listening for signals"));
         let mut turn = interval(TURN);
@@ -252,6 +271,7 @@ impl Inputs {
             reports,
             orders,
             counts,
+            answers,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,

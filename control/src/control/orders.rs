@@ -10,7 +10,7 @@ use crate::admin::server::Order;
 use crate::clock::{monotonic_ms, wall_ms};
 use crate::health::BackendKey;
 use crate::publish::table::{Backend, NamedIds};
-use crate::reload::{ReloadError, reload};
+use crate::reload::{ReloadError, Reloaded, reload};
 
 /// After so long an order that isn't in force is answered with who is in the way.
 const LONGEST_WAIT_MS: u64 = 5_000;
@@ -58,13 +58,15 @@ impl Control {
         }
         let head = self.memory.control.head;
         let named = NamedIds::in_generations(&self.memory.control.generations);
-        let (config, table) = reload(&self.path, &self.config, &self.table, &named).inspect_err(|refusal| {
-            head.reloads_refused.add(1);
-            error!("reload refused, the configuration stays as it was:\n{refusal}");
-        })?;
+        let Reloaded { config, table, agents } =
+            reload(&self.path, &self.config, &self.table, &named).inspect_err(|refusal| {
+                head.reloads_refused.add(1);
+                error!("reload refused, the configuration stays as it was:\n{refusal}");
+            })?;
         (self.config, self.table) = (config, table);
         self.draining.reloads += 1;
         self.check_health();
+        self.heed(agents);
         head.reloaded_ms.set(wall_ms());
         let services = self.config.services.len();
         let backends = self.table.backends().filter(|(_, backend)| !backend.removed).count();
@@ -99,6 +101,7 @@ impl Control {
                 _ => "down",
             },
             health: self.health_text(id, backend),
+            feedback: self.feedback.why(id).map(|(service, why)| (service.to_owned(), why.to_string())).collect(),
             connections: self.draining.counts.as_ref().map(|counts| counts.of_backend(id)),
         };
         self.table.backends().map(status).collect()

@@ -65,7 +65,7 @@ impl Control {
             self.accept_waiting();
             return self.answer_published(active);
         }
-        if let Err(error) = image.write(idle, wall_ms()) {
+        if let Err(error) = image.write(idle, wall_ms(), now_ms) {
             error!("{error}");
             return self.refuse_waiting(&error.to_string());
         }

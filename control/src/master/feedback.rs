@@ -78,6 +78,18 @@ pub enum Opinion {
     Declines,
 }
 
+impl Opinion {
+    /// What two sources come to: who declines does so whoever says it, and a percentage is an order.
+    pub fn and(self, other: Self) -> Self {
+        let either = |wanted: fn(&Self) -> bool| [self, other].into_iter().find(wanted);
+        either(|opinion| *opinion == Self::Declines)
+            .or(either(|opinion| matches!(opinion, Self::Percent(_))))
+            .or(either(|opinion| matches!(opinion, Self::Takes(_))))
+            .or(either(|opinion| *opinion == Self::Silent))
+            .unwrap_or(Self::None)
+    }
+}
+
 /// A backend of a service, with what feedback makes of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Member {
@@ -283,6 +295,16 @@ mod tests {
             let mut pool = [member(Opinion::Percent(75)), member(Opinion::None)];
             (0..20).for_each(|_| step(algorithm, &mut pool, 0.05, 2.0));
             assert_eq!((pool[0].factor, pool[1].factor), (0.75, 1.0), "{algorithm:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_sources_who_declines_does_and_silence_is_the_least() {
+        let all = [Opinion::Declines, Opinion::Percent(40), loaded(1.0), Opinion::Silent, Opinion::None];
+        for (rank, opinion) in all.into_iter().enumerate() {
+            for weaker in &all[rank..] {
+                assert_eq!((opinion.and(*weaker), weaker.and(opinion)), (opinion, opinion));
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Distribution by configured weight: which backends take part in a service, with what weight, and the slots that
+//! `static`, and what all algorithms begin with: which backends take part in a service, with what weight, and the slots that
 //! result.
 
 use super::maglev::{self, Candidate};
@@ -13,19 +13,26 @@ pub struct Member {
     pub key: u64,
     /// The weight the operator wrote.
     pub configured_weight: u32,
+    /// By how much feedback multiplies it, thousandths.
+    pub factor_permille: u32,
     /// What the health check says; up where there is none.
     pub health: Health,
-    /// Taken out by the operator: its connections finish, and it gets no new one.
-    pub drained: bool,
+    /// Taken out by the operator or by itself: its connections finish, and it gets no new one.
+    pub out: bool,
 }
 
 impl Member {
-    /// The weight that counts for new connections.
+    /// The weight that counts for new connections, before feedback.
     pub fn effective_weight(&self) -> u32 {
         match self.health {
-            Health::Up if !self.drained => self.configured_weight,
+            Health::Up if !self.out => self.configured_weight,
             _ => 0,
         }
+    }
+
+    /// The weight in its slots, in thousandths of a configured one.
+    fn slots_weight(&self) -> u32 {
+        self.effective_weight() * self.factor_permille
     }
 }
 
@@ -33,7 +40,7 @@ impl Member {
 /// by a reset instead of waiting for a dead backend.
 pub fn distribute(slots: &mut [u16], members: &[Member]) -> bool {
     let candidates: Vec<_> =
-        members.iter().map(|m| Candidate { id: m.id, key: m.key, weight: m.effective_weight() }).collect();
+        members.iter().map(|m| Candidate { id: m.id, key: m.key, weight: m.slots_weight() }).collect();
     maglev::fill(slots, &candidates)
 }
 
@@ -41,8 +48,16 @@ pub fn distribute(slots: &mut [u16], members: &[Member]) -> bool {
 mod tests {
     use super::*;
 
-    fn member(id: u16, health: Health, drained: bool) -> Member {
-        Member { id, key: u64::from(id) * 7919, configured_weight: 3, health, drained }
+    fn member(id: u16, health: Health, out: bool) -> Member {
+        Member { id, key: u64::from(id) * 7919, configured_weight: 3, factor_permille: 1000, health, out }
+    }
+
+    #[test]
+    fn a_factor_moves_the_share() {
+        let mut slots = vec![0; 1021];
+        let light = Member { factor_permille: 250, ..member(1, Health::Up, false) };
+        assert!(distribute(&mut slots, &[light, member(2, Health::Up, false)]));
+        assert_eq!(slots.iter().filter(|slot| **slot == 1).count(), 204);
     }
 
     #[test]

@@ -38,6 +38,17 @@ pub enum CapacityError {
         /// How many there may be.
         limit: usize,
     },
+    /// Too many ranges of clients.
+    #[error(
+        "the rules of all services tell {wanted} ranges of clients apart, the memory has room for {limit}; raise \
+         limits.services and restart Shunt, or write fewer networks"
+    )]
+    Classes {
+        /// How many the configuration wants.
+        wanted: usize,
+        /// How many there may be.
+        limit: usize,
+    },
 }
 
 /// The endpoint hash has no place for an address.

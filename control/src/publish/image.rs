@@ -5,9 +5,11 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use shunt_config::Algorithm;
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
-    BackendRecord, Generation, MemberRecord, Name, RangeRecord, ServiceRecord, TARGET_HOST,
+    ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH,
+    BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeRecord, ServiceRecord, TARGET_HOST,
 };
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::sync::Ordering;
@@ -15,7 +17,8 @@ use shunt_shmlayout::sync::Ordering;
 use super::arp_cache::Interned;
 use super::error::WriteError;
 use super::identity::Identity;
-use super::table::{Backend, Service, Table};
+use super::service::{Member, Service};
+use super::table::{Backend, Table};
 use super::ways::{Hop, Way, Ways};
 
 /// A generation's content.
@@ -24,6 +27,7 @@ pub struct Image {
     services: Vec<(ServiceId, ServiceRecord, Name)>,
     backends: Vec<(BackendId, BackendRecord, Name)>,
     members: Vec<MemberRecord>,
+    classes: Vec<ClassRecord>,
     /// By service, one after the other.
     slots: Vec<Rc<[u16]>>,
     ranges: Vec<RangeRecord>,
@@ -45,8 +49,7 @@ impl Image {
         }
         let mut slots_first = 0;
         for (id, service) in table.services() {
-            image.add_service(table, id, service, slots_first);
-            slots_first += service.slots.len();
+            slots_first = image.add_service(table, id, service, slots_first);
         }
         let any_port = |address: &Address| Identity { address: *address, port: PortBe::default(), protocol: 0 };
         let host = table.host_addresses().iter().map(any_port);
@@ -78,29 +81,29 @@ impl Image {
         }
     }
 
-    fn add_service(&mut self, table: &Table, id: ServiceId, service: &Service, slots_first: usize) {
+    /// Returns where the next service's slots begin.
+    fn add_service(&mut self, table: &Table, id: ServiceId, service: &Service, slots_first: usize) -> usize {
         let Identity { address, port, protocol } = service.identity;
+        let members_first = self.members.len();
+        self.members.extend(service.members.iter().map(|member| member_record(table, member)));
+        self.slots.push(service.slots.cells().clone());
         let record = ServiceRecord {
             address,
             port,
             protocol,
             mode: service.mode,
             slots_first: slots_first as u32,
-            slots_count: service.slots.len() as u32,
-            members_first: self.members.len() as u32,
+            slots_count: service.slots.cells().len() as u32,
+            members_first: members_first as u32,
             members_count: service.members.len() as u32,
             timeouts: service.timeouts,
             target: if service.is_host { TARGET_HOST } else { 0 },
+            classes_first: self.classes.len() as u32,
+            classes_count: service.ranges.len() as u16,
+            algorithm: algorithm_bits(service.algorithm),
             ..ServiceRecord::default()
         };
         self.services.push((id, record, Name::new(&service.name)));
-        self.members.extend(service.members.iter().map(|member| MemberRecord {
-            backend: member.backend.0,
-            weight: member.weight,
-            effective: table.effective_weight(member),
-            factor_permille: 1000,
-        }));
-        self.slots.push(service.slots.clone());
         let any_port = Identity { address, port: PortBe::default(), protocol: 0 };
         let (endpoint, address_use) = match service.is_host {
             true => (Endpoint::HostService(id), AddressUse::Shared),
@@ -108,6 +111,38 @@ impl Image {
         };
         self.endpoints.push((service.identity, endpoint));
         self.endpoints.push((any_port, Endpoint::Address(address_use)));
+        self.add_classes(table, service, &record, slots_first + service.slots.cells().len())
+    }
+
+    /// The members and slots of each class, and the ranges that name them.
+    fn add_classes(&mut self, table: &Table, service: &Service, record: &ServiceRecord, slots_first: usize) -> usize {
+        let mut next = slots_first;
+        let mut classes = Vec::new();
+        for class in &service.classes {
+            let members_first = self.members.len();
+            let members = service.members.iter().filter(|member| class.members.contains(&member.backend));
+            self.members.extend(members.map(|member| member_record(table, member)));
+            classes.push(ClassRecord {
+                slots_first: next as u32,
+                slots_count: class.slots.cells().len() as u32,
+                members_first: members_first as u32,
+                members_count: (self.members.len() - members_first) as u32,
+                ..ClassRecord::default()
+            });
+            self.slots.push(class.slots.cells().clone());
+            next += class.slots.cells().len();
+        }
+        let all = ClassRecord {
+            slots_first: record.slots_first,
+            slots_count: record.slots_count,
+            members_first: record.members_first,
+            members_count: record.members_count,
+            ..ClassRecord::default()
+        };
+        let class = |number: Option<usize>| number.and_then(|number| classes.get(number)).copied().unwrap_or(all);
+        self.classes
+            .extend(service.ranges.iter().map(|(start, number)| ClassRecord { start: *start, ..class(*number) }));
+        next
     }
 
     /// Whether nobody would be lost: every service and backend that `generation` has is in the image too.
@@ -120,9 +155,9 @@ impl Image {
             && backend_ids.filter(|id| generation.backend(*id).is_some()).all(|id| backends.contains(&id))
     }
 
-    /// Fills an idle generation. The table has checked that there is room for everything but endpoints, whose hash may
+    /// Fills an idle generation. `published_ms` is wall-clock time, `now_ms` of CLOCK_MONOTONIC. The table has checked that there is room for everything but endpoints, whose hash may
     /// be unlucky; what was written is of no use then, and harms nobody.
-    pub fn write(&self, generation: &Generation, published_ms: u64) -> Result<(), WriteError> {
+    pub fn write(&self, generation: &Generation, published_ms: u64, now_ms: u64) -> Result<(), WriteError> {
         generation.clear();
         for (id, record, name) in &self.services {
             generation.services[usize::from(id.0)].store(record);
@@ -135,6 +170,9 @@ impl Image {
         for (to, from) in generation.members.iter().zip(&self.members) {
             to.store(from);
         }
+        for (to, from) in generation.classes.iter().zip(&self.classes) {
+            to.store(from);
+        }
         for (to, from) in generation.slots.iter().zip(self.slots.iter().flat_map(|slots| slots.iter())) {
             to.store(*from, Ordering::Relaxed); // the flip's release store comes after
         }
@@ -143,11 +181,32 @@ impl Image {
         }
         generation.head.ranges.set(self.ranges.len() as u64);
         generation.head.published_ms.set(published_ms);
+        generation.head.filled_ms.set(now_ms);
         for (identity, endpoint) in &self.endpoints {
             let added = generation.add_endpoint(identity.address, identity.port, identity.protocol, *endpoint);
             added.map_err(|_| WriteError { at: identity.socket_address() })?;
         }
         Ok(())
+    }
+}
+
+fn member_record(table: &Table, member: &Member) -> MemberRecord {
+    MemberRecord {
+        backend: member.backend.0,
+        weight: member.weight,
+        effective: table.effective_weight(member),
+        // 0 says that it declined, so that a restarted control doesn't take it for one whose checks fail.
+        factor_permille: if member.declined { 0 } else { member.factor_permille },
+    }
+}
+
+fn algorithm_bits(algorithm: Algorithm) -> u8 {
+    match algorithm {
+        Algorithm::Static | Algorithm::Even => ALGORITHM_SLOTS,
+        Algorithm::SourceHash => ALGORITHM_SOURCE_HASH,
+        Algorithm::Lightest => ALGORITHM_LIGHTEST,
+        Algorithm::LeastConnections => ALGORITHM_LEAST_CONNECTIONS,
+        Algorithm::Latency => ALGORITHM_LATENCY,
     }
 }
 

@@ -18,6 +18,7 @@ pub mod image;
 pub mod publisher;
 mod recover;
 pub mod retirement;
+pub mod service;
 pub mod table;
 pub mod ways;
 

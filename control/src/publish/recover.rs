@@ -9,7 +9,8 @@ use shunt_shmlayout::endpoints::Endpoint;
 
 use super::error::CapacityError;
 use super::identity::Identity;
-use super::table::{Backend, Capacity, Member, NamedIds, Service, Table};
+use super::service::{Member, NEUTRAL_PERMILLE, Service};
+use super::table::{Backend, Capacity, NamedIds, Table};
 use crate::health::Health;
 
 impl Table {
@@ -63,9 +64,16 @@ fn service(table: &Table, record: &ServiceRecord, name: Name, generation: &Gener
 fn recover_member(table: &Table, generation: &Generation, record: &MemberRecord) -> Option<Member> {
     let backend = BackendId(record.backend);
     let drained = table.backends.get(&backend)?.drained;
-    let up = match drained || record.weight == 0 {
+    let declined = record.factor_permille == 0;
+    let up = match drained || declined || record.weight == 0 {
         true => generation.backend(backend)?.flags & BackendRecord::UP != 0,
         false => record.effective != 0,
     };
-    Some(Member { backend, weight: record.weight, health: if up { Health::Up } else { Health::Down } })
+    Some(Member {
+        backend,
+        weight: record.weight,
+        health: if up { Health::Up } else { Health::Down },
+        factor_permille: if declined { NEUTRAL_PERMILLE } else { record.factor_permille },
+        declined,
+    })
 }

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::connections::Connections;
 
-use super::table::{Service, Table};
+use super::service::Service;
+use super::table::Table;
 
 /// Live connections by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,17 +5,15 @@
 //! until its last connection is gone (`retirement`): a removed backend has no slot, a removed service no member.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
-use shunt_config::{Config, Mode, Protocol, Target};
+use shunt_config::{Algorithm, Config, Mode, Protocol, Target};
 use shunt_shmlayout::address::{Address, BackendId, ServiceId};
 use shunt_shmlayout::config_table::{Generation, MODE_DSR, MODE_NAT, Timeouts};
 
 use super::error::CapacityError;
 use super::identity::Identity;
+use super::service::{Member, NEUTRAL_PERMILLE, Service, weigh};
 use crate::health::Health;
-use crate::master::maglev::stable_key;
-use crate::master::weights;
 
 /// How much a generation has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +24,10 @@ pub struct Capacity {
     pub backends: usize,
     /// Cells of all services' tables.
     pub slots: usize,
-    /// Pairs of service and backend.
+    /// Pairs of service (or class of its clients) and backend.
     pub members: usize,
+    /// Ranges of clients.
+    pub classes: usize,
 }
 
 impl Capacity {
@@ -38,6 +38,7 @@ impl Capacity {
             backends: generation.backends.len(),
             slots: generation.slots.len(),
             members: generation.members.len(),
+            classes: generation.classes.len(),
         }
     }
 }
@@ -61,86 +62,6 @@ impl NamedIds {
         }
         named
     }
-}
-
-/// A backend's part in one service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Which backend.
-    pub backend: BackendId,
-    /// Weight by configuration.
-    pub weight: u16,
-    /// What this service's check of it says.
-    pub health: Health,
-}
-
-/// A service.
-#[derive(Clone, Debug)]
-pub struct Service {
-    /// The operator's name for it.
-    pub name: String,
-    /// Where clients connect.
-    pub identity: Identity,
-    /// Whether the box's own programs serve it, and no backend does.
-    pub is_host: bool,
-    /// [`MODE_DSR`] or [`MODE_NAT`].
-    pub mode: u8,
-    /// Idle times of its connections.
-    pub timeouts: Timeouts,
-    /// Its backends; none once it is removed, as a configured service has at least one or is the host's.
-    pub members: Vec<Member>,
-    /// Its table; empty if no backend may take a connection.
-    pub slots: Rc<[u16]>,
-    pub(super) slots_wanted: usize,
-    /// What `slots` was made from.
-    filled_from: Vec<weights::Member>,
-}
-
-impl Service {
-    pub(super) fn new(name: String, identity: Identity) -> Self {
-        Self {
-            name,
-            identity,
-            is_host: false,
-            mode: MODE_NAT,
-            timeouts: Timeouts::default(),
-            members: Vec::new(),
-            slots: Rc::default(),
-            slots_wanted: 0,
-            filled_from: Vec::new(),
-        }
-    }
-
-    /// Whether it is only kept for its connections.
-    pub fn is_removed(&self) -> bool {
-        self.members.is_empty() && !self.is_host
-    }
-
-    fn health_of(&self, backend: BackendId) -> Option<Health> {
-        self.members.iter().find(|member| member.backend == backend).map(|member| member.health)
-    }
-
-    fn refill(&mut self, backends: &BTreeMap<BackendId, Backend>) {
-        let members: Vec<_> = self.members.iter().filter_map(|member| weigh(member, backends)).collect();
-        if members == self.filled_from && (self.slots.is_empty() || self.slots.len() == self.slots_wanted) {
-            return;
-        }
-        let mut slots = vec![0; self.slots_wanted];
-        self.slots = if weights::distribute(&mut slots, &members) { slots.into() } else { Rc::default() };
-        self.filled_from = members;
-    }
-}
-
-/// A member as the master sees it.
-fn weigh(member: &Member, backends: &BTreeMap<BackendId, Backend>) -> Option<weights::Member> {
-    let backend = backends.get(&member.backend)?;
-    Some(weights::Member {
-        id: member.backend.0,
-        key: stable_key(backend.identity.socket_address(), backend.identity.protocol),
-        configured_weight: member.weight.into(),
-        health: member.health,
-        drained: backend.drained,
-    })
 }
 
 /// A backend.
@@ -189,6 +110,16 @@ impl Table {
         self.backends.iter().map(|(id, backend)| (*id, backend))
     }
 
+    /// A backend by its id, a removed one too.
+    pub fn backend(&self, id: BackendId) -> Option<&Backend> {
+        self.backends.get(&id)
+    }
+
+    /// Whether the operator took a backend out.
+    pub fn is_drained(&self, id: BackendId) -> bool {
+        self.backends.get(&id).is_some_and(|backend| backend.drained)
+    }
+
     /// The configured service of that name.
     pub fn service_named(&self, name: &str) -> Option<ServiceId> {
         self.services().find(|(_, service)| !service.is_removed() && service.name == name).map(|(id, _)| id)
@@ -209,7 +140,25 @@ impl Table {
         self.services.values().all(|service| service.health_of(backend) != Some(Health::Down))
     }
 
-    /// The weight in force of a member.
+    /// Takes over what feedback makes of a service's members. What is hardly another factor stays as it was, so that
+    /// noise makes no publications. False if nothing changed.
+    pub fn set_feedback(&mut self, service: ServiceId, made: &[(BackendId, u16, bool)]) -> bool {
+        let Some(service) = self.services.get_mut(&service) else { return false };
+        let mut changed = false;
+        for (backend, factor_permille, declined) in made {
+            let Some(member) = service.member_mut(*backend) else { continue };
+            if differs(member.factor_permille, *factor_permille) || member.declined != *declined {
+                (member.factor_permille, member.declined) = (*factor_permille, *declined);
+                changed = true;
+            }
+        }
+        if changed {
+            service.refill(&self.backends);
+        }
+        changed
+    }
+
+    /// The weight in force of a member, before feedback.
     pub fn effective_weight(&self, member: &Member) -> u16 {
         let weight = weigh(member, &self.backends).map_or(0, |member| member.effective_weight());
         u16::try_from(weight).unwrap_or(u16::MAX)
@@ -218,7 +167,7 @@ impl Table {
     /// Notes what a check found. False if it changes nothing.
     pub fn set_health(&mut self, service: ServiceId, backend: BackendId, health: Health) -> bool {
         let Some(service) = self.services.get_mut(&service) else { return false };
-        let Some(member) = service.members.iter_mut().find(|member| member.backend == backend) else { return false };
+        let Some(member) = service.member_mut(backend) else { return false };
         let changed = member.health != health;
         member.health = health;
         service.refill(&self.backends);
@@ -296,10 +245,13 @@ impl Table {
             service.mode = mode_bits(configured.mode);
             service.timeouts = timeouts(configured);
             service.slots_wanted = configured.slots as usize;
+            service.algorithm = configured.algorithm;
+            let named = |name: &str| configured.backends.iter().find(|backend| backend.name == name);
+            let id = |name: &str| backends.get(&Identity::new(named(name)?.address, configured.protocol)).copied();
+            service.classify(&configured.rules, id);
         }
         for (_, service) in self.services.iter_mut().filter(|(id, _)| !configured_ids.contains(id)) {
-            service.members.clear();
-            (service.slots_wanted, service.is_host) = (0, false);
+            service.remove();
         }
         Ok(())
     }
@@ -321,14 +273,18 @@ impl Table {
     }
 
     fn check_sums(&self) -> Result<(), CapacityError> {
-        let Capacity { slots, members, .. } = self.capacity;
-        let wanted: usize = self.services.values().map(|service| service.slots_wanted).sum();
+        let Capacity { slots, members, classes, .. } = self.capacity;
+        let wanted: usize = self.services.values().map(Service::cells_wanted).sum();
         if wanted > slots {
             return Err(CapacityError::Slots { wanted, limit: slots });
         }
-        let wanted: usize = self.services.values().map(|service| service.members.len()).sum();
+        let wanted: usize = self.services.values().map(Service::members_wanted).sum();
         if wanted > members {
             return Err(CapacityError::Members { wanted, limit: members });
+        }
+        let wanted: usize = self.services.values().map(|service| service.ranges.len()).sum();
+        if wanted > classes {
+            return Err(CapacityError::Classes { wanted, limit: classes });
         }
         Ok(())
     }
@@ -346,8 +302,21 @@ fn members(
         Some(_) => before.health_of(id).unwrap_or(Health::Up),
         None => Health::Up,
     };
-    let members = configured.backends.iter().filter_map(known);
-    members.map(|(backend, weight)| Member { backend, weight, health: health(backend) }).collect()
+    // Where feedback has no say any more, its last word doesn't count.
+    let heeds = configured.algorithm == Algorithm::Even || configured.agent_check.is_some();
+    let member = |(backend, weight)| {
+        let before = before.member(backend);
+        let factor_permille = before.filter(|_| heeds).map_or(NEUTRAL_PERMILLE, |member| member.factor_permille);
+        let declined = before.is_some_and(|member| member.declined);
+        Member { backend, weight, health: health(backend), factor_permille, declined }
+    };
+    configured.backends.iter().filter_map(known).map(member).collect()
+}
+
+/// Whether a factor is so different that a publication is worth it: by a hundredth, or where it returns to neutral.
+fn differs(now: u16, next: u16) -> bool {
+    let hundredth = now.div_ceil(100);
+    now.abs_diff(next) >= hundredth || now != next && next == NEUTRAL_PERMILLE
 }
 
 fn mode_bits(mode: Mode) -> u8 {

@@ -28,14 +28,21 @@ pub type ServiceOf<'a> = (u8, &'a str, &'a [(u8, u16)]);
 /// Services sN at 198.18.0.N:80 with backends bN at 198.18.1.N:8080, all checked by TCP. With mode "host", the service is
 /// the box's own, and so is the address 198.18.0.101.
 pub fn config(services: &[ServiceOf<'_>]) -> Config {
+    config_with(services, "")
+}
+
+/// The same, with lines more in the first service.
+fn config_with(services: &[ServiceOf<'_>], lines: &str) -> Config {
     let mut text = String::from("[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n");
-    for (service, mode, backends) in services {
+    for (index, (service, mode, backends)) in services.iter().enumerate() {
         let port = if *mode == "dsr" { 80 } else { 8080 };
         text += &format!("[[service]]\nname = \"s{service}\"\naddress = \"198.18.0.{service}:80\"\n");
         text += &match *mode {
             "host" => "protocol = \"tcp\"\ntarget = \"host\"\n".to_owned(),
             _ => format!("protocol = \"tcp\"\nmode = \"{mode}\"\nslots = 101\n"),
         };
+        text += if index == 0 { lines } else { "" };
+        text += "\n";
         for (backend, weight) in *backends {
             text += &format!("[[service.backend]]\nname = \"b{backend}\"\n");
             text += &format!("address = \"198.18.1.{backend}:{port}\"\nweight = {weight}\n");
@@ -136,7 +143,7 @@ impl World {
         self.now_ms += 100;
         let idle = self.publisher.room(self.now_ms)?;
         let interned = self.cache.keep(hops(&self.table, &self.ways), &self.region.generations);
-        Image::new(&self.table, &self.ways, &interned).write(&idle, 1).expect("room for endpoints");
+        Image::new(&self.table, &self.ways, &interned).write(&idle, 1, self.now_ms).expect("room for endpoints");
         self.publisher.prepare(self.now_ms);
         self.publisher.advance(self.now_ms).expect("no keeper to wait for");
         Some(idle)
@@ -145,6 +152,13 @@ impl World {
     /// Takes a configuration over and publishes it.
     pub fn apply(&mut self, services: &[ServiceOf<'_>]) -> Generation {
         self.reload(services).expect("room");
+        self.publish().expect("a free buffer")
+    }
+
+    /// The same, with lines more in the first service.
+    pub fn apply_with(&mut self, services: &[ServiceOf<'_>], lines: &str) -> Generation {
+        let named = NamedIds::in_generations(&self.region.generations);
+        self.table = self.table.configured(&config_with(services, lines), &named).expect("room");
         self.publish().expect("a free buffer")
     }
 

@@ -455,3 +455,53 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn classes_of_clients_have_backends_and_slots_of_their_own() {
+    let mut world = World::new(region(), vec![]);
+    let rules = "rule = [{ clients = [\"198.18.64.0/24\"], backends = [\"b2\"] }]\nalgorithm = \"latency\"";
+    let generation = world.apply_with(&[(1, "nat", &[(1, 1), (2, 1), (3, 1)]), (2, "nat", &[(4, 1)])], rules);
+    let service = service_at(&generation, 1);
+    let b2 = world.backend(2);
+    assert_eq!(service.algorithm, shunt_shmlayout::config_table::ALGORITHM_LATENCY);
+    for (client, expected) in [([198, 18, 64, 7], 1), ([198, 18, 63, 255], 3), ([198, 18, 65, 0], 3)] {
+        let as_served = generation.service_for(service, &Address::from_v4(client));
+        let members: Vec<_> = generation.members_of(&as_served).map(|member| BackendId(member.backend)).collect();
+        assert_eq!(members.len(), expected, "{client:?}");
+        assert!(members.contains(&b2));
+        let slots = 0..as_served.slots_count;
+        let cell = |slot: u32| generation.slots[(as_served.slots_first + slot) as usize].load(Ordering::Relaxed);
+        assert!(slots.clone().all(|slot| members.contains(&BackendId(cell(slot)))));
+        assert_eq!(slots.len(), 101);
+    }
+    assert_eq!(chosen(&generation, 2), [world.backend(4)], "the next service's slots are behind the classes'");
+    let service = world.service(1);
+    world.table.set_health(service, b2, Health::Down);
+    let generation = world.publish().unwrap();
+    let as_served = generation.service_for(service_at(&generation, 1), &Address::from_v4([198, 18, 64, 7]));
+    assert_eq!(as_served.slots_count, 0, "nobody is left who has what they need");
+}
+
+#[test]
+fn feedback_moves_shares_and_a_restart_goes_on_with_them() {
+    let region = region();
+    let mut world = World::new(region, vec![]);
+    let even = "algorithm = \"even\"\nagent_check = { port = 9777 }";
+    let services: &[ServiceOf<'_>] = &[(1, "nat", &[(1, 1), (2, 1), (3, 1)])];
+    world.apply_with(services, even);
+    let (service, [b1, b2, b3]) = (world.service(1), [1, 2, 3].map(|n| world.backend(n)));
+    let share = |generation: &Generation, id: BackendId| {
+        generation.slots[..101].iter().filter(|slot| slot.load(Ordering::Relaxed) == id.0).count()
+    };
+    assert!(world.table.set_feedback(service, &[(b1, 500, false), (b2, 1500, false), (b3, 1000, true)]));
+    let before = world.publish().unwrap();
+    assert_eq!([b1, b2, b3].map(|id| share(&before, id)), [25, 76, 0]);
+    assert!(!world.table.set_feedback(service, &[(b1, 501, false), (b2, 1490, false)]), "hardly another");
+
+    let mut restarted = World::new(region, vec![]);
+    let after = restarted.apply_with(services, even);
+    assert_eq!([b1, b2, b3].map(|id| share(&after, id)), [25, 76, 0]);
+    assert_eq!(restarted.table.health(service, b3), Health::Up, "it declined, and its checks pass");
+    let after = restarted.apply_with(services, "");
+    assert!(share(&after, b1).abs_diff(share(&after, b2)) <= 1, "static again");
+}

@@ -4,7 +4,7 @@ use shunt_agent::report::{Load, State};
 use shunt_shmlayout::loads::LoadRecord;
 
 use super::smoothing::Smoothed;
-use crate::master::feedback::Measures;
+use crate::master::feedback::{Measures, Opinion};
 
 /// One backend's load.
 #[derive(Clone, Debug)]
@@ -51,9 +51,13 @@ impl BackendLoad {
         &self.agent
     }
 
-    /// What the server itself says about taking connections.
-    pub fn state(&self) -> State {
-        self.last.state
+    /// What the server itself comes to: whether it takes connections, and its load.
+    pub fn opinion(&self, now_ms: u64) -> Opinion {
+        match self.last.state {
+            _ if self.is_silent(now_ms) => Opinion::Silent,
+            State::Up => Opinion::Takes(self.measures()),
+            State::Drain | State::Down => Opinion::Declines,
+        }
     }
 
     /// Whether the last report is too old to say anything.

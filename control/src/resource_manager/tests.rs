@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use shunt_agent::report::{Key, Name, State, seal};
 
 use super::*;
+use crate::master::feedback::Opinion;
 
 const SILENCE_MS: u64 = 1000;
 
@@ -135,7 +136,7 @@ fn an_opinion_is_heard_without_a_number() {
     let down = Load { state: State::Down, ..Load::unknown(name("b1")) };
     manager.receive(&sealed(&report(1, vec![down])), 0).unwrap();
     let known = manager.load("b1").unwrap();
-    assert_eq!(known.state(), State::Down);
+    assert_eq!((known.opinion(0), known.opinion(SILENCE_MS)), (Opinion::Declines, Opinion::Silent));
     let record = known.record(0);
     assert_eq!((record.flags, record.score), (shunt_shmlayout::loads::LoadRecord::DOWN, 0));
 }

@@ -1,0 +1,230 @@
+//! Load feedback in the main loop: reports go into shared memory as they come; some times a second the master makes
+//! factors of them, and if those changed, slots.
+
+use std::collections::{BTreeMap, HashMap};
+
+use log::{info, warn};
+use shunt_config::{Algorithm, Config};
+use shunt_shmlayout::address::{BackendId, ServiceId};
+use shunt_shmlayout::loads::{LoadRecord, Loads};
+use shunt_shmlayout::regions::SwitcherRegion;
+use shunt_shmlayout::report_outcome::ReportOutcome;
+
+use super::Control;
+use crate::clock::monotonic_ms;
+use crate::health::{BackendKey, Health};
+use crate::master::feedback::{Member, Opinion, Why, step};
+use crate::publish::service::{NEUTRAL_PERMILLE, Service};
+use crate::publish::table::Table;
+use crate::resource_manager::ResourceManager;
+use crate::resource_manager::agent_check::{Known, Outcome, Questioner, questions};
+use crate::resource_manager::agents::Agents;
+use crate::resource_manager::socket::ReportSocket;
+
+/// From one step of the master to the next; a publication follows within two turns.
+const STEP_MS: u64 = 50;
+/// A longer pause, as of a stopped process, counts as one of this length.
+const LONGEST_STEP_MS: u64 = 1000;
+
+/// What feedback knows and makes of it.
+pub(super) struct Feedback {
+    pub socket: ReportSocket,
+    manager: ResourceManager,
+    questioner: Questioner,
+    answers: BTreeMap<BackendKey, Known>,
+    ids: HashMap<String, BackendId>,
+    pools: BTreeMap<ServiceId, Pool>,
+    slew_per_s: f64,
+    last_ms: u64,
+}
+
+/// A service that somebody reports about.
+struct Pool {
+    algorithm: Algorithm,
+    /// By member: who it is, and what feedback makes of it.
+    members: Vec<(BackendKey, BackendId, Member)>,
+}
+
+impl Feedback {
+    /// Listens to nobody before `configure`.
+    pub fn new(questioner: Questioner) -> Self {
+        let manager = ResourceManager::new(&shunt_config::Feedback::default(), Agents::default());
+        Self {
+            socket: ReportSocket::default(),
+            manager,
+            questioner,
+            answers: BTreeMap::new(),
+            ids: HashMap::new(),
+            pools: BTreeMap::new(),
+            slew_per_s: 0.0,
+            last_ms: 0,
+        }
+    }
+
+    /// Takes a configuration over, and what the table has of it.
+    pub fn configure(&mut self, config: &Config, table: &Table, agents: Agents, loads: Loads) {
+        let feedback = &config.feedback;
+        self.manager.configure(feedback, agents);
+        self.socket.listen(feedback.listen);
+        self.slew_per_s = f64::from(feedback.slew_permille_per_s) / 1000.0;
+        let questions = questions(config);
+        self.answers = questions
+            .iter()
+            .map(|question| (question.key.clone(), self.answers.get(&question.key).copied().unwrap_or_default()))
+            .collect();
+        self.questioner.apply(questions);
+        let configured = table.backends().filter(|(_, backend)| !backend.removed);
+        self.ids = configured.map(|(id, backend)| (backend.name.clone(), id)).collect();
+        let before = std::mem::take(&mut self.pools);
+        self.pools = table
+            .services()
+            .filter_map(|(id, service)| Some((id, self.pool(table, service, before.get(&id))?)))
+            .collect();
+        self.forget_strangers(loads);
+    }
+
+    /// `None` if nobody is to report about the service.
+    fn pool(&self, table: &Table, service: &Service, before: Option<&Pool>) -> Option<Pool> {
+        let known = |backend: BackendId| {
+            let members = before.into_iter().flat_map(|pool| &pool.members);
+            members.clone().find(|(_, id, _)| *id == backend).map(|(.., member)| *member)
+        };
+        let member = |member: &crate::publish::service::Member| {
+            let name = table.backend(member.backend)?.name.clone();
+            let factor = f64::from(member.factor_permille) / f64::from(NEUTRAL_PERMILLE);
+            let learnt = known(member.backend).map_or(factor, |known| known.learnt);
+            let (opinion, why, declined) = (Opinion::None, Why::default(), member.declined);
+            let made = Member { weight: member.weight, in_service: true, opinion, learnt, factor, declined, why };
+            Some((BackendKey { service: service.name.clone(), backend: name }, member.backend, made))
+        };
+        let members: Vec<_> = service.members.iter().filter_map(member).collect();
+        let heard = |key: &BackendKey| self.manager.expects(&key.backend) || self.answers.contains_key(key);
+        let anybody = members.iter().any(|(key, ..)| heard(key));
+        anybody.then_some(Pool { algorithm: service.algorithm, members })
+    }
+
+    /// Empties the records of backends that nobody has reported about; an id may have been another's before.
+    fn forget_strangers(&self, loads: Loads) {
+        let known = |(name, id): (&String, &BackendId)| self.manager.load(name).is_some().then_some(*id);
+        let known: Vec<BackendId> = self.ids.iter().filter_map(known).collect();
+        let all = (0..loads.0.len()).map(|id| BackendId(id as u16));
+        all.filter(|id| !known.contains(id)).for_each(|id| loads.set(id, &LoadRecord::default()));
+    }
+
+    /// Why a backend's weight in a service is what it is; `None` if nobody is to report about the service.
+    pub fn why(&self, backend: BackendId) -> impl Iterator<Item = (&str, Why)> {
+        let members = self.pools.values().flat_map(|pool| &pool.members);
+        members.filter(move |(_, id, _)| *id == backend).map(|(key, _, member)| (key.service.as_str(), member.why))
+    }
+
+    /// What is known of a member's own opinion.
+    fn opinion(&self, key: &BackendKey, now_ms: u64) -> Opinion {
+        let reported = match self.manager.load(&key.backend) {
+            Some(load) => load.opinion(now_ms),
+            None if self.manager.expects(&key.backend) => Opinion::Silent,
+            None => Opinion::None,
+        };
+        let answered = self.answers.get(key).map_or(Opinion::None, |known| known.opinion(now_ms));
+        reported.and(answered)
+    }
+
+    /// One step of every pool. True if a publication is due.
+    fn step(&mut self, table: &mut Table, now_ms: u64) -> bool {
+        let elapsed_ms = (now_ms - self.last_ms).min(LONGEST_STEP_MS);
+        self.last_ms = now_ms;
+        let mut changed = false;
+        for (service, mut pool) in std::mem::take(&mut self.pools) {
+            let mut members: Vec<Member> = Vec::with_capacity(pool.members.len());
+            for (key, id, member) in &pool.members {
+                let in_service = table.health(service, *id) == Health::Up && !table.is_drained(*id);
+                members.push(Member { in_service, opinion: self.opinion(key, now_ms), ..*member });
+            }
+            step(pool.algorithm, &mut members, elapsed_ms as f64 / 1000.0, self.slew_per_s);
+            for ((key, _, before), after) in pool.members.iter_mut().zip(members) {
+                tell(key, before.why, after.why);
+                *before = after;
+            }
+            let made = pool.members.iter().map(|(_, id, member)| (*id, permille(member.factor), member.declined));
+            changed |= table.set_feedback(service, &made.collect::<Vec<_>>());
+            self.pools.insert(service, pool);
+        }
+        changed
+    }
+}
+
+impl Control {
+    /// Takes what arrived. Switchers see an accepted report at once.
+    pub(super) fn take_reports(&mut self) {
+        let (now_ms, region) = (monotonic_ms(), self.memory.control);
+        let Feedback { socket, manager, ids, .. } = &mut self.feedback;
+        socket.take(|datagram| {
+            let outcome = match manager.receive(datagram, now_ms) {
+                Ok(report) => {
+                    for load in &report.loads {
+                        let name = load.backend.as_str();
+                        if let Some((id, load)) = ids.get(name).zip(manager.load(name)) {
+                            region.loads.set(*id, &load.record(connections(&self.memory.switchers, *id)));
+                        }
+                    }
+                    ReportOutcome::Accepted
+                }
+                Err(outcome) => outcome,
+            };
+            count(region.reports, outcome);
+        });
+    }
+
+    pub(super) fn record_answer(&mut self, outcome: Outcome) {
+        let Feedback { answers, questioner, .. } = &mut self.feedback;
+        let Some(known) = answers.get_mut(&outcome.key) else { return };
+        match outcome.answer {
+            Ok(answer) => {
+                known.add(answer, monotonic_ms() + questioner.silence_ms(&outcome.key));
+                count(self.memory.control.reports, ReportOutcome::CheckAnswered);
+            }
+            Err(_) => count(self.memory.control.reports, ReportOutcome::CheckFailed),
+        }
+    }
+
+    /// Lets the master look at the loads, when it is time.
+    pub(super) fn follow_loads(&mut self, now_ms: u64) {
+        self.feedback.socket.open(now_ms);
+        if now_ms >= self.feedback.last_ms + STEP_MS {
+            self.publication.dirty |= self.feedback.step(&mut self.table, now_ms);
+        }
+    }
+}
+
+fn count(counters: &[shunt_shmlayout::record::Counter], outcome: ReportOutcome) {
+    if let Some(counter) = counters.get(outcome as usize) {
+        counter.add(1);
+    }
+}
+
+/// Connections in flight to a backend, over all switchers; one switcher may see the end of another's.
+fn connections(switchers: &[SwitcherRegion], backend: BackendId) -> u64 {
+    let counters = switchers.iter().filter_map(|switcher| switcher.in_flight.get(usize::from(backend.0)));
+    let sum = counters.map(|counter| counter.get()).fold(0, u64::wrapping_add);
+    // Read while it changes, a sum may be a little below nothing.
+    if (sum as i64) < 0 { 0 } else { sum }
+}
+
+fn permille(factor: f64) -> u16 {
+    // Never 0, which says "declined" in the table; a cast saturates.
+    ((factor * f64::from(NEUTRAL_PERMILLE)).round() as u16).max(1)
+}
+
+/// Says in the log when somebody falls silent or refuses, and when that is over.
+fn tell(key: &BackendKey, before: Why, after: Why) {
+    let BackendKey { service, backend } = key;
+    let noted = |why: Why| matches!(why, Why::Silent | Why::Declined | Why::Ignored);
+    if before == after || !noted(before) && !noted(after) {
+        return;
+    }
+    match after {
+        Why::Silent => warn!("backend {backend} of service {service}: no report; back to its configured weight"),
+        Why::Declined => warn!("backend {backend} of service {service} declines: it gets no new connections"),
+        Why::Ignored => warn!("backend {backend} of service {service} declines, as most do: ignored"),
+        _ => info!("backend {backend} of service {service} reports and takes connections"),
+    }
+}

@@ -6,7 +6,7 @@ Fields of --json:
   instance, epoch (0: none), published_ms, reloaded_ms (since 1970; 0: never), reloads_refused
   processes[]: process (keeper, control, switcher), number, pid, state (running, silent, dead, absent),
       heartbeat_age_ms, cpu, epoch, idle_percent, generation
-  ports[]: interface, switcher, queues[] (queue, receives, kind, mode), received, bytes_received, sent, bytes_sent,
+  ports[]: interface, switcher, queues[] (queue, receives, kind, mode, busy_polls), received, bytes_received, sent, bytes_sent,
       missed, errors
   connection_table: live, exact, capacity, evicted
   traffic: received, sent, dropped, passed, answered, difference (received - sent - dropped - passed)

@@ -1,26 +1,44 @@
 //! `shunt-ifdaemon`: the interface daemon (patent Fig. 8, interface daemon 53), which bridges a TUN device to the packet
-//! store.
+//! stores of the switchers.
 //!
-//! No packet store can be configured yet, so that it attaches what every process attaches, says so, and waits to be
-//! stopped. It writes no shared memory.
+//! Its life on one page: get device and stores from the keeper, map, give up every privilege, run. It writes its own region
+//! and its ends of the stores; the device outlives it with the keeper.
 
-use clap::Parser;
-use log::info;
-use nix::sys::signal::{SigSet, Signal};
-use shunt_config::{Instance, Lock, LockError, ifdaemon_lock, region_name};
-use shunt_shmlayout::header::AttachError;
-use shunt_shmlayout::map::Access;
-use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
+mod addresses;
+mod bridge;
+mod device;
+mod inspect;
+mod inward;
+mod offload;
+mod outward;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+use clap::Parser;
+use log::info;
+use nix::sys::signal::{SigSet, Signal};
+use shunt_config::{Instance, Lock, LockError, ifdaemon_lock, keeper_socket};
+use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::map::Access;
+use shunt_shmlayout::regions::{IfdaemonRegion, StoreRegion, Typed};
+use shunt_switcher::handover::HandoverError;
+use shunt_switcher::handover::ifdaemon::{Handover, ask};
+use shunt_switcher::privileges;
+
+use addresses::Addresses;
+use bridge::Bridge;
+use device::Device;
+use inward::Inward;
+use outward::Outward;
+
 /// EX_CONFIG (sysexits.h): trying again would not help.
 const REFUSED: u8 = 78;
-/// How long the keeper may take to make the shared memory.
-const KEEPER_WITHIN: Duration = Duration::from_secs(10);
-const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+/// How long a keeper that isn't there yet is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Bridges a TUN device to the packet store of an instance.
+/// Bridges a TUN device to the packet stores of an instance.
 #[derive(Debug, Parser)]
 #[command(name = "shunt-ifdaemon", version)]
 struct Arguments {
@@ -43,33 +61,62 @@ fn main() -> ExitCode {
 }
 
 fn run(instance: &Instance) -> anyhow::Result<()> {
-    // The keeper makes the lock's directory too, so that its memory is waited for first.
-    attach::<KeeperRegion>(instance, "keeper")?;
-    attach::<ControlRegion>(instance, "control")?;
     let _lock = Lock::take(&ifdaemon_lock(instance), "shunt-ifdaemon")?;
-    info!("instance {instance}: no packet store is configured: nothing to bridge");
-    let signal = wait_to_be_stopped()?;
-    info!("{signal}: stopped");
-    Ok(())
+    let Some(handover) = wait_for_keeper(instance)? else {
+        info!("instance {instance}: no pseudo-interface is configured ([host]): nothing to bridge");
+        info!("{}: stopped", wait_to_be_stopped()?);
+        return Ok(());
+    };
+    let manifest = handover.manifest.clone();
+    let mut bridge = assemble(handover)?;
+    let head = bridge.head;
+    head.start_time.set(start_time(std::process::id()).unwrap_or(0));
+    head.generation.add(1);
+    head.pid.set(std::process::id().into());
+    privileges::give_up(&manifest.user)?;
+    let offloads = if manifest.has_offloads { "with" } else { "without" };
+    info!("{}: MTU {}, {offloads} offloads, user {}: running", manifest.device, manifest.mtu, manifest.user);
+    bridge.run().with_context(|| {
+        format!(
+            "network device {}: it was removed? Stop Shunt and start it again to have it made anew",
+            manifest.device
+        )
+    })
 }
 
-/// Tries until the keeper has made the region and finished it.
-fn attach<R: Typed>(instance: &Instance, region: &str) -> Result<R, AttachError> {
-    let name = region_name(instance, region);
-    let deadline = Instant::now() + KEEPER_WITHIN;
-    let mut told = false;
+fn wait_for_keeper(instance: &Instance) -> Result<Option<Handover>, HandoverError> {
+    let (path, until) = (keeper_socket(instance), Instant::now() + PATIENCE);
     loop {
-        match R::attach(&name, Access::Read) {
-            Ok((view, _)) => return Ok(view),
-            Err(error) if Instant::now() >= deadline => return Err(error),
-            Err(error) if !told => {
-                info!("waiting for shunt-keeper: {error}");
-                told = true;
+        match ask(&path) {
+            Err(HandoverError::Connect { .. }) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
             }
-            Err(_) => {}
+            other => return other,
         }
-        std::thread::sleep(BETWEEN_TRIES);
     }
+}
+
+/// Maps everything, and goes on where a predecessor stopped.
+fn assemble(handover: Handover) -> anyhow::Result<Bridge> {
+    let manifest = handover.manifest;
+    let (region, _) = IfdaemonRegion::from_fd(&handover.region, "ifdaemon", Access::Write)?;
+    let stores = handover.stores.iter().enumerate();
+    let stores = stores.map(|(number, fd)| StoreRegion::from_fd(fd, &format!("store.{number}"), Access::Write));
+    let stores = stores.map(|mapped| mapped.map(|(store, _)| store)).collect::<Result<Vec<_>, _>>()?;
+    // A predecessor that was killed asleep still says so.
+    stores.iter().filter(|store| store.daemon.naps.is_asleep()).for_each(|store| store.daemon.naps.wake_up());
+    let head = region.head;
+    let inward = stores.iter().map(|store| store.inward.consumer()).collect();
+    let outward = stores.iter().map(|store| (store.outward.producer(), store.daemon)).collect();
+    let addresses = Addresses::new(manifest.device);
+    Ok(Bridge {
+        device: Device::new(handover.device),
+        wake: handover.wake,
+        inward: Inward::new(inward, head, manifest.has_offloads),
+        outward: Outward::new(outward, head, addresses, manifest.mtu, manifest.has_offloads),
+        stores: stores.iter().map(|store| store.daemon).collect(),
+        head,
+    })
 }
 
 fn wait_to_be_stopped() -> nix::Result<Signal> {

@@ -163,6 +163,17 @@ impl Producer<'_> {
         Ok(())
     }
 
+    /// Packets that fit into the empty ring.
+    pub fn capacity(&self) -> u64 {
+        self.ring.capacity()
+    }
+
+    /// Packets that can be pushed. For a producer that may wait, which the switcher never does.
+    pub fn room(&mut self) -> u64 {
+        self.tail = self.ring.ends.tail.load(Ordering::Acquire); // the cells were read before: pairs with pop()
+        self.ring.capacity().saturating_sub(self.head.wrapping_sub(self.tail))
+    }
+
     fn is_full(&self) -> bool {
         self.head.wrapping_sub(self.tail) >= self.ring.capacity()
     }

@@ -42,7 +42,9 @@ fn a_full_ring_and_a_packet_larger_than_a_cell_are_refused() {
     let placed: Vec<_> = (0..3).map(|_| producer.push(&[7; PACKET_BYTES])).collect();
     assert_eq!(placed, [Ok(()), Ok(()), Err(Refusal::Full)]);
     producer.publish();
+    assert_eq!(producer.room(), 0);
     assert!(take(&mut memory.ring().consumer()).is_some());
+    assert_eq!(producer.room(), 1);
     assert_eq!(producer.push(&[8]), Ok(()));
 }
 

@@ -86,13 +86,24 @@ fn judge(line: &str) -> Option<Result<serde_json::Map<String, Value>, AdminError
     }
 }
 
-/// Why each backend's health is what it is, by name; nothing where control doesn't answer.
-pub fn health(instance: &Instance) -> HashMap<String, String> {
+/// What only control knows of a backend.
+#[derive(Debug, Default, Clone)]
+pub struct Told {
+    /// Why its health is what it is.
+    pub health: Option<String>,
+    /// By service: why its weight is what it is.
+    pub feedback: HashMap<String, String>,
+}
+
+/// What control tells of each backend, by name; nothing where it doesn't answer.
+pub fn tell(instance: &Instance) -> HashMap<String, Told> {
     let answer = order(instance, &json!({ "command": "backends" })).unwrap_or_default();
     let backends = answer.get("backends").and_then(Value::as_array).into_iter().flatten();
     let one = |backend: &Value| {
         let text = |field: &str| backend.get(field).and_then(Value::as_str).map(str::to_owned);
-        Some((text("name")?, text("health")?))
+        let feedback = backend.get("feedback").and_then(Value::as_object).into_iter().flatten();
+        let feedback = feedback.filter_map(|(service, why)| Some((service.clone(), why.as_str()?.to_owned())));
+        Some((text("name")?, Told { health: text("health"), feedback: feedback.collect() }))
     };
     backends.filter_map(one).collect()
 }

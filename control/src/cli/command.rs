@@ -182,8 +182,8 @@ fn backends(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
     warn_of_missing(memory)?;
     output.show(|| {
         memory.refresh()?;
-        let health = admin::health(&memory.instance);
-        Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &health))
+        let told = admin::tell(&memory.instance);
+        Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &told, now_ms()?))
     })
 }
 

@@ -1,6 +1,8 @@
 //! `shunt backends`.
 
+use super::load::LoadRow;
 use super::{endpoint, protocol_name};
+use crate::cli::admin::Told;
 use crate::cli::configuration::{Backend, Configuration};
 use crate::cli::format::{bytes, or_dash};
 use crate::cli::memory::Memory;
@@ -20,8 +22,12 @@ pub struct MemberRow {
     pub service: String,
     /// Weight by configuration.
     pub weight: u16,
-    /// Weight in force: 0 while the backend is down or drained.
+    /// Weight in force before feedback: 0 while the backend is down or drained, or declines.
     pub effective_weight: u16,
+    /// By how much feedback multiplies it in the slots.
+    pub factor: f64,
+    /// Why the factor is what it is, where somebody is to report and control says so.
+    pub why: Option<String>,
     /// Share of the service's slots, and so of its new connections.
     pub slots_percent: f64,
 }
@@ -41,6 +47,8 @@ pub struct BackendRow {
     pub state: &'static str,
     /// Why its health is what it is, where control says so.
     pub health: Option<String>,
+    /// What it last reported; null if it never did.
+    pub load: Option<LoadRow>,
     /// The services it is behind.
     pub services: Vec<MemberRow>,
     /// Address of the next hop towards it.
@@ -67,14 +75,23 @@ pub struct BackendsReport {
 }
 
 impl BackendsReport {
-    /// Reads them; `health` has what control says about each name.
-    pub fn read(memory: &Memory, configuration: &Configuration, health: &HashMap<String, String>) -> Self {
-        let row = |backend: &Backend| row(memory, configuration, backend, health.get(&backend.name).cloned());
+    /// Reads them; `told` has what control says about each name, `now_ms` is of CLOCK_MONOTONIC.
+    pub fn read(memory: &Memory, configuration: &Configuration, told: &HashMap<String, Told>, now_ms: u64) -> Self {
+        let row = |backend: &Backend| {
+            let told = told.get(&backend.name).cloned().unwrap_or_default();
+            row(memory, configuration, backend, told, now_ms)
+        };
         Self { backends: configuration.backends.iter().map(row).collect() }
+    }
+
+    /// Whether there is anything to say about reports.
+    fn has_feedback(&self) -> bool {
+        let why = |backend: &BackendRow| backend.services.iter().any(|service| service.why.is_some());
+        self.backends.iter().any(|backend| backend.load.is_some() || why(backend))
     }
 }
 
-fn row(memory: &Memory, configuration: &Configuration, backend: &Backend, health: Option<String>) -> BackendRow {
+fn row(memory: &Memory, configuration: &Configuration, backend: &Backend, told: Told, now_ms: u64) -> BackendRow {
     let sum = |counter: fn(&BackendCounters) -> &Counter| -> u64 {
         let counters = memory.switchers.iter().filter_map(|region| region.backends.get(usize::from(backend.id.0)));
         counters.map(|counters| counter(counters).get()).fold(0, u64::wrapping_add)
@@ -90,8 +107,9 @@ fn row(memory: &Memory, configuration: &Configuration, backend: &Backend, health
         address: endpoint(record.address, record.port),
         protocol: protocol_name(record.protocol),
         state: state(backend),
-        health,
-        services: members(configuration, backend),
+        health: told.health,
+        load: LoadRow::read(memory, backend.id, now_ms),
+        services: members(configuration, backend, &told.feedback),
         next_hop: neighbour.map(|(_, address, _)| address.to_string()),
         next_hop_mac: neighbour.and_then(|(.., mac)| mac).map(|mac| mac.to_string()),
         interface: neighbour.and_then(|(interface, ..)| memory.interface_name(interface.0)),
@@ -114,7 +132,7 @@ fn state(backend: &Backend) -> &'static str {
     }
 }
 
-fn members(configuration: &Configuration, backend: &Backend) -> Vec<MemberRow> {
+fn members(configuration: &Configuration, backend: &Backend, why: &HashMap<String, String>) -> Vec<MemberRow> {
     let all = configuration.services.iter().flat_map(|service| service.members.iter().map(move |m| (service, m)));
     let own = all.filter(|(_, member)| member.backend == backend.id.0);
     let row =
@@ -124,6 +142,8 @@ fn members(configuration: &Configuration, backend: &Backend) -> Vec<MemberRow> {
                 service: service.name.clone(),
                 weight: member.weight,
                 effective_weight: member.effective,
+                factor: f64::from(member.factor_permille) / 1000.0,
+                why: why.get(&service.name).cloned(),
                 slots_percent: 100.0 * f64::from(slots) / f64::from(service.record.slots_count.max(1)),
             }
         };
@@ -153,12 +173,17 @@ impl BackendRow {
         ];
         (before, after)
     }
+
+    fn load_cells(&self) -> [String; 2] {
+        self.load.as_ref().map_or_else(|| ["-", "-"].map(str::to_owned), LoadRow::cells)
+    }
 }
 
 impl MemberRow {
     fn cells(&self) -> [String; 3] {
-        let weight = format!("{}/{}", self.weight, self.effective_weight);
-        [self.service.clone(), weight, format!("{:.1}%", self.slots_percent)]
+        let now = f64::from(self.effective_weight) * self.factor;
+        let now = if now.fract() == 0.0 { format!("{now}") } else { format!("{now:.2}") };
+        [self.service.clone(), format!("{}/{now}", self.weight), format!("{:.1}%", self.slots_percent)]
     }
 }
 
@@ -168,29 +193,23 @@ impl Report for BackendsReport {
         if self.backends.is_empty() {
             return "no backend is configured\n".to_owned();
         }
-        let mut table = Table::new([
-            "NAME",
-            "ADDRESS",
-            "PROTO",
-            "STATE",
-            "SERVICE",
-            ">WEIGHT/NOW",
-            ">SLOTS",
-            "NEXT HOP",
-            "INTERFACE",
-            ">ACTIVE",
-            ">OPENED",
-            ">PACKETS",
-            ">BYTES",
-            "HEALTH",
-        ]);
+        let feedback = self.has_feedback();
+        let titles = ["NAME", "ADDRESS", "PROTO", "STATE", "SERVICE", ">WEIGHT/NOW", ">SLOTS"];
+        let of_feedback = [">LOAD", ">REPORT", "WHY"].into_iter().filter(|_| feedback);
+        let more = ["NEXT HOP", "INTERFACE", ">ACTIVE", ">OPENED", ">PACKETS", ">BYTES", "HEALTH"];
+        let mut table = Table::new(titles.into_iter().chain(of_feedback).chain(more));
         for backend in &self.backends {
             let (before, after) = backend.cells();
-            let mut members = backend.services.iter().map(MemberRow::cells);
-            let first = members.next().unwrap_or_else(|| ["-", "-", "-"].map(str::to_owned));
-            table.row(before.into_iter().chain(first).chain(after));
-            for more in members {
-                table.row(std::iter::repeat_n(String::new(), 4).chain(more));
+            let mut services = backend.services.iter();
+            let first = services.next();
+            let member = first.map_or_else(|| ["-", "-", "-"].map(str::to_owned), MemberRow::cells);
+            let why = first.and_then(|service| service.why.clone()).unwrap_or_default();
+            let load = backend.load_cells().into_iter().chain([why]).filter(|_| feedback);
+            table.row(before.into_iter().chain(member).chain(load).chain(after));
+            for service in services {
+                let load = [String::new(), String::new(), service.why.clone().unwrap_or_default()];
+                let load = load.into_iter().filter(|_| feedback);
+                table.row(std::iter::repeat_n(String::new(), 4).chain(service.cells()).chain(load));
             }
         }
         table.to_string()

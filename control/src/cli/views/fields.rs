@@ -10,6 +10,7 @@ Fields of --json:
       missed, errors
   connection_table: live, exact, capacity, evicted
   traffic: received, sent, dropped, passed, answered, difference (received - sent - dropped - passed)
+  reports[]: outcome, count, meaning
   problems[]: a sentence for each process that doesn't run";
 
 /// Of `shunt services`.
@@ -22,8 +23,10 @@ Fields of --json:
 pub const BACKENDS: &str = "\
 Fields of --json:
   backends[]: id, name, address, protocol, state (up, down, drained, removed), health (from control; null if it doesn't
-      run), services[] (service, weight, effective_weight, slots_percent), next_hop, next_hop_mac (null: unresolved),
-      interface, active_connections, opened (since the start), packets, bytes";
+      run), services[] (service, weight, effective_weight, factor, why (from control), slots_percent), next_hop,
+      next_hop_mac (null: unresolved), interface, active_connections, opened (since the start), packets, bytes
+      load (null: never reported): age_ms, silent, says (up, drain, down), clients, in_flight, execution_us,
+      cpu_permille, memory_permille, requests_per_s, score (expected wait in us, or in flight, or CPU)";
 
 /// Of `shunt connections`.
 pub const CONNECTIONS: &str = "\

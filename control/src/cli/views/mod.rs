@@ -6,6 +6,7 @@ mod backends;
 mod connections;
 mod drops;
 pub mod fields;
+mod load;
 mod ports;
 mod processes;
 mod services;

@@ -1,5 +1,6 @@
 //! `shunt status`: processes, ports, connection table, and whether every frame is accounted for.
 
+use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
 use super::processes::{ProcessRow, missing_processes, processes};
 use crate::cli::format::{bytes, duration, or_dash};
@@ -80,6 +81,8 @@ pub struct StatusReport {
     pub connection_table: ConnectionTableRow,
     /// What became of all frames.
     pub traffic: TrafficRow,
+    /// What became of the reports of load.
+    pub reports: Vec<ReportCount>,
     /// What is missing, and what that means.
     pub problems: Vec<String>,
 }
@@ -105,6 +108,7 @@ impl StatusReport {
             ports: ports(memory),
             connection_table: connection_table(memory, exact),
             traffic: traffic(memory),
+            reports: report_counts(memory),
         }
     }
 }
@@ -221,6 +225,7 @@ impl Report for StatusReport {
             table.evicted,
             self.traffic.line(),
         );
+        text += &report_line(&self.reports);
         for problem in &self.problems {
             text += &format!("! {problem}\n");
         }

@@ -1,6 +1,7 @@
 //! Rows and tables from real shared memory of known content, and refusals.
 
 use super::*;
+use crate::cli::admin::Told;
 use crate::cli::configuration::{Configuration, ConfigurationError};
 use crate::cli::memory::{Memory, MemoryError};
 use crate::cli::output::Report;
@@ -12,10 +13,12 @@ use shunt_shmlayout::connections::{Activity, LastHop, Owner, Snapshot, State};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::flip::publish;
 use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::loads::LoadRecord;
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape,
     PORT_RECEIVES, PortRecord, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed,
 };
+use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -201,10 +204,13 @@ fn a_service_is_summed_over_switchers_and_its_connections_counted() {
 fn a_backend_shows_state_share_and_next_hop() {
     let fixture = Fixture::running("backends");
     let memory = fixture.memory();
-    let health = HashMap::from([("b2".to_owned(), "connection refused".to_owned())]);
-    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &health);
+    let refused = Told { health: Some("connection refused".to_owned()), ..Told::default() };
+    let told = HashMap::from([("b2".to_owned(), refused)]);
+    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &told, NOW_MS);
     let rows = &to_value(&report).unwrap()["backends"];
-    let members = json!([{ "service": "web", "weight": 2, "effective_weight": 2, "slots_percent": 100.0 }]);
+    let members = json!([{
+        "service": "web", "weight": 2, "effective_weight": 2, "factor": 1.0, "why": null, "slots_percent": 100.0,
+    }]);
     assert_eq!(rows[0]["services"], members);
     assert_eq!(rows[0]["next_hop_mac"], "02:00:00:00:00:0b");
     assert_eq!(rows[0]["interface"], "eth1");
@@ -217,6 +223,37 @@ fn a_backend_shows_state_share_and_next_hop() {
 }
 
 #[test]
+fn a_report_shows_its_age_and_what_became_of_it() {
+    let fixture = Fixture::running("reports");
+    let load = LoadRecord {
+        in_flight: 4,
+        execution_us: 2500,
+        flags: LoadRecord::IN_FLIGHT | LoadRecord::DRAIN,
+        score: 12_500,
+        reported_ms: NOW_MS - 1500,
+        expires_ms: NOW_MS + 500,
+        ..LoadRecord::default()
+    };
+    fixture.control.loads.set(BackendId(0), &load);
+    fixture.control.generations.iter().for_each(|generation| {
+        let member = MemberRecord { backend: 0, weight: 2, effective: 2, factor_permille: 350 };
+        generation.members[0].store(&member);
+    });
+    fixture.control.reports[ReportOutcome::Forged as usize].add(7);
+    let memory = fixture.memory();
+    let why = HashMap::from([("web".to_owned(), "even: 1.70 load".to_owned())]);
+    let told = HashMap::from([("b1".to_owned(), Told { health: None, feedback: why })]);
+    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &told, NOW_MS);
+    let row = &to_value(&report).unwrap()["backends"][0];
+    assert_eq!((&row["services"][0]["factor"], &row["load"]["age_ms"]), (&json!(0.35), &json!(1500)));
+    assert_eq!((&row["load"]["says"], &row["load"]["clients"]), (&json!("drain"), &Value::Null));
+    let text = report.text();
+    assert!(text.contains("2/0.70") && text.contains("12.5ms    1.5s  even: 1.70 load"), "{text}");
+    let status = StatusReport::read(&memory, &Sample::take(&memory), false, NOW_MS);
+    assert!(status.text().contains("reports: forged 7\n"), "{}", status.text());
+}
+
+#[test]
 fn an_unresolved_next_hop_is_said() {
     let fixture = Fixture::running("unresolved");
     let neighbours = fixture.control.neighbours;
@@ -224,7 +261,7 @@ fn an_unresolved_next_hop_is_said() {
     neighbours.resolve(id, None);
     let memory = fixture.memory();
     let configuration = Configuration::read(&memory.control).unwrap();
-    assert!(BackendsReport::read(&memory, &configuration, &HashMap::new()).text().contains("unresolved"));
+    assert!(BackendsReport::read(&memory, &configuration, &HashMap::new(), NOW_MS).text().contains("unresolved"));
 }
 
 #[test]
@@ -302,7 +339,7 @@ fn the_help_knows_every_field_of_json() {
     let reports = [
         (fields::STATUS, to_value(StatusReport::read(&memory, &Sample::take(&memory), false, NOW_MS)).unwrap()),
         (fields::SERVICES, to_value(ServicesReport::read(&memory, &configuration)).unwrap()),
-        (fields::BACKENDS, to_value(BackendsReport::read(&memory, &configuration, &HashMap::new())).unwrap()),
+        (fields::BACKENDS, to_value(BackendsReport::read(&memory, &configuration, &HashMap::new(), NOW_MS)).unwrap()),
         (
             fields::CONNECTIONS,
             to_value(ConnectionsReport::read(&memory, &configuration, &filter, NOW_MS).unwrap()).unwrap(),

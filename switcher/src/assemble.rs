@@ -1,8 +1,9 @@
 //! From descriptors to an engine: maps what the keeper handed over, and goes on where a predecessor stopped.
 
-use crate::engine::{Attachment, Engine};
+use crate::engine::Engine;
 use crate::filter::{Filter, Loads};
 use crate::handover::{Handover, PortManifest, SocketKind};
+use crate::outlets::Attachment;
 use crate::port::af_packet::{PacketPort, Role};
 use crate::port::af_xdp::XdpPort;
 use crate::port::{Ledger, Pool, Port};

@@ -4,9 +4,11 @@
 //! allocates, logs or calls the system, but for one kick per burst of sent frames and, with busy polling, one call per turn
 //! and queue that fetches what the device has received.
 
-use crate::filter::{Filter, Prospect, Verdict, prefetch};
+use crate::filter::{Filter, Prospect, prefetch};
+use crate::outlets::{Attachment, Held, Outlets};
 use crate::packet::DropReason;
-use crate::port::{BATCH, Batch, Frame, Pool, Port};
+use crate::port::{BATCH, Batch, Pool};
+use crate::waiting::WaitingRoom;
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::flip::{self, Active};
 use shunt_shmlayout::regions::{ControlRegion, SwitcherRegion};
@@ -17,30 +19,16 @@ const SWEEP_IDLE: usize = 512;
 /// How often the kernel is asked what it lost.
 const STATISTICS_MS: u64 = 1000;
 
-/// A port and what it belongs to.
-pub struct Attachment {
-    /// The port.
-    pub port: Box<dyn Port>,
-    /// The interface whose queue it is.
-    pub interface: InterfaceId,
-    /// Whether it receives; else it only sends.
-    pub receives: bool,
-}
-
 /// A switcher's engine.
 pub struct Engine {
-    ports: Vec<Attachment>,
-    /// By interface id: which port sends there.
-    way_out: Vec<Option<usize>>,
-    /// Which port leads to the box's own programs.
-    host: Option<usize>,
-    pool: Pool,
+    outlets: Outlets,
     filter: Filter,
     control: &'static ControlRegion,
     region: SwitcherRegion,
     active: Active,
     batch: Batch,
     prospects: Box<[Prospect; BATCH]>,
+    waiting: WaitingRoom,
     statistics_due_ms: u64,
 }
 
@@ -53,20 +41,15 @@ impl Engine {
         control: &'static ControlRegion,
         region: SwitcherRegion,
     ) -> Self {
-        let port_of = |id| ports.iter().position(|port| port.interface == InterfaceId(id));
-        let ids = ports.iter().map(|port| port.interface).filter(|id| *id != InterfaceId::HOST);
-        let interfaces = ids.map(|id| id.0 + 1).max().unwrap_or(0);
         Self {
-            way_out: (0..interfaces).map(port_of).collect(),
-            host: port_of(InterfaceId::HOST.0),
-            ports,
-            pool,
+            outlets: Outlets::new(ports, pool, region),
             filter,
             control,
             region,
             active: Active::NONE,
             batch: Batch::default(),
             prospects: Box::new([Prospect::NONE; BATCH]),
+            waiting: WaitingRoom::default(),
             statistics_due_ms: 0,
         }
     }
@@ -75,14 +58,15 @@ impl Engine {
     pub fn turn(&mut self, now_ms: u64) -> usize {
         self.follow_configuration();
         let mut received = 0;
-        for port in 0..self.ports.len() {
+        for port in 0..self.outlets.ports.len() {
             // Step 106: the next interface. Steps 102 and 104: poll it. Steps 108 to 112: each of its packets.
             self.receive(port);
             received += self.batch.len();
             self.pass_to_filter(port, now_ms);
         }
-        for Attachment { port, .. } in &mut self.ports {
-            port.flush(&mut self.pool);
+        self.look_again(now_ms);
+        for Attachment { port, .. } in &mut self.outlets.ports {
+            port.flush(&mut self.outlets.pool);
         }
         self.keep_house(received, now_ms);
         received
@@ -97,11 +81,11 @@ impl Engine {
     }
 
     fn receive(&mut self, from: usize) {
-        let Attachment { port, interface, receives } = &mut self.ports[from];
+        let Attachment { port, interface, receives } = &mut self.outlets.ports[from];
         if !*receives {
             return;
         }
-        port.receive(&mut self.pool, &mut self.batch);
+        port.receive(&mut self.outlets.pool, &mut self.batch);
         if self.batch.is_empty() {
             return;
         }
@@ -115,34 +99,39 @@ impl Engine {
 
     /// Step 110, for a batch: each step of the filter over all frames, so that their cache misses overlap.
     fn pass_to_filter(&mut self, from: usize, now_ms: u64) {
-        let Self { ports, way_out, host, pool, filter, region, batch, prospects, .. } = self;
-        let (interface, is_tap) = (ports[from].interface, ports[from].port.is_tap());
+        let Self { outlets, filter, batch, prospects, waiting, .. } = self;
+        let (interface, is_tap) = (outlets.ports[from].interface, outlets.ports[from].port.is_tap());
         for frame in batch.frames() {
-            prefetch::line(pool.bytes(frame).as_ptr()); // another core wrote it, or the device
+            prefetch::line(outlets.pool.bytes(frame).as_ptr()); // another core wrote it, or the device
         }
         for (frame, prospect) in batch.frames().iter().zip(prospects.iter_mut()) {
-            *prospect = filter.look(pool.bytes(frame), interface, is_tap);
+            *prospect = filter.look(outlets.pool.bytes(frame), interface, is_tap);
         }
         for prospect in &mut prospects[..batch.len()] {
             filter.approach(prospect);
         }
         for (frame, prospect) in batch.drain().zip(prospects.iter()) {
-            match filter.decide(pool.room_mut(&frame), prospect, interface, now_ms) {
-                Verdict::Forward(to, length) => match way_out.get(usize::from(to.0)).copied().flatten() {
-                    Some(port) => send(&mut ports[port], pool, region, frame, length),
-                    None => discard(pool, region, frame, DropReason::NoPort),
-                },
-                Verdict::ToHost(length) => match *host {
-                    Some(port) => send(&mut ports[port], pool, region, frame, length),
-                    None => discard(pool, region, frame, DropReason::NoPort),
-                },
-                Verdict::Reply(length) => send(&mut ports[from], pool, region, frame, length),
-                Verdict::Drop(reason) => discard(pool, region, frame, reason),
-                Verdict::NotOurs if is_tap => {
-                    region.head.passed.add(1);
-                    pool.give(frame);
-                }
-                Verdict::NotOurs => discard(pool, region, frame, DropReason::NotOurs),
+            let verdict = filter.decide(outlets.pool.room_mut(&frame), prospect, interface, now_ms);
+            if let Some(Held { frame, to }) = outlets.carry_out(verdict, frame, from)
+                && let Err(frame) = waiting.enter(frame, to, now_ms)
+            {
+                outlets.discard(frame, DropReason::Unresolved);
+            }
+        }
+    }
+
+    /// Decides anew about the host's packets that wait for their next hop's Ethernet address.
+    fn look_again(&mut self, now_ms: u64) {
+        let Self { outlets, filter, waiting, .. } = self;
+        for _ in 0..waiting.due(now_ms) {
+            let (Some(mut it), Some(from)) = (waiting.leave(), outlets.host()) else { return };
+            let prospect = filter.look(outlets.pool.bytes(&it.frame), InterfaceId::HOST, false);
+            let verdict = filter.decide(outlets.pool.room_mut(&it.frame), &prospect, InterfaceId::HOST, now_ms);
+            let Some(Held { frame, .. }) = outlets.carry_out(verdict, it.frame, from) else { continue };
+            it.frame = frame;
+            match it.is_over(now_ms) {
+                true => outlets.discard(it.frame, DropReason::Unresolved),
+                false => waiting.stay(it),
             }
         }
     }
@@ -164,7 +153,7 @@ impl Engine {
     fn count_losses(&mut self) {
         for (id, counters) in self.region.interfaces.iter().enumerate() {
             let (mut missed, mut errors) = (0, 0);
-            for attachment in self.ports.iter_mut().filter(|port| usize::from(port.interface.0) == id) {
+            for attachment in self.outlets.ports.iter_mut().filter(|port| usize::from(port.interface.0) == id) {
                 let lost = attachment.port.statistics();
                 missed += lost.ring_full + lost.no_frame + lost.invalid;
                 errors += lost.send_errors;
@@ -173,27 +162,6 @@ impl Engine {
             counters.errors.set(errors);
         }
     }
-}
-
-/// Step 224: into the transmit queue of its port, or, with that full, dropped.
-fn send(to: &mut Attachment, pool: &mut Pool, region: &SwitcherRegion, mut frame: Frame, length: usize) {
-    frame.length = length as u32;
-    match to.port.send(pool, frame) {
-        Ok(()) => {
-            region.head.sent.add(1);
-            if let Some(counters) = region.interfaces.get(usize::from(to.interface.0)) {
-                counters.sent.add(1);
-                counters.bytes_sent.add(length as u64);
-            }
-        }
-        Err(frame) if to.interface == InterfaceId::HOST => discard(pool, region, frame, DropReason::StoreFull),
-        Err(frame) => discard(pool, region, frame, DropReason::TransmitFull),
-    }
-}
-
-fn discard(pool: &mut Pool, region: &SwitcherRegion, frame: Frame, reason: DropReason) {
-    region.head.drops[reason as usize].add(1);
-    pool.give(frame);
 }
 
 #[cfg(test)]

@@ -98,6 +98,22 @@ fn packets_to_and_from_the_host_go_by_its_port() {
 }
 
 #[test]
+fn a_packet_of_the_host_waits_until_its_neighbour_is_known_or_its_time_is_over() {
+    let mut bench = bench(1000);
+    for last in [2, 3] {
+        bench.host.arrive(icmp_echo(HOST, [198, 18, 0, last]).to_mac(ethernet::HOST_PORT).build());
+    }
+    bench.engine.turn(1);
+    assert_eq!((departed(&bench.clients), drops(&bench.world)), (0, 0));
+    bench.world.neighbour(CLIENTS, CLIENT.0, [2, 0, 0, 0, 0xc1, 1]);
+    bench.engine.turn(100);
+    assert_eq!((departed(&bench.clients), drops(&bench.world)), (1, 0));
+    bench.engine.turn(10_000);
+    assert_eq!(bench.world.switcher.head.drops[DropReason::Unresolved as usize].get(), 1);
+    assert_eq!(bench.engine.outlets.pool.free(), FRAMES);
+}
+
+#[test]
 fn a_new_configuration_is_followed_and_acknowledged() {
     let mut bench = bench(1000);
     bench.engine.turn(1);
@@ -136,6 +152,7 @@ fn received_is_sent_and_dropped_and_passed_whatever_comes() {
         bench.host.arrive(host_frames[round % host_frames.len()].clone());
     }
     while bench.engine.turn(1) > 0 {}
+    bench.engine.turn(10_000); // the time of those that wait for a next hop is over
     let head = bench.world.switcher.head;
     assert_eq!(head.received.get(), 1200);
     assert_eq!(head.received.get(), head.sent.get() + drops(&bench.world) + head.passed.get());
@@ -143,5 +160,5 @@ fn received_is_sent_and_dropped_and_passed_whatever_comes() {
     assert_eq!(head.sent.get() as usize, departed);
     assert!(head.drops[DropReason::TransmitFull as usize].get() > 0, "the transmit queues of 40 overflowed");
     assert!(head.drops[DropReason::StoreFull as usize].get() > 0, "and so did the host's");
-    assert_eq!(bench.engine.pool.free(), FRAMES, "every frame is back");
+    assert_eq!(bench.engine.outlets.pool.free(), FRAMES, "every frame is back");
 }

@@ -8,6 +8,8 @@ pub mod engine;
 pub mod filter;
 pub mod handover;
 pub mod keeper;
+pub mod outlets;
 pub mod packet;
 pub mod port;
 pub mod privileges;
+mod waiting;

@@ -6,7 +6,9 @@ use shunt_config::{Instance, region_name, runtime_directory};
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::header::AttachError;
 use shunt_shmlayout::map::Access;
-use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, KeeperRegion, SwitcherRegion, Typed};
+use shunt_shmlayout::regions::{
+    ConnectionsRegion, ControlRegion, IfdaemonRegion, KeeperRegion, StoreRegion, SwitcherRegion, Typed,
+};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -46,8 +48,28 @@ pub struct Memory {
     pub connections: Connections<'static>,
     /// What each switcher writes, by number.
     pub switchers: Vec<SwitcherRegion>,
+    /// What goes to and from the box's own programs, if a pseudo-interface is configured.
+    pub host: Option<HostMemory>,
     /// Of the keeper region's file, to tell a region that was made anew.
     inode: Option<u64>,
+}
+
+/// The regions of the pseudo-interface.
+pub struct HostMemory {
+    /// What the interface daemon writes.
+    pub daemon: IfdaemonRegion,
+    /// The packet store of each switcher, by number.
+    pub stores: Vec<StoreRegion>,
+}
+
+impl HostMemory {
+    fn attach(instance: &Instance, keeper: &KeeperRegion) -> Result<Option<Self>, MemoryError> {
+        if keeper.head.device_index.get() == 0 {
+            return Ok(None);
+        }
+        let stores = (0..keeper.switchers.len()).map(|n| attach(instance, &format!("store.{n}")));
+        Ok(Some(Self { daemon: attach(instance, "ifdaemon")?, stores: stores.collect::<Result<_, _>>()? }))
+    }
 }
 
 impl Memory {
@@ -62,6 +84,7 @@ impl Memory {
             control: attach(instance, "control")?,
             connections: connections.table().ok_or_else(|| MemoryError::Table(instance.clone()))?,
             switchers: numbers.map(|n| attach(instance, &format!("switcher.{n}"))).collect::<Result<_, _>>()?,
+            host: HostMemory::attach(instance, &keeper)?,
             keeper,
             inode,
         })

@@ -133,6 +133,18 @@ impl DaemonDrop {
             Self::DeviceRefused => "host_device_refused",
         }
     }
+
+    /// What it means, in a sentence.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::ForeignSource => "From the host, with a source that is none of its addresses on the device.",
+            Self::Ipv6 => "From the host, IPv6, which is off.",
+            Self::Oversized => "From the host, larger than the device's MTU.",
+            Self::Malformed => "From the host, no IP packet, or one whose lengths contradict each other.",
+            Self::RingFull => "From the host, and the packet store to the switcher is full.",
+            Self::DeviceRefused => "To the host, and the device refused it.",
+        }
+    }
 }
 
 /// How much the daemon's region has room for: nothing varies yet.

@@ -86,19 +86,21 @@ impl Filter {
         if !ipv4::is_unicast(v4_part(flow.destination)) {
             return Verdict::Drop(DropReason::NoRoute);
         }
-        let (interface, neighbour) = match tables.route(&flow.destination) {
-            Some(Route::Gateway(interface, gateway)) => (interface, Some(gateway)),
-            Some(Route::OnLink(interface)) => (interface, self.neighbours.find(interface, &flow.destination)),
-            None => return Verdict::Drop(DropReason::NoRoute),
-        };
-        match neighbour.and_then(|id| self.neighbours.mac(id)) {
-            Some(mac) => self.leave(frame, interface, mac, usize::from(flow.end)),
-            None => {
-                if let Some(Route::OnLink(_)) = tables.route(&flow.destination) {
+        match tables.route(&flow.destination) {
+            Some(Route::OnLink(interface)) => {
+                let neighbour = self.neighbours.find(interface, &flow.destination);
+                let Some(mac) = neighbour.and_then(|id| self.neighbours.mac(id)) else {
                     self.want(interface, &flow.destination);
-                }
-                Verdict::Drop(DropReason::Unresolved)
+                    return Verdict::Wait(flow.destination);
+                };
+                self.leave(frame, interface, mac, usize::from(flow.end))
             }
+            // Control has gateways resolved of its own accord.
+            Some(Route::Gateway(interface, gateway)) => match self.neighbours.mac(gateway) {
+                Some(mac) => self.leave(frame, interface, mac, usize::from(flow.end)),
+                None => Verdict::Wait(flow.destination),
+            },
+            None => Verdict::Drop(DropReason::NoRoute),
         }
     }
 }

@@ -41,6 +41,8 @@ pub enum Verdict {
     ToHost(usize),
     /// Give the frame's buffer back and count.
     Drop(DropReason),
+    /// Keep the frame, which is as it was, and decide again: the Ethernet address on the way there is being asked for.
+    Wait(Address),
     /// Nothing of Shunt's: where the kernel has the packet too, it is the kernel's.
     NotOurs,
 }

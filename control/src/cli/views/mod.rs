@@ -7,6 +7,7 @@ mod connections;
 mod drops;
 pub mod fields;
 mod load;
+mod host;
 mod ports;
 mod processes;
 mod services;

@@ -1,6 +1,6 @@
 //! Which processes of an instance run, by what they left in shared memory and what the system says of their pids.
 
-use crate::cli::memory::Memory;
+use crate::cli::memory::{HostMemory, Memory};
 use serde::Serialize;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::start_time;
@@ -39,7 +39,7 @@ impl ProcessState {
 /// One process.
 #[derive(Debug, Serialize)]
 pub struct ProcessRow {
-    /// `keeper`, `control` or `switcher`.
+    /// `keeper`, `control`, `switcher` or `ifdaemon`.
     pub process: &'static str,
     /// Which switcher.
     pub number: Option<usize>,
@@ -51,11 +51,11 @@ pub struct ProcessRow {
     pub heartbeat_age_ms: Option<u64>,
     /// The CPU a switcher is pinned to.
     pub cpu: Option<u32>,
-    /// The configuration epoch it uses: control's is the active one, the keeper's the one whose addresses it has taken.
+    /// The configuration epoch it uses (the interface daemon none, 0): control's is the active one, the keeper's the one whose addresses it has taken.
     pub epoch: u64,
     /// Share of turns in which nothing was received, while `shunt status` looked.
     pub idle_percent: Option<f64>,
-    /// How many processes have had a switcher's region.
+    /// How many processes have had a switcher's or the interface daemon's region.
     pub generation: Option<u64>,
 }
 
@@ -91,7 +91,7 @@ impl Trace {
     }
 }
 
-/// The keeper, control, and each switcher.
+/// The keeper, control, each switcher, and the interface daemon if there is something for it to do.
 pub fn processes(memory: &Memory, now_ms: u64) -> Vec<ProcessRow> {
     let (keeper, control) = (memory.keeper.head, memory.control.head);
     let of_keeper =
@@ -105,6 +105,7 @@ pub fn processes(memory: &Memory, now_ms: u64) -> Vec<ProcessRow> {
     let active = Active(control.active.load(Ordering::Relaxed)).epoch();
     let mut rows = vec![of_keeper.row("keeper", owned, now_ms), of_control.row("control", active, now_ms)];
     rows.extend((0..memory.switchers.len()).map(|number| switcher(memory, number, now_ms)));
+    rows.extend(memory.host.as_ref().map(|host| ifdaemon(host, now_ms)));
     rows
 }
 
@@ -118,6 +119,12 @@ fn switcher(memory: &Memory, number: usize, now_ms: u64) -> ProcessRow {
         generation: Some(head.generation.get()),
         ..trace.row("switcher", Active(head.in_use.load(Ordering::Relaxed)).epoch(), now_ms)
     }
+}
+
+fn ifdaemon(host: &HostMemory, now_ms: u64) -> ProcessRow {
+    let head = host.daemon.head;
+    let trace = Trace { pid: head.pid.get(), start_time: head.start_time.get(), heartbeat_ms: head.heartbeat_ms.get() };
+    ProcessRow { generation: Some(head.generation.get()), ..trace.row("ifdaemon", 0, now_ms) }
 }
 
 /// A sentence for each process that doesn't run: which one, and what that means.
@@ -136,6 +143,7 @@ fn sentence(row: &ProcessRow) -> String {
     let meaning = match row.process {
         "keeper" => "switchers that die can't be replaced until it is back",
         "control" => "configuration, health and neighbours stay as they are until it is back",
+        "ifdaemon" => "packets of the box's own programs wait, and are dropped when the stores are full",
         _ => "packets of its queues wait until it is back",
     };
     format!("shunt-{}{number} {how}: {meaning}", row.process)

@@ -8,7 +8,7 @@ use crate::cli::output::Report;
 use crate::cli::table::Table;
 use serde::Serialize;
 use shunt_shmlayout::address::{BackendId, ServiceId};
-use shunt_shmlayout::config_table::BackendRecord;
+use shunt_shmlayout::config_table::{BackendRecord, TARGET_HOST};
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::ServiceCounters;
 use std::collections::HashMap;
@@ -24,7 +24,9 @@ pub struct ServiceRow {
     pub address: String,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
-    /// `nat` or `dsr`.
+    /// `backends`, or `host`: the box's own programs, whose connections Shunt doesn't count.
+    pub target: &'static str,
+    /// `nat` or `dsr`; `host` where the box's own programs serve.
     pub mode: &'static str,
     /// `up`, `no-backend` while nobody takes its connections, `removed` while its last connections finish.
     pub state: &'static str,
@@ -80,13 +82,16 @@ fn row(memory: &Memory, configuration: &Configuration, service: &Service, active
         })
     };
     let record = &service.record;
+    let is_host = record.target == TARGET_HOST;
     ServiceRow {
         id: service.id.0,
         name: service.name.clone(),
         address: endpoint(record.address, record.port),
         protocol: protocol_name(record.protocol),
-        mode: mode_name(record.mode),
+        target: if is_host { "host" } else { "backends" },
+        mode: if is_host { "host" } else { mode_name(record.mode) },
         state: match (record.slots_count, record.members_count) {
+            _ if is_host => "up",
             (0, 0) => "removed",
             (0, _) => "no-backend",
             _ => "up",

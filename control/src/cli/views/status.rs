@@ -1,6 +1,7 @@
 //! `shunt status`: processes, ports, connection table, and whether every frame is accounted for.
 
 use super::load::{ReportCount, report_counts, report_line};
+use super::host::HostRow;
 use super::ports::{PortRow, ports};
 use super::processes::{ProcessRow, missing_processes, processes};
 use crate::cli::format::{bytes, duration, or_dash};
@@ -73,10 +74,12 @@ pub struct StatusReport {
     pub reloaded_ms: u64,
     /// Reloads refused since the start.
     pub reloads_refused: u64,
-    /// The keeper, control, and each switcher.
+    /// The keeper, control, each switcher, and the interface daemon.
     pub processes: Vec<ProcessRow>,
     /// By interface and switcher.
     pub ports: Vec<PortRow>,
+    /// What goes to and from the box's own programs, if a pseudo-interface is configured.
+    pub host: Option<HostRow>,
     /// How full the connection table is.
     pub connection_table: ConnectionTableRow,
     /// What became of all frames.
@@ -106,6 +109,7 @@ impl StatusReport {
             problems: missing_processes(&processes),
             processes,
             ports: ports(memory),
+            host: HostRow::read(memory),
             connection_table: connection_table(memory, exact),
             traffic: traffic(memory),
             reports: report_counts(memory),
@@ -154,14 +158,18 @@ impl ProcessRow {
 fn process_table(rows: &[ProcessRow], active: u64) -> Table {
     let mut table = Table::new(["PROCESS", ">PID", "STATE", ">HEARTBEAT", ">CPU", "EPOCH", ">IDLE"]);
     for row in rows {
-        let behind = if row.epoch == active { String::new() } else { format!(" (active {active})") };
+        let epoch = match row.epoch {
+            0 if row.process == "ifdaemon" => "-".to_owned(),
+            epoch if epoch == active => epoch.to_string(),
+            epoch => format!("{epoch} (active {active})"),
+        };
         table.row([
             row.name(),
             or_dash(row.pid),
             row.state.name().into(),
             or_dash(row.heartbeat_age_ms.map(duration)),
             or_dash(row.cpu),
-            format!("{}{behind}", row.epoch),
+            epoch,
             or_dash(row.idle_percent.map(|percent| format!("{percent:.0}%"))),
         ]);
     }
@@ -218,6 +226,9 @@ impl Report for StatusReport {
             process_table(&self.processes, self.epoch),
             port_table(&self.ports),
         );
+        if let Some(host) = &self.host {
+            text += &format!("{}\n", host.text());
+        }
         text += &format!(
             "connections: {} of {} ({estimate}), evicted {}\n{}\n",
             table.live,

@@ -2,17 +2,18 @@
 
 use crate::engine::Engine;
 use crate::filter::{Filter, Loads};
-use crate::handover::{Handover, PortManifest, SocketKind};
+use crate::handover::{Handover, PortManifest, SocketKind, Store};
 use crate::outlets::Attachment;
 use crate::port::af_packet::{PacketPort, Role};
 use crate::port::af_xdp::XdpPort;
+use crate::port::store::StorePort;
 use crate::port::{Ledger, Pool, Port};
 use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::connections::Owner;
 use shunt_shmlayout::map::Access;
-use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, KeeperRegion, SwitcherRegion, Typed};
+use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, KeeperRegion, StoreRegion, SwitcherRegion, Typed};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
@@ -28,10 +29,11 @@ pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegi
     let ledger = Ledger::new(region.frame_owners, region.journal);
     let ring = handover.manifest.ring;
     let ports = handover.manifest.ports.iter().zip(handover.ports).zip(0u8..);
-    let ports: Vec<Attachment> = ports
+    let mut ports: Vec<Attachment> = ports
         .map(|((manifest, socket), index)| attach(manifest, socket, index, ring, &ledger))
         .collect::<Result<_>>()?;
     let standing: Vec<_> = ports.iter().filter_map(|attachment| attachment.port.standing(&ledger)).collect();
+    ports.extend(handover.store.map(|store| attach_store(number, store)).transpose()?);
     let pool = Pool::recover(map_frames(&regions.frames)?, ledger, &standing)?;
 
     let owner = Owner::adopt(table, number as u8, keeper_shape.switchers as u8);
@@ -52,6 +54,12 @@ fn attach(manifest: &PortManifest, socket: OwnedFd, index: u8, ring: u32, ledger
         SocketKind::AfPacket => Box::new(PacketPort::map(socket, index, ring, role, ledger)?),
     };
     Ok(Attachment { port, interface: InterfaceId(manifest.interface), receives: manifest.receives })
+}
+
+fn attach_store(number: u16, store: Store) -> Result<Attachment> {
+    let region = StoreRegion::from_fd(&store.region, &format!("store.{number}"), Access::Write)?.0;
+    let port = Box::new(StorePort::new(region, store.wake));
+    Ok(Attachment { port, interface: InterfaceId::HOST, receives: true })
 }
 
 fn map_frames(frames: &OwnedFd) -> Result<MmapRaw> {

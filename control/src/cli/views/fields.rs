@@ -4,10 +4,12 @@
 pub const STATUS: &str = "\
 Fields of --json:
   instance, epoch (0: none), published_ms, reloaded_ms (since 1970; 0: never), reloads_refused
-  processes[]: process (keeper, control, switcher), number, pid, state (running, silent, dead, absent),
+  processes[]: process (keeper, control, switcher, ifdaemon), number, pid, state (running, silent, dead, absent),
       heartbeat_age_ms, cpu, epoch, idle_percent, generation
-  ports[]: interface, switcher, queues[] (queue, receives, kind, mode, busy_polls), received, bytes_received, sent, bytes_sent,
-      missed, errors
+  ports[]: interface, switcher, queues[] (queue, receives, kind, mode, busy_polls), received, bytes_received, sent,
+      bytes_sent, missed, errors
+  host (null: no pseudo-interface): device, offloads, reads, writes (system calls), stores[] (switcher, to_host and
+      from_host (depth, capacity, packets, bytes, dropped), wakes, naps), drops[] (reason, count)
   connection_table: live, exact, capacity, evicted
   traffic: received, sent, dropped, passed, answered, difference (received - sent - dropped - passed)
   reports[]: outcome, count, meaning
@@ -16,8 +18,8 @@ Fields of --json:
 /// Of `shunt services`.
 pub const SERVICES: &str = "\
 Fields of --json:
-  services[]: id, name, address, protocol, mode, state (up, no-backend, removed), backends_up, backends_total,
-      active_connections, connections (since the start), packets_in, bytes_in, packets_out, bytes_out, refused";
+  services[]: id, name, address, protocol, target (backends, host), mode, state (up, no-backend, removed), backends_up,
+      backends_total, active_connections, connections (since the start), packets_in, bytes_in, packets_out, bytes_out, refused";
 
 /// Of `shunt backends`.
 pub const BACKENDS: &str = "\

@@ -8,15 +8,16 @@ use crate::cli::output::Report;
 use serde_json::{Value, json, to_value};
 use shunt_config::Instance;
 use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, ServiceId};
-use shunt_shmlayout::config_table::{BackendRecord, MemberRecord, Name, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, MemberRecord, Name, ServiceRecord, TARGET_HOST};
 use shunt_shmlayout::connections::{Activity, LastHop, Owner, Snapshot, State};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::flip::publish;
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::loads::LoadRecord;
 use shunt_shmlayout::regions::{
-    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape,
-    PORT_RECEIVES, PortRecord, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed,
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, DaemonDrop, IfdaemonRegion, IfdaemonShape,
+    InterfaceRecord, KeeperRegion, KeeperShape, PORT_RECEIVES, PortRecord, StoreRegion, StoreShape, SwitcherRecord,
+    SwitcherRegion, SwitcherShape, Typed,
 };
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
@@ -37,7 +38,8 @@ struct Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
-        for region in ["control", "keeper", "connections", "switcher.0", "switcher.1"] {
+        let regions = ["control", "keeper", "connections", "switcher.0", "switcher.1"];
+        for region in regions.into_iter().chain(["store.0", "store.1", "ifdaemon"]) {
             let _ = std::fs::remove_file(self.path(region));
         }
     }
@@ -64,6 +66,24 @@ impl Fixture {
             switchers: [make(0), make(1)],
             instance,
         }
+    }
+
+    /// The regions of a pseudo-interface, which is the loopback device; some traffic in store 0.
+    fn with_host(&self) {
+        let store = |n: usize| region(&self.instance, &format!("store.{n}"));
+        let first = StoreRegion::create(&store(0), &StoreShape::new(8), |_| ()).unwrap().0;
+        StoreRegion::create(&store(1), &StoreShape::new(8), |_| ()).unwrap();
+        let name = region(&self.instance, "ifdaemon");
+        let daemon = IfdaemonRegion::create(&name, &IfdaemonShape::default(), |_| ()).unwrap().0;
+        self.keeper.head.device_index.set(1);
+        first.switcher.packets_in.set(12);
+        first.switcher.bytes_in.set(1200);
+        first.switcher.wakes.set(3);
+        first.daemon.dropped.set(1);
+        let mut inward = first.inward.producer();
+        inward.push(&[0x45; 20]).unwrap();
+        inward.publish();
+        daemon.head.drops[DaemonDrop::Ipv6 as usize].set(4);
     }
 
     /// One service with two backends, of which the second is down; one connection; some traffic.
@@ -191,6 +211,7 @@ fn a_service_is_summed_over_switchers_and_its_connections_counted() {
     let row = &to_value(&report).unwrap()["services"][0];
     let expected = json!({
         "id": 0, "name": "web", "address": "198.18.0.100:80", "protocol": "tcp", "mode": "nat", "state": "up",
+        "target": "backends",
         "backends_up": 1, "backends_total": 2, "active_connections": 1, "connections": 3, "packets_in": 30,
         "bytes_in": 3000, "packets_out": 0, "bytes_out": 0, "refused": 0,
     });
@@ -319,6 +340,38 @@ fn status_tells_who_runs_and_whether_frames_balance() {
     assert!(text.contains("difference +1"), "{text}");
 }
 
+#[test]
+fn status_and_drops_show_the_packet_stores() {
+    let fixture = Fixture::running("host");
+    fixture.with_host();
+    let memory = fixture.memory();
+    let report = StatusReport::read(&memory, &Sample::take(&memory), true, NOW_MS);
+    let value = to_value(&report).unwrap();
+    let to_host = json!({ "depth": 1, "capacity": 8, "packets": 12, "bytes": 1200, "dropped": 0 });
+    let from_host = json!({ "depth": 0, "capacity": 8, "packets": 0, "bytes": 0, "dropped": 1 });
+    let store = json!({ "switcher": 0, "to_host": to_host, "from_host": from_host, "wakes": 3, "naps": 0 });
+    assert_eq!((&value["host"]["device"], &value["host"]["stores"][0]), (&json!("lo"), &store));
+    assert_eq!(value["processes"][4]["process"], "ifdaemon");
+    let text = report.text();
+    assert!(text.contains("lo     to host           0    1/8       12  1.2 kB        0         3     0"), "{text}");
+    assert!(text.contains("device lo without offloads: reads 0, writes 0, host_ipv6 4\n"), "{text}");
+    assert!(text.contains("! shunt-ifdaemon has not started: packets of the box's own programs wait"), "{text}");
+    let drops = to_value(DropsReport::read(&memory, false, false)).unwrap();
+    assert_eq!((&drops["drops"][0]["reason"], &drops["total"]), (&json!("host_ipv6"), &json!(9)));
+}
+
+#[test]
+fn a_service_of_the_host_has_no_backends_and_is_up() {
+    let fixture = Fixture::running("host-service");
+    let services = fixture.control.generations[1].services;
+    let record: ServiceRecord = services[0].load();
+    services[0].store(&ServiceRecord { target: TARGET_HOST, slots_count: 0, members_count: 0, mode: 0, ..record });
+    let memory = fixture.memory();
+    let report = ServicesReport::read(&memory, &Configuration::read(&memory.control).unwrap());
+    let row = &to_value(&report).unwrap()["services"][0];
+    assert_eq!((&row["target"], &row["mode"], &row["state"]), (&json!("host"), &json!("host"), &json!("up")));
+}
+
 /// Every name in a JSON value.
 fn names(value: &Value) -> Vec<String> {
     match value {
@@ -333,6 +386,7 @@ fn names(value: &Value) -> Vec<String> {
 #[test]
 fn the_help_knows_every_field_of_json() {
     let fixture = Fixture::running("fields");
+    fixture.with_host();
     let memory = fixture.memory();
     let configuration = Configuration::read(&memory.control).unwrap();
     let filter = Filter { service: None, backend: None, limit: 50 };
@@ -344,7 +398,7 @@ fn the_help_knows_every_field_of_json() {
             fields::CONNECTIONS,
             to_value(ConnectionsReport::read(&memory, &configuration, &filter, NOW_MS).unwrap()).unwrap(),
         ),
-        (fields::DROPS, to_value(DropsReport::read(&memory, false, false)).unwrap()),
+        (fields::DROPS, to_value(DropsReport::read(&memory, true, false)).unwrap()),
     ];
     for (help, value) in reports {
         let words: Vec<&str> = help.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();

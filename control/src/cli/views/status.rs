@@ -1,7 +1,7 @@
 //! `shunt status`: processes, ports, connection table, and whether every frame is accounted for.
 
-use super::load::{ReportCount, report_counts, report_line};
 use super::host::HostRow;
+use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
 use super::processes::{ProcessRow, missing_processes, processes};
 use crate::cli::format::{bytes, duration, or_dash};

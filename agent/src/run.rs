@@ -89,6 +89,7 @@ pub struct Agent {
     look_interval: Duration,
     sharp_permille: u16,
     looked: Instant,
+    measured: Instant,
     /// Answers to the last look may still come.
     is_open: bool,
 }
@@ -116,6 +117,7 @@ impl Agent {
             look_interval,
             sharp_permille,
             looked: now,
+            measured: now,
             is_open: false,
         })
     }
@@ -124,16 +126,16 @@ impl Agent {
     pub fn run(&mut self) -> Result<Infallible, RunError> {
         self.look(Instant::now());
         loop {
-            self.wait()?;
             let now = Instant::now();
             self.take(now);
+            if now >= self.looked + self.look_interval {
+                self.look(now);
+            }
             if self.is_open && (!self.is_awaiting() || now >= self.looked + self.look_interval / 2) {
                 self.is_open = false;
                 self.report_if_due(now)?;
             }
-            if now >= self.looked + self.look_interval {
-                self.look(now);
-            }
+            self.wait()?;
         }
     }
 
@@ -182,8 +184,8 @@ impl Agent {
                     .filter_map(|backend| backend.pushed.as_mut())
                     .for_each(|pushed| pushed.record(name, value));
             });
-            // What is pushed may be a sharp change.
-            self.is_open |= came;
+            // What is pushed may be a sharp change; many of them are looked at together.
+            self.is_open |= came && now >= self.measured + SHORTEST_GAP;
         }
         for backend in &mut self.backends {
             backend.sources.iter_mut().for_each(|source| source.advance(now));
@@ -202,6 +204,7 @@ impl Agent {
 
     /// Puts the loads together, and reports them if it is time or they changed sharply.
     fn report_if_due(&mut self, now: Instant) -> Result<(), RunError> {
+        self.measured = now;
         for backend in &mut self.backends {
             backend.measure(&self.machine, &self.sockets);
         }
@@ -251,7 +254,11 @@ impl Backend {
 
     fn look(&mut self, now: Instant) {
         self.cgroup.look(now);
-        self.sources.iter_mut().for_each(|source| source.ask(now));
+        for source in &mut self.sources {
+            source.ask(now);
+            // On a connection that is there already, the request goes out at once.
+            source.advance(now);
+        }
         if let Some(pushed) = &mut self.pushed {
             pushed.look(now);
         }

@@ -91,8 +91,10 @@ impl<'a> Connections<'a> {
     /// The live connection with this key; `hash` is the key's, `likely` what [`Connections::likely`] said of it.
     #[inline]
     pub fn find_likely(&self, key: &Key, hash: u64, likely: Option<EntryId>) -> Option<Found> {
-        let first = likely.and_then(|id| self.at(id.0, key));
-        first.or_else(|| self.find(key, hash))
+        match likely.and_then(|id| self.at(id.0, key)) {
+            Some(found) => Some(found),
+            None => self.find(key, hash),
+        }
     }
 
     /// The live connection with this key; `hash` is the key's.

@@ -23,13 +23,15 @@ impl Filter {
             // Step 206: a valid service entry.
             Subject::Service(id) => {
                 let found = self.owner.table().find_likely(&client_key(flow, id), it.hash, it.likely);
-                match found.filter(|found| !self.is_reused(found, flow)) {
+                match &found {
                     // Step 212, yes: its own backend (step 220).
-                    Some(found) => self.send_to_backend(tables, frame, flow, &found, interface, now_ms),
+                    Some(found) if !self.is_reused(found, flow) => {
+                        self.send_to_backend(tables, frame, flow, found, interface, now_ms)
+                    }
                     // Step 210, yes: a new connection (steps 214 to 218).
-                    None if is_new(flow) => self.admit(tables, frame, it, id, interface, now_ms),
+                    _ if is_new(flow) => self.admit(tables, frame, it, id, interface, now_ms),
                     // Step 212, no: reset or drop (step 208).
-                    None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
+                    _ => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
                 }
             }
             // The same figure for the way back: an existing connection, or neither.

@@ -104,8 +104,6 @@ const NO_FLOW: Flow = Flow {
     destination: Address([0; 16]),
     source_port: PortBe::ZERO,
     destination_port: PortBe::ZERO,
-    sequence: 0,
-    acknowledgement: 0,
     network_offset: 0,
     transport_offset: 0,
     end: 0,

@@ -4,7 +4,7 @@ use super::testing::{BACKENDS, CLIENTS, World, pass};
 use super::*;
 use crate::packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use crate::packet::testing::{
-    LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, tcp, udp,
+    LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, segment_of, tcp, udp,
 };
 use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::config_table::{BackendRecord, MODE_DSR, MODE_NAT, ServiceRecord};
@@ -62,8 +62,8 @@ fn arrow_206_208_not_a_service_tcp_gets_a_reset() {
     let mut filter = world().filter(0, 1);
     let (verdict, out) = through(&mut filter, tcp(CLIENT, (SERVICE.0, 9), SYN).sequence(7).build(), CLIENTS);
     assert_eq!(verdict, Verdict::Reply(out.len()));
-    let flow = flow_of(&received(&out));
-    assert_eq!((ends(&out), flow.tcp_flags, flow.acknowledgement), (((SERVICE.0, 9), CLIENT), RST | ACK, 8));
+    let segment = segment_of(&received(&out));
+    assert_eq!((ends(&out), segment.flags, segment.acknowledgement.get()), (((SERVICE.0, 9), CLIENT), RST | ACK, 8));
     assert_eq!(out[..6], PEER_MAC);
     assert!(are_checksums_right(&out));
 }
@@ -116,7 +116,7 @@ fn arrow_212_208_neither_new_nor_existing_tcp_gets_a_reset() {
     let mut filter = world().filter(0, 1);
     let (verdict, out) = through(&mut filter, tcp(CLIENT, SERVICE, ACK).acknowledgement(99).build(), CLIENTS);
     assert_eq!(verdict, Verdict::Reply(out.len()));
-    assert_eq!(flow_of(&received(&out)).sequence, 99);
+    assert_eq!(segment_of(&received(&out)).sequence.get(), 99);
 }
 
 #[test]

@@ -45,10 +45,6 @@ pub struct Flow {
     pub source_port: PortBe,
     /// TCP or UDP destination port; zero for other protocols.
     pub destination_port: PortBe,
-    /// TCP sequence number; zero for other protocols.
-    pub sequence: u32,
-    /// TCP acknowledgement number; zero for other protocols.
-    pub acknowledgement: u32,
     /// Where the IP header starts: after Ethernet and priority tags.
     pub network_offset: u16,
     /// Where the transport header starts: after IP options.
@@ -123,8 +119,6 @@ fn read_flow(link: &ethernet::Link<'_>, network: &[u8]) -> Result<Flow, DropReas
             let (tcp, payload) = tcp::check(transport)?;
             flow.source_port = tcp.source_port;
             flow.destination_port = tcp.destination_port;
-            flow.sequence = tcp.sequence.get();
-            flow.acknowledgement = tcp.acknowledgement.get();
             flow.tcp_flags = tcp.flags;
             flow.payload_length = payload.len() as u16;
         }
@@ -149,8 +143,6 @@ fn unread_flow(link: &ethernet::Link<'_>, header: &ipv4::Header, transport: &[u8
         destination: Address::from_v4(header.destination),
         source_port: PortBe::ZERO,
         destination_port: PortBe::ZERO,
-        sequence: 0,
-        acknowledgement: 0,
         network_offset: link.network_offset as u16,
         transport_offset: transport_offset as u16,
         end: (transport_offset + transport.len()) as u16,

@@ -22,12 +22,13 @@ pub fn tcp_reset(frame: &mut [u8], flow: &Flow) -> Option<usize> {
         return None;
     }
     let (source, destination) = (destination, v4_part(flow.source));
+    let segment = *tcp::Header::ref_from_prefix(headers_mut(frame, flow)?.1).ok()?.0;
     let network_offset = usize::from(flow.network_offset);
     let (ip, rest) = ipv4::Header::mut_from_prefix(frame.get_mut(network_offset..)?).ok()?;
     // The options of the cause's IP header, if any, give way to the TCP header.
     let (tcp, _) = tcp::Header::mut_from_prefix(rest).ok()?;
     *ip = ipv4::Header::emit(source, destination, PROTOCOL_TCP, tcp::HEADER_LENGTH as u16);
-    *tcp = reset_header(flow);
+    *tcp = reset_header(flow, &segment);
     tcp.seal(source, destination, &[]);
     turn_ethernet(frame);
     Some(network_offset + RESET_LENGTH)
@@ -35,14 +36,14 @@ pub fn tcp_reset(frame: &mut [u8], flow: &Flow) -> Option<usize> {
 
 /// The numbers of a reset: they must be acceptable to a peer whose connection is gone.
 #[inline]
-fn reset_header(flow: &Flow) -> tcp::Header {
+fn reset_header(flow: &Flow, cause: &tcp::Header) -> tcp::Header {
     let (sequence, acknowledgement, flags) = if flow.tcp_flags & ACK != 0 {
-        (flow.acknowledgement, 0, RST)
+        (cause.acknowledgement.get(), 0, RST)
     } else {
         // SYN and FIN take a sequence number each.
         let phantoms = u32::from(flow.tcp_flags & SYN != 0) + u32::from(flow.tcp_flags & FIN != 0);
         let length = u32::from(flow.payload_length).wrapping_add(phantoms);
-        (0, flow.sequence.wrapping_add(length), RST | ACK)
+        (0, cause.sequence.get().wrapping_add(length), RST | ACK)
     };
     tcp::Header::emit(flow.destination_port, flow.source_port, sequence, acknowledgement, flags)
 }
@@ -97,15 +98,15 @@ fn turn_ethernet(frame: &mut [u8]) {
 mod tests {
     use super::*;
     use crate::packet::testing::{
-        LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, parse_as, poke, tcp, udp,
+        LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, parse_as, poke, segment_of, tcp, udp,
     };
     use crate::packet::{Address, Parsed, arp::Operation};
 
     const A: ([u8; 4], u16) = ([198, 18, 0, 1], 4000);
     const B: ([u8; 4], u16) = ([198, 18, 1, 1], 80);
 
-    /// The answer to a frame, and what the peer reads in it.
-    fn reset_to(mut frame: Vec<u8>) -> Option<(Vec<u8>, Flow)> {
+    /// The answer to a frame, and its TCP header.
+    fn reset_to(mut frame: Vec<u8>) -> Option<(Vec<u8>, tcp::Header)> {
         let flow = flow_of(&frame);
         let cause_length = frame.len();
         let length = tcp_reset(&mut frame, &flow)?;
@@ -117,23 +118,28 @@ mod tests {
         assert_eq!((answer.destination, answer.destination_port), (flow.source, flow.source_port));
         assert_eq!((answer.ttl, usize::from(answer.end), answer.payload_length), (64, length, 0));
         assert_eq!(frame[..12], [PEER_MAC, LOCAL_MAC].concat());
-        Some((frame, answer))
+        let segment = segment_of(&frame);
+        Some((frame, segment))
+    }
+
+    fn numbers(segment: &tcp::Header) -> (u32, u32, u8) {
+        (segment.sequence.get(), segment.acknowledgement.get(), segment.flags)
     }
 
     #[test]
     fn reset_of_a_segment_with_ack_takes_its_sequence_from_it() {
         let (_, answer) = reset_to(tcp(A, B, ACK).sequence(5).acknowledgement(77).payload(b"data").build()).unwrap();
-        assert_eq!((answer.sequence, answer.acknowledgement, answer.tcp_flags), (77, 0, RST));
+        assert_eq!(numbers(&answer), (77, 0, RST));
     }
 
     #[test]
     fn row_90_reset_of_a_syn_acknowledges_it() {
         let (_, answer) = reset_to(tcp(A, B, SYN).sequence(1000).build()).unwrap();
-        assert_eq!((answer.sequence, answer.acknowledgement, answer.tcp_flags), (0, 1001, RST | ACK));
+        assert_eq!(numbers(&answer), (0, 1001, RST | ACK));
         let (_, answer) = reset_to(tcp(A, B, SYN).sequence(u32::MAX).payload(b"fast").build()).unwrap();
-        assert_eq!(answer.acknowledgement, 4);
+        assert_eq!(answer.acknowledgement.get(), 4);
         let (_, answer) = reset_to(tcp(A, B, FIN).sequence(10).payload(b"last").build()).unwrap();
-        assert_eq!(answer.acknowledgement, 15);
+        assert_eq!(answer.acknowledgement.get(), 15);
     }
 
     #[test]

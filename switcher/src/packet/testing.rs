@@ -266,6 +266,12 @@ pub fn flow_of(frame: &[u8]) -> Flow {
     }
 }
 
+/// The TCP header of a frame that must be a good TCP segment.
+pub fn segment_of(frame: &[u8]) -> super::tcp::Header {
+    let transport = &frame[usize::from(flow_of(frame).transport_offset)..];
+    super::tcp::Header::read_from_prefix(transport).expect("a TCP header").0
+}
+
 /// Computes the checksums of an IP frame anew and in full, as far as its lengths lead; an absent UDP checksum stays absent.
 pub fn seal(frame: &mut [u8]) {
     let Some(network) = ethernet::network_offset(frame).and_then(|offset| frame.get_mut(offset..)) else {

@@ -2,6 +2,8 @@
 //! root it says so and passes.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use shunt_agent::report::{Key, Load, Report, seal};
 use shunt_config::{Config, Instance, control_socket, region_name, runtime_directory};
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, TCP};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, Name, ServiceRecord};
@@ -21,11 +24,14 @@ use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape, Side,
     SwitcherRegion, SwitcherShape, Typed, Wanted,
 };
+use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
 
 /// Long enough for any machine; only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PEER: [u8; 4] = [198, 18, 4, 2];
+/// Where control takes reports.
+const REPORTS: &str = "198.18.4.1:7946";
 
 fn run(program: &str, arguments: &str) -> String {
     let output = Command::new(program).args(arguments.split_whitespace()).output().unwrap();
@@ -66,6 +72,7 @@ fn cable() -> Running {
         run("nsenter", &format!("-t {pid} -n ip {command}"));
     }
     run("nsenter", &format!("-t {pid} -n ip link set publish-b address 02:00:00:00:04:02 up"));
+    run("ip", "link set lo up");
     run("ip", "addr add 198.18.4.1/24 dev publish-a");
     // A link-local address would come when the kernel has probed for it, and change the ways in the middle of a test.
     run("ip", "link set publish-a addrgenmode none up");
@@ -129,10 +136,17 @@ impl Lab {
         let health = "[service.health]\nkind = \"tcp\"\ninterval_ms = 50\ntimeout_ms = 50\n";
         text += &service("dead", &format!("address = \"198.18.5.1:80\"\n{health}"));
         text += "[[service.backend]]\nname = \"closed\"\naddress = \"198.18.4.2:9\"\n";
-        text += &service("web", "address = \"198.18.5.2:80\"\nhealth.kind = \"none\"\n");
+        text += &service("web", "address = \"198.18.5.2:80\"\nalgorithm = \"even\"\nhealth.kind = \"none\"\n");
         for (n, name) in backends.iter().enumerate() {
             text += &format!("[[service.backend]]\nname = \"{name}\"\naddress = \"198.18.4.2:{}\"\n", 8000 + n);
         }
+        let key = self.files.folder.path().join("key");
+        std::fs::write(&key, [7; 32]).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        text += &format!(
+            "[feedback]\nlisten = \"{REPORTS}\"\nsilence_ms = 300\n[[agent]]\nname = \"agent\"\nkey_file = {key:?}\n\
+             backends = {backends:?}\n"
+        );
         Config::parse(&text, "lab.toml").expect("a valid configuration");
         std::fs::write(self.path(), text).unwrap();
     }
@@ -234,6 +248,7 @@ fn live(lab: &Lab) {
     publishes(lab);
     refuses_a_second_start(lab);
     resolves_what_a_switcher_wants(lab);
+    follows_reports(lab);
     refuses_a_bad_reload(lab);
     drains(lab);
     let id = lab.backend(8000).unwrap().0;
@@ -276,6 +291,50 @@ fn resolves_what_a_switcher_wants(lab: &Lab) {
         let id = lab.control.neighbours.find(InterfaceId(0), &address)?;
         lab.control.neighbours.mac(id)
     });
+}
+
+/// Backend b1 says that it is fifty times as loaded as b2, then nobody says anything any more.
+fn follows_reports(lab: &Lab) {
+    let socket = UdpSocket::bind("198.18.4.1:0").unwrap();
+    let key = Key::new(&[7; 32]).unwrap();
+    let load = |backend: &str, in_flight| Load {
+        in_flight: Some(in_flight),
+        execution_us: Some(1000),
+        ..Load::unknown(backend.parse().unwrap())
+    };
+    let report = |sequence| Report {
+        agent: "agent".parse().unwrap(),
+        boot_epoch: 1,
+        sequence,
+        period_ms: 20,
+        loads: vec![load("b1", 100), load("b2", 1)],
+    };
+    let share = |backend: BackendId| {
+        let (generation, service) = (lab.generation()?, lab.service(2)?);
+        let slots = generation.slots.iter().skip(service.slots_first as usize).take(service.slots_count as usize);
+        Some(slots.filter(|slot| slot.load(Ordering::Relaxed) == backend.0).count())
+    };
+    let b1 = lab.backend(8000).unwrap().0;
+    let even = share(b1).unwrap();
+    let mut sequence = 0;
+    until("a loaded backend gets less", || {
+        sequence += 1;
+        socket.send_to(&seal(&report(sequence), &key).unwrap(), REPORTS).unwrap();
+        share(b1).filter(|share| *share < even / 3)
+    });
+    let record = lab.control.loads.get(b1);
+    assert_eq!((record.in_flight, record.execution_us, record.score), (100, 1000, 101_000));
+    let answer = lab.order("{\"command\":\"backends\"}");
+    assert!(answer.contains("\"feedback\":{\"web\":\"even: "), "{answer}");
+    let outcomes = |outcome: ReportOutcome| lab.control.reports[outcome as usize].get();
+    let mut forged = seal(&report(1_000_000), &key).unwrap();
+    forged[10] ^= 1;
+    socket.send_to(&forged, REPORTS).unwrap();
+    until("a forged report is counted", || (outcomes(ReportOutcome::Forged) == 1).then_some(()));
+    assert!(outcomes(ReportOutcome::Accepted) > 0);
+    until("silence leads back to the configured weight", || share(b1).filter(|share| *share == even));
+    let answer = lab.order("{\"command\":\"backends\"}");
+    assert!(answer.contains("\"feedback\":{\"web\":\"silent\"}"), "{answer}");
 }
 
 fn refuses_a_bad_reload(lab: &Lab) {

@@ -93,7 +93,8 @@ impl Feedback {
             let name = table.backend(member.backend)?.name.clone();
             let factor = f64::from(member.factor_permille) / f64::from(NEUTRAL_PERMILLE);
             let learnt = known(member.backend).map_or(factor, |known| known.learnt);
-            let (opinion, why, declined) = (Opinion::None, Why::default(), member.declined);
+            let (opinion, declined) = (Opinion::None, member.declined);
+            let why = known(member.backend).map_or(Why::default(), |known| known.why);
             let made = Member { weight: member.weight, in_service: true, opinion, learnt, factor, declined, why };
             Some((BackendKey { service: service.name.clone(), backend: name }, member.backend, made))
         };
@@ -218,7 +219,8 @@ fn permille(factor: f64) -> u16 {
 fn tell(key: &BackendKey, before: Why, after: Why) {
     let BackendKey { service, backend } = key;
     let noted = |why: Why| matches!(why, Why::Silent | Why::Declined | Why::Ignored);
-    if before == after || !noted(before) && !noted(after) {
+    // Right after the start nobody has had the time to report.
+    if before == after || before == Why::default() && after == Why::Silent || !noted(before) && !noted(after) {
         return;
     }
     match after {

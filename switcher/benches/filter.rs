@@ -2,11 +2,15 @@
 //! them, on one CPU, without ports: `cargo bench -p switcher --bench filter [-- [ROUNDS]
 //! [PART OF A CASE'S NAME]]`.
 //!
-//! The cases are those published for the peers: packets of existing connections in shuffled order, only new connections,
-//! not a service. A frame's headers are written just before its batch is timed, so they are in the cache, as after
+//! The cases are those published for the peers: packets of existing connections in shuffled order, only new connections (also
+//! by each algorithm), not a service. A frame's headers are written just before its batch is timed, so they are in the cache, as after
 //! reception. Prints a table (median and range over the rounds) and asserts nothing about time.
 
-use shunt_shmlayout::config_table::MODE_NAT;
+use shunt_shmlayout::config_table::{
+    ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH,
+    MODE_NAT,
+};
+use shunt_shmlayout::loads::LoadRecord;
 use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Typed};
 use shunt_switcher::filter::testing::{BACKENDS, CLIENTS, World};
 use shunt_switcher::filter::{Filter, Prospect, Verdict};
@@ -27,6 +31,14 @@ const BYSTANDER: Endpoint = ([198, 18, 0, 1], 22);
 const BACKEND_COUNT: u16 = 16;
 /// Packets timed in a round, at least.
 const PACKETS: usize = 2_000_000;
+/// By what a backend is chosen, besides the connection's own cell.
+const ALGORITHMS: [(u8, &str); 5] = [
+    (ALGORITHM_SLOTS, "static"),
+    (ALGORITHM_SOURCE_HASH, "source-hash"),
+    (ALGORITHM_LIGHTEST, "lightest"),
+    (ALGORITHM_LEAST_CONNECTIONS, "least-connections"),
+    (ALGORITHM_LATENCY, "latency"),
+];
 /// Offsets in a frame without tag and options.
 const IP_CHECKSUM: usize = 24;
 const SOURCE: (usize, usize) = (26, 34);
@@ -238,6 +250,33 @@ fn new_each(protocol: u8, name: &str, connections: u32, options: &Options) {
     print(&case, times);
 }
 
+/// New connections whose backend is chosen by an algorithm: all four switchers' counts and all reports are read.
+fn new_by(algorithm: u8, name: &str, backends: u8, connections: u32, options: &Options) {
+    let case = format!("new connection each packet, TCP, {name}, {backends} backends");
+    if !options.wants(&case) {
+        return;
+    }
+    let order = shuffled(connections);
+    let times = (0..options.rounds).map(|_| {
+        let mut world = World::new(connections);
+        let ids: Vec<_> = (0..backends).map(|n| world.backend(backend(n.into()), PROTOCOL_TCP)).collect();
+        let service = world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &ids);
+        let members: Vec<_> = ids.iter().map(|id| (*id, 1)).collect();
+        world.balance(service, algorithm, &members);
+        for (id, n) in ids.iter().zip(1..) {
+            let load = LoadRecord { execution_us: 1000 * n, expires_ms: u64::MAX, ..LoadRecord::default() };
+            world.control.loads.set(*id, &load);
+        }
+        let mut filter = world.filter(0, 1);
+        let mut frames = Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, SYN), SOURCE);
+        let (time, verdict) = frames.run(&mut filter, &order, 1000);
+        assert!(matches!(verdict, Verdict::Forward(..)));
+        ns_each(time, order.len())
+    });
+    let times = times.collect();
+    print(&case, times);
+}
+
 fn other(case: &str, to: Endpoint, expected: fn(&Verdict) -> bool, options: &Options) {
     if !options.wants(case) {
         return;
@@ -268,6 +307,11 @@ fn main() {
     replies(1 << 20, &options);
     new_each(PROTOCOL_TCP, "TCP", 1 << 20, &options);
     new_each(PROTOCOL_UDP, "UDP", 1 << 20, &options);
+    for backends in [8, 64] {
+        for (algorithm, name) in ALGORITHMS {
+            new_by(algorithm, name, backends, 1 << 18, &options);
+        }
+    }
     other("not a service: port of a service address (dropped)", NOWHERE, |v| matches!(v, Verdict::Drop(_)), &options);
     other("not a service: another host's address", BYSTANDER, |v| *v == Verdict::NotOurs, &options);
     for connections in [1_000_000, 10_000_000] {

@@ -7,7 +7,7 @@ use super::{Pool, below};
 pub fn lightest(pool: &impl Pool, hash: u64) -> Option<usize> {
     let one = draw(pool, None, hash as u32)?;
     let Some(other) = draw(pool, Some(one), (hash >> 32) as u32) else { return Some(one) };
-    let load = |index| u64::from(pool.in_flight(index)) + 1;
+    let load = |index| u64::from(pool.load(index).in_flight) + 1;
     let is_lighter = load(other) * u64::from(pool.weight(one)) < load(one) * u64::from(pool.weight(other));
     Some(if is_lighter { other } else { one })
 }

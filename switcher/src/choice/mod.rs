@@ -16,16 +16,23 @@ pub use least_connections::least_connections;
 pub use lightest::lightest;
 pub use shortest_wait::shortest_wait;
 
+/// What a backend has to do now.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// How much: connections, or requests.
+    pub in_flight: u32,
+    /// How long it takes for a request, in microseconds, if it said so lately.
+    pub execution_us: Option<u32>,
+}
+
 /// The backends that a connection may go to, by index from 0.
 pub trait Pool {
     /// How many there are; a few dozen at the most, because each is looked at.
     fn count(&self) -> usize;
     /// How much one can do, compared with the others; 0 if it takes no new connection.
     fn weight(&self, index: usize) -> u32;
-    /// How much it has to do now: connections, or requests.
-    fn in_flight(&self, index: usize) -> u32;
-    /// How long it takes for a request, in microseconds, if it said so lately.
-    fn execution_us(&self, index: usize) -> Option<u32>;
+    /// What it has to do now.
+    fn load(&self, index: usize) -> Load;
 }
 
 /// A number below `bound`, by 32 bits of a hash.
@@ -33,24 +40,40 @@ fn below(bound: u64, hash: u32) -> u64 {
     (bound * u64::from(hash)) >> 32
 }
 
-/// The one with the least cost for its weight, of those that take connections. The search begins at a place that the
-/// hash says, and of equal ones the first stays.
-fn least(pool: &impl Pool, hash: u64, cost: impl Fn(usize) -> u64) -> Option<usize> {
+/// All of a pool, from a place on that the hash says: of equal ones, the first that is met is as good as any.
+fn from(pool: &impl Pool, hash: u64) -> impl Iterator<Item = usize> {
     let count = pool.count();
     let start = below(count as u64, (hash >> 32) as u32) as usize;
-    let mut best: Option<(usize, u64, u32)> = None;
-    for index in (start..count).chain(0..start) {
-        let weight = pool.weight(index);
-        if weight == 0 {
-            continue;
-        }
-        let cost = cost(index);
+    (start..count).chain(0..start)
+}
+
+/// Among those considered, the one with the least cost for its weight; of equal ones, the first.
+#[derive(Default)]
+struct Least(Option<(usize, u64, u32)>);
+
+impl Least {
+    /// A weight of 0 is no candidate.
+    fn consider(&mut self, index: usize, cost: u64, weight: u32) {
+        // cost / weight < least / of
         let is_less = |(_, least, of): (usize, u64, u32)| {
-            u128::from(cost) * u128::from(of) < u128::from(least) * u128::from(weight) // cost / weight < least / of
+            u128::from(cost) * u128::from(of) < u128::from(least) * u128::from(weight)
         };
-        if best.is_none_or(is_less) {
-            best = Some((index, cost, weight));
+        if weight > 0 && self.0.is_none_or(is_less) {
+            self.0 = Some((index, cost, weight));
         }
     }
-    best.map(|(index, ..)| index)
+
+    fn times(self, factor: u64) -> Self {
+        Self(self.0.map(|(index, cost, weight)| (index, cost.saturating_mul(factor), weight)))
+    }
+
+    fn merge(&mut self, other: Self) {
+        if let Some((index, cost, weight)) = other.0 {
+            self.consider(index, cost, weight);
+        }
+    }
+
+    fn index(self) -> Option<usize> {
+        self.0.map(|(index, ..)| index)
+    }
 }

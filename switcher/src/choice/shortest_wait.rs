@@ -4,19 +4,24 @@
 //! quickest of those that aren't hot, was tried on the simulated pool and balanced hardly better than the least in flight;
 //! the product makes up for the age of the reports, because what was chosen since is in one factor at once.
 
-use super::{Pool, least};
+use super::{Least, Pool, from};
 
 /// The backend that will likely answer first. One that doesn't say how long it takes counts as an average one.
 pub fn shortest_wait(pool: &impl Pool, hash: u64) -> Option<usize> {
-    let (mut sum, mut known) = (0, 0);
-    for index in (0..pool.count()).filter(|index| pool.weight(*index) > 0) {
-        if let Some(execution_us) = pool.execution_us(index) {
-            (sum, known) = (sum + u64::from(execution_us), known + 1);
+    let (mut shortest, mut unknown) = (Least::default(), Least::default());
+    let (mut sum, mut count) = (0, 0);
+    for index in from(pool, hash) {
+        let (weight, load) = (pool.weight(index), pool.load(index));
+        let work = u64::from(load.in_flight) + 1;
+        match load.execution_us.map(u64::from) {
+            Some(execution_us) if weight > 0 => {
+                (sum, count) = (sum + execution_us, count + 1);
+                shortest.consider(index, work * execution_us, weight);
+            }
+            _ => unknown.consider(index, work, weight),
         }
     }
-    let average = sum.checked_div(known).unwrap_or(1);
-    least(pool, hash, |index| {
-        let execution_us = pool.execution_us(index).map_or(average, u64::from);
-        (u64::from(pool.in_flight(index)) + 1) * execution_us
-    })
+    let average = sum.checked_div(count).unwrap_or(1);
+    shortest.merge(unknown.times(average));
+    shortest.index()
 }

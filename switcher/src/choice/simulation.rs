@@ -1,7 +1,7 @@
 //! A simulated pool for tests: Poisson arrivals, backends with a fixed number of workers and one queue each, reports that
 //! come late, several switchers. Time is a number, so nothing waits, and a seed makes each run the same.
 
-use super::Pool;
+use super::{Load, Pool};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -78,13 +78,12 @@ impl Pool for View<'_> {
         1
     }
 
-    fn in_flight(&self, index: usize) -> u32 {
-        let counts = &self.backends[index].in_flight;
-        self.only.map_or_else(|| counts.iter().sum(), |switcher| counts[switcher])
-    }
-
-    fn execution_us(&self, index: usize) -> Option<u32> {
-        self.backends[index].execution_ms.map(|ms| (ms * 1000.0) as u32)
+    fn load(&self, index: usize) -> Load {
+        let Backend { in_flight, execution_ms, .. } = &self.backends[index];
+        Load {
+            in_flight: self.only.map_or_else(|| in_flight.iter().sum(), |switcher| in_flight[switcher]),
+            execution_us: execution_ms.map(|ms| (ms * 1000.0) as u32),
+        }
     }
 }
 

@@ -15,12 +15,8 @@ impl Pool for Fixed {
         self.0[index].0
     }
 
-    fn in_flight(&self, index: usize) -> u32 {
-        self.0[index].1
-    }
-
-    fn execution_us(&self, index: usize) -> Option<u32> {
-        self.0[index].2
+    fn load(&self, index: usize) -> Load {
+        Load { in_flight: self.0[index].1, execution_us: self.0[index].2 }
     }
 }
 

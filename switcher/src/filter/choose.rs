@@ -2,7 +2,7 @@
 //! loads is chosen when the packet is decided and not before: the choices before it in the same batch count already.
 
 use super::{Choice, Filter, Prospect};
-use crate::choice::{Pool, least_connections, lightest, shortest_wait};
+use crate::choice::{Load, Pool, least_connections, lightest, shortest_wait};
 use crate::packet::PortBe;
 use shunt_shmlayout::address::{Address, BackendId, ServiceId};
 use shunt_shmlayout::config_table::{
@@ -44,15 +44,20 @@ impl Loads {
         (now_ms < report.expires_ms).then_some(report)
     }
 
-    /// What a backend works on: the connections that the switchers know of, and what it does for others besides.
-    fn requests(&self, id: BackendId, now_ms: u64) -> u32 {
-        let report = self.report(id, now_ms).filter(|report| report.flags & LoadRecord::IN_FLIGHT != 0);
-        let besides = report.map_or(0, |report| report.in_flight.saturating_sub(report.connections));
-        self.connections(id).saturating_add(besides)
+    /// What a backend works on, the connections that the switchers know of and what it does for others besides; and how
+    /// long a request takes there.
+    fn requests(&self, id: BackendId, now_ms: u64) -> Load {
+        let report = self.report(id, now_ms).unwrap_or_default();
+        let counts = report.flags & LoadRecord::IN_FLIGHT != 0;
+        let besides = if counts { report.in_flight.saturating_sub(report.connections) } else { 0 };
+        Load {
+            in_flight: self.connections(id).saturating_add(besides),
+            execution_us: (report.execution_us != 0).then_some(report.execution_us),
+        }
     }
 }
 
-/// What `in_flight` of a candidate means.
+/// What the load of a candidate is made of.
 #[derive(Clone, Copy)]
 enum Measure {
     Connections,
@@ -96,16 +101,12 @@ impl Pool for Candidates<'_> {
         self.member(index).effective.into()
     }
 
-    fn in_flight(&self, index: usize) -> u32 {
+    fn load(&self, index: usize) -> Load {
+        let id = self.backend(index);
         match self.measure {
-            Measure::Connections => self.loads.connections(self.backend(index)),
-            Measure::Requests => self.loads.requests(self.backend(index), self.now_ms),
+            Measure::Connections => Load { in_flight: self.loads.connections(id), execution_us: None },
+            Measure::Requests => self.loads.requests(id, self.now_ms),
         }
-    }
-
-    fn execution_us(&self, index: usize) -> Option<u32> {
-        let report = self.loads.report(self.backend(index), self.now_ms)?;
-        (report.execution_us != 0).then_some(report.execution_us)
     }
 }
 

@@ -215,9 +215,7 @@ impl Filter {
             // Written only now and then: a line that all switchers read should rarely change.
             if after == before && !stale { before } else { Activity { last_seen_ms: now_ms, ..after } }
         });
-        if let Some(in_flight) = self.region.in_flight.get(usize::from(found.connection.backend.0))
-            && ended
-        {
+        if ended && let Some(in_flight) = self.region.in_flight.get(usize::from(found.connection.backend.0)) {
             in_flight.subtract(1);
         }
     }

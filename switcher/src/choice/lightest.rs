@@ -5,18 +5,18 @@ use super::{Pool, below};
 
 /// The lighter of two different backends.
 pub fn lightest(pool: &impl Pool, hash: u64) -> Option<usize> {
-    let one = draw(pool, None, hash as u32)?;
-    let Some(other) = draw(pool, Some(one), (hash >> 32) as u32) else { return Some(one) };
+    let all = (0..pool.count()).map(|index| u64::from(pool.weight(index))).sum();
+    let one = draw(pool, None, below(all, hash as u32))?;
+    let others = all - u64::from(pool.weight(one));
+    let Some(other) = draw(pool, Some(one), below(others, (hash >> 32) as u32)) else { return Some(one) };
     let load = |index| u64::from(pool.load(index).in_flight) + 1;
     let is_lighter = load(other) * u64::from(pool.weight(one)) < load(one) * u64::from(pool.weight(other));
     Some(if is_lighter { other } else { one })
 }
 
-/// One of the others than `except`, each as often as its weight says.
-fn draw(pool: &impl Pool, except: Option<usize>, hash: u32) -> Option<usize> {
-    let others = || (0..pool.count()).filter(|index| Some(*index) != except);
-    let mut left = below(others().map(|index| u64::from(pool.weight(index))).sum(), hash);
-    for index in others() {
+/// Where so much weight has passed by, without `except`: each as often as its weight says.
+fn draw(pool: &impl Pool, except: Option<usize>, mut left: u64) -> Option<usize> {
+    for index in (0..pool.count()).filter(|index| Some(*index) != except) {
         match left.checked_sub(pool.weight(index).into()) {
             Some(rest) => left = rest,
             None => return Some(index),

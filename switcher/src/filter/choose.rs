@@ -64,10 +64,9 @@ enum Measure {
     Requests,
 }
 
-/// The members of a service that a choice is among.
+/// The members of a service that a choice is among, copied out once.
 struct Candidates<'a> {
-    members: &'a [Record<1>],
-    first: usize,
+    members: [MemberRecord; WINDOW],
     count: usize,
     loads: &'a Loads,
     measure: Measure,
@@ -75,20 +74,18 @@ struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    fn new(members: &'a [Record<1>], hash: u64, loads: &'a Loads, measure: Measure, now_ms: u64) -> Self {
-        let count = members.len().min(WINDOW);
-        let first = if count < members.len() { hash as usize % members.len() } else { 0 };
-        Self { members, first, count, loads, measure, now_ms }
-    }
-
-    fn member(&self, index: usize) -> MemberRecord {
-        let place = self.first + index;
-        let place = if place < self.members.len() { place } else { place - self.members.len() };
-        self.members.get(place).map(Record::load).unwrap_or_default()
+    fn new(members: &[Record<1>], hash: u64, loads: &'a Loads, measure: Measure, now_ms: u64) -> Self {
+        let first = if members.len() > WINDOW { hash as usize % members.len() } else { 0 };
+        let (before, after) = members.split_at(first);
+        let mut copy = [MemberRecord::default(); WINDOW];
+        for (to, from) in copy.iter_mut().zip(after.iter().chain(before)) {
+            *to = from.load();
+        }
+        Self { members: copy, count: members.len().min(WINDOW), loads, measure, now_ms }
     }
 
     fn backend(&self, index: usize) -> BackendId {
-        BackendId(self.member(index).backend)
+        BackendId(self.members[index].backend)
     }
 }
 
@@ -98,7 +95,7 @@ impl Pool for Candidates<'_> {
     }
 
     fn weight(&self, index: usize) -> u32 {
-        self.member(index).effective.into()
+        self.members[index].effective.into()
     }
 
     fn load(&self, index: usize) -> Load {
@@ -132,17 +129,18 @@ impl Filter {
         now_ms: u64,
     ) -> Option<Choice> {
         let service = self.service_for(tables, id, prospect)?;
-        let (hash, members) = (prospect.hash, tables.members_in(&service));
-        let among = |measure| Candidates::new(members, hash, &self.loads, measure, now_ms);
-        let (requests, connections) = (among(Measure::Requests), among(Measure::Connections));
+        let by_connections = service.algorithm == ALGORITHM_LEAST_CONNECTIONS;
+        let measure = if by_connections { Measure::Connections } else { Measure::Requests };
+        let hash = prospect.hash;
+        let candidates = Candidates::new(tables.members_in(&service), hash, &self.loads, measure, now_ms);
         let index = match service.algorithm {
-            ALGORITHM_LIGHTEST => lightest(&requests, hash),
-            ALGORITHM_LEAST_CONNECTIONS => least_connections(&connections, hash),
-            ALGORITHM_LATENCY => shortest_wait(&requests, hash),
+            ALGORITHM_LIGHTEST => lightest(&candidates, hash),
+            ALGORITHM_LEAST_CONNECTIONS => least_connections(&candidates, hash),
+            ALGORITHM_LATENCY => shortest_wait(&candidates, hash),
             _ => None,
         };
         match index {
-            Some(index) => Some(self.choice(&service, prospect, requests.backend(index))),
+            Some(index) => Some(self.choice(&service, prospect, candidates.backend(index))),
             // None of those looked at takes any; a cell names one that does, if there is one.
             None => Some(self.choice(&service, prospect, tables.slot(&service, (hash >> 16) as u32)?)),
         }

@@ -132,8 +132,8 @@ fn any_load() -> impl Strategy<Value = Load> {
     })
 }
 
-fn any_report() -> impl Strategy<Value = Report> {
-    let loads = prop::collection::vec(any_load(), 0..=MOST_LOADS);
+fn any_report(most_loads: usize) -> impl Strategy<Value = Report> {
+    let loads = prop::collection::vec(any_load(), 0..=most_loads);
     ("[A-Za-z0-9._-]{1,31}", any::<(u64, u64, u16)>(), loads).prop_map(
         |(agent, (boot_epoch, sequence, period_ms), loads)| Report {
             agent: name(&agent),
@@ -147,25 +147,25 @@ fn any_report() -> impl Strategy<Value = Report> {
 
 proptest! {
     #[test]
-    fn there_and_back_is_the_original(report in any_report()) {
+    fn there_and_back_is_the_original(report in any_report(MOST_LOADS)) {
         prop_assume!(report.agent.as_str() != "stranger");
         prop_assert_eq!(open_with(&seal(&report, &key()).unwrap(), &key()), Ok(report));
     }
 
     #[test]
-    fn arbitrary_datagrams_never_panic(datagram in prop::collection::vec(any::<u8>(), 0..1500)) {
+    fn arbitrary_datagrams_never_panic(datagram in prop::collection::vec(any::<u8>(), 0..120)) {
         prop_assert!(open_with(&datagram, &key()).is_err());
     }
 
     /// What a holder of the key could send.
     #[test]
-    fn authentic_arbitrary_bodies_never_panic(body in prop::collection::vec(any::<u8>(), 0..1300)) {
+    fn authentic_arbitrary_bodies_never_panic(body in prop::collection::vec(any::<u8>(), 0..160)) {
         let opened = open_with(&authentic(&body), &key());
         prop_assert!(matches!(opened, Ok(_) | Err(Refusal::Malformed)), "{opened:?}");
     }
 
     #[test]
-    fn changed_authentic_bodies_never_panic(report in any_report(), at in any::<prop::sample::Index>(), byte: u8, cut in any::<prop::sample::Index>()) {
+    fn changed_authentic_bodies_never_panic(report in any_report(2), at in any::<prop::sample::Index>(), byte: u8, cut in any::<prop::sample::Index>()) {
         let datagram = seal(&report, &key()).unwrap();
         let name_bytes = report.agent.as_str().len();
         let mut body = datagram[HEADER_BYTES + name_bytes..datagram.len() - TAG_BYTES].to_vec();
@@ -176,7 +176,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_datagrams_never_panic_and_never_open(report in any_report(), at in any::<prop::sample::Index>(), flip in 1..=255_u8) {
+    fn changed_datagrams_never_panic_and_never_open(report in any_report(2), at in any::<prop::sample::Index>(), flip in 1..=255_u8) {
         let mut datagram = seal(&report, &key()).unwrap();
         *at.get_mut(&mut datagram) ^= flip;
         prop_assert!(open_with(&datagram, &key()).is_err());

@@ -27,6 +27,8 @@ pub const ALGORITHM_LIGHTEST: u8 = 2;
 pub const ALGORITHM_LEAST_CONNECTIONS: u8 = 3;
 /// How a backend is chosen: the shortest expected wait.
 pub const ALGORITHM_LATENCY: u8 = 4;
+/// How a backend is chosen: as [`ALGORITHM_SLOTS`]; control moves the weights that stand in the cells.
+pub const ALGORITHM_EVEN: u8 = 5;
 
 /// How long a connection may be silent, in milliseconds, by its state (RFC 5382, RFC 4787).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

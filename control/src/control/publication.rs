@@ -1,5 +1,7 @@
 //! From what changed to what is published: fills the free buffer, hands it to the flip, answers who waited for it.
 
+use std::time::Instant;
+
 use log::{debug, error, warn};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::Active;
@@ -19,6 +21,8 @@ pub(super) struct Publication {
     pub neighbours_changed: bool,
     /// What the active generation, or the one being prepared, holds; empty before the first.
     image: Image,
+    /// What the last publication took of control's time, microseconds.
+    pub cost_us: u64,
     /// Next hops without a place in the ARP cache, so that each change of their number is said once.
     without_place: usize,
 }
@@ -26,7 +30,7 @@ pub(super) struct Publication {
 impl Publication {
     pub fn new(publisher: Publisher, cache: ArpCache) -> Self {
         let image = Image::default();
-        Self { publisher, cache, dirty: true, neighbours_changed: true, image, without_place: 0 }
+        Self { publisher, cache, dirty: true, neighbours_changed: true, image, cost_us: 0, without_place: 0 }
     }
 }
 
@@ -44,7 +48,9 @@ impl Control {
         if self.publication.dirty
             && let Some(idle) = self.publication.publisher.room(now_ms)
         {
+            let start = Instant::now();
             self.fill(&idle, now_ms);
+            self.publication.cost_us = start.elapsed().as_micros() as u64;
         }
         if std::mem::take(&mut self.publication.neighbours_changed) {
             self.publication.cache.follow(&self.follower.state().neighbours, &self.interfaces);

@@ -8,8 +8,9 @@ use std::rc::Rc;
 use shunt_config::Algorithm;
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
-    ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH,
-    BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeRecord, ServiceRecord, TARGET_HOST,
+    ALGORITHM_EVEN, ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS,
+    ALGORITHM_SOURCE_HASH, BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeRecord, ServiceRecord,
+    TARGET_HOST,
 };
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::sync::Ordering;
@@ -202,7 +203,8 @@ fn member_record(table: &Table, member: &Member) -> MemberRecord {
 
 fn algorithm_bits(algorithm: Algorithm) -> u8 {
     match algorithm {
-        Algorithm::Static | Algorithm::Even => ALGORITHM_SLOTS,
+        Algorithm::Static => ALGORITHM_SLOTS,
+        Algorithm::Even => ALGORITHM_EVEN,
         Algorithm::SourceHash => ALGORITHM_SOURCE_HASH,
         Algorithm::Lightest => ALGORITHM_LIGHTEST,
         Algorithm::LeastConnections => ALGORITHM_LEAST_CONNECTIONS,

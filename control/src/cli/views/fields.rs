@@ -18,8 +18,9 @@ Fields of --json:
 /// Of `shunt services`.
 pub const SERVICES: &str = "\
 Fields of --json:
-  services[]: id, name, address, protocol, target (backends, host), mode, state (up, no-backend, removed), backends_up,
-      backends_total, active_connections, connections (since the start), packets_in, bytes_in, packets_out, bytes_out, refused";
+  services[]: id, name, address, protocol, target (backends, host), mode, algorithm, client_ranges (that rules tell
+      apart), state (up, no-backend, removed), backends_up, backends_total,
+      active_connections, connections (since the start), packets_in, bytes_in, packets_out, bytes_out, refused";
 
 /// Of `shunt backends`.
 pub const BACKENDS: &str = "\

@@ -23,7 +23,10 @@ pub use services::ServicesReport;
 pub use status::{Sample, StatusReport};
 
 use shunt_shmlayout::address::{Address, PortBe, TCP, UDP};
-use shunt_shmlayout::config_table::{MODE_DSR, MODE_NAT};
+use shunt_shmlayout::config_table::{
+    ALGORITHM_EVEN, ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS,
+    ALGORITHM_SOURCE_HASH, MODE_DSR, MODE_NAT,
+};
 use std::net::{IpAddr, SocketAddr};
 
 /// Address and port as the configuration writes them.
@@ -35,6 +38,18 @@ fn protocol_name(protocol: u8) -> &'static str {
     match protocol {
         TCP => "tcp",
         UDP => "udp",
+        _ => "?",
+    }
+}
+
+fn algorithm_name(algorithm: u8) -> &'static str {
+    match algorithm {
+        ALGORITHM_SLOTS => "static",
+        ALGORITHM_EVEN => "even",
+        ALGORITHM_SOURCE_HASH => "source-hash",
+        ALGORITHM_LIGHTEST => "lightest",
+        ALGORITHM_LEAST_CONNECTIONS => "least-connections",
+        ALGORITHM_LATENCY => "latency",
         _ => "?",
     }
 }

@@ -1,6 +1,6 @@
 //! `shunt services`.
 
-use super::{endpoint, mode_name, protocol_name};
+use super::{algorithm_name, endpoint, mode_name, protocol_name};
 use crate::cli::configuration::{Configuration, Service};
 use crate::cli::format::bytes;
 use crate::cli::memory::Memory;
@@ -28,6 +28,10 @@ pub struct ServiceRow {
     pub target: &'static str,
     /// `nat` or `dsr`; `host` where the box's own programs serve.
     pub mode: &'static str,
+    /// As in the configuration: `static`, `even`, `lightest`, `least-connections`, `latency`, `source-hash`.
+    pub algorithm: &'static str,
+    /// Ranges of clients that go to some of the backends only.
+    pub client_ranges: u16,
     /// `up`, `no-backend` while nobody takes its connections, `removed` while its last connections finish.
     pub state: &'static str,
     /// Backends that are up and not drained.
@@ -90,6 +94,8 @@ fn row(memory: &Memory, configuration: &Configuration, service: &Service, active
         protocol: protocol_name(record.protocol),
         target: if is_host { "host" } else { "backends" },
         mode: if is_host { "host" } else { mode_name(record.mode) },
+        algorithm: algorithm_name(record.algorithm),
+        client_ranges: record.classes_count,
         state: match (record.slots_count, record.members_count) {
             _ if is_host => "up",
             (0, 0) => "removed",
@@ -118,6 +124,7 @@ impl Report for ServicesReport {
             "ADDRESS",
             "PROTO",
             "MODE",
+            "ALGORITHM",
             "STATE",
             ">BACKENDS",
             ">ACTIVE",
@@ -134,6 +141,7 @@ impl Report for ServicesReport {
                 service.address.clone(),
                 service.protocol.into(),
                 service.mode.into(),
+                service.algorithm.into(),
                 service.state.into(),
                 format!("{}/{}", service.backends_up, service.backends_total),
                 service.active_connections.to_string(),

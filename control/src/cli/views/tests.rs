@@ -210,7 +210,7 @@ fn a_service_is_summed_over_switchers_and_its_connections_counted() {
     let report = ServicesReport::read(&memory, &Configuration::read(&memory.control).unwrap());
     let row = &to_value(&report).unwrap()["services"][0];
     let expected = json!({
-        "id": 0, "name": "web", "address": "198.18.0.100:80", "protocol": "tcp", "mode": "nat", "state": "up",
+        "id": 0, "name": "web", "address": "198.18.0.100:80", "protocol": "tcp", "mode": "nat", "algorithm": "static", "client_ranges": 0, "state": "up",
         "target": "backends",
         "backends_up": 1, "backends_total": 2, "active_connections": 1, "connections": 3, "packets_in": 30,
         "bytes_in": 3000, "packets_out": 0, "bytes_out": 0, "refused": 0,
@@ -218,7 +218,7 @@ fn a_service_is_summed_over_switchers_and_its_connections_counted() {
     assert_eq!(*row, expected);
     let lines: Vec<String> = report.text().lines().map(str::to_owned).collect();
     assert!(lines[0].starts_with("NAME  ADDRESS"), "{lines:?}");
-    assert!(lines[1].starts_with("web   198.18.0.100:80  tcp    nat   up          1/2"), "{lines:?}");
+    assert!(lines[1].starts_with("web   198.18.0.100:80  tcp    nat   static     up          1/2"), "{lines:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Laboratory tests: a running Shunt between clients and back-end servers in network namespaces, with `deploy/lab`. They
 //! need root and the release build: `cargo test -p tests --test lab [-- WORD...]`.
 
+mod algorithms;
 mod backend_death;
 mod bad_start;
 mod bystander;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     tests.extend(bystander::tests());
     tests.push(Test::new("reload", reload::reload));
     tests.push(Test::new("drain", drain::drain));
+    tests.push(Test::new("algorithms", algorithms::algorithms));
     tests.push(Test::new("backend_death", backend_death::backend_death));
     tests.extend(process_death::tests());
     tests.push(Test::new("bad_start", bad_start::bad_start));

@@ -1,5 +1,5 @@
 //! nginx's stub_status page (ngx_http_stub_status_module). It counts all of the server's connections and requests,
-//! whichever port they came by.
+//! whichever port they came by; a request counts from its first byte on, which over half a second is as good as its end.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -31,7 +31,7 @@ pub struct Nginx {
     in_flight: Option<u64>,
     /// Requests by time, microseconds.
     rate: Window,
-    /// Request-microseconds spent by requests ended: the mean execution time, by Little's law.
+    /// Time that requests spent in flight by requests: the mean execution time, by Little's law.
     execution: Window,
     spent_us: u64,
     answered: Option<Instant>,
@@ -57,11 +57,11 @@ impl Nginx {
     fn record(&mut self, status: Status, now: Instant) {
         // The request for this page is in flight, too.
         let in_flight = status.active.saturating_sub(status.waiting).saturating_sub(1);
-        let ended = status.requests.saturating_sub(self.own);
+        let requests = status.requests.saturating_sub(self.own);
         let elapsed_us = self.answered.map_or(0, |answered| microseconds(answered, now));
         self.spent_us = self.spent_us.saturating_add(in_flight.saturating_mul(elapsed_us));
-        self.rate.record(now, microseconds(self.begun, now), ended);
-        self.execution.record(now, ended, self.spent_us);
+        self.rate.record(now, microseconds(self.begun, now), requests);
+        self.execution.record(now, requests, self.spent_us);
         self.in_flight = Some(in_flight);
         self.answered = Some(now);
     }
@@ -146,7 +146,7 @@ mod tests {
         let begin = Instant::now();
         let page = Page { address: "127.0.0.1:1".parse().unwrap(), path: "/".to_owned(), host: "x".to_owned() };
         let mut nginx = Nginx::new(&page, begin);
-        // 20 in flight all the time, 1000 ended each second: 20 ms each.
+        // 20 in flight all the time, 1000 requests each second: 20 ms each.
         for turn in 0..20_u64 {
             nginx.own += 1;
             let status = Status { active: 31, waiting: 10, requests: 50 * turn + nginx.own };

@@ -53,8 +53,13 @@ fn nginx_tells_requests_in_flight_and_their_rate() {
         let mut clients = connect("127.0.0.1:8080", 12);
         clients.iter_mut().for_each(|client| client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").unwrap());
         control.until("12 in flight", |load| load.in_flight == Some(12) && load.clients == Some(12));
-        clients.iter_mut().for_each(|client| client.write_all(b"\r\n").unwrap());
-        let load = control.until("12 answered", |load| load.requests_per_s_milli > Some(0));
+        // Each ends its request and sends one whole after the other, one for each report.
+        let mut request = &b"\r\n"[..];
+        let load = until("their rate", || {
+            clients.iter_mut().for_each(|client| client.write_all(request).unwrap());
+            request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+            Some(control.next().loads[0].clone()).filter(|load| load.requests_per_s_milli > Some(0))
+        });
         assert!(load.execution_us.is_some(), "{load:?}");
         control.until("12 idle clients", |load| load.in_flight == Some(0) && load.clients == Some(12));
     });

@@ -119,7 +119,7 @@ fn a_command_and_pushed_lines_tell_the_rest() {
     in_server(|mut server| {
         let lines = "period_ms = 1000\nlook_ms = 20\nstatsd_socket = \"FOLDER/statsd.sock\"\n\
             [[backend]]\nname = \"b1\"\nport = 8080\n[backend.statsd]\nin_flight = \"busy\"\nexecution = \"time\"\n\
-            [[backend]]\nname = \"b2\"\nport = 8090\n[backend.command]\nrun = \"cat FOLDER/load\"\ninterval_ms = 50\n";
+            [[backend]]\nname = \"b2\"\nport = 8090\n[backend.command]\nrun = \"cat FOLDER/load\"\ninterval_ms = 1000\n";
         server.write("load", "in_flight=5\nexecution_us=700\n");
         let mut control = server.start_agent(lines);
         control.next();

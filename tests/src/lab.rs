@@ -93,6 +93,11 @@ impl Lab {
         Namespace::named(format!("{}-lb", self.name))
     }
 
+    /// Where a back-end server is, counted from 1.
+    pub fn server(&self, number: usize) -> Namespace {
+        Namespace::named(format!("{}-b{number}", self.name))
+    }
+
     /// Names of the back-end servers.
     pub fn backends(&self) -> Vec<String> {
         (1..=self.shape.backends).map(|number| format!("b{number}")).collect()

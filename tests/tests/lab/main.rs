@@ -6,6 +6,7 @@ mod backend_death;
 mod bad_start;
 mod bystander;
 mod drain;
+mod follow;
 mod interface;
 mod matrix;
 mod pool;
@@ -26,5 +27,6 @@ fn main() -> ExitCode {
     tests.push(Test::new("bad_start", bad_start::bad_start));
     tests.push(Test::new("interface", interface::interface));
     tests.push(Test::new("pool", pool::pool));
+    tests.push(Test::new("follow", follow::follow));
     runner::run(&tests)
 }

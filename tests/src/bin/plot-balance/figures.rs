@@ -48,8 +48,29 @@ fn median(mut values: Vec<f64>) -> f64 {
     if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
 }
 
-/// What each back-end got over time: seconds, percent of the slots, percent of the new connections.
-pub type Trace = BTreeMap<String, Vec<(f64, f64, f64)>>;
+/// One back-end at one look, in percent of the pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moment {
+    pub seconds: f64,
+    /// Of the slots in force.
+    pub slots: f64,
+    /// Of the connections since the look before.
+    pub connections: f64,
+}
+
+/// By back-end: what it got over time.
+#[derive(Debug, Default)]
+pub struct Trace(pub BTreeMap<String, Vec<Moment>>);
+
+impl Trace {
+    /// Whether weights followed anything.
+    pub fn has_moving_slots(&self) -> bool {
+        self.0.values().any(|moments| moments.windows(2).any(|pair| pair[0].slots != pair[1].slots))
+    }
+}
+
+/// A look with fewer connections than this in all says nothing about shares.
+const FEWEST: f64 = 16.0;
 
 /// From lines "SECONDS BACKEND SLOTS% CONNECTIONS IN-FLIGHT".
 pub fn read_trace(text: &str) -> Result<Trace> {
@@ -58,15 +79,18 @@ pub fn read_trace(text: &str) -> Result<Trace> {
         let fields: Vec<&str> = line.split(' ').collect();
         ensure!(fields.len() == 5, "'{line}' is not SECONDS BACKEND SLOTS% CONNECTIONS IN-FLIGHT");
         let number = |field: usize| fields[field].parse::<f64>().with_context(|| format!("no number in '{line}'"));
-        let (seconds, slots, connections) = (number(0)?, number(2)?, number(3)?);
+        let moment = Moment { seconds: number(0)?, slots: number(2)?, connections: number(3)? };
         // Lines of one look have the same time.
-        *totals.entry(seconds.to_bits()).or_default() += connections;
-        rows.push((fields[1].to_owned(), seconds, slots, connections));
+        *totals.entry(moment.seconds.to_bits()).or_default() += moment.connections;
+        rows.push((fields[1].to_owned(), moment));
     }
-    let mut trace = Trace::new();
-    for (backend, seconds, slots, connections) in rows {
-        let total = totals[&seconds.to_bits()].max(1.0);
-        trace.entry(backend).or_default().push((seconds, slots, 100.0 * connections / total));
+    let mut trace = Trace::default();
+    for (backend, moment) in rows {
+        let total = totals[&moment.seconds.to_bits()];
+        if total >= FEWEST {
+            let moment = Moment { connections: 100.0 * moment.connections / total, ..moment };
+            trace.0.entry(backend).or_default().push(moment);
+        }
     }
     Ok(trace)
 }
@@ -87,8 +111,10 @@ mod tests {
 
     #[test]
     fn connections_become_shares_of_their_moment() {
-        let trace = read_trace("0.1 b1 12.5 30 4\n0.1 b2 12.5 10 1\n0.2 b1 20 0 0\n0.2 b2 20 0 0\n").unwrap();
-        assert_eq!(trace["b1"], [(0.1, 12.5, 75.0), (0.2, 20.0, 0.0)]);
-        assert_eq!(trace["b2"], [(0.1, 12.5, 25.0), (0.2, 20.0, 0.0)]);
+        let text = "0.1 b1 12.5 30 4\n0.1 b2 12.5 10 1\n0.2 b1 20 0 0\n0.2 b2 20 1 0\n";
+        let trace = read_trace(text).unwrap();
+        let moment = |connections| Moment { seconds: 0.1, slots: 12.5, connections };
+        assert_eq!((&trace.0["b1"][..], &trace.0["b2"][..]), (&[moment(75.0)][..], &[moment(25.0)][..]));
+        assert!(!trace.has_moving_slots());
     }
 }

@@ -5,11 +5,13 @@ mod panels;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use panels::Panel;
 use plotters::prelude::{IntoDrawingArea, SVGBackend, WHITE};
 use std::path::PathBuf;
 
 const WIDTH: u32 = 1200;
 const PANEL_HEIGHT: u32 = 320;
+const COLUMNS: usize = 2;
 
 #[derive(Parser)]
 #[command(about = "Draws what tests/bench/balance measured")]
@@ -34,21 +36,21 @@ fn main() -> Result<()> {
         Ok((device.to_owned(), figures::read_trace(&read(file)?)?))
     });
     let traces: Vec<_> = traces.collect::<Result<_>>()?;
-    // Two panels of latencies stand side by side, a trace takes the width.
-    let rows = latencies.len().div_ceil(2) + traces.len();
-    ensure!(rows > 0, "{} has nothing to draw", options.results.display());
-    let height = PANEL_HEIGHT * u32::try_from(rows)?;
-    let area = SVGBackend::new(&options.output, (WIDTH, height)).into_drawing_area();
-    area.fill(&WHITE)?;
-    let rows = area.split_evenly((rows, 1));
-    let (upper, lower) = rows.split_at(latencies.len().div_ceil(2));
-    for (row, pair) in upper.iter().zip(latencies.chunks(2)) {
-        for (cell, panel) in row.split_evenly((1, 2)).iter().zip(pair) {
-            panels::draw_latencies(cell, panel)?;
+    let mut panels: Vec<Panel<'_>> = latencies.iter().map(Panel::Latencies).collect();
+    for (device, trace) in &traces {
+        // Weights that stay tell nothing.
+        if trace.has_moving_slots() {
+            panels.push(Panel::Slots(device, trace));
         }
+        panels.push(Panel::Connections(device, trace));
     }
-    for (row, (device, trace)) in lower.iter().zip(&traces) {
-        panels::draw_trace(row, device, trace)?;
+    ensure!(!panels.is_empty(), "{} has nothing to draw", options.results.display());
+    let rows = panels.len().div_ceil(COLUMNS);
+    let size = (WIDTH, PANEL_HEIGHT * u32::try_from(rows)?);
+    let area = SVGBackend::new(&options.output, size).into_drawing_area();
+    area.fill(&WHITE)?;
+    for (cell, panel) in area.split_evenly((rows, COLUMNS)).iter().zip(&panels) {
+        panel.draw(cell)?;
     }
     area.present().with_context(|| format!("writing {}", options.output.display()))?;
     Ok(())

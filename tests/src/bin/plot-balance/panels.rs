@@ -1,6 +1,6 @@
 //! How it is drawn.
 
-use super::figures::{Latencies, PERCENTILES, Trace};
+use super::figures::{Latencies, Moment, PERCENTILES, Trace};
 use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -8,6 +8,30 @@ use plotters::prelude::*;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 const CAPTION: (&str, u32) = ("sans-serif", 18);
+/// One picture of the grid.
+pub enum Panel<'a> {
+    /// Percentiles of all devices in one scenario.
+    Latencies(&'a Latencies),
+    /// What each back-end has of the slots, of one device.
+    Slots(&'a str, &'a Trace),
+    /// What each back-end got of the new connections.
+    Connections(&'a str, &'a Trace),
+}
+
+impl Panel<'_> {
+    pub fn draw(&self, area: &Area<'_>) -> Result<()> {
+        match self {
+            Self::Latencies(latencies) => draw_latencies(area, latencies),
+            Self::Slots(device, trace) => {
+                draw_lines(area, &format!("{device}: share of the slots, %"), trace, |moment| moment.slots)
+            }
+            Self::Connections(device, trace) => {
+                draw_lines(area, &format!("{device}: share of new connections, %"), trace, |moment| moment.connections)
+            }
+        }
+    }
+}
+
 /// Light to dark as the percentile rises (colours that stay apart for the colour-blind).
 const SHADES: [RGBColor; 3] = [RGBColor(120, 180, 220), RGBColor(30, 110, 180), RGBColor(210, 95, 20)];
 
@@ -15,7 +39,7 @@ const SHADES: [RGBColor; 3] = [RGBColor(120, 180, 220), RGBColor(30, 110, 180), 
 const LEGEND: f64 = 1.15;
 
 /// A line for each device, with a mark at each percentile; time to the right, on a logarithmic axis.
-pub fn draw_latencies(area: &Area<'_>, latencies: &Latencies) -> Result<()> {
+fn draw_latencies(area: &Area<'_>, latencies: &Latencies) -> Result<()> {
     let devices = &latencies.devices;
     let longest = devices.iter().flat_map(|(_, values)| values).fold(100.0f64, |most, value| most.max(*value));
     let mut chart = ChartBuilder::on(area)
@@ -55,16 +79,10 @@ pub fn draw_latencies(area: &Area<'_>, latencies: &Latencies) -> Result<()> {
     Ok(())
 }
 
-/// Left the slots in force, right the connections that came.
-pub fn draw_trace(area: &Area<'_>, device: &str, trace: &Trace) -> Result<()> {
-    let (left, right) = area.split_horizontally(area.dim_in_pixel().0 / 2);
-    draw_lines(&left, &format!("{device}: share of the slots, %"), trace, |(_, slots, _)| *slots)?;
-    draw_lines(&right, &format!("{device}: share of new connections, %"), trace, |(.., connections)| *connections)
-}
-
-fn draw_lines(area: &Area<'_>, caption: &str, trace: &Trace, value: impl Fn(&(f64, f64, f64)) -> f64) -> Result<()> {
-    let points = || trace.values().flatten();
-    let seconds = points().fold(1.0f64, |last, point| last.max(point.0));
+/// A line for each back-end over time.
+fn draw_lines(area: &Area<'_>, caption: &str, trace: &Trace, value: impl Fn(&Moment) -> f64) -> Result<()> {
+    let points = || trace.0.values().flatten();
+    let seconds = points().fold(1.0f64, |last, point| last.max(point.seconds));
     let most = points().fold(20.0f64, |most, point| most.max(value(point)));
     let mut chart = ChartBuilder::on(area)
         .caption(caption, CAPTION)
@@ -73,9 +91,9 @@ fn draw_lines(area: &Area<'_>, caption: &str, trace: &Trace, value: impl Fn(&(f6
         .y_label_area_size(40)
         .build_cartesian_2d(0.0..seconds * LEGEND, 0.0..most * 1.1)?;
     chart.configure_mesh().x_desc("s").light_line_style(WHITE).draw()?;
-    for (number, (backend, points)) in trace.iter().enumerate() {
-        let colour = HSLColor(number as f64 / trace.len() as f64, 0.7, 0.4);
-        let line = points.iter().map(|point| (point.0, value(point)));
+    for (number, (backend, points)) in trace.0.iter().enumerate() {
+        let colour = HSLColor(number as f64 / trace.0.len() as f64, 0.7, 0.4);
+        let line = points.iter().map(|point| (point.seconds, value(point)));
         chart
             .draw_series(LineSeries::new(line, &colour))?
             .label(backend)

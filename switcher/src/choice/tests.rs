@@ -147,3 +147,24 @@ fn switchers_that_share_their_counts_balance_better_than_each_for_itself() {
     };
     assert!(p99_ms(true) < 0.9 * p99_ms(false), "{} {}", p99_ms(true), p99_ms(false));
 }
+
+proptest::proptest! {
+    /// Whatever the loads are: it is one that takes connections, and none has less to do for its weight.
+    #[test]
+    fn what_is_chosen_is_the_least(
+        pool in proptest::collection::vec((0u32..4, 0u32..9, proptest::option::of(1u32..9)), 0..12),
+        hash in proptest::num::u64::ANY,
+    ) {
+        let takers: Vec<_> = pool.iter().copied().filter(|(weight, ..)| *weight > 0).collect();
+        let known: Vec<u32> = takers.iter().filter_map(|(.., time)| *time).collect();
+        let average = known.iter().sum::<u32>().checked_div(known.len() as u32).unwrap_or(1);
+        let count = |(weight, in_flight, _)| f64::from(in_flight + 1) / f64::from(weight);
+        let wait = |one: (u32, u32, Option<u32>)| count(one) * f64::from(one.2.unwrap_or(average));
+        let cost_of = |index: Option<usize>, cost: &dyn Fn((u32, u32, Option<u32>)) -> f64| index.map(|at| cost(pool[at]));
+        let least = |cost: &dyn Fn((u32, u32, Option<u32>)) -> f64| takers.iter().map(|one| cost(*one)).reduce(f64::min);
+        let fixed = Fixed(pool.clone());
+        proptest::prop_assert_eq!(cost_of(least_connections(&fixed, hash), &count), least(&count));
+        proptest::prop_assert_eq!(cost_of(shortest_wait(&fixed, hash), &wait), least(&wait));
+        proptest::prop_assert_eq!(lightest(&fixed, hash).map(|at| pool[at].0 > 0), takers.first().map(|_| true));
+    }
+}

@@ -84,6 +84,10 @@ impl<'a> Candidates<'a> {
         Self { members: copy, count: members.len().min(WINDOW), loads, measure, now_ms }
     }
 
+    fn chosen(&self, choose: fn(&Self, u64) -> Option<usize>, hash: u64) -> Option<BackendId> {
+        choose(self, hash).map(|index| self.backend(index))
+    }
+
     fn backend(&self, index: usize) -> BackendId {
         BackendId(self.members[index].backend)
     }
@@ -120,7 +124,7 @@ impl Filter {
         Some(self.choice(&service, prospect, backend?))
     }
 
-    /// The backend for a new connection, by present loads; `None` if no backend takes any.
+    /// The backend for a new connection, by present loads too; `None` if no backend takes any.
     pub(super) fn choose(
         &self,
         tables: &Generation,
@@ -129,21 +133,17 @@ impl Filter {
         now_ms: u64,
     ) -> Option<Choice> {
         let service = self.service_for(tables, id, prospect)?;
-        let by_connections = service.algorithm == ALGORITHM_LEAST_CONNECTIONS;
-        let measure = if by_connections { Measure::Connections } else { Measure::Requests };
         let hash = prospect.hash;
-        let candidates = Candidates::new(tables.members_in(&service), hash, &self.loads, measure, now_ms);
-        let index = match service.algorithm {
-            ALGORITHM_LIGHTEST => lightest(&candidates, hash),
-            ALGORITHM_LEAST_CONNECTIONS => least_connections(&candidates, hash),
-            ALGORITHM_LATENCY => shortest_wait(&candidates, hash),
-            _ => None,
+        let among = |measure| Candidates::new(tables.members_in(&service), hash, &self.loads, measure, now_ms);
+        let backend = match service.algorithm {
+            ALGORITHM_LIGHTEST => among(Measure::Requests).chosen(lightest, hash),
+            ALGORITHM_LEAST_CONNECTIONS => among(Measure::Connections).chosen(least_connections, hash),
+            ALGORITHM_LATENCY => among(Measure::Requests).chosen(shortest_wait, hash),
+            _ => return self.choose_early(tables, id, prospect),
         };
-        match index {
-            Some(index) => Some(self.choice(&service, prospect, candidates.backend(index))),
-            // None of those looked at takes any; a cell names one that does, if there is one.
-            None => Some(self.choice(&service, prospect, tables.slot(&service, (hash >> 16) as u32)?)),
-        }
+        // If none of those looked at takes any, a cell names one that does, if there is one.
+        let backend = backend.or_else(|| tables.slot(&service, (hash >> 16) as u32));
+        Some(self.choice(&service, prospect, backend?))
     }
 
     /// The service with the slots and members of the client's class.

@@ -76,6 +76,21 @@ fn source_hash_takes_a_client_to_one_backend_and_clients_to_all() {
 }
 
 #[test]
+fn source_hash_holds_for_a_port_that_is_used_again() {
+    let world = world(ALGORITHM_SOURCE_HASH, [1; 4]);
+    let mut filter = world.filter(0, 1);
+    for port in 1000..1100 {
+        let client = ([198, 18, 0, 2], port);
+        send(&mut filter, client, SYN, NOW_MS);
+        let serving = (0..4).find(|index| counts(&world)[usize::from(*index)] > 0).expect("one serves it");
+        send(&mut filter, client, FIN | ACK, NOW_MS);
+        pass(&mut filter, &mut tcp(backend(serving), client, FIN | ACK).build(), BACKENDS, NOW_MS);
+        send(&mut filter, client, SYN, NOW_MS);
+    }
+    assert_eq!(counts(&world).iter().filter(|count| **count > 0).count(), 1, "{:?}", counts(&world));
+}
+
+#[test]
 fn lightest_keeps_backends_near_each_other() {
     let counts = open(&world(ALGORITHM_LIGHTEST, [1; 4]), 400);
     assert!(counts.iter().all(|count| (97..=103).contains(count)), "{counts:?}");

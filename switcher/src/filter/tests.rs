@@ -409,6 +409,15 @@ proptest::proptest! {
         tables.backends[0].store(&[noise[8], noise[9], noise[10], noise[11]]);
         from_client(&mut filter, flags);
         tables.services[0].store(&ServiceRecord { slots_first: noise[12] as u32, slots_count: noise[13] as u32, ..keep });
+        for algorithm in 0..6 {
+            tables.members[0].store(&noise[20]);
+            tables.classes[0].store(&[0, 0, noise[21], noise[22]]);
+            world.control.loads.0[0].store(&words(8));
+            world.switchers[1].in_flight[0].set(noise[23]);
+            let (members_count, classes_count) = (noise[12] as u32 % 300, noise[13] as u16 % 3);
+            tables.services[0].store(&ServiceRecord { algorithm, members_count, classes_count, ..keep });
+            through(&mut filter, tcp((CLIENT.0, 41000 + u16::from(algorithm)), SERVICE, SYN).build(), CLIENTS);
+        }
         tables.ranges[1].store(&[noise[14], noise[15], noise[16], noise[17]]);
         tables.head.ranges.set(noise[18]);
         from_client(&mut filter, flags);

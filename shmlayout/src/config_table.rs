@@ -105,8 +105,16 @@ pub struct MemberRecord {
     pub weight: u16,
     /// Weight in force before feedback: 0 while the backend takes no new connections.
     pub effective: u16,
-    /// What feedback makes of it in the slots, in thousandths of the weight; 1000 without feedback.
+    /// What feedback multiplies it by, in thousandths; 1000 without feedback.
     pub factor_permille: u16,
+}
+
+impl MemberRecord {
+    /// The weight in force, in thousandths of a configured one.
+    #[inline]
+    pub fn weight_permille(&self) -> u32 {
+        u32::from(self.effective) * u32::from(self.factor_permille)
+    }
 }
 
 /// A backend: a server behind services.

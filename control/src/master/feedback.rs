@@ -121,6 +121,8 @@ pub enum Why {
     Silent,
     /// It is the only one that is known.
     Alone,
+    /// It is down or drained, and its load isn't looked at.
+    OutOfService,
     /// Its load, in parts of the middle one of the pool.
     Even(f64),
     /// The same, and the slew limit holds its weight back.
@@ -142,6 +144,7 @@ impl fmt::Display for Why {
             Self::NoAgent => f.write_str("no agent"),
             Self::Silent => f.write_str("silent"),
             Self::Alone => f.write_str("even: alone"),
+            Self::OutOfService => f.write_str("out of service"),
             Self::Even(load) => write!(f, "even: {load:.2} load"),
             Self::Slew(load) => write!(f, "even: {load:.2} load, slew limit"),
             Self::Percent(percent) => write!(f, "agent says {percent}%"),
@@ -158,7 +161,11 @@ pub fn step(algorithm: Algorithm, pool: &mut [Member], elapsed_s: f64, slew_per_
     for member in pool.iter_mut() {
         let wanted = match member.opinion {
             Opinion::Percent(percent) => f64::from(percent) / 100.0,
-            Opinion::Takes(_) if algorithm == Algorithm::Even => continue,
+            Opinion::Takes(_) if algorithm == Algorithm::Even => {
+                // Replaced below, if it takes part.
+                member.why = Why::OutOfService;
+                continue;
+            }
             // Its share stays as it was, for when it is back.
             Opinion::Declines => continue,
             _ => 1.0,
@@ -192,7 +199,7 @@ fn explain(algorithm: Algorithm, opinion: Opinion) -> Why {
         (_, Opinion::Silent) => Why::Silent,
         (_, Opinion::None) => Why::NoAgent,
         (Algorithm::Lightest | Algorithm::Latency, _) => Why::AtEachConnection,
-        (Algorithm::Even, _) => Why::Alone,
+        (Algorithm::Even, _) => Why::OutOfService,
     }
 }
 
@@ -322,5 +329,6 @@ mod tests {
         (pool[0].in_service, pool[0].learnt, pool[0].factor) = (false, 0.5, 0.5);
         step(Algorithm::Even, &mut pool, 0.05, 2.0);
         assert_eq!((pool[0].factor, pool[1].factor), (0.5, 1.0));
+        assert_eq!((pool[0].why, pool[1].why), (Why::OutOfService, Why::Even(1.0)));
     }
 }

@@ -6,6 +6,9 @@ use shunt_shmlayout::loads::LoadRecord;
 use super::smoothing::Smoothed;
 use crate::master::feedback::{Measures, Opinion};
 
+/// What execution times fade to. Not 0, which says "doesn't say" in a record.
+const FADED_US: f64 = 1.0;
+
 /// One backend's load.
 #[derive(Clone, Debug)]
 pub struct BackendLoad {
@@ -37,11 +40,15 @@ impl BackendLoad {
 
     /// Takes a further one.
     pub fn update(&mut self, load: &Load, now_ms: u64, silence_ms: u64, smoothing_ms: f64) {
-        let elapsed_ms = now_ms.saturating_sub(self.reported_ms) as f64;
         let in_flight = load.in_flight.or(load.clients);
-        self.in_flight.add(in_flight.map(f64::from), elapsed_ms, smoothing_ms);
-        self.execution_us.add(load.execution_us.map(f64::from), elapsed_ms, smoothing_ms);
-        self.cpu_permille.add(load.cpu_permille.map(f64::from), elapsed_ms, smoothing_ms);
+        self.in_flight.add(in_flight.map(f64::from), now_ms, smoothing_ms);
+        self.execution_us.add(load.execution_us.map(f64::from), now_ms, smoothing_ms);
+        self.cpu_permille.add(load.cpu_permille.map(f64::from), now_ms, smoothing_ms);
+        // A backend that was slow and gets nothing any more would never show that it has become better: what it once said
+        // of its execution times fades, so that it is tried again.
+        if load.execution_us.is_none() && in_flight == Some(0) && self.execution_us.value().is_some() {
+            self.execution_us.add(Some(FADED_US), now_ms, silence_ms as f64);
+        }
         self.last = load.clone();
         (self.reported_ms, self.expires_ms) = (now_ms, now_ms + silence_ms);
     }

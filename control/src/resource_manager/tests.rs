@@ -118,6 +118,21 @@ fn silence_ends_what_is_known_and_the_next_report_counts_whole() {
 }
 
 #[test]
+fn a_slow_backend_that_gets_nothing_is_tried_again() {
+    let mut manager = manager();
+    let slow = Load { execution_us: Some(800_000), ..load("b1", 9) };
+    manager.receive(&sealed(&report(1, vec![slow])), 0).unwrap();
+    let without = |in_flight| Load { execution_us: None, ..load("b1", in_flight) };
+    manager.receive(&sealed(&report(2, vec![without(9)])), 500).unwrap();
+    assert_eq!(manager.load("b1").unwrap().record(0).execution_us, 800_000, "it hangs");
+    for sequence in 3..13u64 {
+        manager.receive(&sealed(&report(sequence, vec![without(0)])), (sequence - 1) * 500).unwrap();
+    }
+    let faded = manager.load("b1").unwrap().record(0).execution_us;
+    assert!((1..8000).contains(&faded), "{faded}");
+}
+
+#[test]
 fn a_reload_keeps_what_is_known_and_what_must_not_come_again() {
     let mut manager = manager();
     let first = sealed(&report(1, vec![load("b1", 4), load("b2", 5)]));

@@ -99,7 +99,7 @@ impl Pool for Candidates<'_> {
     }
 
     fn weight(&self, index: usize) -> u32 {
-        self.members[index].effective.into()
+        self.members[index].weight_permille()
     }
 
     fn load(&self, index: usize) -> Load {

@@ -206,7 +206,7 @@ impl World {
         }
         for (record, (backend, weight)) in generation.members[members_first..].iter().zip(members) {
             let (backend, weight) = (backend.0, *weight);
-            record.store(&MemberRecord { backend, weight, effective: weight, ..Default::default() });
+            record.store(&MemberRecord { backend, weight, effective: weight, factor_permille: 1000 });
         }
         self.slots += slots_count;
         self.members += members.len();

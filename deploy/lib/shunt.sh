@@ -3,6 +3,9 @@
 # The configuration is "$RUN/shunt.toml"; the instance has the laboratory's name.
 
 readonly SERVICE_ADDRESS=198.18.0.100
+# The box's own programs, reached through Shunt.
+readonly HOST_ADDRESS=198.18.0.101
+readonly HOST_DEVICE=shunt0
 readonly READY_SECONDS=30
 
 # write_interfaces PORT [LINE]: the two interfaces that every laboratory has.
@@ -10,6 +13,18 @@ write_interfaces() {
     local port=$1 line=${2:-}
     printf '\n[[interface]]\nname = "client0"\nside = "client"\nport = "%s"\n%s\n' "$port" "$line"
     printf '\n[[interface]]\nname = "back0"\nside = "backend"\nport = "%s"\n%s\n' "$port" "$line"
+}
+
+# write_host [LINE]: the pseudo-interface.
+write_host() {
+    printf '\n[host]\ndevice = "%s"\naddresses = ["%s"]\nroutes = ["198.18.0.0/24"]\n%s\n' \
+        "$HOST_DEVICE" "$HOST_ADDRESS" "${1:-}"
+}
+
+# write_host_service NAME PROTOCOL PORT: at the service address, served by the box's own programs.
+write_host_service() {
+    printf '\n[[service]]\nname = "%s"\nprotocol = "%s"\naddress = "%s:%s"\ntarget = "host"\n' \
+        "$1" "$2" "$SERVICE_ADDRESS" "$3"
 }
 
 # write_switchers IDLE CPU...

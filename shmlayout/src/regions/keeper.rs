@@ -181,6 +181,28 @@ pub struct KeeperHead {
     pub device_index: Counter,
     /// 1 if the kernel hands over and takes packets larger than the device's MTU.
     pub device_offloads: Counter,
+    /// Its name, padded with zeros, as two words in memory order: the operator's shell may be in another network namespace.
+    pub device_name: [Counter; 2],
+    _reserved: [Counter; 6],
+}
+
+impl KeeperHead {
+    /// The keeper's: notes the pseudo-interface's name, of which the system takes 15 bytes at most.
+    pub fn set_device_name(&self, name: &str) {
+        let mut bytes = [0; 16];
+        let length = name.len().min(15);
+        bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+        for (word, bytes) in self.device_name.iter().zip(bytes.as_chunks::<8>().0) {
+            word.set(u64::from_ne_bytes(*bytes));
+        }
+    }
+
+    /// The pseudo-interface's name.
+    pub fn device_name(&self) -> String {
+        let bytes = self.device_name.each_ref().map(|word| word.get().to_ne_bytes()).concat();
+        let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    }
 }
 
 /// A view of the keeper region.

@@ -49,7 +49,7 @@ pub struct DaemonDropRow {
 /// The pseudo-interface.
 #[derive(Debug, Serialize)]
 pub struct HostRow {
-    /// The device; its index if the system doesn't know it.
+    /// The device.
     pub device: String,
     /// Whether the kernel hands over and takes packets larger than the device's MTU.
     pub offloads: bool,
@@ -69,7 +69,7 @@ impl HostRow {
         let host = memory.host.as_ref()?;
         let (keeper, daemon) = (memory.keeper.head, host.daemon.head);
         Some(Self {
-            device: device_name(keeper.device_index.get()),
+            device: keeper.device_name(),
             offloads: keeper.device_offloads.get() != 0,
             reads: daemon.reads.get(),
             writes: daemon.writes.get(),
@@ -134,9 +134,4 @@ fn row(switcher: usize, store: &StoreRegion) -> StoreRow {
         wakes: counters.wakes.get(),
         naps: daemon.naps.count(),
     }
-}
-
-fn device_name(index: u64) -> String {
-    let name = nix::net::if_::if_indextoname(index as u32).ok().and_then(|name| name.into_string().ok());
-    name.unwrap_or_else(|| format!("#{index}"))
 }

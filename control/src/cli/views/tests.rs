@@ -68,14 +68,15 @@ impl Fixture {
         }
     }
 
-    /// The regions of a pseudo-interface, which is the loopback device; some traffic in store 0.
+    /// The regions of a pseudo-interface, shunt0; some traffic in store 0.
     fn with_host(&self) {
         let store = |n: usize| region(&self.instance, &format!("store.{n}"));
         let first = StoreRegion::create(&store(0), &StoreShape::new(8), |_| ()).unwrap().0;
         StoreRegion::create(&store(1), &StoreShape::new(8), |_| ()).unwrap();
         let name = region(&self.instance, "ifdaemon");
         let daemon = IfdaemonRegion::create(&name, &IfdaemonShape::default(), |_| ()).unwrap().0;
-        self.keeper.head.device_index.set(1);
+        self.keeper.head.device_index.set(9);
+        self.keeper.head.set_device_name("shunt0");
         first.switcher.packets_in.set(12);
         first.switcher.bytes_in.set(1200);
         first.switcher.wakes.set(3);
@@ -350,11 +351,11 @@ fn status_and_drops_show_the_packet_stores() {
     let to_host = json!({ "depth": 1, "capacity": 8, "packets": 12, "bytes": 1200, "dropped": 0 });
     let from_host = json!({ "depth": 0, "capacity": 8, "packets": 0, "bytes": 0, "dropped": 1 });
     let store = json!({ "switcher": 0, "to_host": to_host, "from_host": from_host, "wakes": 3, "naps": 0 });
-    assert_eq!((&value["host"]["device"], &value["host"]["stores"][0]), (&json!("lo"), &store));
+    assert_eq!((&value["host"]["device"], &value["host"]["stores"][0]), (&json!("shunt0"), &store));
     assert_eq!(value["processes"][4]["process"], "ifdaemon");
     let text = report.text();
-    assert!(text.contains("lo     to host           0    1/8       12  1.2 kB        0         3     0"), "{text}");
-    assert!(text.contains("device lo without offloads: reads 0, writes 0, host_ipv6 4\n"), "{text}");
+    assert!(text.contains("shunt0  to host           0    1/8       12  1.2 kB        0         3     0"), "{text}");
+    assert!(text.contains("device shunt0 without offloads: reads 0, writes 0, host_ipv6 4\n"), "{text}");
     assert!(text.contains("! shunt-ifdaemon has not started: packets of the box's own programs wait"), "{text}");
     let drops = to_value(DropsReport::read(&memory, false, false)).unwrap();
     assert_eq!((&drops["drops"][0]["reason"], &drops["total"]), (&json!("host_ipv6"), &json!(9)));

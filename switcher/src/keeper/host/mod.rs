@@ -77,6 +77,7 @@ impl PseudoInterface {
         let mut pseudo = PseudoInterface { host, index, mtu, tun, wake, netlink, removes };
         pseudo.prepare().map_err(system_error("setting up the pseudo-interface (netlink)"))?;
         regions.keeper.head.device_index.set(index.into());
+        regions.keeper.head.set_device_name(&pseudo.host.device);
         regions.keeper.head.device_offloads.set(pseudo.tun.has_offloads.into());
         let offloads = if pseudo.tun.has_offloads { "with" } else { "without" };
         log::info!("pseudo-interface {}: MTU {mtu}, {offloads} offloads", pseudo.host.device);

@@ -18,6 +18,7 @@ mod host;
 mod plan;
 mod ports;
 mod regions;
+mod reverse_path;
 mod serve;
 mod system;
 mod teardown;
@@ -32,10 +33,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use shunt_config::{Config, Lock, LockError, bpf_directory, keeper_lock, runtime_directory};
 
-use busy_poll::Deferral;
 use follow::Follower;
 use host::PseudoInterface;
-use ports::Ports;
+use ports::{Ports, Settings};
 use regions::Regions;
 use serve::Server;
 pub use system::NetworkInterface;
@@ -120,7 +120,7 @@ struct Keeper {
     regions: Regions,
     server: Server,
     follower: Follower,
-    deferrals: Vec<Deferral>,
+    settings: Settings,
     /// Until the end, so that there is no other.
     _lock: Lock,
 }
@@ -156,9 +156,7 @@ impl Keeper {
         let started = PseudoInterface::open(&config, &facts, &regions)
             .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo));
         match started {
-            Ok((server, follower, deferrals)) => {
-                Ok(Keeper { config, regions, server, follower, deferrals, _lock: lock })
-            }
+            Ok((server, follower, settings)) => Ok(Keeper { config, regions, server, follower, settings, _lock: lock }),
             Err(error) => {
                 if !is_restart {
                     teardown::remove_memory(&regions);
@@ -174,7 +172,7 @@ impl Keeper {
         facts: &check::Facts,
         regions: &Regions,
         pseudo: Option<PseudoInterface>,
-    ) -> Result<(Server, Follower, Vec<Deferral>), KeeperError> {
+    ) -> Result<(Server, Follower, Settings), KeeperError> {
         let directory = bpf_directory(&config.instance);
         if regions.living().next().is_none() {
             // Nobody has a queue: everything is planned and opened anew, only the connections are kept.
@@ -189,13 +187,13 @@ impl Keeper {
         };
         regions.publish(config, facts, &ports.records);
         ports.log(config);
-        let Ports { records, sockets, redirects, deferrals } = ports;
+        let Ports { records, sockets, redirects, settings } = ports;
         let mut follower = Follower::new(regions, redirects, pseudo);
         // Before anybody is told that the keeper is ready: after a crash the configuration table is there already.
         follower.turn();
         let server = Server::open(config, &facts.cpus, records, sockets)?;
         log::info!("instance \"{}\" is ready below {}", config.instance, runtime_directory(&config.instance).display());
-        Ok((server, follower, deferrals))
+        Ok((server, follower, settings))
     }
 
     fn serve(&mut self, signals: &SignalFd) -> Result<(), KeeperError> {
@@ -222,7 +220,7 @@ impl Keeper {
         log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");
         self.follower.detach();
         drop(self.server);
-        self.deferrals.into_iter().for_each(Deferral::end);
+        self.settings.restore();
         teardown::remove_pins(&self.config.instance);
         teardown::remove_memory(&self.regions);
     }

@@ -11,6 +11,7 @@ use shunt_shmlayout::regions::{HOST_ADDRESSES, PORT_BUSY_POLLS, PORT_RECEIVES, P
 use super::busy_poll::Deferral;
 use super::check::{Facts, check_packet_copies};
 use super::regions::Regions;
+use super::reverse_path::ReversePath;
 use super::{KeeperError, plan};
 use crate::bpf::{AttachMode, Redirect, Sizes};
 use crate::handover::{PORT_DESCRIPTORS, open_process, take_descriptor};
@@ -25,8 +26,22 @@ pub(super) struct Ports {
     pub sockets: Vec<OwnedFd>,
     /// The XDP program of each interface that has one.
     pub redirects: Vec<Redirect>,
-    /// What was changed at interfaces whose packets switchers fetch themselves.
-    pub deferrals: Vec<Deferral>,
+    /// The interfaces' settings that had to be changed.
+    pub settings: Settings,
+}
+
+/// Settings of interfaces that the kernel has for all, changed while Shunt runs.
+pub(super) struct Settings {
+    deferrals: Vec<Deferral>,
+    reverse_paths: Vec<ReversePath>,
+}
+
+impl Settings {
+    /// As they were before.
+    pub fn restore(self) {
+        self.deferrals.into_iter().for_each(Deferral::end);
+        self.reverse_paths.into_iter().for_each(ReversePath::end);
+    }
 }
 
 /// What opening needs to know.
@@ -322,8 +337,9 @@ impl<'a> Opener<'a> {
             }
         }
         let redirects = ways.into_iter().flatten().map(|(_, redirect)| redirect).collect();
-        let deferrals = self.defer_interrupts(&records);
-        Ok(Ports { records, sockets, redirects, deferrals })
+        let settings =
+            Settings { deferrals: self.defer_interrupts(&records), reverse_paths: self.check_reverse_paths(&records) };
+        Ok(Ports { records, sockets, redirects, settings })
     }
 
     fn defer_interrupts(&self, records: &[PortRecord]) -> Vec<Deferral> {
@@ -332,5 +348,11 @@ impl<'a> Opener<'a> {
         };
         let names = (0..self.facts.interfaces.len()).filter(|interface| busy(*interface)).map(|it| self.name(it));
         names.filter_map(Deferral::begin).collect()
+    }
+
+    fn check_reverse_paths(&self, records: &[PortRecord]) -> Vec<ReversePath> {
+        let copies = |interface| records.iter().any(|port| usize::from(port.interface) == interface && !is_xdp(port));
+        let all = if self.config.host.is_some() { 0..self.facts.interfaces.len() } else { 0..0 };
+        all.filter(|it| copies(*it)).filter_map(|it| ReversePath::check(&self.name(it))).collect()
     }
 }

@@ -17,6 +17,10 @@ pub const WEB: SocketAddr = address(80);
 pub const ECHO: SocketAddr = address(5000);
 /// UDP echo.
 pub const UDP_ECHO: SocketAddr = address(5001);
+/// The box's own programs at the service address, where nobody listens until a test does.
+pub const SHARED: SocketAddr = address(22);
+/// The address of the pseudo-interface, where the box's own nginx is.
+pub const HOST: std::net::Ipv4Addr = std::net::Ipv4Addr::new(198, 18, 0, 101);
 /// A port of the service address that no service uses.
 pub const CLOSED: SocketAddr = address(81);
 

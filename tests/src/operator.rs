@@ -20,10 +20,50 @@ pub struct Status {
     pub processes: Vec<Process>,
     /// By interface and switcher.
     pub ports: Vec<Port>,
+    /// The pseudo-interface, if there is one.
+    pub host: Option<Host>,
     /// What became of all frames.
     pub traffic: Traffic,
     /// What is missing.
     pub problems: Vec<String>,
+}
+
+/// The pseudo-interface in the status.
+#[derive(Debug, Deserialize)]
+pub struct Host {
+    /// The device.
+    pub device: String,
+    /// The packet store of each switcher.
+    pub stores: Vec<Store>,
+    /// What the interface daemon dropped.
+    pub drops: Vec<Drop>,
+}
+
+/// A packet store in the status.
+#[derive(Debug, Deserialize)]
+pub struct Store {
+    /// From the switcher to the host.
+    pub to_host: Ring,
+    /// From the host to the switcher.
+    pub from_host: Ring,
+    /// Wake-ups sent.
+    pub wakes: u64,
+}
+
+/// A ring of a packet store.
+#[derive(Debug, Deserialize)]
+pub struct Ring {
+    /// Packets that went through.
+    pub packets: u64,
+}
+
+/// What was dropped for one reason.
+#[derive(Debug, Deserialize)]
+pub struct Drop {
+    /// The reason's name.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// One process in the status.

@@ -1,4 +1,5 @@
-//! A server on the balancer's own address, as SSH would be: none of Shunt's business.
+//! A server on the balancer itself, as SSH would be: on its own address none of Shunt's business, on one of the
+//! pseudo-interface's reached through Shunt.
 
 use super::Stop;
 use crate::namespace::Namespace;
@@ -8,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Where it listens.
+/// The balancer's own address.
 pub const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 1)), 22);
 
 /// Echoes every connection until it is dropped.
@@ -20,7 +21,12 @@ pub struct Bystander {
 impl Bystander {
     /// Listens in the balancer's namespace.
     pub fn start(namespace: &Namespace) -> Result<Self> {
-        let listener = namespace.inside(|| Ok(TcpListener::bind(ADDRESS)?))?;
+        Self::start_at(namespace, ADDRESS)
+    }
+
+    /// Listens there in a namespace.
+    pub fn start_at(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+        let listener = namespace.inside(move || Ok(TcpListener::bind(address)?))?;
         listener.set_nonblocking(true)?;
         let stop = Stop::default();
         let ordered = stop.clone();

@@ -7,6 +7,7 @@ mod bad_start;
 mod bystander;
 mod drain;
 mod follow;
+mod host;
 mod interface;
 mod matrix;
 mod pool;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     tests.push(Test::new("algorithms", algorithms::algorithms));
     tests.push(Test::new("backend_death", backend_death::backend_death));
     tests.extend(process_death::tests());
+    tests.extend(host::tests());
     tests.push(Test::new("bad_start", bad_start::bad_start));
     tests.push(Test::new("interface", interface::interface));
     tests.push(Test::new("pool", pool::pool));

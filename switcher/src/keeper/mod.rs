@@ -18,7 +18,6 @@ mod host;
 mod plan;
 mod ports;
 mod regions;
-mod reverse_path;
 mod serve;
 mod system;
 mod teardown;
@@ -33,9 +32,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use shunt_config::{Config, Lock, LockError, bpf_directory, keeper_lock, runtime_directory};
 
+use busy_poll::Deferral;
 use follow::Follower;
 use host::PseudoInterface;
-use ports::{Ports, Settings};
+use ports::Ports;
 use regions::Regions;
 use serve::Server;
 pub use system::NetworkInterface;
@@ -120,7 +120,7 @@ struct Keeper {
     regions: Regions,
     server: Server,
     follower: Follower,
-    settings: Settings,
+    deferrals: Vec<Deferral>,
     /// Until the end, so that there is no other.
     _lock: Lock,
 }
@@ -156,7 +156,9 @@ impl Keeper {
         let started = PseudoInterface::open(&config, &facts, &regions)
             .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo));
         match started {
-            Ok((server, follower, settings)) => Ok(Keeper { config, regions, server, follower, settings, _lock: lock }),
+            Ok((server, follower, deferrals)) => {
+                Ok(Keeper { config, regions, server, follower, deferrals, _lock: lock })
+            }
             Err(error) => {
                 if !is_restart {
                     teardown::remove_memory(&regions);
@@ -172,7 +174,7 @@ impl Keeper {
         facts: &check::Facts,
         regions: &Regions,
         pseudo: Option<PseudoInterface>,
-    ) -> Result<(Server, Follower, Settings), KeeperError> {
+    ) -> Result<(Server, Follower, Vec<Deferral>), KeeperError> {
         let directory = bpf_directory(&config.instance);
         if regions.living().next().is_none() {
             // Nobody has a queue: everything is planned and opened anew, only the connections are kept.
@@ -187,13 +189,13 @@ impl Keeper {
         };
         regions.publish(config, facts, &ports.records);
         ports.log(config);
-        let Ports { records, sockets, redirects, settings } = ports;
+        let Ports { records, sockets, redirects, deferrals } = ports;
         let mut follower = Follower::new(regions, redirects, pseudo);
         // Before anybody is told that the keeper is ready: after a crash the configuration table is there already.
         follower.turn();
         let server = Server::open(config, &facts.cpus, records, sockets)?;
         log::info!("instance \"{}\" is ready below {}", config.instance, runtime_directory(&config.instance).display());
-        Ok((server, follower, settings))
+        Ok((server, follower, deferrals))
     }
 
     fn serve(&mut self, signals: &SignalFd) -> Result<(), KeeperError> {
@@ -220,7 +222,7 @@ impl Keeper {
         log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");
         self.follower.detach();
         drop(self.server);
-        self.settings.restore();
+        self.deferrals.into_iter().for_each(Deferral::end);
         teardown::remove_pins(&self.config.instance);
         teardown::remove_memory(&self.regions);
     }

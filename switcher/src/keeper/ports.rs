@@ -11,7 +11,6 @@ use shunt_shmlayout::regions::{HOST_ADDRESSES, PORT_BUSY_POLLS, PORT_RECEIVES, P
 use super::busy_poll::Deferral;
 use super::check::{Facts, check_packet_copies};
 use super::regions::Regions;
-use super::reverse_path::ReversePath;
 use super::{KeeperError, plan};
 use crate::bpf::{AttachMode, Redirect, Sizes};
 use crate::handover::{PORT_DESCRIPTORS, open_process, take_descriptor};
@@ -26,22 +25,8 @@ pub(super) struct Ports {
     pub sockets: Vec<OwnedFd>,
     /// The XDP program of each interface that has one.
     pub redirects: Vec<Redirect>,
-    /// The interfaces' settings that had to be changed.
-    pub settings: Settings,
-}
-
-/// Settings of interfaces that the kernel has for all, changed while Shunt runs.
-pub(super) struct Settings {
-    deferrals: Vec<Deferral>,
-    reverse_paths: Vec<ReversePath>,
-}
-
-impl Settings {
-    /// As they were before.
-    pub fn restore(self) {
-        self.deferrals.into_iter().for_each(Deferral::end);
-        self.reverse_paths.into_iter().for_each(ReversePath::end);
-    }
+    /// What was changed at interfaces whose packets switchers fetch themselves.
+    pub deferrals: Vec<Deferral>,
 }
 
 /// What opening needs to know.
@@ -337,9 +322,8 @@ impl<'a> Opener<'a> {
             }
         }
         let redirects = ways.into_iter().flatten().map(|(_, redirect)| redirect).collect();
-        let settings =
-            Settings { deferrals: self.defer_interrupts(&records), reverse_paths: self.check_reverse_paths(&records) };
-        Ok(Ports { records, sockets, redirects, settings })
+        let deferrals = self.defer_interrupts(&records);
+        Ok(Ports { records, sockets, redirects, deferrals })
     }
 
     fn defer_interrupts(&self, records: &[PortRecord]) -> Vec<Deferral> {
@@ -348,11 +332,5 @@ impl<'a> Opener<'a> {
         };
         let names = (0..self.facts.interfaces.len()).filter(|interface| busy(*interface)).map(|it| self.name(it));
         names.filter_map(Deferral::begin).collect()
-    }
-
-    fn check_reverse_paths(&self, records: &[PortRecord]) -> Vec<ReversePath> {
-        let copies = |interface| records.iter().any(|port| usize::from(port.interface) == interface && !is_xdp(port));
-        let all = if self.config.host.is_some() { 0..self.facts.interfaces.len() } else { 0..0 };
-        all.filter(|it| copies(*it)).filter_map(|it| ReversePath::check(&self.name(it))).collect()
     }
 }

@@ -182,7 +182,7 @@ fn path_mtu() -> Result<()> {
     far.ip("link set eth0 mtu 1500 up")?;
     far.ip("address add 198.18.2.2/24 dev eth0")?;
     far.ip("route add default via 198.18.2.1")?;
-    lab.balancer().ip("route add 198.18.2.0/24 via 198.18.0.2")?;
+    lab.balancer().ip("route add 198.18.2.0/24 via 198.18.0.2 dev client0")?;
     let fetch = || {
         let size = ["-s", "-o", "/dev/null", "-m", "20", "-w", "%{size_download}"];
         output(far.command("curl").args(size).arg(format!("http://{HOST}/big")))

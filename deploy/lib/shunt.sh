@@ -15,10 +15,9 @@ write_interfaces() {
     printf '\n[[interface]]\nname = "back0"\nside = "backend"\nport = "%s"\n%s\n' "$port" "$line"
 }
 
-# write_host [LINE]: the pseudo-interface.
+# The pseudo-interface.
 write_host() {
-    printf '\n[host]\ndevice = "%s"\naddresses = ["%s"]\nroutes = ["198.18.0.0/24"]\n%s\n' \
-        "$HOST_DEVICE" "$HOST_ADDRESS" "${1:-}"
+    printf '\n[host]\ndevice = "%s"\naddresses = ["%s"]\nroutes = ["198.18.0.0/24"]\n' "$HOST_DEVICE" "$HOST_ADDRESS"
 }
 
 # write_host_service NAME PROTOCOL PORT: at the service address, served by the box's own programs.

@@ -128,9 +128,13 @@ fn packet(protocol: u8, source: Endpoint, destination: Endpoint, flags: u8) -> V
     }
 }
 
+fn in_order(n: u32) -> Vec<u32> {
+    (0..n).collect()
+}
+
 /// Numbers below `n` in an order that no prefetcher guesses (xorshift, Fisher-Yates).
 fn shuffled(n: u32) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..n).collect();
+    let mut order = in_order(n);
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     for last in (1..order.len()).rev() {
         state ^= state << 13;
@@ -179,7 +183,8 @@ fn existing(protocol: u8, name: &str, connections: u32, options: &Options) {
     let (_world, mut filter) = world(connections, protocol);
     let order = shuffled(connections);
     let mut opening = Frames::new(packet(protocol, client(0), SERVICE, SYN), SOURCE);
-    opening.run(&mut filter, &order, 1000);
+    // In another order than they are looked for in: entries are handed out one after another.
+    opening.run(&mut filter, &in_order(connections), 1000);
     let mut frames = Frames::new(packet(protocol, client(0), SERVICE, ACK), SOURCE);
     let times = (0..options.rounds).map(|_| {
         let repeats = PACKETS.div_ceil(order.len());
@@ -208,8 +213,7 @@ fn replies(connections: u32, options: &Options) {
         return;
     }
     let (world, mut filter) = world(connections, PROTOCOL_TCP);
-    let order = shuffled(connections);
-    Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, SYN), SOURCE).run(&mut filter, &order, 1000);
+    Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, SYN), SOURCE).run(&mut filter, &in_order(connections), 1000);
     let table = world.connections.table().expect("a whole table");
     let mut by_backend = vec![Vec::new(); usize::from(BACKEND_COUNT)];
     for (connection, ..) in table.live() {

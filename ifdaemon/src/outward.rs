@@ -18,8 +18,8 @@ use crate::offload::vnet_header::{SEGMENT_NONE, VnetHeader};
 
 /// Segments that one read brings at the most, of usual size (65535 / 1448 = 46).
 const BURST: u64 = 64;
-/// How long a full ring holds up the others.
-const PATIENCE: Duration = Duration::from_millis(5);
+/// How long a full ring holds up the others: longer than a switcher that shares its CPU may have to wait for it.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// Reads a turn at the most, so that the other direction has its turn too.
 const READS: usize = 32;
 /// Largest packet with offloads, and its header.

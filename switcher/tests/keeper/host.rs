@@ -88,6 +88,7 @@ fn taken_name_and_host_address_elsewhere_are_refused_and_nothing_is_left() {
     lab::run(&["ip", "-n", &instance.lab.lb, "link", "add", DEVICE, "type", "veth", "peer", "name", "other"]);
     let text = instance.refusal();
     assert!(text.contains("host.device: there is a network device shunt-host already"), "{text}");
+    assert_eq!(instance.command().status().expect("a keeper").code(), Some(78), "and isn't tried again");
     assert_eq!(instance.memory(), Vec::<PathBuf>::new());
     lab::run(&["ip", "-n", &instance.lab.lb, "link", "del", DEVICE]);
     let [a, b, c, d] = HOST;

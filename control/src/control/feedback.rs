@@ -1,7 +1,7 @@
 //! Load feedback in the main loop: reports go into shared memory as they come; some times a second the master makes
 //! factors of them, and if those changed, slots.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use log::{info, warn};
 use shunt_config::{Algorithm, Config};
@@ -111,7 +111,7 @@ impl Feedback {
     /// Empties the records of backends that nobody has reported about; an id may have been another's before.
     fn forget_strangers(&self, loads: Loads) {
         let known = |(name, id): (&String, &BackendId)| self.manager.load(name).is_some().then_some(*id);
-        let known: Vec<BackendId> = self.ids.iter().filter_map(known).collect();
+        let known: BTreeSet<BackendId> = self.ids.iter().filter_map(known).collect();
         let all = (0..loads.0.len()).map(|id| BackendId(id as u16));
         all.filter(|id| !known.contains(id)).for_each(|id| loads.set(id, &LoadRecord::default()));
     }

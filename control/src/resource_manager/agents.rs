@@ -1,6 +1,6 @@
 //! Who may report, about whom, and which of their reports came before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use shunt_agent::report::{Arrival, Key, KeyError, Name, Refusal, ReplayWindow, Report, open};
@@ -23,13 +23,16 @@ pub enum AgentsError {
 
 struct Agent {
     key: Key,
-    backends: BTreeSet<String>,
     window: ReplayWindow,
 }
 
-/// Every agent by its name.
+/// Every agent.
 #[derive(Default)]
-pub struct Agents(BTreeMap<String, Agent>);
+pub struct Agents {
+    by_name: HashMap<String, Agent>,
+    /// By backend: the one agent that may speak for it.
+    speakers: HashMap<String, String>,
+}
 
 impl Agents {
     /// Those of a configuration, with their keys read from the files.
@@ -48,14 +51,14 @@ impl Agents {
 
     /// Adds one that may speak for these backends.
     pub fn add(&mut self, name: &str, key: Key, backends: impl IntoIterator<Item = String>) {
-        let agent = Agent { key, backends: backends.into_iter().collect(), window: ReplayWindow::default() };
-        self.0.insert(name.to_owned(), agent);
+        self.by_name.insert(name.to_owned(), Agent { key, window: ReplayWindow::default() });
+        self.speakers.extend(backends.into_iter().map(|backend| (backend, name.to_owned())));
     }
 
     /// These, with what is remembered of the same names.
     pub fn after(mut self, before: Self) -> Self {
-        for (name, agent) in before.0 {
-            if let Some(same) = self.0.get_mut(&name) {
+        for (name, agent) in before.by_name {
+            if let Some(same) = self.by_name.get_mut(&name) {
                 same.window = agent.window;
             }
         }
@@ -64,20 +67,20 @@ impl Agents {
 
     /// The report in a datagram, if it is authentic and new.
     pub fn admit(&mut self, datagram: &[u8]) -> Result<(Report, Arrival), Refusal> {
-        let key_of = |name: &Name| self.0.get(name.as_str()).map(|agent| &agent.key);
+        let key_of = |name: &Name| self.by_name.get(name.as_str()).map(|agent| &agent.key);
         let report = open(datagram, key_of)?;
-        let agent = self.0.get_mut(report.agent.as_str()).ok_or(Refusal::UnknownAgent)?;
+        let agent = self.by_name.get_mut(report.agent.as_str()).ok_or(Refusal::UnknownAgent)?;
         let arrival = agent.window.admit(&report)?;
         Ok((report, arrival))
     }
 
     /// Whether this backend is the agent's.
     pub fn speaks_for(&self, agent: &str, backend: &str) -> bool {
-        self.0.get(agent).is_some_and(|agent| agent.backends.contains(backend))
+        self.speakers.get(backend).is_some_and(|speaker| speaker == agent)
     }
 
     /// Whether this backend is any agent's.
     pub fn anybody_for(&self, backend: &str) -> bool {
-        self.0.values().any(|agent| agent.backends.contains(backend))
+        self.speakers.contains_key(backend)
     }
 }

@@ -139,7 +139,8 @@ fn check_sums(report: &Report, services: &[Draft], limits: &Limits) {
     let mut sum: u64 = 0;
     for service in services {
         let before = sum;
-        sum += u64::from(service.slots.value);
+        // Each rule has a table of its own.
+        sum += u64::from(service.slots.value) * (1 + service.rules.len() as u64);
         let limit = u64::from(limits.slots);
         if before <= limit && sum > limit {
             let sentence = format!("brings all tables to {sum} slots, more than limits.slots, {limit}");

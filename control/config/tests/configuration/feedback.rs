@@ -56,6 +56,16 @@ fn rules_name_back_ends_or_what_they_need() {
 }
 
 #[test]
+fn a_rule_takes_slots_of_its_own() {
+    let rule =
+        |number: usize| web(&format!("slots = 4099\nrule = [{}]", "{ backends = [\"b1\"] },".repeat(number)), "");
+    let room = |text: String| text.replacen("[limits]", "[limits]\nslots = 10000", 1);
+    assert_eq!(found(&room(rule(1))), [""; 0]);
+    let expected = "23: service.web.slots: brings all tables to 12297 slots, more than limits.slots, 10000; raise limits.slots, or choose smaller tables";
+    assert_eq!(found(&room(rule(2))), [expected]);
+}
+
+#[test]
 fn wrong_rules_are_refused() {
     let cases = [
         (

@@ -25,8 +25,8 @@ use crate::resource_manager::socket::ReportSocket;
 /// dear, for there are thousands of services, steps are rarer, down to the longest pause.
 const SHORTEST_PAUSE_MS: u64 = 25;
 const LONGEST_PAUSE_MS: u64 = 100;
-/// The part of control's time that publications may take.
-const SHARE_OF_TIME: u64 = 10;
+/// Publications may take one part in so many of control's time.
+const PARTS_OF_TIME: u64 = 10;
 /// A longer pause, as of a stopped process, counts as one of this length.
 const LONGEST_STEP_MS: u64 = 1000;
 
@@ -194,7 +194,7 @@ impl Control {
     /// Lets the master look at the loads, when it is time.
     pub(super) fn follow_loads(&mut self, now_ms: u64) {
         self.feedback.socket.open(now_ms);
-        let pause_ms = (self.publication.cost_us * SHARE_OF_TIME / 1000).clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS);
+        let pause_ms = (self.publication.cost_us * PARTS_OF_TIME / 1000).clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS);
         if now_ms >= self.feedback.last_ms + pause_ms {
             self.publication.dirty |= self.feedback.step(&mut self.table, now_ms);
         }

@@ -229,7 +229,9 @@ fn tell(key: &BackendKey, before: Why, after: Why) {
         return;
     }
     match after {
-        Why::Silent => warn!("backend {backend} of service {service}: no report; back to its configured weight"),
+        Why::Silent => {
+            warn!("backend {backend} of service {service}: no report, nothing is known of its load any more")
+        }
         Why::Declined => warn!("backend {backend} of service {service} declines: it gets no new connections"),
         Why::Ignored => warn!("backend {backend} of service {service} declines, as most do: ignored"),
         _ => info!("backend {backend} of service {service} reports and takes connections"),

@@ -21,6 +21,8 @@ pub const UDP_ECHO: SocketAddr = address(5001);
 pub const SHARED: SocketAddr = address(22);
 /// The address of the pseudo-interface, where the box's own nginx is.
 pub const HOST: std::net::Ipv4Addr = std::net::Ipv4Addr::new(198, 18, 0, 101);
+/// The box's own programs by an interface of the kernel's in the back-end network.
+pub const INNER: SocketAddr = address(8080);
 /// A port of the service address that no service uses.
 pub const CLOSED: SocketAddr = address(81);
 
@@ -39,11 +41,13 @@ pub struct Shape {
     pub mode: &'static str,
     /// `af_xdp` or `af_packet`.
     pub port: &'static str,
+    /// Whether the box itself has an interface in the back-end network, too (patent Fig. 7).
+    pub inner: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { backends: 2, switchers: 1, mode: "nat", port: "af_xdp" }
+        Self { backends: 2, switchers: 1, mode: "nat", port: "af_xdp", inner: false }
     }
 }
 
@@ -61,8 +65,10 @@ impl Lab {
     pub fn up(word: &str, shape: Shape) -> Result<Self> {
         // From here on its removal is owed, even of half of it.
         let lab = Self { name: format!("{word}-{}", std::process::id()), shape, supervisor: None };
-        let Shape { backends, switchers, mode, port } = shape;
-        lab.order(&format!("up --backends {backends} --switchers {switchers} --mode {mode} --port {port}"))?;
+        let Shape { backends, switchers, mode, port, inner } = shape;
+        let inner = if inner { "on" } else { "off" };
+        let how = format!("--switchers {switchers} --mode {mode} --port {port} --inner {inner}");
+        lab.order(&format!("up --backends {backends} {how}"))?;
         Ok(lab)
     }
 

@@ -32,6 +32,7 @@ use crate::health::checker::Checker;
 use crate::health::configured::checks;
 use crate::health::{BackendKey, Health, Report};
 use crate::publish::arp_cache::ArpCache;
+use crate::publish::own::OwnAddresses;
 use crate::publish::publisher::Publisher;
 use crate::publish::table::{Capacity, NamedIds, Table};
 use crate::publish::ways::{Interfaces, Ways};
@@ -57,6 +58,7 @@ pub struct Control {
     memory: Memory,
     table: Table,
     ways: Ways,
+    own: OwnAddresses,
     interfaces: Interfaces,
     follower: Follower,
     asking: Asking,
@@ -111,6 +113,7 @@ impl Control {
             memory,
             table,
             ways: Ways::default(),
+            own: OwnAddresses::default(),
             interfaces: Interfaces::default(),
             follower,
             asking: Asking::default(),
@@ -189,7 +192,7 @@ impl Control {
     }
 
     fn follow_network(&mut self, changes: Changes) {
-        if changes.routes || changes.links {
+        if changes.routes || changes.links || changes.addresses {
             self.find_ways();
         }
         if changes.links {
@@ -211,7 +214,12 @@ impl Control {
     }
 
     fn find_ways(&mut self) {
-        let ways = Ways::new(self.follower.state(), &self.interfaces);
+        let own = OwnAddresses::new(self.follower.state(), &self.interfaces);
+        if own != self.own {
+            self.own = own;
+            self.publication.neighbours_changed = true;
+        }
+        let ways = Ways::new(self.follower.state(), &self.interfaces, &self.own);
         let (found, room) = (ways.ranges().len(), self.memory.control.generations[0].ranges.len());
         if found > room {
             warn!(

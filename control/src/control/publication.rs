@@ -53,17 +53,31 @@ impl Control {
             self.publication.cost_us = start.elapsed().as_micros() as u64;
         }
         if std::mem::take(&mut self.publication.neighbours_changed) {
-            self.publication.cache.follow(&self.follower.state().neighbours, &self.interfaces);
+            self.follow_neighbours();
         }
+    }
+
+    /// What the kernel knows of neighbours, and of itself where it is one.
+    fn follow_neighbours(&mut self) {
+        let known = &self.follower.state().neighbours;
+        let own: Vec<_> = self.own.neighbours(self.publication.cache.kept(), &self.interfaces).collect();
+        if own.is_empty() {
+            return self.publication.cache.follow(known, &self.interfaces);
+        }
+        let mut known = known.clone();
+        known.extend(own.into_iter().map(|neighbour| (neighbour.key, neighbour)));
+        self.publication.cache.follow(&known, &self.interfaces);
     }
 
     fn fill(&mut self, idle: &Generation, now_ms: u64) {
         self.publication.dirty = false;
         let hops = hops(&self.table, &self.ways);
-        self.asking.keep(hops.iter().filter_map(|hop| self.interfaces.neighbour_key(hop)));
+        let keys = hops.iter().filter_map(|hop| self.interfaces.neighbour_key(hop));
+        self.asking.keep(keys.filter(|key| !self.own.contains(key.address)));
         let wanted = hops.len();
         let interned = self.publication.cache.keep(hops, &self.memory.control.generations);
         self.complain(wanted - interned.len());
+        self.publication.neighbours_changed = true; // hops that are kept from now on may be the machine itself
         let image = Image::new(&self.table, &self.ways, &interned);
         let publication = &mut self.publication;
         if image == publication.image && image.covers(idle) {

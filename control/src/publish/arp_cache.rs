@@ -66,6 +66,11 @@ impl ArpCache {
         interned
     }
 
+    /// The hops that are kept.
+    pub fn kept(&self) -> impl Iterator<Item = &Hop> {
+        self.kept.iter()
+    }
+
     /// Takes in what the kernel knows now.
     pub fn follow(&mut self, known: &BTreeMap<NeighbourKey, Neighbour>, interfaces: &Interfaces) {
         let now: BTreeMap<Hop, Sighting> =

@@ -15,6 +15,7 @@ pub mod arp_cache;
 pub mod error;
 pub mod identity;
 pub mod image;
+pub mod own;
 pub mod publisher;
 mod recover;
 pub mod retirement;

@@ -11,6 +11,7 @@ use shunt_shmlayout::regions::{
 use super::arp_cache::ArpCache;
 use super::error::CapacityError;
 use super::image::{Image, hops};
+use super::own::OwnAddresses;
 use super::publisher::Publisher;
 use super::table::{Capacity, NamedIds, Table};
 use super::ways::{Interfaces, Ways};
@@ -128,7 +129,14 @@ impl World {
             active => Table::recover(&region.generations[active.buffer()]),
         };
         let cache = ArpCache::new(region.neighbours, &region.generations);
-        Self { region, table, ways: Ways::new(&kernel(), &interfaces()), cache, publisher, now_ms: 0 }
+        Self {
+            region,
+            table,
+            ways: Ways::new(&kernel(), &interfaces(), &OwnAddresses::default()),
+            cache,
+            publisher,
+            now_ms: 0,
+        }
     }
 
     /// Takes a configuration over.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use shunt_shmlayout::address::{Address, InterfaceId};
 use shunt_shmlayout::regions::{KeeperRegion, Side};
 
+use super::own::OwnAddresses;
 use crate::routing_daemon::event::NeighbourKey;
 use crate::routing_daemon::ranges::{Range, ranges};
 use crate::routing_daemon::state::State;
@@ -85,10 +86,11 @@ pub enum Way {
 pub struct Ways(Vec<(Address, Way)>);
 
 impl Ways {
-    /// From the kernel's routes.
-    pub fn new(state: &State, interfaces: &Interfaces) -> Self {
+    /// From the kernel's routes, with `own` as any other addresses.
+    pub fn new(state: &State, interfaces: &Interfaces, own: &OwnAddresses) -> Self {
         let mut ways: Vec<(Address, Way)> = Vec::new();
-        for range in ranges(state.routes.values(), &state.links) {
+        let routes = state.routes.values().filter(|route| !own.hides(route));
+        for range in ranges(routes, &state.links) {
             let way = way_of(&range, interfaces);
             // Ranges that differ only in interfaces that aren't Shunt's are one.
             if ways.last().is_none_or(|(_, last)| *last != way) {

@@ -1,7 +1,7 @@
 //! The pseudo-interface (patent Fig. 8): ordinary programs of the balancer's own machine, unchanged, behind Shunt.
 
 use anyhow::{Context, Result, ensure};
-use shunt_tests::lab::{HOST, Lab, SHARED, Shape, WEB};
+use shunt_tests::lab::{HOST, INNER, Lab, SHARED, Shape, WEB};
 use shunt_tests::namespace::Namespace;
 use shunt_tests::runner::Test;
 use shunt_tests::traffic::bystander::Bystander;
@@ -31,6 +31,10 @@ pub fn tests() -> Vec<Test> {
     }
     tests.push(Test::new("host_programs", programs));
     tests.push(Test::new("host_death", death));
+    for port in ["af_xdp", "af_packet"] {
+        let shape = Shape { port, inner: true, ..Shape::default() };
+        tests.push(Test::new(format!("host_first_embodiment_{port}"), move || first_embodiment(shape)));
+    }
     tests.push(Test::new("host_path_mtu", path_mtu));
     tests.push(Test::new("host_bad_packets", bad_packets));
     tests
@@ -165,6 +169,18 @@ fn death() -> Result<()> {
     let whole = streams.finish()?;
     println!("  {} connections through the pseudo-interface whole, {} KiB", whole.connections, whole.bytes / 1024);
     Ok(())
+}
+
+/// Fig. 7: the service's address becomes the box's real one in the back-end network, and replies are re-written back.
+fn first_embodiment(shape: Shape) -> Result<()> {
+    let lab = Lab::up_patient("inner", shape)?;
+    let answers = get_many(&lab.client(), INNER, 40)?;
+    ensure!(answers.keys().eq(["inner"].iter()), "answered by {answers:?}");
+    let answers = get_many(&lab.client(), WEB, 20)?;
+    ensure!(answers.keys().eq(lab.backends().iter()), "answered by {answers:?}");
+    let inner = lab.operator().backend("inner")?;
+    ensure!(inner.opened == 40, "40 requests opened {} connections", inner.opened);
+    lab.operator().await_balance(0)
 }
 
 /// A router behind the client with a smaller link: what the box sends is too big, and it learns so.

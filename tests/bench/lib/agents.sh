@@ -11,10 +11,10 @@ make_agent_keys() {
     done
 }
 
-# Control's half.
+# Control's half. What slows these back-ends down lasts 2 s: a smoothing of a few reports, or slower weights, would follow it too late.
 write_feedback() {
     local address name
-    printf '\n[feedback]\nlisten = "%s"\nsmoothing_ms = %s\nslew_permille_per_s = 2000\n' "$FEEDBACK_ADDRESS" "$((REPORT_MS * 4))"
+    printf '\n[feedback]\nlisten = "%s"\nsmoothing_ms = %s\nslew_permille_per_s = 10000\n' "$FEEDBACK_ADDRESS" "$REPORT_MS"
     for address in "${SERVER_ADDRESSES[@]}"; do
         name=$(server_name "$address")
         printf '\n[[agent]]\nname = "%s"\nkey_file = "%s"\nbackends = ["%s"]\n' "$name" "$RUN/agents/$name.key" "$name"

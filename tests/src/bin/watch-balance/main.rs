@@ -71,11 +71,12 @@ fn trace(watcher: &Watcher, seconds: f64, interval: Duration) -> Result<()> {
     while start.elapsed().as_secs_f64() < seconds {
         std::thread::sleep(interval);
         let now = watcher.look()?;
+        // One for all lines of a look: by it they are put together again.
+        let elapsed_s = start.elapsed().as_secs_f64();
         for share in &now.shares {
             let opened_before = before.of(share.backend).map_or(share.opened, |share| share.opened);
             println!(
-                "{:.3} {} {:.2} {} {}",
-                start.elapsed().as_secs_f64(),
+                "{elapsed_s:.3} {} {:.2} {} {}",
                 watcher.name(share.backend),
                 100.0 * share.slots,
                 share.opened.saturating_sub(opened_before),

@@ -88,27 +88,40 @@ impl PseudoInterface {
         // No link-local address: with IPv6 off, all that came of it would be dropped (addrconf.c, IN6_ADDR_GEN_MODE_NONE).
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", self.host.device), "1");
         self.netlink.set_up(self.index, self.mtu)?;
-        self.set_addresses(BTreeSet::new())
+        // What a predecessor gave it stays until the configuration table was looked at.
+        let there = self.addresses()?;
+        self.set_addresses(there)
     }
 
     /// Makes the host's addresses and these, those of services of the host, the box's own; all others of the device go.
+    ///
+    /// An address never is there without its rule: with AF_PACKET the kernel would take its packets from the interface,
+    /// and reset what is the back-ends'.
     pub fn set_addresses(&mut self, services: BTreeSet<Ipv4Addr>) -> io::Result<()> {
         let wanted: BTreeSet<_> = self.host.addresses.iter().copied().chain(services).collect();
-        let there = self.addresses()?;
+        let (there, rules, table) = (self.addresses()?, self.rules(&wanted), self.table());
+        let present: BTreeSet<Rule> = self.netlink.rules()?.into_iter().collect();
+        for rule in rules.difference(&present) {
+            self.netlink.add_rule(rule)?;
+        }
         for address in wanted.difference(&there) {
             self.netlink.add_address(self.index, *address)?;
         }
-        // After the addresses, one of which it names, and before the rules, which lead there.
-        self.netlink.set_default_route(self.index, self.table(), self.host.addresses.first().copied())?;
-        self.set_rules(&wanted)?;
+        // After the addresses, one of which it names.
+        self.netlink.set_default_route(self.index, table, self.host.addresses.first().copied())?;
         for address in there.difference(&wanted) {
             self.netlink.remove_address(self.index, *address)?;
+        }
+        // Those of devices that are gone, too: a keeper and its daemon may have been killed together.
+        let devices: BTreeSet<u32> = if_nameindex()?.iter().map(|device| device.index()).collect();
+        let is_orphan = |rule: &&Rule| !devices.contains(&rule.table.saturating_sub(FIRST_TABLE));
+        for rule in present.difference(&rules).filter(|rule| rule.table == table || is_orphan(rule)) {
+            self.netlink.remove_rule(rule)?;
         }
         Ok(())
     }
 
-    /// Rules of devices that are gone are removed, too: a keeper and its daemon may have been killed together.
-    fn set_rules(&mut self, addresses: &BTreeSet<Ipv4Addr>) -> io::Result<()> {
+    fn rules(&self, addresses: &BTreeSet<Ipv4Addr>) -> BTreeSet<Rule> {
         let table = self.table();
         let any = (Ipv4Addr::UNSPECIFIED, 0);
         let unbound = (Ipv4Addr::UNSPECIFIED, 32);
@@ -124,17 +137,7 @@ impl PseudoInterface {
             priority: PRIORITY_TO,
             table,
         });
-        let wanted: BTreeSet<Rule> = from.chain(to).collect();
-        let rules: BTreeSet<Rule> = self.netlink.rules()?.into_iter().collect();
-        for rule in wanted.difference(&rules) {
-            self.netlink.add_rule(rule)?;
-        }
-        let devices: BTreeSet<u32> = if_nameindex()?.iter().map(|device| device.index()).collect();
-        let is_orphan = |rule: &&Rule| !devices.contains(&rule.table.saturating_sub(FIRST_TABLE));
-        for rule in rules.difference(&wanted).filter(|rule| rule.table == table || is_orphan(rule)) {
-            self.netlink.remove_rule(rule)?;
-        }
-        Ok(())
+        from.chain(to).collect()
     }
 
     fn table(&self) -> u32 {

@@ -45,8 +45,9 @@ impl Image {
     /// Joins what is known. Hops that `interned` doesn't have are as good as no way.
     pub fn new(table: &Table, ways: &Ways, interned: &Interned) -> Self {
         let mut image = Self::default();
+        let down = table.down();
         for (id, backend) in table.backends() {
-            image.add_backend(table, id, backend, ways, interned);
+            image.add_backend(id, backend, !down.contains(&id), ways, interned);
         }
         let mut slots_first = 0;
         for (id, service) in table.services() {
@@ -59,7 +60,7 @@ impl Image {
         image
     }
 
-    fn add_backend(&mut self, table: &Table, id: BackendId, backend: &Backend, ways: &Ways, interned: &Interned) {
+    fn add_backend(&mut self, id: BackendId, backend: &Backend, is_up: bool, ways: &Ways, interned: &Interned) {
         let hop = ways.hop(backend.identity.address).and_then(|hop| Some((hop.interface, *interned.get(&hop)?)));
         let (interface, neighbour) = hop.unwrap_or((InterfaceId(u16::MAX), NeighbourId::NONE));
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
@@ -68,7 +69,7 @@ impl Image {
             address,
             port,
             protocol,
-            flags: flag(table.is_up(id), BackendRecord::UP)
+            flags: flag(is_up, BackendRecord::UP)
                 | flag(backend.drained, BackendRecord::DRAINED)
                 | flag(backend.removed, BackendRecord::REMOVED),
             interface: interface.0,

@@ -158,6 +158,12 @@ impl Table {
         changed
     }
 
+    /// Those of which a check fails: all at once, for asking about each goes through all services.
+    pub fn down(&self) -> BTreeSet<BackendId> {
+        let members = self.services.values().flat_map(|service| &service.members);
+        members.filter(|member| member.health == Health::Down).map(|member| member.backend).collect()
+    }
+
     /// The weight in force of a member, before feedback.
     pub fn effective_weight(&self, member: &Member) -> u16 {
         let weight = weigh(member, &self.backends).map_or(0, |member| member.effective_weight());

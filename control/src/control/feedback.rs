@@ -2,6 +2,7 @@
 //! factors of them, and if those changed, slots.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
 use log::{info, warn};
 use shunt_config::{Algorithm, Config};
@@ -25,7 +26,7 @@ use crate::resource_manager::socket::ReportSocket;
 /// dear, for there are thousands of services, steps are rarer, down to the longest pause.
 const SHORTEST_PAUSE_MS: u64 = 25;
 const LONGEST_PAUSE_MS: u64 = 100;
-/// Publications may take one part in so many of control's time.
+/// Steps and publications may take one part in so many of control's time, until the longest pause.
 const PARTS_OF_TIME: u64 = 10;
 /// A longer pause, as of a stopped process, counts as one of this length.
 const LONGEST_STEP_MS: u64 = 1000;
@@ -40,6 +41,8 @@ pub(super) struct Feedback {
     pools: BTreeMap<ServiceId, Pool>,
     slew_per_s: f64,
     last_ms: u64,
+    /// What the last step took of control's time, slots included, microseconds.
+    cost_us: u64,
 }
 
 /// A service that somebody reports about.
@@ -62,6 +65,7 @@ impl Feedback {
             pools: BTreeMap::new(),
             slew_per_s: 0.0,
             last_ms: 0,
+            cost_us: 0,
         }
     }
 
@@ -194,9 +198,12 @@ impl Control {
     /// Lets the master look at the loads, when it is time.
     pub(super) fn follow_loads(&mut self, now_ms: u64) {
         self.feedback.socket.open(now_ms);
-        let pause_ms = (self.publication.cost_us * PARTS_OF_TIME / 1000).clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS);
+        let cost_us = self.feedback.cost_us + self.publication.cost_us;
+        let pause_ms = (cost_us * PARTS_OF_TIME / 1000).clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS);
         if now_ms >= self.feedback.last_ms + pause_ms {
+            let start = Instant::now();
             self.publication.dirty |= self.feedback.step(&mut self.table, now_ms);
+            self.feedback.cost_us = start.elapsed().as_micros() as u64;
         }
     }
 }

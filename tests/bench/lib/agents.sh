@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Shunt's agents on the simulated pool: one for each back-end, reporting what its metrics say each REPORT_MS.
+# Execution time is that of a worker: the wait before it shows in the requests in flight already.
 
 readonly FEEDBACK_ADDRESS=198.18.1.1:7946 REPORT_MS=50
 
@@ -37,7 +38,7 @@ port = $SERVICE_PORT
 address = "$2:$METRICS_PORT"
 in_flight = "load_in_flight"
 requests = "load_requests_total"
-execution = "load_request_seconds"
+execution = "load_execution_seconds"
 CONFIGURATION
 }
 

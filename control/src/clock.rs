@@ -2,13 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::time::{ClockId, clock_gettime};
-
-/// CLOCK_MONOTONIC in milliseconds, the clock of heartbeats and deadlines.
-pub fn monotonic_ms() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |now| now.tv_sec() as u64 * 1000 + now.tv_nsec() as u64 / 1_000_000)
-}
+pub use shunt_shmlayout::clock::now_ms as monotonic_ms;
 
 /// Milliseconds since 1970, for people only.
 pub fn wall_ms() -> u64 {

@@ -12,3 +12,4 @@ pub mod reload;
 pub mod resource_manager;
 pub mod routing_daemon;
 pub mod start;
+pub mod tasks;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::time::{ClockId, clock_gettime};
+use shunt_shmlayout::clock::coarse_now_ms;
 use shunt_shmlayout::regions::{IfdaemonHead, StoreDaemon};
 
 use crate::device::Device;
@@ -41,7 +41,7 @@ impl Bridge {
     pub fn run(&mut self) -> nix::Result<()> {
         let mut last_moved = Instant::now();
         loop {
-            self.head.heartbeat_ms.set(now_ms());
+            self.head.heartbeat_ms.set(coarse_now_ms());
             let moved = self.inward.turn(&self.device);
             match self.outward.turn(&self.device)? {
                 Progress::Moved => last_moved = Instant::now(),
@@ -75,9 +75,4 @@ impl Bridge {
         }
         Ok(())
     }
-}
-
-/// CLOCK_MONOTONIC, coarse: it costs no system call.
-fn now_ms() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |now| Duration::from(now).as_millis() as u64)
 }

@@ -13,7 +13,6 @@ mod offload;
 mod outward;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
@@ -23,8 +22,8 @@ use shunt_config::{Instance, Lock, LockError, ifdaemon_lock, keeper_socket};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{IfdaemonRegion, StoreRegion, Typed};
-use shunt_switcher::handover::HandoverError;
 use shunt_switcher::handover::ifdaemon::{Handover, ask};
+use shunt_switcher::handover::wait_for_keeper;
 use shunt_switcher::privileges;
 
 use addresses::Addresses;
@@ -35,8 +34,6 @@ use outward::Outward;
 
 /// EX_CONFIG (sysexits.h): trying again would not help.
 const REFUSED: u8 = 78;
-/// How long a keeper that isn't there yet is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bridges a TUN device to the packet stores of an instance.
 #[derive(Debug, Parser)]
@@ -62,7 +59,8 @@ fn main() -> ExitCode {
 
 fn run(instance: &Instance) -> anyhow::Result<()> {
     let _lock = Lock::take(&ifdaemon_lock(instance), "shunt-ifdaemon")?;
-    let Some(handover) = wait_for_keeper(instance)? else {
+    let keeper = keeper_socket(instance);
+    let Some(handover) = wait_for_keeper(|| ask(&keeper))? else {
         info!("instance {instance}: no pseudo-interface is configured ([host]): nothing to bridge");
         info!("{}: stopped", wait_to_be_stopped()?);
         return Ok(());
@@ -82,18 +80,6 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
             manifest.device
         )
     })
-}
-
-fn wait_for_keeper(instance: &Instance) -> Result<Option<Handover>, HandoverError> {
-    let (path, until) = (keeper_socket(instance), Instant::now() + PATIENCE);
-    loop {
-        match ask(&path) {
-            Err(HandoverError::Connect { .. }) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            other => return other,
-        }
-    }
 }
 
 /// Maps everything, and goes on where a predecessor stopped.

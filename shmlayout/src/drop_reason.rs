@@ -2,31 +2,10 @@
 //!
 //! The names follow the protocols' documents; the section is beside each.
 
-macro_rules! drop_reasons {
-    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
-        /// Why a frame was dropped.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-        #[repr(u8)]
-        pub enum DropReason { $($(#[doc = $doc])* $variant,)* }
+use crate::counted::counted;
 
-        impl DropReason {
-            /// Every reason, in the order of the counters.
-            pub const ALL: &[DropReason] = &[$(DropReason::$variant,)*];
-
-            /// The name that operators see.
-            pub const fn name(self) -> &'static str {
-                match self { $(DropReason::$variant => $name,)* }
-            }
-
-            /// What it means, in a sentence.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(DropReason::$variant => concat!($($doc),*),)* }
-            }
-        }
-    };
-}
-
-drop_reasons! {
+counted! {
+    "Why a frame was dropped." DropReason:
     /// Shorter than an Ethernet header.
     EthShort = "eth_short",
     /// Longer than one buffer can be.

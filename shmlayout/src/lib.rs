@@ -9,8 +9,11 @@
 
 pub mod address;
 #[cfg(not(loom))]
+pub mod clock;
+#[cfg(not(loom))]
 pub mod config_table;
 pub mod connections;
+mod counted;
 pub mod drop_reason;
 #[cfg(not(loom))]
 pub mod endpoints;

@@ -1,30 +1,9 @@
 //! What became of a report of load: one name in one place. The variant is the counter, the status column and the JSON key.
 
-macro_rules! report_outcomes {
-    ($(#[doc = $doc:literal] $variant:ident = $name:literal,)*) => {
-        /// What became of a report.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-        #[repr(u8)]
-        pub enum ReportOutcome { $(#[doc = $doc] $variant,)* }
+use crate::counted::counted;
 
-        impl ReportOutcome {
-            /// Every outcome, in the order of the counters.
-            pub const ALL: &[ReportOutcome] = &[$(ReportOutcome::$variant,)*];
-
-            /// The name that operators see.
-            pub const fn name(self) -> &'static str {
-                match self { $(ReportOutcome::$variant => $name,)* }
-            }
-
-            /// What it means, in a sentence.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(ReportOutcome::$variant => $doc,)* }
-            }
-        }
-    };
-}
-
-report_outcomes! {
+counted! {
+    "What became of a report." ReportOutcome:
     /// Authentic, new and plausible: it counts.
     Accepted = "accepted",
     /// Genuine, but overtaken by a newer one on the way.

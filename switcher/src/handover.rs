@@ -19,6 +19,8 @@ pub mod ifdaemon;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{
@@ -27,6 +29,9 @@ use nix::sys::socket::{
 };
 use serde::{Deserialize, Serialize};
 
+/// How long a keeper that isn't there yet is waited for, and from one try to the next.
+const PATIENCE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(20);
 /// Number of the wake-up's descriptor in switchers and in the interface daemon: an eventfd that ends the daemon's sleep.
 pub const WAKE_DESCRIPTOR: RawFd = 255;
 /// Number of the first port's descriptor in a switcher.
@@ -175,6 +180,17 @@ pub enum HandoverError {
 impl From<nix::Error> for HandoverError {
     fn from(errno: nix::Error) -> Self {
         Self::Talk(errno.into())
+    }
+}
+
+/// Asks until there is a keeper: whoever asks may have been started first.
+pub fn wait_for_keeper<T>(ask: impl Fn() -> Result<T, HandoverError>) -> Result<T, HandoverError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Err(HandoverError::Connect { .. }) if Instant::now() < until => sleep(RETRY),
+            other => return other,
+        }
     }
 }
 

@@ -4,15 +4,11 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::info;
-use nix::time::{ClockId, clock_gettime};
 use shunt_config::{Instance, keeper_socket};
+use shunt_shmlayout::clock::coarse_now_ms as now_ms;
 use shunt_shmlayout::header::start_time;
-use shunt_switcher::handover::{Handover, HandoverError, ask};
+use shunt_switcher::handover::{ask, wait_for_keeper};
 use shunt_switcher::{assemble, privileges};
-use std::time::{Duration, Instant};
-
-/// How long a keeper that isn't there yet is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A switching processor of Shunt: polls its network interfaces and forwards, pinned to one CPU.
 #[derive(Parser)]
@@ -33,7 +29,8 @@ fn main() -> Result<()> {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let handover = wait_for_keeper(arguments)?;
+    let keeper = keeper_socket(&arguments.instance);
+    let handover = wait_for_keeper(|| ask(&keeper, arguments.number))?;
     let manifest = handover.manifest.clone();
     privileges::pin(manifest.cpu)?;
     let (mut engine, region) = assemble::assemble(arguments.number, handover)?;
@@ -56,23 +53,4 @@ fn run(arguments: &Arguments) -> Result<()> {
             }
         }
     }
-}
-
-fn wait_for_keeper(arguments: &Arguments) -> Result<Handover> {
-    let (path, until) = (keeper_socket(&arguments.instance), Instant::now() + PATIENCE);
-    loop {
-        match ask(&path, arguments.number) {
-            Err(HandoverError::Connect { .. }) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            other => return Ok(other?),
-        }
-    }
-}
-
-/// CLOCK_MONOTONIC: a jump of the wall clock expires nothing. The coarse clock (1 to 4 ms) costs no system call.
-fn now_ms() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
-        .map(|time| time.tv_sec() as u64 * 1000 + time.tv_nsec() as u64 / 1_000_000)
-        .unwrap_or(0)
 }

@@ -8,8 +8,8 @@ use super::views::{
     missing_processes, processes,
 };
 use super::{admin, check, doctor, instance};
+use crate::clock::monotonic_ms;
 use clap::{Parser, Subcommand};
-use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use shunt_config::{ConfigError, Instance};
 use std::path::PathBuf;
@@ -148,14 +148,9 @@ fn attach(named: Option<Instance>) -> anyhow::Result<Memory> {
     Ok(memory)
 }
 
-fn now_ms() -> anyhow::Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-    Ok(u64::try_from(Duration::from(now).as_millis())?)
-}
-
 /// What is shown is what a dead process left: say so, beside it.
 fn warn_of_missing(memory: &Memory) -> anyhow::Result<()> {
-    for sentence in missing_processes(&processes(memory, now_ms()?)) {
+    for sentence in missing_processes(&processes(memory, monotonic_ms())) {
         eprintln!("! {sentence}");
     }
     Ok(())
@@ -166,7 +161,7 @@ fn status(memory: &mut Memory, exact: bool, output: Output) -> anyhow::Result<()
         memory.refresh()?;
         let before = Sample::take(memory);
         std::thread::sleep(LOOK);
-        Ok(StatusReport::read(memory, &before, exact, now_ms()?))
+        Ok(StatusReport::read(memory, &before, exact, monotonic_ms()))
     })
 }
 
@@ -183,7 +178,7 @@ fn backends(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
     output.show(|| {
         memory.refresh()?;
         let told = admin::tell(&memory.instance);
-        Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &told, now_ms()?))
+        Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &told, monotonic_ms()))
     })
 }
 
@@ -192,7 +187,7 @@ fn connections(memory: &mut Memory, filter: &Filter, output: Output) -> anyhow::
     output.show(|| {
         memory.refresh()?;
         let configuration = Configuration::read(&memory.control)?;
-        Ok(ConnectionsReport::read(memory, &configuration, filter, now_ms()?)?)
+        Ok(ConnectionsReport::read(memory, &configuration, filter, monotonic_ms())?)
     })
 }
 

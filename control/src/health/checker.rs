@@ -1,31 +1,19 @@
 //! The tasks of all checks, started and stopped by what changed in the configuration.
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::hysteresis::Hysteresis;
 use super::{BackendKey, Check, Health, Report, probe};
+use crate::tasks::Tasks;
 
 /// Runs checks on the current tokio runtime until dropped.
 pub struct Checker {
-    running: BTreeMap<BackendKey, Running>,
+    running: Tasks<Check>,
     reports: mpsc::UnboundedSender<Report>,
-}
-
-struct Running {
-    check: Check,
-    task: AbortHandle,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Checker {
@@ -33,19 +21,17 @@ impl Checker {
     /// changes, at most one in `fall` or `rise` intervals.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Report>) {
         let (reports, receiver) = mpsc::unbounded_channel();
-        (Self { running: BTreeMap::new(), reports }, receiver)
+        (Self { running: Tasks::default(), reports }, receiver)
     }
 
     /// Runs exactly these checks from now on. A check that is the same goes on undisturbed. A new or changed one starts
     /// as `health_of` says: control gives what it knew before, and up for a backend it never saw, so that traffic
     /// flows at once and a dead one is out after `fall` attempts.
     pub fn apply(&mut self, checks: Vec<Check>, health_of: impl Fn(&BackendKey) -> Health) {
-        let mut before = std::mem::take(&mut self.running);
-        for check in checks {
-            let same = before.remove(&check.key).filter(|running| running.check == check);
-            let running = same.unwrap_or_else(|| self.start(check.clone(), health_of(&check.key)));
-            self.running.insert(check.key, running);
-        }
+        let reports = &self.reports;
+        self.running.apply(checks.into_iter().map(|check| (check.key.clone(), check)), |key, check| {
+            tokio::spawn(repeat(check.clone(), health_of(key), reports.clone())).abort_handle()
+        });
     }
 
     /// How many checks run.
@@ -56,11 +42,6 @@ impl Checker {
     /// Whether none runs.
     pub fn is_empty(&self) -> bool {
         self.running.is_empty()
-    }
-
-    fn start(&self, check: Check, initial: Health) -> Running {
-        let task = tokio::spawn(repeat(check.clone(), initial, self.reports.clone()));
-        Running { check, task: task.abort_handle() }
     }
 }
 
@@ -144,7 +125,7 @@ mod tests {
         let (mut checker, _reports) = Checker::new();
         let both = [check("b1", address), check("b2", address)];
         checker.apply(both.to_vec(), |_| Health::Up);
-        let task = |checker: &Checker, n: usize| checker.running[&both[n].key].task.id();
+        let task = |checker: &Checker, n: usize| checker.running.handle(&both[n].key).id();
         let before = [task(&checker, 0), task(&checker, 1)];
         let changed = Check { fall: 9, ..both[1].clone() };
         checker.apply(vec![both[0].clone(), changed], |_| Health::Up);
@@ -157,7 +138,7 @@ mod tests {
         let (_listener, address) = listen(0).await;
         let (mut checker, _reports) = Checker::new();
         checker.apply(vec![check("b1", address)], |_| Health::Up);
-        let task = checker.running.values().next().unwrap().task.clone();
+        let task = checker.running.handle(&check("b1", address).key).clone();
         checker.apply(vec![], |_| Health::Up);
         assert!(checker.is_empty());
         while !task.is_finished() {

@@ -1,7 +1,6 @@
 //! Asking HAProxy's agents ("agent-check"): a task for each backend of a service that has them connects, reads one line,
 //! and tells. What an answer doesn't say stays as it was, as with HAProxy.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,11 +9,11 @@ use shunt_config::Config;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::health::BackendKey;
 use crate::master::feedback::{Measures, Opinion};
+use crate::tasks::Tasks;
 
 /// An agent that doesn't answer within this counts as not answering.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -54,44 +53,28 @@ pub fn questions(config: &Config) -> Vec<Question> {
 
 /// Asks on the current tokio runtime until dropped.
 pub struct Questioner {
-    running: BTreeMap<BackendKey, Running>,
+    running: Tasks<Question>,
     outcomes: mpsc::UnboundedSender<Outcome>,
-}
-
-struct Running {
-    question: Question,
-    task: AbortHandle,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Questioner {
     /// Asks nobody yet. The channel has no bound: each task sends at most one outcome an interval.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Outcome>) {
         let (outcomes, receiver) = mpsc::unbounded_channel();
-        (Self { running: BTreeMap::new(), outcomes }, receiver)
+        (Self { running: Tasks::default(), outcomes }, receiver)
     }
 
     /// Asks exactly these from now on; one that is the same goes on undisturbed.
     pub fn apply(&mut self, questions: Vec<Question>) {
-        let mut before = std::mem::take(&mut self.running);
-        for question in questions {
-            let same = before.remove(&question.key).filter(|running| running.question == question);
-            let running = same.unwrap_or_else(|| {
-                let task = tokio::spawn(repeat(question.clone(), self.outcomes.clone())).abort_handle();
-                Running { question: question.clone(), task }
-            });
-            self.running.insert(question.key, running);
-        }
+        let outcomes = &self.outcomes;
+        self.running.apply(questions.into_iter().map(|question| (question.key.clone(), question)), |_, question| {
+            tokio::spawn(repeat(question.clone(), outcomes.clone())).abort_handle()
+        });
     }
 
     /// After so long without an answer an agent is silent.
     pub fn silence_ms(&self, key: &BackendKey) -> u64 {
-        let interval = self.running.get(key).map_or(Duration::ZERO, |running| running.question.interval);
+        let interval = self.running.job(key).map_or(Duration::ZERO, |question| question.interval);
         (interval * 3 + PATIENCE).as_millis() as u64
     }
 }

@@ -4,6 +4,7 @@
 //! ring. `shunt` reads both regions.
 
 use super::Typed;
+use crate::counted::counted;
 use crate::header::{Kind, layout_hash};
 use crate::map::Parts;
 use crate::record::Counter;
@@ -99,52 +100,20 @@ impl Typed for StoreRegion {
     }
 }
 
-/// Why the daemon dropped a packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(usize)]
-pub enum DaemonDrop {
-    /// From the host: the source is not one of the host's addresses on the device.
-    ForeignSource,
-    /// From the host: IPv6, which is off.
-    Ipv6,
-    /// From the host: larger than the device's MTU.
-    Oversized,
-    /// From the host: not an IP packet, or one whose lengths contradict each other.
-    Malformed,
-    /// From the host: the ring to the switcher is full.
-    RingFull,
-    /// To the host: the device refused it.
-    DeviceRefused,
-}
-
-impl DaemonDrop {
-    /// All of them, in the order of their counters.
-    pub const ALL: [Self; 6] =
-        [Self::ForeignSource, Self::Ipv6, Self::Oversized, Self::Malformed, Self::RingFull, Self::DeviceRefused];
-
-    /// The one name for column, JSON and label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ForeignSource => "host_foreign_source",
-            Self::Ipv6 => "host_ipv6",
-            Self::Oversized => "host_oversized",
-            Self::Malformed => "host_malformed",
-            Self::RingFull => "host_ring_full",
-            Self::DeviceRefused => "host_device_refused",
-        }
-    }
-
-    /// What it means, in a sentence.
-    pub const fn meaning(self) -> &'static str {
-        match self {
-            Self::ForeignSource => "From the host, with a source that is none of its addresses on the device.",
-            Self::Ipv6 => "From the host, IPv6, which is off.",
-            Self::Oversized => "From the host, larger than the device's MTU.",
-            Self::Malformed => "From the host, no IP packet, or one whose lengths contradict each other.",
-            Self::RingFull => "From the host, and the packet store to the switcher is full.",
-            Self::DeviceRefused => "To the host, and the device refused it.",
-        }
-    }
+counted! {
+    "Why the daemon dropped a packet." DaemonDrop:
+    /// From the host, with a source that is none of its addresses on the device.
+    ForeignSource = "host_foreign_source",
+    /// From the host, IPv6, which is off.
+    Ipv6 = "host_ipv6",
+    /// From the host, larger than the device's MTU.
+    Oversized = "host_oversized",
+    /// From the host, no IP packet, or one whose lengths contradict each other.
+    Malformed = "host_malformed",
+    /// From the host, and the packet store to the switcher is full.
+    RingFull = "host_ring_full",
+    /// To the host, and the device refused it.
+    DeviceRefused = "host_device_refused",
 }
 
 /// How much the daemon's region has room for: nothing varies yet.

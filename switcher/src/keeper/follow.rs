@@ -10,8 +10,8 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
 use shunt_shmlayout::address::{Address, PortBe};
+use shunt_shmlayout::clock::now_ms;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion};
@@ -85,7 +85,7 @@ impl Follower {
                 }
             }
         }
-        self.keeper.head.heartbeat_ms.set(monotonic_ms());
+        self.keeper.head.heartbeat_ms.set(now_ms());
     }
 
     /// Puts the addresses of both generations into place. Both stand still: control waits for `owned`.
@@ -159,8 +159,4 @@ fn host_addresses(generations: &[Generation]) -> BTreeSet<Ipv4Addr> {
         _ => None,
     });
     hosts.collect()
-}
-
-fn monotonic_ms() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| Duration::from(now).as_millis() as u64)
 }

@@ -40,7 +40,7 @@ impl DropsReport {
             reason: reason.name(),
             count,
             per_switcher: vec![0; memory.switchers.len()],
-            meaning: reason.meaning(),
+            meaning: reason.meaning().trim(),
         }));
         drops.retain(|row| all || row.count != 0);
         drops.sort_by_key(|row| std::cmp::Reverse(row.count));

@@ -114,7 +114,7 @@ impl HostRow {
 /// What the interface daemon dropped, by reason, those that never occurred too.
 pub fn daemon_drops(host: &HostMemory) -> impl Iterator<Item = (DaemonDrop, u64)> {
     let drops = &host.daemon.head.drops;
-    DaemonDrop::ALL.into_iter().map(|reason| (reason, drops[reason as usize].get()))
+    DaemonDrop::ALL.iter().map(|reason| (*reason, drops[*reason as usize].get()))
 }
 
 fn row(switcher: usize, store: &StoreRegion) -> StoreRow {

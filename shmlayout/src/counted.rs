@@ -1,0 +1,28 @@
+//! Enums of what is counted: the variant is the counter, and its name the column, the metric label and the JSON key.
+
+/// Defines such an enum: what it is and its name, then each variant with its meaning and its name.
+macro_rules! counted {
+    ($what:literal $Enum:ident: $($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
+        #[doc = $what]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum $Enum { $($(#[doc = $doc])* $variant,)* }
+
+        impl $Enum {
+            /// All of them, in the order of the counters.
+            pub const ALL: &[$Enum] = &[$($Enum::$variant,)*];
+
+            /// The name that operators see.
+            pub const fn name(self) -> &'static str {
+                match self { $($Enum::$variant => $name,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $($Enum::$variant => concat!($($doc),*),)* }
+            }
+        }
+    };
+}
+
+pub(crate) use counted;

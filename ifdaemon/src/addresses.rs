@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use nix::ifaddrs::getifaddrs;
+use shunt_switcher::keeper::addresses_of;
 
 /// A flood of foreign sources makes the kernel be asked no more often than this.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -36,10 +36,9 @@ impl Addresses {
             return false;
         }
         self.not_before = now + INTERVAL;
-        match getifaddrs() {
-            Ok(all) => {
-                let own = all.filter(|entry| entry.interface_name == self.device);
-                self.known = own.filter_map(|entry| Some(entry.address?.as_sockaddr_in()?.ip())).collect();
+        match addresses_of(&self.device) {
+            Ok(known) => {
+                self.known = known;
                 true
             }
             Err(errno) => {

@@ -8,7 +8,7 @@ use log::{info, warn};
 use shunt_config::{Algorithm, Config};
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::loads::{LoadRecord, Loads};
-use shunt_shmlayout::regions::SwitcherRegion;
+use shunt_shmlayout::regions::connections_in_flight;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
 use super::Control;
@@ -172,7 +172,8 @@ impl Control {
                     for load in &report.loads {
                         let name = load.backend.as_str();
                         if let Some((id, load)) = ids.get(name).zip(manager.load(name)) {
-                            region.loads.set(*id, &load.record(connections(&self.memory.switchers, *id)));
+                            let counts = self.memory.switchers.iter().map(|switcher| switcher.in_flight);
+                            region.loads.set(*id, &load.record(connections_in_flight(counts, *id)));
                         }
                     }
                     ReportOutcome::Accepted
@@ -212,14 +213,6 @@ fn count(counters: &[shunt_shmlayout::record::Counter], outcome: ReportOutcome) 
     if let Some(counter) = counters.get(outcome as usize) {
         counter.add(1);
     }
-}
-
-/// Connections in flight to a backend, over all switchers; one switcher may see the end of another's.
-fn connections(switchers: &[SwitcherRegion], backend: BackendId) -> u64 {
-    let counters = switchers.iter().filter_map(|switcher| switcher.in_flight.get(usize::from(backend.0)));
-    let sum = counters.map(|counter| counter.get()).fold(0, u64::wrapping_add);
-    // Read while it changes, a sum may be a little below nothing.
-    if (sum as i64) < 0 { 0 } else { sum }
 }
 
 fn permille(factor: f64) -> u16 {

@@ -18,7 +18,7 @@ pub use store::{
 };
 pub use switcher::{
     BackendCounters, InterfaceCounters, PORTS, RINGS, ServiceCounters, SwitcherHead, SwitcherRegion, SwitcherShape,
-    Wanted,
+    Wanted, connections_in_flight,
 };
 
 use crate::header::{AttachError, Kind};

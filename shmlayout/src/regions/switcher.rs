@@ -2,6 +2,7 @@
 //! Control and `shunt` read it; a successor of the switcher goes on with it.
 
 use super::Typed;
+use crate::address::BackendId;
 use crate::drop_reason::DROP_REASONS;
 use crate::header::{Kind, layout_hash};
 use crate::map::Parts;
@@ -150,6 +151,14 @@ pub struct SwitcherRegion {
     pub frame_owners: &'static [AtomicU8],
     /// By ring: where the burst began that is being published.
     pub journal: &'static [AtomicU32],
+}
+
+/// Connections in flight to a backend: the sum of all switchers' [`SwitcherRegion::in_flight`]. One's alone may be below
+/// nothing, because it saw ends of connections that others recorded; so may the sum, read while it changes.
+pub fn connections_in_flight(counts: impl IntoIterator<Item = &'static [Counter]>, backend: BackendId) -> u64 {
+    let counts = counts.into_iter().filter_map(|counts| counts.get(usize::from(backend.0)));
+    let sum = counts.fold(0u64, |sum, count| sum.wrapping_add(count.get())).cast_signed();
+    sum.max(0).cast_unsigned()
 }
 
 impl Typed for SwitcherRegion {

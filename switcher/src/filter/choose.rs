@@ -12,7 +12,7 @@ use shunt_shmlayout::config_table::{
 use shunt_shmlayout::connections::{Key, Side};
 use shunt_shmlayout::loads::{LoadRecord, Loads as Reports};
 use shunt_shmlayout::record::{Counter, Record};
-use shunt_shmlayout::regions::SwitcherRegion;
+use shunt_shmlayout::regions::{SwitcherRegion, connections_in_flight};
 
 /// Members that a choice looks at; of more, as many from a place that the connection's hash says.
 const WINDOW: usize = 64;
@@ -30,12 +30,9 @@ impl Loads {
         Self { counts: switchers.iter().map(|region| region.in_flight).collect(), reports }
     }
 
-    /// Connections in flight to a backend, over all switchers. One's counts alone may be negative: it saw ends of
-    /// connections that others recorded.
+    /// Connections in flight to a backend, over all switchers.
     fn connections(&self, id: BackendId) -> u32 {
-        let counts = self.counts.iter().filter_map(|counts| counts.get(usize::from(id.0)));
-        let sum = counts.fold(0u64, |sum, count| sum.wrapping_add(count.get())) as i64;
-        sum.clamp(0, u32::MAX.into()) as u32
+        connections_in_flight(self.counts.iter().copied(), id).min(u32::MAX.into()) as u32
     }
 
     /// A backend's report, unless it is too old.

@@ -38,7 +38,7 @@ use host::PseudoInterface;
 use ports::Ports;
 use regions::Regions;
 use serve::Server;
-pub use system::NetworkInterface;
+pub use system::{NetworkInterface, addresses_of};
 
 /// How often control's `prepared` word is looked at.
 const TURN_MS: u16 = 5;

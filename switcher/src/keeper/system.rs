@@ -1,6 +1,7 @@
 //! What the machine says of itself: interfaces, addresses, room. Only questions, nothing is changed.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
@@ -70,6 +71,12 @@ pub(super) fn local_addresses(pseudo_interface: Option<&str>) -> nix::Result<BTr
         v4.or_else(|| address.as_sockaddr_in6().map(|address| Address(address.ip().octets())))
     });
     Ok(addresses.collect())
+}
+
+/// The IPv4 addresses of one device.
+pub fn addresses_of(device: &str) -> nix::Result<BTreeSet<Ipv4Addr>> {
+    let own = getifaddrs()?.filter(|entry| entry.interface_name == device);
+    Ok(own.filter_map(|entry| Some(entry.address?.as_sockaddr_in()?.ip())).collect())
 }
 
 /// Bytes free in /dev/shm.

@@ -22,7 +22,6 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
-use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use shunt_config::{Config, Host};
@@ -31,6 +30,7 @@ use shunt_shmlayout::regions::KeeperRegion;
 
 use super::check::Facts;
 use super::regions::Regions;
+use super::system::addresses_of;
 use super::{KeeperError, system_error};
 use crate::handover::ifdaemon::DEVICE_DESCRIPTOR;
 use crate::handover::{WAKE_DESCRIPTOR, open_process, take_descriptor};
@@ -89,7 +89,7 @@ impl PseudoInterface {
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", self.host.device), "1");
         self.netlink.set_up(self.index, self.mtu)?;
         // What a predecessor gave it stays until the configuration table was looked at.
-        let there = self.addresses()?;
+        let there = addresses_of(&self.host.device)?;
         self.set_addresses(there)
     }
 
@@ -99,7 +99,7 @@ impl PseudoInterface {
     /// and reset what is the back-ends'.
     pub fn set_addresses(&mut self, services: BTreeSet<Ipv4Addr>) -> io::Result<()> {
         let wanted: BTreeSet<_> = self.host.addresses.iter().copied().chain(services).collect();
-        let (there, rules, table) = (self.addresses()?, self.rules(&wanted), self.table());
+        let (there, rules, table) = (addresses_of(&self.host.device)?, self.rules(&wanted), self.table());
         let present: BTreeSet<Rule> = self.netlink.rules()?.into_iter().collect();
         for rule in rules.difference(&present) {
             self.netlink.add_rule(rule)?;
@@ -142,11 +142,6 @@ impl PseudoInterface {
 
     fn table(&self) -> u32 {
         FIRST_TABLE + self.index
-    }
-
-    fn addresses(&self) -> nix::Result<BTreeSet<Ipv4Addr>> {
-        let own = getifaddrs()?.filter(|entry| entry.interface_name == self.host.device);
-        Ok(own.filter_map(|entry| Some(entry.address?.as_sockaddr_in()?.ip())).collect())
     }
 
     /// Takes it away, whoever made it: the rules at once, the device when nobody has its descriptor.

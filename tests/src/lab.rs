@@ -3,6 +3,7 @@
 use crate::configuration::Configuration;
 use crate::namespace::Namespace;
 use crate::operator::{Operator, binaries, root};
+use crate::runner;
 use crate::supervisor::{Supervisor, pid_of};
 use crate::wait::until;
 use anyhow::{Context, Result, ensure};
@@ -214,9 +215,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if std::thread::panicking() || std::env::var_os("SHUNT_SHOW_LOGS").is_some() {
-            println!("{}", self.log().unwrap_or_default());
-        }
+        runner::keep_log(&self.log().unwrap_or_default());
         if let Some(supervisor) = self.supervisor.take() {
             let _ = supervisor.stop();
         }

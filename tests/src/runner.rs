@@ -4,7 +4,13 @@
 use anyhow::Result;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
 use std::time::Instant;
+
+/// What Shunt logged in the test that runs; told if the test fails.
+static LOG: Mutex<String> = Mutex::new(String::new());
+/// Its last lines that are told.
+const LINES_TOLD: usize = 80;
 
 /// One test.
 pub struct Test {
@@ -19,6 +25,11 @@ impl Test {
     pub fn new(name: impl Into<String>, run: impl Fn() -> Result<()> + 'static) -> Self {
         Self { name: name.into(), run: Box::new(run) }
     }
+}
+
+/// Keeps a laboratory's log for a test that fails: by then the laboratory is gone.
+pub fn keep_log(text: &str) {
+    *LOG.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = text.to_owned();
 }
 
 /// Runs those that the command line names, all by default. The last line counts.
@@ -52,6 +63,7 @@ pub fn run(tests: &[Test]) -> ExitCode {
 
 fn run_one(test: &Test) -> bool {
     println!("test {} ...", test.name);
+    keep_log("");
     let start = Instant::now();
     // A panic must not take the tests after it along; the laboratory is removed by its guard while it unwinds.
     let result = catch_unwind(AssertUnwindSafe(|| (test.run)()));
@@ -61,7 +73,19 @@ fn run_one(test: &Test) -> bool {
         Ok(Err(error)) => println!("test {} ... FAILED ({seconds:.1} s)\n  {error:#}", test.name),
         Err(_) => println!("test {} ... PANICKED ({seconds:.1} s)", test.name),
     }
-    matches!(result, Ok(Ok(())))
+    let passed = matches!(result, Ok(Ok(())));
+    if !passed || std::env::var_os("SHUNT_SHOW_LOGS").is_some() {
+        tell_log();
+    }
+    passed
+}
+
+fn tell_log() {
+    let log = LOG.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let lines: Vec<&str> = log.lines().collect();
+    for line in &lines[lines.len().saturating_sub(LINES_TOLD)..] {
+        println!("  | {line}");
+    }
 }
 
 /// What on this machine is in the way of a laboratory.

@@ -69,6 +69,11 @@ impl Feedback {
         }
     }
 
+    /// Whether somebody reports: weights may follow at any turn.
+    pub fn is_busy(&self) -> bool {
+        !self.pools.is_empty()
+    }
+
     /// Takes a configuration over, and what the table has of it.
     pub fn configure(&mut self, config: &Config, table: &Table, agents: Agents, loads: Loads) {
         let feedback = &config.feedback;

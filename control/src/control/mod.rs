@@ -23,7 +23,7 @@ use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::sync::Ordering;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 use crate::admin::server::{self, Order};
 use crate::announcements::Announcements;
@@ -48,8 +48,10 @@ use neighbours::Asking;
 use orders::Waiting;
 use publication::Publication;
 
-/// From one turn to the next.
+/// From one turn to the next while something is on its way to the switchers, and while nothing is: it bounds how long a
+/// switcher's wish for a neighbour waits, and each turn takes some 50 us of a CPU that others may need.
 const TURN: Duration = Duration::from_millis(5);
+const QUIET_TURN: Duration = Duration::from_millis(20);
 
 /// Everything control knows.
 pub struct Control {
@@ -70,6 +72,7 @@ pub struct Control {
     /// Why each check last changed its mind.
     reasons: BTreeMap<BackendKey, String>,
     waiting: Vec<Waiting>,
+    last_turn: Instant,
     inputs: Inputs,
     _lock: Lock,
 }
@@ -83,7 +86,6 @@ struct Inputs {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    turn: Interval,
 }
 
 impl Control {
@@ -124,6 +126,7 @@ impl Control {
             feedback: Feedback::new(questioner),
             reasons: BTreeMap::new(),
             waiting: Vec::new(),
+            last_turn: Instant::now(),
             inputs,
             _lock: lock,
         };
@@ -138,6 +141,7 @@ impl Control {
         let (services, backends) = (self.config.services.len(), self.table.backends().count());
         info!("instance {}: {services} services, {backends} backends", self.config.instance);
         loop {
+            let next_turn = self.last_turn + if self.is_busy() { TURN } else { QUIET_TURN };
             let inputs = &mut self.inputs;
             tokio::select! {
                 changes = self.follower.changed() => self.follow_network(changes?),
@@ -149,14 +153,20 @@ impl Control {
                 _ = inputs.hangup.recv() => self.reload_on_signal(),
                 _ = inputs.terminate.recv() => break,
                 _ = inputs.interrupt.recv() => break,
-                _ = inputs.turn.tick() => self.turn(monotonic_ms()),
+                () = sleep_until(next_turn) => self.turn(monotonic_ms()),
             }
         }
         info!("stopping; packets flow on with the last configuration");
         Ok(())
     }
 
+    /// Whether a turn would do something soon.
+    fn is_busy(&self) -> bool {
+        self.publication.is_busy() || !self.waiting.is_empty() || self.asking.is_busy() || self.feedback.is_busy()
+    }
+
     fn turn(&mut self, now_ms: u64) {
+        self.last_turn = Instant::now();
         self.memory.control.head.heartbeat_ms.set(now_ms);
         self.follow_interfaces();
         self.ask_for_neighbours(now_ms);
@@ -273,8 +283,6 @@ impl Inputs {
         answers: mpsc::UnboundedReceiver<Outcome>,
     ) -> Result<Self, StartError> {
         let listen = |kind| signal(kind).map_err(system_error("listening for signals"));
-        let mut turn = interval(TURN);
-        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             reports,
             orders,
@@ -283,7 +291,6 @@ impl Inputs {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
-            turn,
         })
     }
 }

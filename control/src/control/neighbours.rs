@@ -33,6 +33,11 @@ impl Asking {
         self.resolver.keep(keys);
         self.next_ms = 0;
     }
+
+    /// Whether somebody is still to be asked for.
+    pub fn is_busy(&self) -> bool {
+        !self.queue.is_empty()
+    }
 }
 
 impl Control {

@@ -32,6 +32,11 @@ impl Publication {
         let image = Image::default();
         Self { publisher, cache, dirty: true, neighbours_changed: true, image, cost_us: 0, without_place: 0 }
     }
+
+    /// Whether something changed, or isn't in every switcher's use yet.
+    pub fn is_busy(&self) -> bool {
+        self.dirty || self.neighbours_changed || !self.publisher.is_settled()
+    }
 }
 
 impl Control {

@@ -41,7 +41,7 @@ use serve::Server;
 pub use system::{NetworkInterface, addresses_of};
 
 /// How often control's `prepared` word is looked at.
-const TURN_MS: u16 = 5;
+const TURN_MS: u16 = 10;
 
 /// Why the keeper doesn't run. Nothing is left changed by a keeper that didn't come up.
 #[derive(Debug, thiserror::Error)]

@@ -10,9 +10,9 @@ readonly READY_SECONDS=30
 
 # write_interfaces PORT [LINE]: the two interfaces that every laboratory has.
 write_interfaces() {
-    local port=$1 line=${2:-}
-    printf '\n[[interface]]\nname = "client0"\nside = "client"\nport = "%s"\n%s\n' "$port" "$line"
-    printf '\n[[interface]]\nname = "back0"\nside = "backend"\nport = "%s"\n%s\n' "$port" "$line"
+    local port=$1
+    printf '\n[[interface]]\nname = "client0"\nside = "client"\nport = "%s"\n' "$port"
+    printf '\n[[interface]]\nname = "back0"\nside = "backend"\nport = "%s"\n' "$port"
 }
 
 # The pseudo-interface.

@@ -4,6 +4,8 @@
 //! allocates, logs or calls the system, but for one kick per burst of sent frames and, with busy polling, one call per turn
 //! and queue that fetches what the device has received.
 
+use std::os::fd::BorrowedFd;
+
 use crate::filter::{Filter, Prospect, prefetch};
 use crate::outlets::{Attachment, Held, Outlets};
 use crate::packet::DropReason;
@@ -52,6 +54,11 @@ impl Engine {
             waiting: WaitingRoom::default(),
             statistics_due_ms: 0,
         }
+    }
+
+    /// What becomes readable when there is something to receive.
+    pub fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.outlets.ports.iter().filter(|it| it.receives).filter_map(|it| it.port.readable())
     }
 
     /// One turn over all ports (Fig. 5). Returns how many frames were received.

@@ -70,8 +70,8 @@ pub enum Answer<Granted> {
 pub struct Manifest {
     /// The CPU to run on.
     pub cpu: u32,
-    /// Whether an empty turn lets others run.
-    pub yields: bool,
+    /// What follows an empty turn.
+    pub idle: WhenIdle,
     /// The account to become.
     pub user: String,
     /// Slots of each ring.
@@ -82,6 +82,17 @@ pub struct Manifest {
     pub has_store: bool,
     /// The ports, in the order of their numbers and descriptors.
     pub ports: Vec<PortManifest>,
+}
+
+/// What a switcher does when no packet came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WhenIdle {
+    /// Polls again.
+    Spin,
+    /// Lets others run first.
+    Yield,
+    /// Sleeps until packets come.
+    Wait,
 }
 
 /// What one port is.
@@ -332,7 +343,7 @@ mod tests {
         let port = PortManifest { interface: 1, queue: 0, kind: SocketKind::AfXdp, receives: true, busy_polls: false };
         Manifest {
             cpu: 1,
-            yields: false,
+            idle: WhenIdle::Spin,
             user: "nobody".into(),
             ring: 256,
             switchers: 2,

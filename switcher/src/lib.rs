@@ -7,6 +7,7 @@ pub mod choice;
 pub mod engine;
 pub mod filter;
 pub mod handover;
+pub mod idle;
 pub mod keeper;
 pub mod outlets;
 pub mod packet;

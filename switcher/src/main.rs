@@ -3,11 +3,12 @@
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use log::info;
+use log::{info, warn};
 use shunt_config::{Instance, keeper_socket};
 use shunt_shmlayout::clock::coarse_now_ms as now_ms;
 use shunt_shmlayout::header::start_time;
-use shunt_switcher::handover::{ask, wait_for_keeper};
+use shunt_switcher::handover::{WhenIdle, ask, wait_for_keeper};
+use shunt_switcher::idle::Pause;
 use shunt_switcher::{assemble, privileges};
 
 /// A switching processor of Shunt: polls its network interfaces and forwards, pinned to one CPU.
@@ -33,6 +34,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     let handover = wait_for_keeper(|| ask(&keeper, arguments.number))?;
     let manifest = handover.manifest.clone();
     privileges::pin(manifest.cpu)?;
+    if manifest.idle == WhenIdle::Wait
+        && let Err(error) = privileges::go_first()
+    {
+        warn!("{error}");
+    }
     let (mut engine, region) = assemble::assemble(arguments.number, handover)?;
     let (pid, head) = (std::process::id(), region.head);
     head.start_time.set(start_time(pid).unwrap_or(0));
@@ -40,17 +46,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     head.heartbeat_ms.set(now_ms());
     head.pid.set(u64::from(pid));
     privileges::give_up(&manifest.user)?;
-    let idle = if manifest.yields { "yields" } else { "spins" };
-    info!("{} ports, CPU {}, user {}, {idle} when idle: running", manifest.ports.len(), manifest.cpu, manifest.user);
+    let pause = Pause::new(manifest.idle, engine.readable())?;
+    let idle = format!("{:?}", manifest.idle).to_lowercase();
+    info!("{} ports, CPU {}, user {}, idle: {idle}: running", manifest.ports.len(), manifest.cpu, manifest.user);
 
     // SIGTERM ends the process where it stands: all that has to outlive it is in shared memory.
     loop {
         if engine.turn(now_ms()) == 0 {
-            if manifest.yields {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
-            }
+            pause.make();
         }
     }
 }

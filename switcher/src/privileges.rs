@@ -2,6 +2,10 @@
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, User, setgroups, setresgid, setresuid};
+use thread_priority::ThreadPriority;
+use thread_priority::unix::{
+    RealtimeThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 
 /// Why the switcher can't run as it should.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +18,11 @@ pub enum PrivilegeError {
         /// The system's answer.
         error: nix::Error,
     },
+    /// Not scheduled before others.
+    #[error(
+        "run before others on its CPU: {0}; a flood of packets may keep the switcher from working them off; give it CAP_SYS_NICE"
+    )]
+    First(thread_priority::Error),
     /// No such user.
     #[error("user {0:?} does not exist; name an existing one as `user` in the configuration, for example \"nobody\"")]
     User(String),
@@ -38,6 +47,13 @@ pub fn pin(cpu: u32) -> Result<(), PrivilegeError> {
         sched_setaffinity(Pid::from_raw(0), &set)
     };
     pin().map_err(|error| PrivilegeError::Pin { cpu, error })
+}
+
+/// Makes the calling thread run as soon as it can, before the kernel's receive threads on its CPU: they go on when it
+/// waits, so that a flood of packets fills the interface's queue, where it costs least, and never starves the switcher.
+pub fn go_first() -> Result<(), PrivilegeError> {
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy).map_err(PrivilegeError::First)
 }
 
 /// Becomes `user`, without supplementary groups and, with the user id, without any capability; for good, and for

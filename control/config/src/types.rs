@@ -46,6 +46,8 @@ pub enum Idle {
     Spin,
     /// Lets others run first (`sched_yield`): its CPU is shared.
     Yield,
+    /// Sleeps until packets come; the kernel's receive threads share its CPU.
+    Wait,
 }
 
 /// A network interface whose queues switchers poll.

@@ -124,6 +124,8 @@ pub const PORT_RECEIVES: u8 = 1;
 
 /// In [`PortRecord::flags`]: the switcher fetches the queue's packets itself (`SO_PREFER_BUSY_POLL`).
 pub const PORT_BUSY_POLLS: u8 = 2;
+/// A thread of the kernel's on the switcher's CPU receives for the port.
+pub const PORT_THREADED: u8 = 4;
 
 /// One interface queue, and the switcher that polls it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -139,7 +141,7 @@ pub struct PortRecord {
     pub kind: u8,
     /// [`PortMode`].
     pub mode: u8,
-    /// [`PORT_RECEIVES`], [`PORT_BUSY_POLLS`].
+    /// [`PORT_RECEIVES`], [`PORT_BUSY_POLLS`], [`PORT_THREADED`].
     pub flags: u8,
     /// Room for later fields.
     pub reserved: [u8; 23],

@@ -10,8 +10,8 @@ mod switcher;
 pub use connections::{ConnectionsHead, ConnectionsRegion, ConnectionsShape};
 pub use control::{ControlHead, ControlRegion, ControlShape, HOST_ADDRESSES};
 pub use keeper::{
-    InterfaceRecord, KeeperHead, KeeperRegion, KeeperShape, PORT_BUSY_POLLS, PORT_RECEIVES, PortKind, PortMode,
-    PortRecord, Side, SwitcherRecord,
+    InterfaceRecord, KeeperHead, KeeperRegion, KeeperShape, PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind,
+    PortMode, PortRecord, Side, SwitcherRecord,
 };
 pub use store::{
     DaemonDrop, IfdaemonHead, IfdaemonRegion, IfdaemonShape, StoreDaemon, StoreRegion, StoreShape, StoreSwitcher,

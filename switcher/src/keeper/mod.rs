@@ -11,12 +11,15 @@
 //!                                         ifdaemon       switchers
 //! ```
 
-mod busy_poll;
 mod check;
 mod follow;
 mod host;
+mod interrupts;
+mod napi;
+mod netlink;
 mod plan;
 mod ports;
+mod receive_threads;
 mod regions;
 mod serve;
 mod system;
@@ -26,16 +29,18 @@ use std::fs::Permissions;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use shunt_config::{Config, Lock, LockError, bpf_directory, keeper_lock, runtime_directory};
 
-use busy_poll::Deferral;
 use follow::Follower;
 use host::PseudoInterface;
+use interrupts::Restore;
 use ports::Ports;
+use receive_threads::ReceiveThreads;
 use regions::Regions;
 use serve::Server;
 pub use system::{NetworkInterface, addresses_of};
@@ -120,7 +125,8 @@ struct Keeper {
     regions: Regions,
     server: Server,
     follower: Follower,
-    deferrals: Vec<Deferral>,
+    restores: Vec<Restore>,
+    threads: Vec<ReceiveThreads>,
     /// Until the end, so that there is no other.
     _lock: Lock,
 }
@@ -156,8 +162,8 @@ impl Keeper {
         let started = PseudoInterface::open(&config, &facts, &regions)
             .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo));
         match started {
-            Ok((server, follower, deferrals)) => {
-                Ok(Keeper { config, regions, server, follower, deferrals, _lock: lock })
+            Ok((server, follower, restores, threads)) => {
+                Ok(Keeper { config, regions, server, follower, restores, threads, _lock: lock })
             }
             Err(error) => {
                 if !is_restart {
@@ -174,7 +180,7 @@ impl Keeper {
         facts: &check::Facts,
         regions: &Regions,
         pseudo: Option<PseudoInterface>,
-    ) -> Result<(Server, Follower, Vec<Deferral>), KeeperError> {
+    ) -> Result<(Server, Follower, Vec<Restore>, Vec<ReceiveThreads>), KeeperError> {
         let directory = bpf_directory(&config.instance);
         if regions.living().next().is_none() {
             // Nobody has a queue: everything is planned and opened anew, only the connections are kept.
@@ -189,13 +195,13 @@ impl Keeper {
         };
         regions.publish(config, facts, &ports.records);
         ports.log(config);
-        let Ports { records, sockets, redirects, deferrals } = ports;
+        let Ports { records, sockets, redirects, restores, threads } = ports;
         let mut follower = Follower::new(regions, redirects, pseudo);
         // Before anybody is told that the keeper is ready: after a crash the configuration table is there already.
         follower.turn();
         let server = Server::open(config, &facts.cpus, records, sockets)?;
         log::info!("instance \"{}\" is ready below {}", config.instance, runtime_directory(&config.instance).display());
-        Ok((server, follower, deferrals))
+        Ok((server, follower, restores, threads))
     }
 
     fn serve(&mut self, signals: &SignalFd) -> Result<(), KeeperError> {
@@ -214,6 +220,8 @@ impl Keeper {
                 self.server.answer(&self.regions, self.follower.pseudo());
             }
             self.follower.turn();
+            let now = Instant::now();
+            self.threads.iter_mut().for_each(|threads| threads.keep(now));
         }
     }
 
@@ -222,7 +230,7 @@ impl Keeper {
         log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");
         self.follower.detach();
         drop(self.server);
-        self.deferrals.into_iter().for_each(Deferral::end);
+        self.restores.into_iter().for_each(Restore::restore);
         teardown::remove_pins(&self.config.instance);
         teardown::remove_memory(&self.regions);
     }

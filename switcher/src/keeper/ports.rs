@@ -1,15 +1,19 @@
 //! Opening every interface queue (patent Fig. 11), and after a restart of the keeper getting them back from the living
 //! switchers, so that no queue is ever closed while somebody uses it.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use memmap2::MmapRaw;
-use shunt_config::{Config, PortKind as ConfiguredKind, XdpMode};
-use shunt_shmlayout::regions::{HOST_ADDRESSES, PORT_BUSY_POLLS, PORT_RECEIVES, PortKind, PortMode, PortRecord};
+use shunt_config::{Config, Idle, PortKind as ConfiguredKind, XdpMode};
+use shunt_shmlayout::regions::{
+    HOST_ADDRESSES, PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind, PortMode, PortRecord,
+};
 
-use super::busy_poll::Deferral;
 use super::check::{Facts, check_packet_copies};
+use super::interrupts::{self, Restore};
+use super::receive_threads::ReceiveThreads;
 use super::regions::Regions;
 use super::{KeeperError, plan};
 use crate::bpf::{AttachMode, Redirect, Sizes};
@@ -25,8 +29,10 @@ pub(super) struct Ports {
     pub sockets: Vec<OwnedFd>,
     /// The XDP program of each interface that has one.
     pub redirects: Vec<Redirect>,
-    /// What was changed at interfaces whose packets switchers fetch themselves.
-    pub deferrals: Vec<Deferral>,
+    /// What was set at interfaces, for whoever receives their packets.
+    pub restores: Vec<Restore>,
+    /// The kernel's threads that do.
+    pub threads: Vec<ReceiveThreads>,
 }
 
 /// What opening needs to know.
@@ -60,7 +66,7 @@ impl Ports {
             let mode = modes[0];
             let records = opener.plan(&ways, mode);
             match opener.open_all(&records, mode) {
-                Ok(sockets) => return opener.insert(records, sockets, ways),
+                Ok(sockets) => return opener.insert(opener.without_vain_polls(records, &sockets), sockets, ways),
                 Err(failure) if failure.is_unsupported && modes.len() > 1 => {
                     log::info!("{}; copying instead", failure.error);
                     modes.remove(0);
@@ -120,9 +126,13 @@ impl Ports {
                     "interface {interface}: switcher {switcher} has no queue there and only sends, {kind} {mode}"
                 );
             } else {
-                let busy = if port.flags & PORT_BUSY_POLLS != 0 { ", busy polling" } else { "" };
+                let fetched = match port.flags & (PORT_BUSY_POLLS | PORT_THREADED) {
+                    PORT_BUSY_POLLS => ", busy polling",
+                    PORT_THREADED => ", receive thread on its CPU",
+                    _ => "",
+                };
                 log::info!(
-                    "interface {interface}: queue {queue} is polled by switcher {switcher}, {kind} {mode}{busy}"
+                    "interface {interface}: queue {queue} is polled by switcher {switcher}, {kind} {mode}{fetched}"
                 );
             }
         }
@@ -235,10 +245,29 @@ impl<'a> Opener<'a> {
                 (BindMode::Copy, Some(AttachMode::Generic)) => PortMode::GenericCopy,
                 (BindMode::Copy, _) => PortMode::NativeCopy,
             } as u8;
-            // Generic XDP runs behind the driver's queue: there is nothing that a socket could fetch.
-            let fetches = port.flags & PORT_RECEIVES != 0 && port.mode != PortMode::GenericCopy as u8;
-            if fetches && self.config.interfaces[usize::from(port.interface)].busy_poll {
+            // Generic XDP runs behind the driver's queue: there is nothing that a socket could fetch, or a thread.
+            if port.flags & PORT_RECEIVES == 0 || port.mode == PortMode::GenericCopy as u8 {
+                continue;
+            }
+            if self.config.switchers.idle == Idle::Wait {
+                port.flags |= PORT_THREADED;
+            } else if self.config.interfaces[usize::from(port.interface)].busy_poll {
                 port.flags |= PORT_BUSY_POLLS;
+            }
+        }
+        records
+    }
+
+    /// Where the kernel can't tell a socket its queue's NAPI instance, its calls fetch nothing: interrupts must go on.
+    fn without_vain_polls(&self, mut records: Vec<PortRecord>, sockets: &[OwnedFd]) -> Vec<PortRecord> {
+        for (port, socket) in records.iter_mut().zip(sockets).filter(|(port, _)| port.flags & PORT_BUSY_POLLS != 0) {
+            if !af_xdp::can_busy_poll(socket.as_fd()) {
+                port.flags &= !PORT_BUSY_POLLS;
+                log::info!(
+                    "interface {}: this kernel's driver has no busy polling for AF_XDP; interrupts go on \
+                     (switchers.idle = \"wait\" keeps their work on the switcher's CPU)",
+                    self.name(usize::from(port.interface))
+                );
             }
         }
         records
@@ -322,15 +351,34 @@ impl<'a> Opener<'a> {
             }
         }
         let redirects = ways.into_iter().flatten().map(|(_, redirect)| redirect).collect();
-        let deferrals = self.defer_interrupts(&records);
-        Ok(Ports { records, sockets, redirects, deferrals })
+        let restores = self.set_reception(&records);
+        let threads = self.receive_threads(&records);
+        Ok(Ports { records, sockets, redirects, restores, threads })
     }
 
-    fn defer_interrupts(&self, records: &[PortRecord]) -> Vec<Deferral> {
-        let busy = |interface| {
-            records.iter().any(|port| usize::from(port.interface) == interface && port.flags & PORT_BUSY_POLLS != 0)
+    /// The interfaces with a port that has this flag.
+    fn flagged(&self, records: &[PortRecord], flag: u8) -> impl Iterator<Item = usize> {
+        let has = |port: &&PortRecord| port.flags & flag != 0;
+        let found: BTreeSet<_> = records.iter().filter(has).map(|port| usize::from(port.interface)).collect();
+        found.into_iter()
+    }
+
+    fn set_reception(&self, records: &[PortRecord]) -> Vec<Restore> {
+        let set = |flag, settings: &'static [(&'static str, u64)]| {
+            self.flagged(records, flag).map(|it| Restore::after_setting(self.name(it), settings))
         };
-        let names = (0..self.facts.interfaces.len()).filter(|interface| busy(*interface)).map(|it| self.name(it));
-        names.filter_map(Deferral::begin).collect()
+        let polled = set(PORT_BUSY_POLLS, interrupts::BUSY_POLLING);
+        polled.chain(set(PORT_THREADED, interrupts::RECEIVE_THREADS)).collect()
+    }
+
+    fn receive_threads(&self, records: &[PortRecord]) -> Vec<ReceiveThreads> {
+        let cpus = |interface: usize| {
+            let own = records.iter().filter(|port| usize::from(port.interface) == interface);
+            let mut own: Vec<_> = own.filter(|port| port.flags & PORT_THREADED != 0).collect();
+            own.sort_by_key(|port| port.queue);
+            own.iter().map(|port| self.facts.cpus[usize::from(port.switcher)]).collect()
+        };
+        let interfaces = self.flagged(records, PORT_THREADED);
+        interfaces.map(|it| ReceiveThreads::new(self.name(it), self.facts.interfaces[it].index, cpus(it))).collect()
     }
 }

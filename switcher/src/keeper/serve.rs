@@ -18,7 +18,9 @@ use super::host::{PseudoInterface, living_daemon};
 use super::regions::{Regions, is_alive};
 use super::{KeeperError, file_error};
 use crate::handover::ifdaemon;
-use crate::handover::{Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, accept, receive, send};
+use crate::handover::{
+    Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, WhenIdle, accept, receive, send,
+};
 
 /// Somebody who connects and says nothing holds the keeper up no longer than this.
 const PATIENCE_MS: i64 = 200;
@@ -218,7 +220,11 @@ fn manifest(config: &Config, cpus: &[u32], number: usize, records: &[PortRecord]
     });
     Manifest {
         cpu: cpus[number],
-        yields: config.switchers.idle == Idle::Yield,
+        idle: match config.switchers.idle {
+            Idle::Spin => WhenIdle::Spin,
+            Idle::Yield => WhenIdle::Yield,
+            Idle::Wait => WhenIdle::Wait,
+        },
         user: config.user.clone(),
         ring: config.limits.ring,
         switchers: cpus.len() as u16,

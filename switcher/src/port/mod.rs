@@ -15,6 +15,7 @@ mod system;
 use ownership::Journal;
 pub use ownership::{Ledger, Owner, Standing};
 pub use pool::{CHUNK, HEADROOM, Pool, PoolError};
+use std::os::fd::BorrowedFd;
 
 /// Frames taken in one turn of the engine.
 pub const BATCH: usize = 64;
@@ -113,6 +114,11 @@ pub trait Port {
     /// Publishes what was queued, kicks the kernel where it needs that, takes sent frames back and offers free ones for
     /// reception. Never blocks.
     fn flush(&mut self, pool: &mut Pool);
+
+    /// What becomes readable when a packet has come; `None` where nothing does.
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// Whether the kernel's own stack also sees each received packet (AF_PACKET), so that what isn't Shunt's needs no answer.
     fn is_tap(&self) -> bool;

@@ -3,9 +3,9 @@
 #
 # Placement: the device is the only one on DEVICE_CPU, everything else is on LOAD_CPU. Received packets are worked on where their owner
 # is: receive packet steering sends what arrives at client and servers to LOAD_CPU, and what arrives at the device's kernel to
-# DEVICE_CPU. "shunt" busy-polls its interfaces and so does all of its work there too. One exception, the same for every AF_XDP
-# device that doesn't ("shunt-interrupts", testpmd): a veth runs an XDP program, and the copy into the frame pool, in the
-# sender's context, so that this part of the receive work is done by LOAD_CPU.
+# DEVICE_CPU. "shunt-wait" has the kernel's receive threads there too. One exception, the same for every AF_XDP device that has
+# neither those nor busy polling, which a veth offers up to Linux 6.12 ("shunt-spin", testpmd): the XDP program, and the copy into
+# the frame pool, run in the sender's context, so that this part of the receive work is done by LOAD_CPU.
 
 readonly CLIENT_NS=bench-client DEVICE_NS=bench-device SERVERS_NS=bench-servers
 RUN=/run/shunt-lab/bench

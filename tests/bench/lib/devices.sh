@@ -2,13 +2,14 @@
 # The devices under test: start_NAME and stop_NAME each, in the same place of the chain, on DEVICE_CPU.
 # A benchmark says what is served: SERVICE_PROTOCOL and SERVICE_PORT; and where it
 # isn't the usual way of choosing a back-end, SHUNT_ALGORITHM or HAPROXY_BALANCE;
-# with SHUNT_AGENTS, control takes the reports of agents.sh.
+# with SHUNT_AGENTS, control takes the reports of agents.sh. Shunt is "shunt-wait", whose switcher sleeps until packets come, with
+# the kernel's receive threads on its CPU, "shunt-spin", whose switcher polls, or "shunt": as SHUNT_IDLE says, else "spin".
 
 # check_device NAME: says at the start what is missing, instead of in the middle of a round.
 check_device() {
     case $1 in
         straight) ;;
-        shunt | shunt-interrupts) find_binaries ;;
+        shunt | shunt-spin | shunt-wait) find_binaries ;;
         testpmd) require_commands dpdk-testpmd ;;
         nftables) require_commands nft ;;
         haproxy) require_commands haproxy ;;
@@ -36,20 +37,19 @@ server_name() {
     printf 'b%s' "$((${1##*.} - 10))"
 }
 
-# start_shunt_device [LINE]: LINE goes into both [[interface]] tables.
+# start_shunt_device
 start_shunt_device() {
-    write_shunt_configuration "${1:-}" >"$RUN/shunt.toml"
+    write_shunt_configuration >"$RUN/shunt.toml"
     start_shunt "$DEVICE_NS"
     await_heartbeat
     pin_attendants
 }
 
-# write_shunt_configuration [INTERFACE_LINE]
 write_shunt_configuration() {
     local address
     printf 'instance = "bench"\n'
-    write_switchers spin "$DEVICE_CPU"
-    write_interfaces "${SHUNT_PORT:-af_xdp}" "${1:-}"
+    write_switchers "${SHUNT_IDLE:-spin}" "$DEVICE_CPU"
+    write_interfaces "${SHUNT_PORT:-af_xdp}"
     write_service bench "$SERVICE_PROTOCOL" "$SERVICE_PORT" nat
     [[ ${SHUNT_ALGORITHM:-static} == static ]] || printf 'algorithm = "%s"\n' "$SHUNT_ALGORITHM"
     write_no_health
@@ -165,8 +165,7 @@ stop_haproxy() {
 start_device() {
     case $1 in
         shunt) start_shunt_device ;;
-        # Another CPU copies received packets into the frame pool: here, the one that sent them.
-        shunt-interrupts) start_shunt_device 'busy_poll = false' ;;
+        shunt-spin | shunt-wait) SHUNT_IDLE=${1#shunt-} start_shunt_device ;;
         *) "start_$1" ;;
     esac
 }

@@ -32,5 +32,5 @@ print_table() {
 
 describe_machine() {
     say "machine: $(uname -sr), $(awk -F': ' '/^model name/ {print $2; exit}' /proc/cpuinfo), $(nproc) CPUs, load $(cut -d' ' -f1 /proc/loadavg)"
-    say "placement: device on CPU $DEVICE_CPU, everything else on CPU $LOAD_CPU; without busy polling, the receive side of a veth with XDP runs in the sender's context"
+    say "placement: device on CPU $DEVICE_CPU, everything else on CPU $LOAD_CPU; but the receive side of a veth with XDP, without a receive thread, runs in the sender's context"
 }

@@ -67,10 +67,14 @@ fn read(section: &mut Section<'_>, name: &str, switchers: Option<&Switchers>) ->
     Interface { name: name.to_owned(), side, port, mode, busy_poll, queues }
 }
 
-/// A switcher that shares its CPU isn't there all the time to fetch packets, so interrupts are its default.
+/// A switcher that shares its CPU isn't there all the time to fetch packets, so interrupts are its default; for one that
+/// waits, threads of the kernel's do.
 fn read_busy_poll(section: &mut Section<'_>, port: PortKind, switchers: Option<&Switchers>) -> bool {
     let spins = switchers.is_some_and(|switchers| switchers.idle == Idle::Spin);
     let Some(wanted) = section.flag("busy_poll") else { return spins && port != PortKind::AfPacket };
+    if wanted && switchers.is_some_and(|switchers| switchers.idle == Idle::Wait) {
+        section.refuse("busy_poll", "is for switchers that poll, but switchers.idle is \"wait\"; remove one of both");
+    }
     if wanted && port == PortKind::AfPacket {
         section.refuse("busy_poll", "is for af_xdp, but port is \"af_packet\"; remove one of both");
     }

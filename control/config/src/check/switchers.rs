@@ -16,7 +16,7 @@ const LAST_CPU: u32 = 1023;
 pub(super) fn read(mut section: Section<'_>) -> Option<Switchers> {
     let listed = section.numbers("cpus", 0..=LAST_CPU);
     let count = section.number("count", 1..=SWITCHERS);
-    let idle = section.word("idle", &[("spin", Idle::Spin), ("yield", Idle::Yield)]);
+    let idle = section.word("idle", &[("spin", Idle::Spin), ("yield", Idle::Yield), ("wait", Idle::Wait)]);
     if section.has("cpus") && section.has("count") {
         section.refuse("count", "stands beside cpus; keep one of both");
     } else if section.is_present() {

@@ -56,6 +56,9 @@ fn isolation(files: &Files, cpu: u32, idle: Idle) -> Finding {
         (true, true, _) => Finding::ok(CHECK, "isolated, without a timer tick"),
         (true, false, _) => Finding::warn(CHECK, "isolated, but interrupted by the timer tick", mend),
         (false, _, Idle::Yield) => Finding::ok(CHECK, "shared with others, as idle = \"yield\" expects"),
+        (false, _, Idle::Wait) => {
+            Finding::ok(CHECK, "shared with the kernel's receive threads, as idle = \"wait\" expects")
+        }
         (false, _, Idle::Spin) => Finding::warn(
             CHECK,
             "others run on it too, and wait while the switcher spins",

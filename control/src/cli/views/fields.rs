@@ -6,7 +6,7 @@ Fields of --json:
   instance, epoch (0: none), published_ms, reloaded_ms (since 1970; 0: never), reloads_refused
   processes[]: process (keeper, control, switcher, ifdaemon), number, pid, state (running, silent, dead, absent),
       heartbeat_age_ms, cpu, epoch, idle_percent, generation
-  ports[]: interface, switcher, queues[] (queue, receives, kind, mode, busy_polls), received, bytes_received, sent,
+  ports[]: interface, switcher, queues[] (queue, receives, kind, mode, busy_polls, threaded), received, bytes_received, sent,
       bytes_sent, missed, errors
   host (null: no pseudo-interface): device, offloads, reads, writes (system calls), stores[] (switcher, to_host and
       from_host (depth, capacity, packets, bytes, dropped), wakes, naps), drops[] (reason, count)

@@ -2,7 +2,7 @@
 
 use crate::cli::memory::Memory;
 use serde::Serialize;
-use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PortKind, PortMode, PortRecord};
+use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind, PortMode, PortRecord};
 use std::collections::BTreeMap;
 
 /// One queue of an interface.
@@ -18,6 +18,8 @@ pub struct QueueRow {
     pub mode: &'static str,
     /// Whether the switcher fetches packets from the device itself.
     pub busy_polls: bool,
+    /// Whether a thread of the kernel's on the switcher's CPU receives them.
+    pub threaded: bool,
 }
 
 /// What one switcher has of one interface.
@@ -57,8 +59,12 @@ impl PortRow {
             words.dedup();
             words.join("/")
         };
-        let busy = if self.queues.iter().any(|row| row.busy_polls) { " busy-poll" } else { "" };
-        (joined(|row| row.kind), format!("{}{busy}", joined(|row| row.mode)))
+        let fetched = match &self.queues {
+            queues if queues.iter().any(|row| row.busy_polls) => " busy-poll",
+            queues if queues.iter().any(|row| row.threaded) => " thread",
+            _ => "",
+        };
+        (joined(|row| row.kind), format!("{}{fetched}", joined(|row| row.mode)))
     }
 }
 
@@ -78,6 +84,7 @@ fn row(memory: &Memory, interface: u16, switcher: u16, ports: &[PortRecord]) -> 
         kind: PortKind::name(port.kind),
         mode: PortMode::name(port.mode),
         busy_polls: port.flags & PORT_BUSY_POLLS != 0,
+        threaded: port.flags & PORT_THREADED != 0,
     };
     let region = memory.switchers.get(usize::from(switcher));
     let counters = region.and_then(|region| region.interfaces.get(usize::from(interface)));

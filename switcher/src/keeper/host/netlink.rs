@@ -4,21 +4,17 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
-/// The kernel makes no larger message (32 KiB in a dump).
-const DATAGRAM_BYTES: usize = 64 << 10;
+use crate::keeper::netlink::Requests;
+
 /// Who made a route or rule, as `ip rule` shows it: tells Shunt's from all others (rtnetlink(7), values above 4 are free).
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(83);
 
@@ -33,17 +29,12 @@ pub(super) struct Rule {
 
 /// A socket for requests.
 pub(super) struct Netlink {
-    socket: Socket,
-    sequence: u32,
+    requests: Requests,
 }
 
 impl Netlink {
     pub fn open() -> io::Result<Netlink> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        // Port 0 is the kernel: with it as the peer, nobody else's messages are received.
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Netlink { socket, sequence: 0 })
+        Ok(Netlink { requests: Requests::open(NETLINK_ROUTE)? })
     }
 
     /// Sets a device's MTU, and sets it up.
@@ -97,7 +88,7 @@ impl Netlink {
         let mut message = RuleMessage::default();
         message.header.family = AddressFamily::Inet;
         let mut rules = Vec::new();
-        self.exchange(RouteNetlinkMessage::GetRule(message), NLM_F_DUMP, |answer| {
+        self.requests.exchange(RouteNetlinkMessage::GetRule(message), NLM_F_DUMP, |answer| {
             if let RouteNetlinkMessage::NewRule(rule) = answer {
                 rules.extend(own_rule(&rule));
             }
@@ -106,57 +97,8 @@ impl Netlink {
     }
 
     fn command(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        self.exchange(request, flags | NLM_F_ACK, drop)
+        self.requests.exchange(request, flags | NLM_F_ACK, drop)
     }
-
-    fn exchange(
-        &mut self,
-        request: RouteNetlinkMessage,
-        flags: u16,
-        mut take: impl FnMut(RouteNetlinkMessage),
-    ) -> io::Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        let mut buffer = vec![0; DATAGRAM_BYTES];
-        loop {
-            let received = match self.socket.recv(&mut &mut buffer[..], 0) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other?,
-            };
-            if let Some(end) = read(&buffer[..received], self.sequence, &mut take) {
-                return end;
-            }
-        }
-    }
-}
-
-/// Reads the messages of a datagram; the end of the answer, if it is among them.
-fn read(mut datagram: &[u8], sequence: u32, take: &mut impl FnMut(RouteNetlinkMessage)) -> Option<io::Result<()>> {
-    while let Ok(header) = NetlinkBuffer::new_checked(&datagram) {
-        let length = header.length() as usize;
-        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&datagram[..length]) {
-            // Left over from a request that failed half way.
-            Ok(message) if message.header.sequence_number != sequence => {}
-            Ok(message) => match message.payload {
-                NetlinkPayload::Done(_) => return Some(Ok(())),
-                NetlinkPayload::Error(error) if error.code.is_none() => return Some(Ok(())),
-                NetlinkPayload::Error(error) => return Some(Err(error.to_io())),
-                NetlinkPayload::InnerMessage(inner) => take(inner),
-                _ => {}
-            },
-            Err(error) => log::warn!("skipped a netlink message of type {}: {error}", header.message_type()),
-        }
-        // Messages are aligned to 4 bytes (NLMSG_ALIGNTO).
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-    }
-    None
 }
 
 fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {

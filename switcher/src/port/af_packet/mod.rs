@@ -8,7 +8,7 @@
 mod open;
 mod ring;
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -178,6 +178,10 @@ impl Port for PacketPort {
         if self.kick.next_turn() && self.queued > 0 {
             self.kick();
         }
+    }
+
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
     }
 
     fn is_tap(&self) -> bool {

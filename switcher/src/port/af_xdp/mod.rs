@@ -10,9 +10,9 @@ mod queue;
 mod ring;
 mod socket;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-pub use open::{BindMode, OpenError, Sharing, bound_mode, open, prefer_busy_poll};
+pub use open::{BindMode, OpenError, Sharing, bound_mode, can_busy_poll, open, prefer_busy_poll};
 
 use super::kick::Kick;
 use super::{Batch, Frame, Ledger, Pool, Port, PortStatistics, Standing};
@@ -120,6 +120,10 @@ impl Port for XdpPort {
         if self.queue.wants_fill_wakeup() && !self.kick.is_paused() {
             socket::wake_fill(self.socket.as_fd());
         }
+    }
+
+    fn readable(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
     }
 
     fn is_tap(&self) -> bool {

@@ -137,6 +137,19 @@ pub fn prefer_busy_poll(socket: BorrowedFd<'_>) -> io::Result<()> {
     socket::set_busy_poll(socket, BUSY_POLL_BUDGET)
 }
 
+/// Whether receive calls of a bound socket can fetch packets at all: not where a driver doesn't tell which NAPI instance
+/// its queue has (`netif_queue_set_napi`), as veth. Before Linux 6.13 a socket learns that from its first packet instead.
+pub fn can_busy_poll(socket: BorrowedFd<'_>) -> bool {
+    socket::napi_id(socket).map_or(true, |id| id != 0) || kernel_before(6, 13)
+}
+
+fn kernel_before(major: u32, minor: u32) -> bool {
+    let Ok(names) = nix::sys::utsname::uname() else { return false };
+    let release = names.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (major, minor)
+}
+
 /// The mode a bound socket works in.
 pub fn bound_mode(socket: BorrowedFd<'_>) -> io::Result<BindMode> {
     Ok(if socket::is_zero_copy(socket)? { BindMode::ZeroCopy } else { BindMode::Copy })

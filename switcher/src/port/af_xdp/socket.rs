@@ -44,6 +44,11 @@ pub(super) fn set_busy_poll(socket: BorrowedFd<'_>, packets: u32) -> io::Result<
     options.iter().try_for_each(|(option, value)| system::set_option(socket, libc::SOL_SOCKET, *option, value))
 }
 
+/// The NAPI instance that a bound socket's packets come from; 0 if the kernel doesn't know.
+pub(super) fn napi_id(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    system::option::<u32>(socket, libc::SOL_SOCKET, libc::SO_INCOMING_NAPI_ID).map(|(id, _)| id)
+}
+
 /// Binds to an interface queue.
 pub(super) fn bind(
     socket: BorrowedFd<'_>,

@@ -1,0 +1,66 @@
+//! The kernel's receive threads (threaded NAPI: Linux, Documentation/networking/napi.rst), each on the CPU of the switcher
+//! that polls the queue: so that receiving costs no other CPU anything, and wakes a waiting switcher on its own.
+
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use super::napi;
+
+/// How often is looked whether the threads are still the same: an interface that was down has others.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The threads of one interface.
+pub(super) struct ReceiveThreads {
+    name: String,
+    index: u32,
+    /// By queue, the CPU of its switcher.
+    cpus: Vec<u32>,
+    pinned: Vec<Pid>,
+    next: Instant,
+}
+
+impl ReceiveThreads {
+    /// Nothing is pinned before the first [`ReceiveThreads::keep`].
+    pub fn new(name: String, index: u32, cpus: Vec<u32>) -> ReceiveThreads {
+        ReceiveThreads { name, index, cpus, pinned: Vec::new(), next: Instant::now() }
+    }
+
+    /// Pins those that aren't yet.
+    pub fn keep(&mut self, now: Instant) {
+        if now < self.next {
+            return;
+        }
+        self.next = now + INTERVAL;
+        match napi::threads(self.index) {
+            Ok(threads) if threads == self.pinned => {}
+            Ok(threads) => {
+                self.pin(&threads);
+                self.pinned = threads;
+            }
+            Err(error) => log::debug!("interface {}: receive threads: {error}", self.name),
+        }
+    }
+
+    fn pin(&self, threads: &[Pid]) {
+        let name = &self.name;
+        for (number, thread) in threads.iter().enumerate() {
+            // More threads than queues, or fewer: which is whose isn't known, but all work for these switchers.
+            let own = (threads.len() == self.cpus.len()).then(|| number..number + 1);
+            let cpus = &self.cpus[own.unwrap_or(0..self.cpus.len())];
+            match set_of(cpus).and_then(|set| sched_setaffinity(*thread, &set)) {
+                Ok(()) => log::info!("interface {name}: receive thread {thread} runs on CPU {cpus:?}"),
+                Err(error) => log::warn!(
+                    "interface {name}: receive thread {thread} can't be pinned to CPU {cpus:?}: {error}; it runs anywhere"
+                ),
+            }
+        }
+    }
+}
+
+fn set_of(cpus: &[u32]) -> nix::Result<CpuSet> {
+    let mut set = CpuSet::new();
+    cpus.iter().try_for_each(|cpu| set.set(*cpu as usize))?;
+    Ok(set)
+}

@@ -42,13 +42,15 @@ pub struct Shape {
     pub mode: &'static str,
     /// `af_xdp` or `af_packet`.
     pub port: &'static str,
+    /// What switchers do when no packet came; `auto`: spin while a CPU is left for everything else, else yield.
+    pub idle: &'static str,
     /// Whether the box itself has an interface in the back-end network, too (patent Fig. 7).
     pub inner: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { backends: 2, switchers: 1, mode: "nat", port: "af_xdp", inner: false }
+        Self { backends: 2, switchers: 1, mode: "nat", port: "af_xdp", idle: "auto", inner: false }
     }
 }
 
@@ -66,9 +68,9 @@ impl Lab {
     pub fn up(word: &str, shape: Shape) -> Result<Self> {
         // From here on its removal is owed, even of half of it.
         let lab = Self { name: format!("{word}-{}", std::process::id()), shape, supervisor: None };
-        let Shape { backends, switchers, mode, port, inner } = shape;
+        let Shape { backends, switchers, mode, port, idle, inner } = shape;
         let inner = if inner { "on" } else { "off" };
-        let how = format!("--switchers {switchers} --mode {mode} --port {port} --inner {inner}");
+        let how = format!("--switchers {switchers} --mode {mode} --port {port} --idle {idle} --inner {inner}");
         lab.order(&format!("up --backends {backends} {how}"))?;
         Ok(lab)
     }

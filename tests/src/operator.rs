@@ -103,6 +103,8 @@ pub struct Queue {
     pub mode: String,
     /// Whether the switcher fetches packets from the device itself.
     pub busy_polls: bool,
+    /// Whether a thread of the kernel's on the switcher's CPU receives them.
+    pub threaded: bool,
 }
 
 /// What became of all frames.

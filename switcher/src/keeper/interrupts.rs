@@ -43,8 +43,9 @@ impl Restore {
     /// As it was before. An interface that is gone needs nothing.
     pub fn restore(self) {
         for (name, value) in self.before {
-            if let Err(error) = write(&self.interface, name, value) {
-                log::debug!("{error}");
+            match write(&self.interface, name, value) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => log::warn!("{error}; it was {value} before"),
+                _ => {}
             }
         }
     }

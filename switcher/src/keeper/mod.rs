@@ -228,9 +228,10 @@ impl Keeper {
     /// Takes everything away: packets are the kernel's again, memory and files are gone.
     fn stop(self) {
         log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");
+        // First: without the XDP program a veth has no NAPI, and takes no setting of it.
+        self.restores.into_iter().for_each(Restore::restore);
         self.follower.detach();
         drop(self.server);
-        self.restores.into_iter().for_each(Restore::restore);
         teardown::remove_pins(&self.config.instance);
         teardown::remove_memory(&self.regions);
     }

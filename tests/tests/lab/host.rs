@@ -29,6 +29,8 @@ pub fn tests() -> Vec<Test> {
         let shape = Shape { mode, port, switchers, ..Shape::default() };
         tests.push(Test::new(format!("host_traffic_{mode}_{port}_{switchers}"), move || traffic(shape)));
     }
+    let shape = Shape { idle: "wait", ..Shape::default() };
+    tests.push(Test::new("host_traffic_nat_af_xdp_1_wait", move || traffic(shape)));
     tests.push(Test::new("host_programs", programs));
     tests.push(Test::new("host_death", death));
     for port in ["af_xdp", "af_packet"] {

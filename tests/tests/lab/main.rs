@@ -13,6 +13,7 @@ mod matrix;
 mod pool;
 mod process_death;
 mod reload;
+mod waiting;
 
 use shunt_tests::runner::{self, Test};
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     tests.extend(host::tests());
     tests.push(Test::new("bad_start", bad_start::bad_start));
     tests.push(Test::new("interface", interface::interface));
+    tests.push(Test::new("waiting", waiting::waiting));
     tests.push(Test::new("pool", pool::pool));
     tests.push(Test::new("follow", follow::follow));
     runner::run(&tests)

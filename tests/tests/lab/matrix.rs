@@ -21,6 +21,10 @@ pub fn tests() -> Vec<Test> {
             }
         }
     }
+    for (mode, port, switchers) in [("nat", "af_xdp", 1), ("dsr", "af_xdp", 2), ("nat", "af_packet", 1)] {
+        let shape = Shape { mode, port, switchers, idle: "wait", ..Shape::default() };
+        tests.push(Test::new(format!("matrix_{mode}_{port}_{switchers}_wait"), move || carry(shape)));
+    }
     tests
 }
 
@@ -49,9 +53,9 @@ fn ports_are_as_asked(lab: &Lab) -> Result<()> {
             let port = port.with_context(|| format!("switcher {switcher} has no port on {interface}"))?;
             let mut receiving = port.queues.iter().filter(|queue| queue.receives).peekable();
             ensure!(receiving.peek().is_some(), "no queue receives: {port:?}");
-            // The laboratory's switchers spin while a CPU is left for everything else.
-            let busy = lab.shape.port == "af_xdp" && lab.shape.switchers < std::thread::available_parallelism()?.get();
-            ensure!(port.queues.iter().all(|queue| queue.busy_polls == (busy && queue.receives)), "{port:?}");
+            let threaded = lab.shape.port == "af_xdp" && lab.shape.idle == "wait";
+            ensure!(port.queues.iter().all(|queue| queue.threaded == (threaded && queue.receives)), "{port:?}");
+            ensure!(port.queues.iter().all(|queue| !(queue.threaded && queue.busy_polls)), "{port:?}");
             ensure!(receiving.all(|queue| queue.kind == lab.shape.port && queue.mode == mode), "{port:?}");
         }
     }

@@ -21,6 +21,8 @@ pub fn tests() -> Vec<Test> {
             tests.push(Test::new(format!("process_death_{port}_{switchers}"), move || process_death(shape)));
         }
     }
+    let shape = Shape { idle: "wait", ..Shape::default() };
+    tests.push(Test::new("process_death_af_xdp_1_wait", move || process_death(shape)));
     tests
 }
 

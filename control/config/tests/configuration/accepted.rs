@@ -102,6 +102,7 @@ fn switchers_that_share_their_cpu_leave_fetching_to_interrupts() {
     assert!(polls(VALID));
     assert!(!polls(&spoil(&[(5, "idle = \"yield\"")])));
     assert!(polls(&spoil(&[(5, "idle = \"yield\""), (10, "busy_poll = true")])));
+    assert!(!polls(&spoil(&[(5, "idle = \"wait\"")])));
     assert!(!polls(&spoil(&[(9, "port = \"af_packet\"")])));
 }
 

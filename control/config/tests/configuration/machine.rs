@@ -61,7 +61,7 @@ fn switchers() {
         (4, "cpus = [2, 3, -1]", "switchers.cpus[2]: is -1; write a whole number from 0 to 1023"),
         (4, "count = 65", "switchers.count: is 65; write a whole number from 1 to 64"),
         (5, "count = 2", "switchers.count: stands beside cpus; keep one of both"),
-        (5, r#"idle = "sleep""#, r#"switchers.idle: "sleep" is unknown; write one of "spin", "yield""#),
+        (5, r#"idle = "sleep""#, r#"switchers.idle: "sleep" is unknown; write one of "spin", "yield", "wait""#),
         (5, "spin = true", "switchers.spin: is an unknown key; the keys here are cpus, count, idle"),
     ]);
     let neither = spoil(&[(4, ""), (11, "")]);
@@ -125,6 +125,10 @@ fn interfaces() {
     assert_eq!(refusals(&packet_mode), [expected]);
     let packet_poll = spoil(&[(9, r#"port = "af_packet""#), (10, "busy_poll = true")]);
     assert_eq!(refusals(&packet_poll), [expected.replace("mode", "busy_poll")]);
+    let waiting_poll = spoil(&[(5, r#"idle = "wait""#), (10, "busy_poll = true")]);
+    let expected = "shunt.toml:10: interface.eth0.busy_poll: is for switchers that poll, but switchers.idle is \"wait\"; \
+                    remove one of both";
+    assert_eq!(refusals(&waiting_poll), [expected]);
     let twice = spoil(&[(5, "[[interface]]\nname = \"eth0\"")]);
     let expected = r#"shunt.toml:8: interface.eth0.name: is in line 5 already; remove one of both"#;
     assert_eq!(refusals(&twice), [expected]);

@@ -40,8 +40,9 @@ pub fn start_refused(namespace: &Namespace, configuration: &Path) -> Result<Outp
 }
 
 fn command(namespace: &Namespace, configuration: &Path) -> Result<Command> {
-    let mut command = namespace.command(root().join("deploy/shunt-supervisor"));
-    command.arg(configuration).env("SHUNT_BIN", binaries()?);
+    // As from a terminal that one wants to close: below nohup, SIGHUP is ignored at first.
+    let mut command = namespace.command("nohup");
+    command.arg(root().join("deploy/shunt-supervisor")).arg(configuration).env("SHUNT_BIN", binaries()?);
     Ok(command)
 }
 

@@ -158,10 +158,11 @@ proptest::proptest! {
         let takers: Vec<_> = pool.iter().copied().filter(|(weight, ..)| *weight > 0).collect();
         let known: Vec<u32> = takers.iter().filter_map(|(.., time)| *time).collect();
         let average = known.iter().sum::<u32>().checked_div(known.len() as u32).unwrap_or(1);
-        let count = |(weight, in_flight, _)| f64::from(in_flight + 1) / f64::from(weight);
-        let wait = |one: (u32, u32, Option<u32>)| count(one) * f64::from(one.2.unwrap_or(average));
-        let cost_of = |index: Option<usize>, cost: &dyn Fn((u32, u32, Option<u32>)) -> f64| index.map(|at| cost(pool[at]));
-        let least = |cost: &dyn Fn((u32, u32, Option<u32>)) -> f64| takers.iter().map(|one| cost(*one)).reduce(f64::min);
+        // In sixths, which divide by each weight without a rest.
+        let count = |(weight, in_flight, _)| 6 * (in_flight + 1) / weight;
+        let wait = |one: (u32, u32, Option<u32>)| count(one) * one.2.unwrap_or(average);
+        let cost_of = |index: Option<usize>, cost: &dyn Fn((u32, u32, Option<u32>)) -> u32| index.map(|at| cost(pool[at]));
+        let least = |cost: &dyn Fn((u32, u32, Option<u32>)) -> u32| takers.iter().map(|one| cost(*one)).min();
         let fixed = Fixed(pool.clone());
         proptest::prop_assert_eq!(cost_of(least_connections(&fixed, hash), &count), least(&count));
         proptest::prop_assert_eq!(cost_of(shortest_wait(&fixed, hash), &wait), least(&wait));

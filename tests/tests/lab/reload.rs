@@ -11,7 +11,7 @@ use shunt_tests::traffic::load::Load;
 use shunt_tests::wait::until;
 
 pub fn reload() -> Result<()> {
-    let lab = Lab::up_patient("reload", Shape { backends: 3, ..Shape::default() })?;
+    let mut lab = Lab::up_patient("reload", Shape { backends: 3, ..Shape::default() })?;
     let whole = lab.configuration()?;
     let load = Load::start(&lab)?;
 
@@ -34,7 +34,10 @@ pub fn reload() -> Result<()> {
     refuse_bad(&lab, &weighted)?;
     reload_on_signal(&lab, &whole)?;
     load.finish_unharmed(&lab)?;
-    lab.operator().await_balance(0)
+    lab.operator().await_balance(0)?;
+    lab.stop_shunt()?;
+    lab.start_shunt()?;
+    reload_on_signal(&lab, &whole).context("below nohup")
 }
 
 /// Refused with file and line; what was stays, whole.

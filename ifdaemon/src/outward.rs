@@ -113,7 +113,7 @@ impl Outward {
             progress = Progress::Moved;
         }
         for lane in &mut self.lanes {
-            lane.ring.publish(); // a switcher polls: there is nobody to wake
+            lane.ring.publish(); // a switcher polls, or looks each millisecond: there is nobody to wake
         }
         Ok(progress)
     }

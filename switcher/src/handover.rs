@@ -108,6 +108,8 @@ pub struct PortManifest {
     pub receives: bool,
     /// Whether it fetches them from the device itself.
     pub busy_polls: bool,
+    /// Whether a thread of the kernel's on the same CPU receives them.
+    pub threaded: bool,
 }
 
 /// The kind of a port's socket.
@@ -340,7 +342,14 @@ mod tests {
     }
 
     fn manifest(ports: usize) -> Manifest {
-        let port = PortManifest { interface: 1, queue: 0, kind: SocketKind::AfXdp, receives: true, busy_polls: false };
+        let port = PortManifest {
+            interface: 1,
+            queue: 0,
+            kind: SocketKind::AfXdp,
+            receives: true,
+            busy_polls: false,
+            threaded: false,
+        };
         Manifest {
             cpu: 1,
             idle: WhenIdle::Spin,

@@ -7,7 +7,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use crate::handover::WhenIdle;
 
 /// How long a switcher that waits doesn't see what can't wake it, in ms: a new configuration, packets of the box's own
-/// programs, connections that are over.
+/// programs, room for frames that the device didn't take at once. Connections that are over are looked for at each waking.
 const LONGEST_WAIT_MS: u8 = 1;
 
 /// The pause.

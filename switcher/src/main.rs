@@ -1,5 +1,5 @@
 //! `shunt-switcher`: one switching processor (patent Figs 3, 11). Its life on one page: get the descriptors from the
-//! keeper, pin, map, give up every privilege, run.
+//! keeper, pin, go first where it waits, map, give up every privilege, run.
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -34,7 +34,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let handover = wait_for_keeper(|| ask(&keeper, arguments.number))?;
     let manifest = handover.manifest.clone();
     privileges::pin(manifest.cpu)?;
+    // Packets that come by interrupts on another CPU would keep everybody else off this one.
+    let all_threaded = manifest.ports.iter().all(|port| port.threaded || !port.receives);
     if manifest.idle == WhenIdle::Wait
+        && all_threaded
         && let Err(error) = privileges::go_first()
     {
         warn!("{error}");
@@ -46,7 +49,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     head.heartbeat_ms.set(now_ms());
     head.pid.set(u64::from(pid));
     privileges::give_up(&manifest.user)?;
-    let pause = Pause::new(manifest.idle, engine.readable())?;
+    let pause = Pause::new(manifest.idle, engine.readable()).context("epoll on the ports")?;
     let idle = format!("{:?}", manifest.idle).to_lowercase();
     info!("{} ports, CPU {}, user {}, idle: {idle}: running", manifest.ports.len(), manifest.cpu, manifest.user);
 

@@ -1,4 +1,5 @@
-//! How a switcher gives up what it started with: a CPU to run on, then an ordinary user without a capability.
+//! How a switcher gives up what it started with: a CPU to run on, before others where it
+//! waits, then an ordinary user without a capability.
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, User, setgroups, setresgid, setresuid};
@@ -20,7 +21,7 @@ pub enum PrivilegeError {
     },
     /// Not scheduled before others.
     #[error(
-        "run before others on its CPU: {0}; a flood of packets may keep the switcher from working them off; give it CAP_SYS_NICE"
+        "run before others on its CPU: {0}; a flood of packets may keep the switcher from working them off; give it CAP_SYS_NICE, and real-time time where the kernel groups it"
     )]
     First(thread_priority::Error),
     /// No such user.

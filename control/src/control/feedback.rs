@@ -69,7 +69,7 @@ impl Feedback {
         }
     }
 
-    /// Whether somebody reports: weights may follow at any turn.
+    /// Whether somebody is to report: weights may follow at any turn.
     pub fn is_busy(&self) -> bool {
         !self.pools.is_empty()
     }

@@ -33,9 +33,9 @@ impl Publication {
         Self { publisher, cache, dirty: true, neighbours_changed: true, image, cost_us: 0, without_place: 0 }
     }
 
-    /// Whether something changed, or isn't in every switcher's use yet.
+    /// Whether something changed, or is on its way.
     pub fn is_busy(&self) -> bool {
-        self.dirty || self.neighbours_changed || !self.publisher.is_settled()
+        self.dirty || self.neighbours_changed || self.publisher.is_on_its_way()
     }
 }
 

@@ -93,6 +93,11 @@ impl Publisher {
         self.phase == Phase::Idle && flip::idle_buffer(&self.region.head.active, words).is_some()
     }
 
+    /// Whether the keeper is waited for.
+    pub fn is_on_its_way(&self) -> bool {
+        self.phase != Phase::Idle
+    }
+
     /// The buffer from `room` is filled: announces its epoch to the keeper.
     pub fn prepare(&mut self, now_ms: u64) {
         self.region.head.prepared.store(self.active().next().0, Ordering::Release); // pairs with the keeper's load

@@ -20,35 +20,48 @@ pub(super) const BUSY_POLLING: &[Setting] = &[("napi_defer_hard_irqs", 2), ("gro
 pub(super) const RECEIVE_THREADS: &[Setting] =
     &[("napi_defer_hard_irqs", 2), ("gro_flush_timeout", 100_000), ("threaded", 1)];
 
-/// One interface's settings before.
+/// One interface's settings before, which it gets back when this is dropped.
 pub(super) struct Restore {
     interface: String,
     before: Vec<Setting>,
+    is_complete: bool,
 }
 
 impl Restore {
-    /// Sets them; says so and goes on without where the system doesn't have one.
-    pub fn after_setting(interface: String, settings: &[Setting]) -> Restore {
+    /// Sets them; says so and goes on without where the system doesn't have one. What a killed keeper `left` counts as the
+    /// system's default, which most likely stood there.
+    pub fn after_setting(interface: String, settings: &[Setting], left: bool) -> Restore {
         let mut before = Vec::new();
         for (name, value) in settings {
             match read(&interface, name).and_then(|found| write(&interface, name, *value).map(|()| found)) {
-                // Left behind by a keeper that was killed: the system's default was most likely what stood there.
-                Ok(found) => before.push((*name, if found == *value { 0 } else { found })),
+                Ok(found) => before.push((*name, if left && is_ours(name, found) { 0 } else { found })),
                 Err(error) => log::warn!("interface {interface}: {error}; it stays as it was"),
             }
         }
-        Restore { interface, before }
+        let is_complete = before.len() == settings.len();
+        Restore { interface, before, is_complete }
     }
 
-    /// As it was before. An interface that is gone needs nothing.
-    pub fn restore(self) {
-        for (name, value) in self.before {
-            match write(&self.interface, name, value) {
+    /// The interface, if not all could be set.
+    pub fn incomplete(&self) -> Option<&str> {
+        (!self.is_complete).then_some(&self.interface)
+    }
+}
+
+impl Drop for Restore {
+    /// An interface that is gone needs nothing.
+    fn drop(&mut self) {
+        for (name, value) in &self.before {
+            match write(&self.interface, name, *value) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => log::warn!("{error}; it was {value} before"),
                 _ => {}
             }
         }
     }
+}
+
+fn is_ours(name: &str, value: u64) -> bool {
+    BUSY_POLLING.iter().chain(RECEIVE_THREADS).any(|setting| *setting == (name, value))
 }
 
 fn path(interface: &str, setting: &str) -> PathBuf {

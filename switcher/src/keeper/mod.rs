@@ -160,7 +160,7 @@ impl Keeper {
         let facts = check::check(&config)?;
         let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
         let started = PseudoInterface::open(&config, &facts, &regions)
-            .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo));
+            .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo, is_restart));
         match started {
             Ok((server, follower, restores, threads)) => {
                 Ok(Keeper { config, regions, server, follower, restores, threads, _lock: lock })
@@ -180,6 +180,7 @@ impl Keeper {
         facts: &check::Facts,
         regions: &Regions,
         pseudo: Option<PseudoInterface>,
+        is_restart: bool,
     ) -> Result<(Server, Follower, Vec<Restore>, Vec<ReceiveThreads>), KeeperError> {
         let directory = bpf_directory(&config.instance);
         if regions.living().next().is_none() {
@@ -191,7 +192,7 @@ impl Keeper {
         let ports = if regions.living().next().is_some() {
             Ports::take_back(config, facts, regions, &directory)?
         } else {
-            Ports::open(config, facts, regions, &directory)?
+            Ports::open(config, facts, regions, &directory, is_restart)?
         };
         regions.publish(config, facts, &ports.records);
         ports.log(config);
@@ -229,7 +230,7 @@ impl Keeper {
     fn stop(self) {
         log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");
         // First: without the XDP program a veth has no NAPI, and takes no setting of it.
-        self.restores.into_iter().for_each(Restore::restore);
+        drop(self.restores);
         self.follower.detach();
         drop(self.server);
         teardown::remove_pins(&self.config.instance);

@@ -41,6 +41,7 @@ struct Opener<'a> {
     facts: &'a Facts,
     regions: &'a Regions,
     pools: Vec<MmapRaw>,
+    is_restart: bool,
 }
 
 /// How an interface is reached, as far as known: AF_XDP with the program attached so, or AF_PACKET.
@@ -55,8 +56,15 @@ struct Failure {
 
 impl Ports {
     /// Opens everything anew. An interface whose port is `auto` falls back to AF_PACKET, and says why.
-    pub fn open(config: &Config, facts: &Facts, regions: &Regions, directory: &Path) -> Result<Ports, KeeperError> {
-        let opener = Opener::new(config, facts, regions)?;
+    /// `is_restart`: a keeper before this one was killed.
+    pub fn open(
+        config: &Config,
+        facts: &Facts,
+        regions: &Regions,
+        directory: &Path,
+        is_restart: bool,
+    ) -> Result<Ports, KeeperError> {
+        let opener = Opener::new(config, facts, regions, is_restart)?;
         let mut ways = Vec::new();
         for interface in 0..facts.interfaces.len() {
             ways.push(opener.attach(interface, directory)?);
@@ -91,7 +99,7 @@ impl Ports {
         regions: &Regions,
         directory: &Path,
     ) -> Result<Ports, KeeperError> {
-        let opener = Opener::new(config, facts, regions)?;
+        let opener = Opener::new(config, facts, regions, true)?;
         let records: Vec<PortRecord> = regions.keeper.ports().collect();
         let mut sockets: Vec<OwnedFd> = Vec::new();
         for number in 0..regions.switchers.len() {
@@ -162,9 +170,14 @@ fn take_from(number: usize, pid: u32, ports: usize) -> Result<Vec<OwnedFd>, Keep
 }
 
 impl<'a> Opener<'a> {
-    fn new(config: &'a Config, facts: &'a Facts, regions: &'a Regions) -> Result<Opener<'a>, KeeperError> {
+    fn new(
+        config: &'a Config,
+        facts: &'a Facts,
+        regions: &'a Regions,
+        is_restart: bool,
+    ) -> Result<Opener<'a>, KeeperError> {
         let pools = regions.switchers.iter().map(|switcher| switcher.frames()).collect::<Result<_, _>>()?;
-        Ok(Opener { config, facts, regions, pools })
+        Ok(Opener { config, facts, regions, pools, is_restart })
     }
 
     fn name(&self, interface: usize) -> String {
@@ -264,9 +277,10 @@ impl<'a> Opener<'a> {
             if !af_xdp::can_busy_poll(socket.as_fd()) {
                 port.flags &= !PORT_BUSY_POLLS;
                 log::info!(
-                    "interface {}: this kernel's driver has no busy polling for AF_XDP; interrupts go on \
+                    "interface {}: queue {}: this kernel has no busy polling for it by AF_XDP; interrupts go on \
                      (switchers.idle = \"wait\" keeps their work on the switcher's CPU)",
-                    self.name(usize::from(port.interface))
+                    self.name(usize::from(port.interface)),
+                    port.queue
                 );
             }
         }
@@ -339,7 +353,7 @@ impl<'a> Opener<'a> {
     /// Makes the programs send each queue's packets to its socket: from here on service addresses are served.
     fn insert(
         &self,
-        records: Vec<PortRecord>,
+        mut records: Vec<PortRecord>,
         sockets: Vec<OwnedFd>,
         mut ways: Vec<Way>,
     ) -> Result<Ports, KeeperError> {
@@ -352,6 +366,10 @@ impl<'a> Opener<'a> {
         }
         let redirects = ways.into_iter().flatten().map(|(_, redirect)| redirect).collect();
         let restores = self.set_reception(&records);
+        for interface in restores.iter().filter_map(Restore::incomplete) {
+            let of_it = |port: &&mut PortRecord| self.config.interfaces[usize::from(port.interface)].name == interface;
+            records.iter_mut().filter(of_it).for_each(|port| port.flags &= !PORT_THREADED);
+        }
         let threads = self.receive_threads(&records);
         Ok(Ports { records, sockets, redirects, restores, threads })
     }
@@ -365,7 +383,7 @@ impl<'a> Opener<'a> {
 
     fn set_reception(&self, records: &[PortRecord]) -> Vec<Restore> {
         let set = |flag, settings: &'static [(&'static str, u64)]| {
-            self.flagged(records, flag).map(|it| Restore::after_setting(self.name(it), settings))
+            self.flagged(records, flag).map(|it| Restore::after_setting(self.name(it), settings, self.is_restart))
         };
         let polled = set(PORT_BUSY_POLLS, interrupts::BUSY_POLLING);
         polled.chain(set(PORT_THREADED, interrupts::RECEIVE_THREADS)).collect()

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -18,13 +19,15 @@ pub(super) struct ReceiveThreads {
     /// By queue, the CPU of its switcher.
     cpus: Vec<u32>,
     pinned: Vec<Pid>,
+    /// That the kernel doesn't tell.
+    is_told: bool,
     next: Instant,
 }
 
 impl ReceiveThreads {
     /// Nothing is pinned before the first [`ReceiveThreads::keep`].
     pub fn new(name: String, index: u32, cpus: Vec<u32>) -> ReceiveThreads {
-        ReceiveThreads { name, index, cpus, pinned: Vec::new(), next: Instant::now() }
+        ReceiveThreads { name, index, cpus, pinned: Vec::new(), is_told: false, next: Instant::now() }
     }
 
     /// Pins those that aren't yet.
@@ -39,7 +42,15 @@ impl ReceiveThreads {
                 self.pin(&threads);
                 self.pinned = threads;
             }
-            Err(error) => log::debug!("interface {}: receive threads: {error}", self.name),
+            Err(error) if !self.is_told => {
+                self.is_told = true;
+                log::warn!(
+                    "interface {}: which receive threads it has isn't known: {error}; from Linux 6.8 on they can be pinned, now \
+                     they run anywhere",
+                    self.name
+                );
+            }
+            Err(_) => {}
         }
     }
 
@@ -49,14 +60,24 @@ impl ReceiveThreads {
             // More threads than queues, or fewer: which is whose isn't known, but all work for these switchers.
             let own = (threads.len() == self.cpus.len()).then(|| number..number + 1);
             let cpus = &self.cpus[own.unwrap_or(0..self.cpus.len())];
-            match set_of(cpus).and_then(|set| sched_setaffinity(*thread, &set)) {
+            match set_of(cpus).and_then(|set| pin(*thread, &set)) {
                 Ok(()) => log::info!("interface {name}: receive thread {thread} runs on CPU {cpus:?}"),
                 Err(error) => log::warn!(
-                    "interface {name}: receive thread {thread} can't be pinned to CPU {cpus:?}: {error}; it runs anywhere"
+                    "interface {name}: receive thread {thread} can't be pinned to CPU {cpus:?}: {error}; it runs anywhere. \
+                     It takes CAP_SYS_NICE, and the machine's own pid namespace"
                 ),
             }
         }
     }
+}
+
+/// The kernel tells the machine's pid: in a pid namespace it is nobody's, or somebody else's.
+fn pin(thread: Pid, cpus: &CpuSet) -> nix::Result<()> {
+    let name = std::fs::read_to_string(format!("/proc/{thread}/comm")).unwrap_or_default();
+    if !name.starts_with("napi/") {
+        return Err(Errno::ESRCH);
+    }
+    sched_setaffinity(thread, cpus)
 }
 
 fn set_of(cpus: &[u32]) -> nix::Result<CpuSet> {

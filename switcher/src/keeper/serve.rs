@@ -12,7 +12,7 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike};
 use shunt_config::{Config, Idle, Instance, keeper_socket};
 use shunt_shmlayout::header::start_time;
-use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PortKind, PortRecord, SwitcherRecord};
+use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind, PortRecord, SwitcherRecord};
 
 use super::host::{PseudoInterface, living_daemon};
 use super::regions::{Regions, is_alive};
@@ -217,6 +217,7 @@ fn manifest(config: &Config, cpus: &[u32], number: usize, records: &[PortRecord]
         kind: if port.kind == PortKind::AfXdp as u8 { SocketKind::AfXdp } else { SocketKind::AfPacket },
         receives: port.flags & PORT_RECEIVES != 0,
         busy_polls: port.flags & PORT_BUSY_POLLS != 0,
+        threaded: port.flags & PORT_THREADED != 0,
     });
     Manifest {
         cpu: cpus[number],

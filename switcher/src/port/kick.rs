@@ -1,18 +1,19 @@
 //! Kicking the kernel to send, and to fetch what a device has received, for the ports that need it.
 
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use super::system;
 
-/// After a failed kick (interface down or gone) this many flushes pass before the next try, so that a dead interface
-/// costs no system call per turn.
-const PAUSE: u32 = 1024;
+/// After a failed kick (interface down or gone) this long passes before the next try, so that a dead interface costs no
+/// system call per turn.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// When to kick, and how often it failed.
 #[derive(Debug, Default)]
 pub(super) struct Kick {
-    /// Flushes to let pass before the next try.
-    pause: u32,
+    /// Not before, after a failure. The clock is read only then.
+    not_before: Option<Instant>,
     errors: u64,
 }
 
@@ -37,23 +38,24 @@ impl Kick {
             // ENETDOWN: works again after up. ENXIO: the interface is gone.
             Err(_) => {
                 self.errors += 1;
-                self.pause = PAUSE;
+                self.not_before = Some(Instant::now() + PAUSE);
             }
         }
     }
 
-    /// Counts one flush; whether kicking makes sense in it.
+    /// At each flush: whether kicking makes sense in it.
     #[inline]
     pub fn next_turn(&mut self) -> bool {
-        let paused = self.is_paused();
-        self.pause = self.pause.saturating_sub(1);
-        !paused
+        if self.not_before.is_some_and(|time| Instant::now() >= time) {
+            self.not_before = None;
+        }
+        !self.is_paused()
     }
 
     /// Whether the last kick failed not long ago.
     #[inline]
     pub fn is_paused(&self) -> bool {
-        self.pause > 0
+        self.not_before.is_some()
     }
 
     /// Kicks that failed.

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     tests.push(Test::new("bad_start", bad_start::bad_start));
     tests.push(Test::new("interface", interface::interface));
     tests.push(Test::new("waiting", waiting::waiting));
+    tests.push(Test::new("waiting_without_interface", waiting::waiting_without_interface));
     tests.push(Test::new("pool", pool::pool));
     tests.push(Test::new("follow", follow::follow));
     runner::run(&tests)

@@ -20,10 +20,9 @@ pub fn waiting() -> Result<()> {
     let mut lab = Lab::up_patient("wait", Shape { idle: "wait", ..Shape::default() })?;
     let switcher = pid_of(lab.name(), "switcher.0")?;
     get_many(&lab.client(), WEB, 20)?;
-    let before = ticks(switcher)?;
-    std::thread::sleep(QUIET);
-    let taken = (ticks(switcher)? - before) * 100 / ticks_a_second()?;
-    ensure!(taken <= QUIET_PERCENT, "a switcher that waits took {taken} % of a CPU");
+    let (priority, policy) = (stat(switcher, 40)?, stat(switcher, 41)?);
+    ensure!((priority, policy) == (1, libc::SCHED_FIFO as u64), "priority {priority} by policy {policy}");
+    sleeps(switcher)?;
 
     let before: Vec<Pid> = ["client0", "back0"].map(threads).into_iter().flatten().collect();
     await_pinned(switcher)?;
@@ -40,6 +39,30 @@ pub fn waiting() -> Result<()> {
         ensure!(setting(&lab.balancer(), word)? == "0", "{word} was left at {}", setting(&lab.balancer(), word)?);
     }
     lab.start_shunt()
+}
+
+/// The socket of an interface that is down, or gone, has an error for good: no reason to stay awake.
+pub fn waiting_without_interface() -> Result<()> {
+    for port in ["af_xdp", "af_packet"] {
+        let lab = Lab::up("gone", Shape { idle: "wait", port, ..Shape::default() })?;
+        let switcher = pid_of(lab.name(), "switcher.0")?;
+        lab.balancer().ip("link set dev client0 down")?;
+        sleeps(switcher).context("client0 is down")?;
+        lab.balancer().ip("link set dev client0 up")?;
+        until("answers after client0 was down", || Ok(get_many(&lab.client(), WEB, 20).ok()))?;
+        lab.balancer().ip("link delete dev client0")?;
+        sleeps(switcher).context("client0 is gone")?;
+        ensure!(pid_of(lab.name(), "switcher.0")? == switcher, "the switcher was started again");
+    }
+    Ok(())
+}
+
+fn sleeps(switcher: Pid) -> Result<()> {
+    let before = ticks(switcher)?;
+    std::thread::sleep(QUIET);
+    let taken = (ticks(switcher)? - before) * 100 / ticks_a_second()?;
+    ensure!(taken <= QUIET_PERCENT, "a switcher that waits took {taken} % of a CPU");
+    Ok(())
 }
 
 /// Until every receive thread may run on the switcher's CPU only.
@@ -72,11 +95,16 @@ fn setting(namespace: &Namespace, word: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// CPU time that a process has taken (proc_pid_stat(5), fields 14 and 15).
+/// CPU time that a process has taken.
 fn ticks(pid: Pid) -> Result<u64> {
+    Ok(stat(pid, 14)? + stat(pid, 15)?)
+}
+
+/// A field of proc_pid_stat(5), which counts them from 1.
+fn stat(pid: Pid, field: usize) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = text.rsplit(") ").next().context("its name ends")?.split(' ').collect();
-    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
+    let after_name = text.rsplit(") ").next().context("its name ends")?;
+    Ok(after_name.split(' ').nth(field - 3).context("fewer fields")?.parse()?)
 }
 
 fn ticks_a_second() -> Result<u64> {

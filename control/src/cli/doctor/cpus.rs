@@ -62,7 +62,7 @@ fn isolation(files: &Files, cpu: u32, idle: Idle) -> Finding {
         (false, _, Idle::Spin) => Finding::warn(
             CHECK,
             "others run on it too, and wait while the switcher spins",
-            mend + ", or idle = \"yield\"",
+            mend + ", or idle = \"wait\"",
         ),
     }
 }

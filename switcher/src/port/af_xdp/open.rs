@@ -137,8 +137,8 @@ pub fn prefer_busy_poll(socket: BorrowedFd<'_>) -> io::Result<()> {
     socket::set_busy_poll(socket, BUSY_POLL_BUDGET)
 }
 
-/// Whether receive calls of a bound socket can fetch packets at all: not where a driver doesn't tell which NAPI instance
-/// its queue has (`netif_queue_set_napi`), as veth. Before Linux 6.13 a socket learns that from its first packet instead.
+/// Whether receive calls of a bound socket can fetch packets at all. From Linux 6.13 on a socket learns at bind which NAPI
+/// instance its queue has, but not from every driver and in every mode, never on veth; before, it learns it from its first packet.
 pub fn can_busy_poll(socket: BorrowedFd<'_>) -> bool {
     socket::napi_id(socket).map_or(true, |id| id != 0) || kernel_before(6, 13)
 }

@@ -12,7 +12,8 @@
 use std::path::PathBuf;
 use std::{fs, io};
 
-type Setting = (&'static str, u64);
+/// Name and value.
+pub(super) type Setting = (&'static str, u64);
 
 /// How often the kernel finds nothing before it lets interrupts happen again, and how long it waits for a call, in ns.
 pub(super) const BUSY_POLLING: &[Setting] = &[("napi_defer_hard_irqs", 2), ("gro_flush_timeout", 200_000)];

@@ -20,6 +20,7 @@ mod netlink;
 mod plan;
 mod ports;
 mod receive_threads;
+mod reception;
 mod regions;
 mod serve;
 mod system;
@@ -29,7 +30,6 @@ use std::fs::Permissions;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -38,9 +38,8 @@ use shunt_config::{Config, Lock, LockError, bpf_directory, keeper_lock, runtime_
 
 use follow::Follower;
 use host::PseudoInterface;
-use interrupts::Restore;
 use ports::Ports;
-use receive_threads::ReceiveThreads;
+use reception::Reception;
 use regions::Regions;
 use serve::Server;
 pub use system::{NetworkInterface, addresses_of};
@@ -125,8 +124,7 @@ struct Keeper {
     regions: Regions,
     server: Server,
     follower: Follower,
-    restores: Vec<Restore>,
-    threads: Vec<ReceiveThreads>,
+    reception: Reception,
     /// Until the end, so that there is no other.
     _lock: Lock,
 }
@@ -162,8 +160,8 @@ impl Keeper {
         let started = PseudoInterface::open(&config, &facts, &regions)
             .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo, is_restart));
         match started {
-            Ok((server, follower, restores, threads)) => {
-                Ok(Keeper { config, regions, server, follower, restores, threads, _lock: lock })
+            Ok((server, follower, reception)) => {
+                Ok(Keeper { config, regions, server, follower, reception, _lock: lock })
             }
             Err(error) => {
                 if !is_restart {
@@ -181,7 +179,7 @@ impl Keeper {
         regions: &Regions,
         pseudo: Option<PseudoInterface>,
         is_restart: bool,
-    ) -> Result<(Server, Follower, Vec<Restore>, Vec<ReceiveThreads>), KeeperError> {
+    ) -> Result<(Server, Follower, Reception), KeeperError> {
         let directory = bpf_directory(&config.instance);
         if regions.living().next().is_none() {
             // Nobody has a queue: everything is planned and opened anew, only the connections are kept.
@@ -196,13 +194,13 @@ impl Keeper {
         };
         regions.publish(config, facts, &ports.records);
         ports.log(config);
-        let Ports { records, sockets, redirects, restores, threads } = ports;
+        let Ports { records, sockets, redirects, reception } = ports;
         let mut follower = Follower::new(regions, redirects, pseudo);
         // Before anybody is told that the keeper is ready: after a crash the configuration table is there already.
         follower.turn();
         let server = Server::open(config, &facts.cpus, records, sockets)?;
         log::info!("instance \"{}\" is ready below {}", config.instance, runtime_directory(&config.instance).display());
-        Ok((server, follower, restores, threads))
+        Ok((server, follower, reception))
     }
 
     fn serve(&mut self, signals: &SignalFd) -> Result<(), KeeperError> {
@@ -221,8 +219,7 @@ impl Keeper {
                 self.server.answer(&self.regions, self.follower.pseudo());
             }
             self.follower.turn();
-            let now = Instant::now();
-            self.threads.iter_mut().for_each(|threads| threads.keep(now));
+            self.reception.keep();
         }
     }
 
@@ -230,7 +227,7 @@ impl Keeper {
     fn stop(self) {
         log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");
         // First: without the XDP program a veth has no NAPI, and takes no setting of it.
-        drop(self.restores);
+        drop(self.reception);
         self.follower.detach();
         drop(self.server);
         teardown::remove_pins(&self.config.instance);

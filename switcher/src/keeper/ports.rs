@@ -1,7 +1,6 @@
 //! Opening every interface queue (patent Fig. 11), and after a restart of the keeper getting them back from the living
 //! switchers, so that no queue is ever closed while somebody uses it.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -12,8 +11,7 @@ use shunt_shmlayout::regions::{
 };
 
 use super::check::{Facts, check_packet_copies};
-use super::interrupts::{self, Restore};
-use super::receive_threads::ReceiveThreads;
+use super::reception::Reception;
 use super::regions::Regions;
 use super::{KeeperError, plan};
 use crate::bpf::{AttachMode, Redirect, Sizes};
@@ -29,10 +27,8 @@ pub(super) struct Ports {
     pub sockets: Vec<OwnedFd>,
     /// The XDP program of each interface that has one.
     pub redirects: Vec<Redirect>,
-    /// What was set at interfaces, for whoever receives their packets.
-    pub restores: Vec<Restore>,
-    /// The kernel's threads that do.
-    pub threads: Vec<ReceiveThreads>,
+    /// Whose work receiving is.
+    pub reception: Reception,
 }
 
 /// What opening needs to know.
@@ -365,38 +361,7 @@ impl<'a> Opener<'a> {
             }
         }
         let redirects = ways.into_iter().flatten().map(|(_, redirect)| redirect).collect();
-        let restores = self.set_reception(&records);
-        for interface in restores.iter().filter_map(Restore::incomplete) {
-            let of_it = |port: &&mut PortRecord| self.config.interfaces[usize::from(port.interface)].name == interface;
-            records.iter_mut().filter(of_it).for_each(|port| port.flags &= !PORT_THREADED);
-        }
-        let threads = self.receive_threads(&records);
-        Ok(Ports { records, sockets, redirects, restores, threads })
-    }
-
-    /// The interfaces with a port that has this flag.
-    fn flagged(&self, records: &[PortRecord], flag: u8) -> impl Iterator<Item = usize> {
-        let has = |port: &&PortRecord| port.flags & flag != 0;
-        let found: BTreeSet<_> = records.iter().filter(has).map(|port| usize::from(port.interface)).collect();
-        found.into_iter()
-    }
-
-    fn set_reception(&self, records: &[PortRecord]) -> Vec<Restore> {
-        let set = |flag, settings: &'static [(&'static str, u64)]| {
-            self.flagged(records, flag).map(|it| Restore::after_setting(self.name(it), settings, self.is_restart))
-        };
-        let polled = set(PORT_BUSY_POLLS, interrupts::BUSY_POLLING);
-        polled.chain(set(PORT_THREADED, interrupts::RECEIVE_THREADS)).collect()
-    }
-
-    fn receive_threads(&self, records: &[PortRecord]) -> Vec<ReceiveThreads> {
-        let cpus = |interface: usize| {
-            let own = records.iter().filter(|port| usize::from(port.interface) == interface);
-            let mut own: Vec<_> = own.filter(|port| port.flags & PORT_THREADED != 0).collect();
-            own.sort_by_key(|port| port.queue);
-            own.iter().map(|port| self.facts.cpus[usize::from(port.switcher)]).collect()
-        };
-        let interfaces = self.flagged(records, PORT_THREADED);
-        interfaces.map(|it| ReceiveThreads::new(self.name(it), self.facts.interfaces[it].index, cpus(it))).collect()
+        let reception = Reception::begin(self.config, self.facts, &mut records, self.is_restart);
+        Ok(Ports { records, sockets, redirects, reception })
     }
 }

@@ -90,6 +90,16 @@ counted! {
     IcmpChecksum = "icmp_checksum",
     /// ICMP message that Shunt neither answers nor translates.
     IcmpType = "icmp_type",
+    /// ICMP error that quotes too little of the packet it is about, or its IP header with a wrong checksum (RFC 5508 section 4.2).
+    IcmpInner = "icmp_inner",
+    /// ICMP error about a packet of no connection.
+    IcmpNoMatch = "icmp_no_match",
+    /// ICMP source quench (RFC 6633).
+    IcmpQuench = "icmp_quench",
+    /// ICMP redirect: routes are the kernel's.
+    IcmpRedirect = "icmp_redirect",
+    /// ICMP "too big" that names an MTU under 68 (RFC 791 section 3.2).
+    PtbSmall = "ptb_small",
     /// To a service address, but no service uses this port (UDP; for TCP a reset is sent).
     NoService = "no_service",
     /// No connection, and not a packet that begins one.

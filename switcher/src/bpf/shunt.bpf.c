@@ -40,7 +40,7 @@ struct {
 	__type(value, __u8);
 } services SEC(".maps");
 
-// Backends whose replies pass through Shunt.
+// Backends whose replies, and ICMP errors about what they were sent, pass through Shunt.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -57,6 +57,12 @@ struct {
 } local SEC(".maps");
 
 #define ARP_REPLY 2
+#define ICMP_UNREACHABLE 3
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
+#define FRAGMENT 0x3fff // more fragments, or not the first
+#define FRAGMENT_OFFSET 0x1fff
+#define QUOTE_MIN 8 // bytes after the quoted IP header (RFC 792)
 
 // RFC 826 over Ethernet. <linux/if_arp.h> needs the host's C library, which has no bpf variant.
 struct arp_ipv4 {
@@ -70,6 +76,14 @@ struct arp_ipv4 {
 	__u8 target_mac[ETH_ALEN];
 	__u8 target_address[4];
 } __attribute__((packed));
+
+// RFC 792. <linux/icmp.h> needs the C library, too.
+struct icmp_error {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__u8 rest[4];
+};
 
 static __always_inline struct address mapped(const void *ipv4)
 {
@@ -102,6 +116,41 @@ static __always_inline int choose_arp(struct xdp_md *context, void *start, void 
 	return bpf_map_lookup_elem(&services, &target) ? redirect(context) : XDP_PASS;
 }
 
+// An error about a packet that was sent to a backend's port, from the backend or a router on the way there, is Shunt's, as
+// the backend's reply would be. What the box's own packets caused is the kernel's.
+static __always_inline int choose_icmp(struct xdp_md *context, struct iphdr *ip, void *end)
+{
+	struct icmp_error *icmp = (void *)ip + ip->ihl * 4;
+	struct iphdr *quoted = (void *)(icmp + 1);
+
+	if ((void *)(quoted + 1) > end || ip->frag_off & bpf_htons(FRAGMENT))
+		return XDP_PASS;
+	if (icmp->type != ICMP_UNREACHABLE && icmp->type != ICMP_TIME_EXCEEDED &&
+	    icmp->type != ICMP_PARAMETER_PROBLEM)
+		return XDP_PASS;
+	if (quoted->version != 4 || quoted->ihl < 5 || quoted->saddr != ip->daddr ||
+	    quoted->frag_off & bpf_htons(FRAGMENT_OFFSET))
+		return XDP_PASS;
+	if (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP)
+		return XDP_PASS;
+
+	__be16 *ports = (void *)quoted + quoted->ihl * 4;
+
+	if ((void *)ports + QUOTE_MIN > end)
+		return XDP_PASS;
+
+	struct backend receiver = {
+		.address = mapped(&quoted->daddr),
+		.port = ports[1],
+		.protocol = quoted->protocol,
+	};
+	struct address sender = mapped(&ip->daddr);
+
+	if (!bpf_map_lookup_elem(&backends, &receiver))
+		return XDP_PASS;
+	return bpf_map_lookup_elem(&local, &sender) ? XDP_PASS : redirect(context);
+}
+
 static __always_inline int choose_ipv4(struct xdp_md *context, void *start, void *end)
 {
 	struct iphdr *ip = start;
@@ -114,10 +163,12 @@ static __always_inline int choose_ipv4(struct xdp_md *context, void *start, void
 	// Malformed ones too: the packet filter counts them.
 	if (bpf_map_lookup_elem(&services, &destination))
 		return redirect(context);
+	if (ip->protocol == IPPROTO_ICMP)
+		return choose_icmp(context, ip, end);
 	if (ip->protocol != IPPROTO_TCP && ip->protocol != IPPROTO_UDP)
 		return XDP_PASS;
 	// Only a first fragment has ports.
-	if (ip->frag_off & bpf_htons(0x1fff))
+	if (ip->frag_off & bpf_htons(FRAGMENT_OFFSET))
 		return XDP_PASS;
 
 	__be16 *source_port = start + ip->ihl * 4;

@@ -92,6 +92,52 @@ fn only_what_is_shunts_is_redirected() {
     }
 }
 
+/// An ICMP error to the sender of a packet about it.
+fn error(kind: u8, from: [u8; 4], cause: &[u8]) -> Vec<u8> {
+    let sender = [cause[26], cause[27], cause[28], cause[29]];
+    testing::icmp_echo(from, sender).icmp(kind, 3).payload(&cause[14..]).build()
+}
+
+#[test]
+fn errors_about_what_backends_were_sent_are_redirected() {
+    let Some(mut program) = Loaded::new() else { return };
+    const ROUTER: [u8; 4] = [198, 18, 3, 1];
+    let sent = |from, to| testing::tcp((from, 4000), to, tcp::ACK);
+    let cause = sent(CLIENT, (BACKEND, 8080)).build();
+    let whole = error(3, BACKEND, &cause);
+    let quote = 14 + 20 + 8;
+    let options = testing::icmp_echo(ROUTER, CLIENT).icmp(3, 3).ip_options(&[1; 12]);
+    let options = options.payload(&sent(CLIENT, (BACKEND, 8080)).ip_options(&[1; 40]).build()[14..]).build();
+    let other_protocol = testing::udp((CLIENT, 4000), (BACKEND, 8080)).build();
+    let cases = [
+        ("unreachable, by the backend", whole.clone(), REDIRECT),
+        ("unreachable, by a router", error(3, ROUTER, &cause), REDIRECT),
+        ("time exceeded", error(11, ROUTER, &cause), REDIRECT),
+        ("parameter problem", error(12, ROUTER, &cause), REDIRECT),
+        ("options in both headers", options, REDIRECT),
+        ("the least that must be quoted", error(3, BACKEND, &cause[..14 + 28]), REDIRECT),
+        ("source quench", error(4, ROUTER, &cause), PASS),
+        ("redirect", error(5, ROUTER, &cause), PASS),
+        ("an echo", testing::icmp_echo(BACKEND, CLIENT).payload(&cause[14..]).build(), PASS),
+        ("about the box's health check", error(3, BACKEND, &sent(BOX, (BACKEND, 8080)).build()), PASS),
+        ("about another port", error(3, BACKEND, &sent(CLIENT, (BACKEND, 22)).build()), PASS),
+        ("about another protocol", error(3, BACKEND, &other_protocol), PASS),
+        ("about somebody else", error(3, ROUTER, &sent(BACKEND, (CLIENT, 80)).build()), PASS),
+        ("not to the packet's sender", testing::poke(whole.clone(), 14 + 19, &[77]), PASS),
+        ("a later fragment quoted", testing::poke(whole.clone(), quote + 6, &[0, 1]), PASS),
+        ("a fragment", testing::poke(whole.clone(), 14 + 6, &[0x20]), PASS),
+        ("of another version quoted", testing::poke(whole.clone(), quote, &[0x65]), PASS),
+        ("a header that is too short quoted", testing::poke(whole.clone(), quote, &[0x44]), PASS),
+        ("a header past the end quoted", testing::poke(whole.clone(), quote, &[0x4f]), PASS),
+    ];
+    for (name, packet, verdict) in cases {
+        assert_eq!(program.run(&packet), verdict, "{name}");
+    }
+    for length in 0..28 {
+        assert_eq!(program.run(&whole[..quote + length]), PASS, "{length} bytes quoted");
+    }
+}
+
 #[test]
 fn later_fragment_of_a_backend_has_no_ports_to_look_at() {
     let Some(mut program) = Loaded::new() else { return };

@@ -44,6 +44,7 @@ impl Filter {
                 None if it.is_tap => Verdict::NotOurs,
                 None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
             },
+            Subject::Error(side) => self.pass_error_on(tables, frame, it, side, interface),
             // Step 206, no: reset or drop (step 208).
             Subject::ServiceAddress => self.answer_address(frame, flow, now_ms),
             Subject::Host => Verdict::ToHost(usize::from(flow.end)),
@@ -151,7 +152,10 @@ impl Filter {
     /// To an address of services, but to none of them: echo is answered, TCP reset, the rest dropped.
     fn answer_address(&mut self, frame: &mut [u8], flow: &Flow, now_ms: u64) -> Verdict {
         match flow.protocol {
-            PROTOCOL_ICMP => self.answer(flow, now_ms, DropReason::IcmpType, || reply::echo_reply(frame, flow)),
+            PROTOCOL_ICMP => match super::icmp_error::refusal(frame, flow) {
+                Some(reason) => Verdict::Drop(reason),
+                None => self.answer(flow, now_ms, DropReason::IcmpType, || reply::echo_reply(frame, flow)),
+            },
             PROTOCOL_TCP | PROTOCOL_UDP => self.refuse(frame, flow, DropReason::NoService, now_ms),
             _ => Verdict::Drop(DropReason::Protocol),
         }

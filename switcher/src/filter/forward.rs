@@ -6,7 +6,7 @@ use super::tcp_state::Sender;
 use super::{Filter, Verdict};
 use crate::packet::{Address, DropReason, Flow, rewrite, v4_part};
 use shunt_shmlayout::address::{InterfaceId, Mac, NeighbourId};
-use shunt_shmlayout::config_table::{Generation, MODE_NAT, Route};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, MODE_NAT, Route};
 use shunt_shmlayout::connections::{Found, LastHop};
 use shunt_shmlayout::regions::Wanted;
 
@@ -37,10 +37,9 @@ impl Filter {
         if connection.mode == MODE_NAT && flow.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
-        let next_hop = NeighbourId(backend.neighbour);
-        let Some(mac) = self.neighbours.mac(next_hop) else {
-            let unresolved = next_hop != NeighbourId::NONE;
-            return Verdict::Drop(if unresolved { DropReason::Unresolved } else { DropReason::NoRoute });
+        let mac = match self.backend_mac(&backend) {
+            Ok(mac) => mac,
+            Err(reason) => return Verdict::Drop(reason),
         };
         self.touch(found, flow, Sender::Client, now_ms);
         self.note_last_hop(found, last_hop(frame, interface));
@@ -94,6 +93,16 @@ impl Filter {
         self.leave(frame, interface, mac, length)
     }
 
+    /// The Ethernet address of the next hop to a backend.
+    #[inline]
+    pub(super) fn backend_mac(&self, backend: &BackendRecord) -> Result<Mac, DropReason> {
+        let next_hop = NeighbourId(backend.neighbour);
+        self.neighbours.mac(next_hop).ok_or_else(|| {
+            let unresolved = next_hop != NeighbourId::NONE;
+            if unresolved { DropReason::Unresolved } else { DropReason::NoRoute }
+        })
+    }
+
     /// Notes where a client's packet came from. What the host began stays the host's, whoever else uses its address.
     #[inline]
     fn note_last_hop(&self, found: &Found, hop: LastHop) {
@@ -105,7 +114,7 @@ impl Filter {
 
     /// The routing table and the ARP cache say where a client is; where they don't (yet), its last packet came from there.
     #[inline]
-    fn way_to_client(&self, tables: &Generation, client: &Address, hop: LastHop) -> (InterfaceId, Mac) {
+    pub(super) fn way_to_client(&self, tables: &Generation, client: &Address, hop: LastHop) -> (InterfaceId, Mac) {
         let known = match tables.route(client) {
             Some(Route::Gateway(interface, gateway)) => self.neighbours.mac(gateway).map(|mac| (interface, mac)),
             Some(Route::OnLink(interface)) => {

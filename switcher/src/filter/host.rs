@@ -3,24 +3,13 @@
 //! Towards the host the kernel judges: whatever is whole IPv4 is passed on. From it, only the source is doubted: it must be
 //! one that Shunt answers ARP for on the host's behalf, and no service with backends.
 
-use super::{Filter, Prospect, Subject, Verdict};
+use super::{Filter, Prospect, Side, Subject, Verdict, icmp_error};
 use crate::packet::{
-    Address, DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, PortBe, ethernet, icmp, ipv4,
-    v4_part,
+    DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, ethernet, ipv4, quote, v4_part,
 };
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::config_table::{Generation, Route};
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
-use zerocopy::FromBytes;
-
-/// Whose ports to look at in the packet that an ICMP error is about.
-#[derive(Clone, Copy)]
-enum Quoted {
-    /// The host sent it.
-    FromHost,
-    /// The host received it.
-    ToHost,
-}
 
 impl Filter {
     /// What a frame is about that the parser refused: perhaps the host's, which may have fragments, options and any
@@ -52,12 +41,11 @@ impl Filter {
     /// What a frame to one of Shunt's addresses is about that is for none of the services there.
     #[cold]
     pub(super) fn classify_address(address_use: AddressUse, tables: &Generation, frame: &[u8], flow: &Flow) -> Subject {
-        let is_hosts = match address_use {
-            AddressUse::Host => true,
-            AddressUse::Shared => quotes_host_service(tables, frame, flow, Quoted::FromHost),
-            AddressUse::Services => false,
-        };
-        if is_hosts { Subject::Host } else { Subject::ServiceAddress }
+        match (icmp_error::classify(tables, frame, flow), address_use) {
+            (Some(subject), _) => subject,
+            (None, AddressUse::Host) => Subject::Host,
+            (None, AddressUse::Shared | AddressUse::Services) => Subject::ServiceAddress,
+        }
     }
 
     /// Reads a packet that the host sends, and finds what it is about.
@@ -74,7 +62,8 @@ impl Filter {
         };
         let prospect = self.classify(tables, frame, flow, false);
         match prospect.subject {
-            Subject::NotOurs => Prospect { subject: Subject::FromHost, ..prospect },
+            // The host is on nobody's way to a backend: no connection of the switchers' is meant.
+            Subject::NotOurs | Subject::Error(Side::Backend) => Prospect { subject: Subject::FromHost, ..prospect },
             Subject::Host => Prospect { subject: Subject::NotOurs, ..prospect }, // it would talk to itself
             _ => prospect,
         }
@@ -121,36 +110,17 @@ fn is_hosts_source(tables: &Generation, frame: &[u8], flow: &Flow) -> bool {
     }
     match tables.address_use(&flow.source) {
         Some(AddressUse::Host) => true,
-        Some(AddressUse::Shared) => {
-            flow.protocol != PROTOCOL_ICMP || quotes_host_service(tables, frame, flow, Quoted::ToHost)
-        }
+        Some(AddressUse::Shared) => flow.protocol != PROTOCOL_ICMP || quotes_host_service(tables, frame, flow),
         Some(AddressUse::Services) | None => false,
     }
 }
 
-/// Whether a packet is an ICMP error about a packet of a service of the host's.
-fn quotes_host_service(tables: &Generation, frame: &[u8], flow: &Flow, quoted: Quoted) -> bool {
-    let Some((address, port, protocol)) = read_quoted(frame, flow, quoted) else { return false };
-    matches!(tables.find(&address, port, protocol), Some(Endpoint::HostService(_)))
-}
-
-/// The host's side of the packet that an ICMP error quotes: its IP header and at least eight bytes more (RFC 792).
-fn read_quoted(frame: &[u8], flow: &Flow, quoted: Quoted) -> Option<(Address, PortBe, u8)> {
-    if flow.protocol != PROTOCOL_ICMP {
-        return None;
-    }
-    let message = frame.get(usize::from(flow.transport_offset)..usize::from(flow.end))?;
-    let (error, quote) = icmp::Header::ref_from_prefix(message).ok()?;
-    let (ip, _) = ipv4::Header::ref_from_prefix(quote).ok()?;
-    if !error.is_error() || !matches!(ip.protocol, PROTOCOL_TCP | PROTOCOL_UDP) {
-        return None;
-    }
-    let &[a, b, c, d] = quote.get(ip.header_length()..)?.first_chunk::<4>()?;
-    let (address, port) = match quoted {
-        Quoted::FromHost => (ip.source, [a, b]),
-        Quoted::ToHost => (ip.destination, [c, d]),
-    };
-    Some((Address::from_v4(address), PortBe(port), ip.protocol))
+/// Whether a packet is an ICMP error about a packet to a service of the host's.
+fn quotes_host_service(tables: &Generation, frame: &[u8], flow: &Flow) -> bool {
+    quote::read(frame, flow).is_some_and(|quote| {
+        let receiver = tables.find(&quote.destination, quote.destination_port, quote.protocol);
+        matches!(receiver, Some(Endpoint::HostService(_)))
+    })
 }
 
 /// Whether a packet to a client of this last hop goes to the host.

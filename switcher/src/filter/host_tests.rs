@@ -50,7 +50,7 @@ fn too_big(from: [u8; 4], to: [u8; 4], about: &FrameBuilder) -> FrameBuilder {
 }
 
 fn icmp_error(from: [u8; 4], to: [u8; 4], quote: &[u8]) -> FrameBuilder {
-    icmp_echo(from, to).icmp(3, 4).payload(quote)
+    icmp_echo(from, to).icmp(3, 4).sequence(1400).payload(quote)
 }
 
 #[test]
@@ -112,8 +112,9 @@ fn a_shared_address_is_the_hosts_for_its_service_alone() {
     assert!(matches!(verdict(icmp_echo(CLIENT.0, SHARED)), Verdict::Reply(_)));
     let about = |port| too_big([198, 18, 0, 1], SHARED, &tcp((SHARED, port), CLIENT, ACK).payload(&[0; 8]));
     assert!(matches!(verdict(about(22)), Verdict::ToHost(_)));
-    assert_eq!(verdict(about(80)), Verdict::Drop(DropReason::IcmpType));
-    assert_eq!(verdict(icmp_error(CLIENT.0, SHARED, &[0x45; 9])), Verdict::Drop(DropReason::IcmpType));
+    assert!(matches!(verdict(about(80)), Verdict::Forward(BACKENDS, _)), "the connection opened above");
+    assert_eq!(verdict(about(81)), Verdict::Drop(DropReason::IcmpNoMatch));
+    assert_eq!(verdict(icmp_error(CLIENT.0, SHARED, &[0x45; 9])), Verdict::Drop(DropReason::IcmpInner));
     let part = fragment(udp(CLIENT, (SHARED, 22)).payload(&[7; 64]).build(), 185);
     assert!(matches!(through(&mut filter, part, CLIENTS).0, Verdict::ToHost(_)));
 }

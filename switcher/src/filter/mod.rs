@@ -13,6 +13,9 @@ mod forward;
 mod host;
 #[cfg(test)]
 mod host_tests;
+mod icmp_error;
+#[cfg(test)]
+mod icmp_error_tests;
 mod limiter;
 pub(crate) mod prefetch;
 mod tcp_state;
@@ -20,7 +23,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-use crate::packet::{Address, ArpFields, DropReason, Flow, Packet, Parsed, PortBe};
+use crate::packet::{Address, ArpFields, DropReason, Flow, PROTOCOL_ICMP, Packet, Parsed, PortBe};
 pub use choose::Loads;
 use limiter::Limiter;
 use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
@@ -56,6 +59,8 @@ enum Subject {
     Service(ServiceId),
     /// From a backend: to a client.
     Backend(BackendId),
+    /// An ICMP error about a connection, from this side of it.
+    Error(Side),
     /// To a service's address, but to none of its ports.
     ServiceAddress,
     /// To the box's own programs.
@@ -179,6 +184,9 @@ impl Filter {
         }
         let subject = match tables.address_use(&flow.destination) {
             Some(address_use) => Self::classify_address(address_use, tables, frame, &flow),
+            None if flow.protocol == PROTOCOL_ICMP => {
+                icmp_error::classify(tables, frame, &flow).unwrap_or(Subject::NotOurs)
+            }
             None => Subject::NotOurs,
         };
         Prospect { subject, flow, is_tap, ..Prospect::NONE }

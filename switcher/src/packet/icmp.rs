@@ -1,16 +1,28 @@
-//! ICMP (RFC 792): as much as an echo needs.
+//! ICMP (RFC 792): as much as echoes and errors need.
 
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{DropReason, checksum};
+use super::{DropReason, Flow, PROTOCOL_ICMP, checksum};
 
 /// Length of the header.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
 /// Answer to an echo request.
 pub const TYPE_ECHO_REPLY: u8 = 0;
+/// The packet didn't get there.
+pub const TYPE_UNREACHABLE: u8 = 3;
+/// Asks to send less; nobody may any more (RFC 6633).
+pub const TYPE_SOURCE_QUENCH: u8 = 4;
+/// Names a better router.
+pub const TYPE_REDIRECT: u8 = 5;
 /// Asks for the same bytes back.
 pub const TYPE_ECHO_REQUEST: u8 = 8;
+/// The time to live was used up.
+pub const TYPE_TIME_EXCEEDED: u8 = 11;
+/// The IP header is wrong.
+pub const TYPE_PARAMETER_PROBLEM: u8 = 12;
+/// Of [`TYPE_UNREACHABLE`]: too big for the way, and not to be cut (RFC 1191).
+pub const CODE_TOO_BIG: u8 = 4;
 
 /// The header that all messages share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -37,6 +49,13 @@ pub fn check(transport: &[u8]) -> Result<(&Header, &[u8]), DropReason> {
 }
 
 impl Header {
+    /// The header of an ICMP packet.
+    #[cold]
+    pub fn of(frame: &[u8], flow: &Flow) -> Option<Self> {
+        let message = frame.get(usize::from(flow.transport_offset)..usize::from(flow.end))?;
+        (flow.protocol == PROTOCOL_ICMP).then(|| Self::read_from_prefix(message).ok())?.map(|(header, _)| header)
+    }
+
     /// Whether this asks for an echo.
     #[inline]
     pub fn is_echo_request(&self) -> bool {
@@ -47,7 +66,21 @@ impl Header {
     /// 3.2.2): unreachable, source quench, redirect, time exceeded, parameter problem.
     #[inline]
     pub fn is_error(&self) -> bool {
-        matches!(self.kind, 3 | 4 | 5 | 11 | 12)
+        self.is_about_the_way() || matches!(self.kind, TYPE_SOURCE_QUENCH | TYPE_REDIRECT)
+    }
+
+    /// Whether it is an error that concerns the packet's sender, wherever he is: one that a translator passes on (RFC 5508
+    /// REQ-4, REQ-5).
+    #[inline]
+    pub fn is_about_the_way(&self) -> bool {
+        matches!(self.kind, TYPE_UNREACHABLE | TYPE_TIME_EXCEEDED | TYPE_PARAMETER_PROBLEM)
+    }
+
+    /// The MTU that "too big" names (RFC 1191 section 4).
+    #[inline]
+    pub fn too_big_mtu(&self) -> Option<u16> {
+        let is_too_big = self.kind == TYPE_UNREACHABLE && self.code == CODE_TOO_BIG;
+        is_too_big.then_some(u16::from_be_bytes([self.rest[2], self.rest[3]]))
     }
 
     /// An echo request, its checksum still to be [sealed](Self::seal).

@@ -9,6 +9,8 @@ use super::{DropReason, PROTOCOL_TCP, checksum};
 pub const HEADER_LENGTH: usize = size_of::<Header>();
 /// Time to live of packets that Shunt itself makes (RFC 1700).
 pub const TTL_DEFAULT: u8 = 64;
+/// The smallest MTU that a link may have (RFC 791 section 3.2).
+pub const MTU_MIN: u16 = 68;
 
 const VERSION_4: u8 = 0x40;
 const VERSION_4_NO_OPTIONS: u8 = 0x45;
@@ -139,6 +141,12 @@ impl Header {
     #[inline]
     pub fn header_length(&self) -> usize {
         usize::from(self.version_length & 0x0f) * 4
+    }
+
+    /// Whether version and header length are possible and it has a transport header: it is no later fragment.
+    pub fn may_start_a_packet(&self) -> bool {
+        let is_possible = self.version_length & 0xf0 == VERSION_4 && self.header_length() >= HEADER_LENGTH;
+        is_possible && self.fragment.get() & FRAGMENT_OFFSET == 0
     }
 
     /// Whether it is a part of a datagram.

@@ -17,6 +17,7 @@ pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
+pub mod quote;
 pub mod reply;
 pub mod rewrite;
 pub mod tcp;

@@ -9,7 +9,7 @@ use super::{Flow, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, ethernet, ipv4, tcp, udp};
 
 /// Which end of a packet is replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Source,
     Destination,
 }

@@ -132,7 +132,7 @@ impl FrameBuilder {
         self
     }
 
-    /// TCP sequence number; an echo's takes the lower half.
+    /// TCP sequence number; an echo's takes the lower half, and so does the MTU of "too big".
     pub fn sequence(mut self, sequence: u32) -> Self {
         self.sequence = sequence;
         self

@@ -1,0 +1,146 @@
+//! ICMP errors about connections (RFC 5508): a connection is found by the packet that the error quotes, the packet and the
+//! error are both translated, and the error goes on to the side that sent the packet. Nothing is noted about the
+//! connection: neither does an error keep it alive nor does it end it.
+//!
+//! All of it is rare and kept out of the other packets' way.
+
+use super::host::is_host;
+use super::{Filter, Prospect, Subject, Verdict};
+use crate::packet::quote::{self, Quote};
+use crate::packet::{DropReason, Flow, icmp, ipv4, rewrite, v4_part};
+use shunt_shmlayout::address::InterfaceId;
+use shunt_shmlayout::config_table::{Generation, MODE_NAT};
+use shunt_shmlayout::connections::{Found, Key, Side};
+use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
+
+/// Whose an ICMP error is, by who sent and who was to get the packet that it quotes; `None` where that doesn't say it.
+#[cold]
+pub(super) fn classify(tables: &Generation, frame: &[u8], flow: &Flow) -> Option<Subject> {
+    let quote = quote::read(frame, flow)?;
+    // An error goes to the sender of the packet that it is about.
+    if quote.source != flow.destination {
+        return None;
+    }
+    let translated = |side| quote.error.is_about_the_way().then_some(Subject::Error(side));
+    match tables.find(&quote.source, quote.source_port, quote.protocol) {
+        Some(Endpoint::HostService(_)) => Some(Subject::Host),
+        Some(Endpoint::Service(_)) => translated(Side::Client),
+        _ => match tables.find(&quote.destination, quote.destination_port, quote.protocol) {
+            Some(Endpoint::Backend(_)) => translated(Side::Backend),
+            _ => None,
+        },
+    }
+}
+
+/// Why an ICMP message to an address of services is refused that concerns none of them; `None` if it is no error.
+#[cold]
+pub(super) fn refusal(frame: &[u8], flow: &Flow) -> Option<DropReason> {
+    let error = icmp::Header::of(frame, flow).filter(icmp::Header::is_error)?;
+    Some(match error.kind {
+        icmp::TYPE_SOURCE_QUENCH => DropReason::IcmpQuench,
+        icmp::TYPE_REDIRECT => DropReason::IcmpRedirect,
+        _ if quote::read(frame, flow).is_some_and(|quote| quote.is_intact) => DropReason::IcmpNoMatch,
+        _ => DropReason::IcmpInner,
+    })
+}
+
+impl Filter {
+    /// An ICMP error that comes from this side of a connection, to the other side.
+    #[cold]
+    pub(super) fn pass_error_on(
+        &self,
+        tables: &Generation,
+        frame: &mut [u8],
+        it: &Prospect,
+        side: Side,
+        from: InterfaceId,
+    ) -> Verdict {
+        let flow = &it.flow;
+        match (self.find_quoted(tables, frame, flow, side), side) {
+            (Ok(_), Side::Client) if !is_host(from) && tables.address_use(&flow.source).is_some() => {
+                Verdict::Drop(DropReason::SpoofedService)
+            }
+            (Ok(found), Side::Client) => self.send_error_to_backend(tables, frame, flow, &found),
+            (Ok(found), Side::Backend) => self.send_error_to_client(tables, frame, flow, &found),
+            // Perhaps about the box's own connection to its backend, such as a health check.
+            (Err(_), Side::Backend) if tables.address_use(&flow.destination) == Some(AddressUse::Host) => {
+                Verdict::ToHost(usize::from(flow.end))
+            }
+            (Err(_), Side::Backend) if it.is_tap => Verdict::NotOurs,
+            (Err(reason), _) => Verdict::Drop(reason),
+        }
+    }
+
+    /// The connection that an ICMP error from this side of it is about.
+    fn find_quoted(&self, tables: &Generation, frame: &[u8], flow: &Flow, side: Side) -> Result<Found, DropReason> {
+        let quote = quote::read(frame, flow).filter(|quote| quote.is_intact).ok_or(DropReason::IcmpInner)?;
+        if quote.error.too_big_mtu().is_some_and(|mtu| mtu < ipv4::MTU_MIN) {
+            return Err(DropReason::PtbSmall);
+        }
+        let key = quoted_key(tables, &quote, side).ok_or(DropReason::IcmpNoMatch)?;
+        let table = self.owner.table();
+        table.find(&key, table.hash(&key)).ok_or(DropReason::IcmpNoMatch)
+    }
+
+    /// About a packet that a client was sent, from the client or a router on the way: to the backend that sent it. A `dsr`
+    /// backend has the service's address itself.
+    fn send_error_to_backend(&self, tables: &Generation, frame: &mut [u8], flow: &Flow, found: &Found) -> Verdict {
+        let connection = &found.connection;
+        let Some(backend) = tables.backend(connection.backend) else { return Verdict::Drop(DropReason::BadTable) };
+        let is_translated = connection.mode == MODE_NAT;
+        if is_translated && flow.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        let mac = match self.backend_mac(&backend) {
+            Ok(mac) => mac,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        if is_translated {
+            quote::nat_source(frame, flow, v4_part(backend.address), backend.port);
+            rewrite::nat_destination(frame, flow, v4_part(backend.address), backend.port);
+            rewrite::decrement_ttl(frame, flow);
+        }
+        self.leave(frame, InterfaceId(backend.interface), mac, usize::from(flow.end))
+    }
+
+    /// About a packet that a backend was sent, from the backend or a router on the way: to the client that sent it.
+    fn send_error_to_client(&self, tables: &Generation, frame: &mut [u8], flow: &Flow, found: &Found) -> Verdict {
+        let connection = &found.connection;
+        if connection.mode != MODE_NAT {
+            return Verdict::NotOurs;
+        }
+        let (Some(service), Some(backend)) = (tables.service(connection.service), tables.backend(connection.backend))
+        else {
+            return Verdict::Drop(DropReason::BadTable);
+        };
+        if flow.ttl <= 1 {
+            return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        quote::nat_destination(frame, flow, v4_part(service.address), service.port);
+        // A router keeps its own address: it says where on the way the trouble is.
+        if flow.source == backend.address {
+            rewrite::nat_source(frame, flow, v4_part(service.address), service.port);
+        }
+        rewrite::decrement_ttl(frame, flow);
+        let hop = self.owner.table().entry(found.id).last_hop();
+        let length = usize::from(flow.end);
+        if is_host(hop.interface) {
+            return Verdict::ToHost(length);
+        }
+        let (interface, mac) = self.way_to_client(tables, &connection.client, hop);
+        self.leave(frame, interface, mac, length)
+    }
+}
+
+/// The connection of the packet that an error from this side quotes, as the table knows it from there.
+fn quoted_key(tables: &Generation, quote: &Quote, side: Side) -> Option<Key> {
+    let sender = (quote.source, quote.source_port);
+    let receiver = (quote.destination, quote.destination_port);
+    let (client, server) = if side == Side::Client { (receiver, sender) } else { (sender, receiver) };
+    let id = match (side, tables.find(&server.0, server.1, quote.protocol)?) {
+        (Side::Client, Endpoint::Service(id)) => id.0,
+        (Side::Backend, Endpoint::Backend(id)) => id.0,
+        _ => return None,
+    };
+    Some(Key { side, client: client.0, client_port: client.1, id })
+}

@@ -90,7 +90,7 @@ counted! {
     IcmpChecksum = "icmp_checksum",
     /// ICMP message that Shunt neither answers nor translates.
     IcmpType = "icmp_type",
-    /// ICMP error that quotes too little of the packet it is about, or its IP header with a wrong checksum (RFC 5508 section 4.2).
+    /// ICMP error that quotes too little of the packet it is about, or its IP header with a wrong checksum (RFC 5508 REQ-3).
     IcmpInner = "icmp_inner",
     /// ICMP error about a packet of no connection.
     IcmpNoMatch = "icmp_no_match",

@@ -69,8 +69,8 @@ impl Header {
         self.is_about_the_way() || matches!(self.kind, TYPE_SOURCE_QUENCH | TYPE_REDIRECT)
     }
 
-    /// Whether it is an error that concerns the packet's sender, wherever he is: one that a translator passes on (RFC 5508
-    /// REQ-4, REQ-5).
+    /// Whether it is an error that concerns the packet's sender, wherever that is: one that a translator passes on (RFC
+    /// 5508 section 4).
     #[inline]
     pub fn is_about_the_way(&self) -> bool {
         matches!(self.kind, TYPE_UNREACHABLE | TYPE_TIME_EXCEEDED | TYPE_PARAMETER_PROBLEM)

@@ -27,7 +27,7 @@ pub struct Quote {
     pub destination_port: PortBe,
     /// Its IP protocol number.
     pub protocol: u8,
-    /// The checksum of its IP header is right (RFC 5508 REQ-3a).
+    /// The checksum of its IP header is right (RFC 5508 REQ-3).
     pub is_intact: bool,
 }
 

@@ -1,5 +1,6 @@
 //! The pseudo-interface (patent Fig. 8): ordinary programs of the balancer's own machine, unchanged, behind Shunt.
 
+use super::far::{FAR, Far, output};
 use anyhow::{Context, Result, ensure};
 use shunt_tests::lab::{HOST, INNER, Lab, SHARED, Shape, WEB};
 use shunt_tests::namespace::Namespace;
@@ -188,26 +189,8 @@ fn first_embodiment(shape: Shape) -> Result<()> {
 /// A router behind the client with a smaller link: what the box sends is too big, and it learns so.
 fn path_mtu() -> Result<()> {
     let lab = Lab::up_patient("mtu", Shape::default())?;
-    let (client, far) = (lab.client(), Namespace::named(format!("{}-far", lab.name())));
-    let name = format!("{}-far", lab.name());
-    output(Command::new("ip").args(["netns", "add", &name]))?;
-    let _removed = Removed(name.clone());
-    client.ip(&format!("link add far0 mtu 1280 type veth peer name eth0 netns {name}"))?;
-    output(client.command("sysctl").args(["-q", "-w", "net.ipv4.ip_forward=1"]))?;
-    client.ip("address add 198.18.2.1/24 dev far0")?;
-    client.ip("link set far0 up")?;
-    // It takes 1500 bytes and says so to its peers; only the router knows better.
-    far.ip("link set eth0 mtu 1500 up")?;
-    far.ip("address add 198.18.2.2/24 dev eth0")?;
-    far.ip("route add default via 198.18.2.1")?;
-    lab.balancer().ip("route add 198.18.2.0/24 via 198.18.0.2 dev client0")?;
-    let fetch = || {
-        let size = ["-s", "-o", "/dev/null", "-m", "20", "-w", "%{size_download}"];
-        output(far.command("curl").args(size).arg(format!("http://{HOST}/big")))
-    };
-    let size = until("a whole page by the smaller link", || Ok(fetch().ok()))?;
-    ensure!(size == "10485760", "{size} bytes came");
-    let learned = lab.balancer().ip("route get 198.18.2.2 from 198.18.0.101")?;
+    Far::behind_client(&lab)?.fetch_big(HOST_WEB)?;
+    let learned = lab.balancer().ip(&format!("route get {FAR} from {HOST}"))?;
     ensure!(learned.contains("mtu 1280"), "the box didn't learn the path's MTU: {learned}");
     lab.operator().await_balance(0)
 }
@@ -235,14 +218,6 @@ fn bad_packets() -> Result<()> {
     println!("  foreign source {}, IPv6 {}", drops.0, drops.1);
     get_many(&lab.client(), HOST_WEB, 10)?;
     lab.operator().await_balance(0)
-}
-
-/// What a program printed; it must succeed.
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(text)
 }
 
 fn is_installed(program: &str) -> bool {
@@ -274,14 +249,5 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// A namespace that goes with the value.
-struct Removed(String);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "delete", &self.0]).output();
     }
 }

@@ -6,8 +6,10 @@ mod backend_death;
 mod bad_start;
 mod bystander;
 mod drain;
+mod far;
 mod follow;
 mod host;
+mod icmp_errors;
 mod interface;
 mod matrix;
 mod pool;
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     tests.push(Test::new("backend_death", backend_death::backend_death));
     tests.extend(process_death::tests());
     tests.extend(host::tests());
+    tests.extend(icmp_errors::tests());
     tests.push(Test::new("bad_start", bad_start::bad_start));
     tests.push(Test::new("interface", interface::interface));
     tests.push(Test::new("waiting", waiting::waiting));

@@ -1,0 +1,80 @@
+//! ICMP errors about connections reach who sent the packet, as if there were no Shunt: kernels act on them.
+
+use super::far::{FAR, Far};
+use anyhow::{Result, bail, ensure};
+use shunt_tests::configuration::Configuration;
+use shunt_tests::lab::{Lab, Shape, WEB};
+use shunt_tests::runner::Test;
+use shunt_tests::wait::until;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+/// A service whose backend has nobody who listens there.
+const SILENT: (&str, u16) = ("198.18.0.100", 9);
+const SILENT_SERVICE: &str = r#"
+[[service]]
+name = "silent"
+protocol = "udp"
+address = "198.18.0.100:9"
+mode = "nat"
+[service.health]
+kind = "none"
+[[service.backend]]
+name = "silent1"
+address = "198.18.1.11:9"
+"#;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for (mode, port) in [("nat", "af_xdp"), ("nat", "af_packet"), ("dsr", "af_xdp")] {
+        let shape = Shape { mode, port, ..Shape::default() };
+        tests.push(Test::new(format!("icmp_path_mtu_{mode}_{port}"), move || path_mtu(shape)));
+        if mode == "nat" {
+            tests.push(Test::new(format!("icmp_unreachable_{port}"), move || unreachable(shape)));
+        }
+    }
+    tests
+}
+
+/// A router behind the client with a smaller link: what the back-ends send is too big, and they learn so.
+fn path_mtu(shape: Shape) -> Result<()> {
+    let lab = Lab::up_patient("icmpmtu", shape)?;
+    let far = Far::behind_client(&lab)?;
+    let learned = |number: usize| lab.server(number).ip(&format!("route get {FAR}"));
+    for number in 1..=shape.backends {
+        if shape.mode == "dsr" {
+            // Its replies don't pass the balancer, which is no gateway of its.
+            lab.server(number).ip("route add 198.18.2.0/24 via 198.18.1.2")?;
+        }
+        ensure!(!learned(number)?.contains("mtu"), "back-end {number} knows the path's MTU already");
+    }
+    until("all back-ends to learn the path's MTU", || {
+        far.fetch_big(WEB)?;
+        let routes = (1..=shape.backends).map(learned).collect::<Result<Vec<_>>>()?;
+        Ok(routes.iter().all(|route| route.contains("mtu 1280")).then_some(()))
+    })?;
+    lab.operator().await_balance(0)
+}
+
+/// Nobody listens on the back-end's port: the client's program is told so, and by the service.
+fn unreachable(shape: Shape) -> Result<()> {
+    let lab = Lab::up_patient("icmprefuse", shape)?;
+    lab.reload(&Configuration(lab.configuration()?.0 + SILENT_SERVICE))?;
+    lab.client().inside(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        // A connected socket is told of errors about its peer alone.
+        socket.connect(SILENT)?;
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        until("port unreachable", || {
+            let sent = socket.send(b"anybody there?").map(drop);
+            match sent.and_then(|()| socket.recv(&mut [0; 64]).map(drop)) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Some(())),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+                Err(error) => Err(error.into()),
+                Ok(()) => bail!("somebody answered"),
+            }
+        })
+    })?;
+    lab.operator().await_balance(0)
+}

@@ -161,6 +161,12 @@ impl Filter {
         }
     }
 
+    /// A client's packet whose time to live ends here.
+    #[cold]
+    pub(super) fn answer_exceeded(&mut self, frame: &mut [u8], flow: &Flow, now_ms: u64) -> Verdict {
+        self.answer(flow, now_ms, DropReason::TtlExceeded, || reply::time_exceeded(frame, flow))
+    }
+
     /// Makes an answer, if the source's limit allows it; `reason` is counted where there is none to make.
     fn answer(
         &mut self,

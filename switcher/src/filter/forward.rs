@@ -35,7 +35,7 @@ impl Filter {
         let connection = &found.connection;
         let Some(backend) = tables.backend(connection.backend) else { return Verdict::Drop(DropReason::BadTable) };
         if connection.mode == MODE_NAT && flow.ttl <= 1 {
-            return Verdict::Drop(DropReason::TtlExceeded);
+            return self.answer_exceeded(frame, flow, now_ms);
         }
         let mac = match self.backend_mac(&backend) {
             Ok(mac) => mac,

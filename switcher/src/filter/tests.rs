@@ -202,7 +202,12 @@ fn row_9_padding_is_trimmed() {
 fn row_31_time_to_live_ends_here_and_is_decremented_else() {
     let mut filter = world().filter(0, 1);
     let (verdict, _) = through(&mut filter, tcp(CLIENT, SERVICE, SYN).ttl(1).build(), CLIENTS);
-    assert_eq!(verdict, Verdict::Drop(DropReason::TtlExceeded));
+    assert_eq!(verdict, Verdict::Drop(DropReason::TtlExceeded), "no answer is as short");
+    let long = || tcp(CLIENT, SERVICE, SYN).tcp_options(&[1; 20]).ttl(1).build();
+    let (verdict, out) = through(&mut filter, long(), CLIENTS);
+    assert_eq!((verdict, out.len(), &out[34..36]), (Verdict::Reply(out.len()), long().len(), &[11, 0][..]));
+    let limited = (0..2000).any(|_| through(&mut filter, long(), CLIENTS).0 == Verdict::Drop(DropReason::ReplyLimit));
+    assert!(limited, "as every answer");
     let (_, out) = through(&mut filter, tcp(CLIENT, SERVICE, SYN).ttl(9).build(), CLIENTS);
     assert_eq!(out[22], 8);
 }

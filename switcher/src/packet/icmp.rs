@@ -90,6 +90,12 @@ impl Header {
         Self { kind: TYPE_ECHO_REQUEST, code: 0, checksum: U16::ZERO, rest: [a, b, c, d] }
     }
 
+    /// "Time to live exceeded in transit", its checksum still to be [sealed](Self::seal).
+    #[inline]
+    pub fn emit_time_exceeded() -> Self {
+        Self { kind: TYPE_TIME_EXCEEDED, code: 0, checksum: U16::ZERO, rest: [0; 4] }
+    }
+
     /// Fills in the checksum over the header and `payload`.
     #[inline]
     pub fn seal(&mut self, payload: &[u8]) {

@@ -7,7 +7,7 @@ use super::rewrite::{Side, headers_mut};
 use super::{Address, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, icmp, ipv4, udp};
 
 /// What of the quoted packet's transport header an error must hold (RFC 792).
-const TRANSPORT_MIN: usize = 8;
+pub const TRANSPORT_MIN: usize = 8;
 /// Where the checksum stands in TCP's header; a quote may end before it.
 const TCP_CHECKSUM: usize = 16;
 const UDP_CHECKSUM: usize = 6;

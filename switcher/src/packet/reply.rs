@@ -8,10 +8,15 @@ use zerocopy::FromBytes;
 use super::checksum::Difference;
 use super::rewrite::{headers_mut, set_ttl};
 use super::tcp::{ACK, FIN, RST, SYN};
-use super::{Flow, PROTOCOL_ICMP, PROTOCOL_TCP, arp, ethernet, icmp, ipv4, tcp, v4_part};
+use super::{Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, ethernet, icmp, ipv4, quote, tcp, v4_part};
 
 /// Length of a reset from its IP header on.
 const RESET_LENGTH: usize = ipv4::HEADER_LENGTH + tcp::HEADER_LENGTH;
+
+/// What an ICMP error has before the packet that it quotes.
+const ERROR_LENGTH: usize = ipv4::HEADER_LENGTH + icmp::HEADER_LENGTH;
+/// An ICMP error is no longer than this (RFC 1812 4.3.2.3).
+const ERROR_MAX: usize = 576;
 
 /// Answers a segment that belongs to no connection (RFC 9293 3.10.7.1). A reset is never answered, nor is anything that was
 /// sent to a group (RFC 9293 3.9.2.3).
@@ -84,6 +89,32 @@ pub fn echo_reply(frame: &mut [u8], flow: &Flow) -> Option<usize> {
     set_ttl(ip, ipv4::TTL_DEFAULT);
     turn_ethernet(frame);
     Some(length)
+}
+
+/// Tells the sender that its packet's time to live is used up (RFC 1812 5.3.1), in the name of whom it was sent to. As much
+/// is quoted as leaves the answer no longer than its cause; a cause too short to be quoted at all isn't answered, nor is
+/// ICMP (RFC 1812 4.3.2.7).
+#[cold]
+pub fn time_exceeded(frame: &mut [u8], flow: &Flow) -> Option<usize> {
+    let (source, destination) = (v4_part(flow.destination), v4_part(flow.source));
+    if !matches!(flow.protocol, PROTOCOL_TCP | PROTOCOL_UDP) || !ipv4::is_unicast(source) {
+        return None;
+    }
+    let network_offset = usize::from(flow.network_offset);
+    let packet = frame.get_mut(network_offset..usize::from(flow.end))?;
+    let length = packet.len().min(ERROR_MAX);
+    let quoted = length.checked_sub(ERROR_LENGTH)?;
+    if quoted < usize::from(flow.transport_offset - flow.network_offset) + quote::TRANSPORT_MIN {
+        return None;
+    }
+    packet.copy_within(..quoted, ERROR_LENGTH);
+    let (ip, message) = ipv4::Header::mut_from_prefix(packet.get_mut(..length)?).ok()?;
+    let (icmp, quote) = icmp::Header::mut_from_prefix(message).ok()?;
+    *ip = ipv4::Header::emit(source, destination, PROTOCOL_ICMP, (icmp::HEADER_LENGTH + quoted) as u16);
+    *icmp = icmp::Header::emit_time_exceeded();
+    icmp.seal(quote);
+    turn_ethernet(frame);
+    Some(network_offset + length)
 }
 
 /// Sends the frame back to where it came from.
@@ -218,6 +249,44 @@ mod tests {
             assert!(frame.ends_with(b"ping!"));
             // An echo reply isn't answered again.
             assert_eq!(echo_reply(&mut frame, &answer), None);
+        }
+    }
+
+    #[test]
+    fn row_31_time_exceeded_quotes_its_cause() {
+        for (builder, length) in [
+            (udp(A, B).payload(&[7; 28]), 56),
+            (udp(A, B).payload(&[7; 29]).padding(3), 57),
+            (tcp(A, B, SYN).tcp_options(&[1; 20]), 60),
+            (tcp(A, B, SYN).ip_options(&[1; 4]).tcp_options(&[1; 20]).vlan(0), 64),
+            (udp(A, B).payload(&[7; 1000]), 576),
+        ] {
+            let cause = builder.ttl(1).build();
+            let (mut frame, flow) = (cause.clone(), flow_of(&cause));
+            let network = usize::from(flow.network_offset);
+            let answer_length = time_exceeded(&mut frame, &flow).unwrap();
+            assert_eq!(answer_length, network + length);
+            frame.truncate(answer_length);
+            assert!(are_checksums_right(&frame));
+            let Ok(Parsed::Ip(answer)) = parse_as(&frame, &PEER_MAC) else { panic!("answer refused") };
+            assert_eq!((answer.source, answer.destination, answer.ttl), (flow.destination, flow.source, 64));
+            assert_eq!(frame[network + 20..][..8][..2], [11, 0]);
+            assert_eq!(frame[network + 28..], cause[network..][..length - 28]);
+            assert_eq!(frame[..12], [PEER_MAC, LOCAL_MAC].concat());
+            assert!(quote::read(&frame, &answer).is_some_and(|quote| quote.is_intact));
+        }
+    }
+
+    #[test]
+    fn row_31_what_is_too_short_or_icmp_is_not_answered() {
+        let multicast = udp(A, ([224, 0, 0, 5], 53)).payload(&[7; 99]).to_mac([1, 0, 0x5e, 0, 0, 5]);
+        let with_options = udp(A, B).ip_options(&[1; 4]).payload(&[7; 27]);
+        for builder in [udp(A, B).payload(&[7; 27]), with_options, icmp_echo(A.0, B.0).payload(&[7; 99]), multicast] {
+            let original = builder.build();
+            let mut frame = original.clone();
+            let flow = flow_of(&frame);
+            assert_eq!(time_exceeded(&mut frame, &flow), None);
+            assert_eq!(frame, original);
         }
     }
 

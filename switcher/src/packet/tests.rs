@@ -55,7 +55,10 @@ fn exercise_flow(frame: &mut [u8], flow: &Flow) {
     rewrite::nat_source(frame, flow, [198, 18, 0, 2], PortBe::new(81));
     rewrite::decrement_ttl(frame, flow);
     rewrite::set_ethernet(frame, &LOCAL_MAC, &LOCAL_MAC);
-    for length in [reply::echo_reply(frame, flow), reply::tcp_reset(frame, flow), reply::arp_reply(frame, &LOCAL_MAC)] {
+    quote::nat_source(frame, flow, [198, 18, 0, 3], PortBe::new(82));
+    quote::nat_destination(frame, flow, [198, 18, 0, 4], PortBe::new(83));
+    let answers = [reply::echo_reply, reply::tcp_reset, reply::time_exceeded].map(|answer| answer(frame, flow));
+    for length in answers.into_iter().chain([reply::arp_reply(frame, &LOCAL_MAC)]) {
         assert!(length.is_none_or(|length| length <= frame.len()));
     }
 }

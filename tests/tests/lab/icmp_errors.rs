@@ -2,8 +2,9 @@
 
 use super::far::{FAR, Far};
 use anyhow::{Result, bail, ensure};
+use nix::sys::socket::{setsockopt, sockopt::Ipv4RecvErr};
 use shunt_tests::configuration::Configuration;
-use shunt_tests::lab::{Lab, Shape, WEB};
+use shunt_tests::lab::{Lab, Shape, UDP_ECHO, WEB};
 use shunt_tests::runner::Test;
 use shunt_tests::wait::until;
 use std::io::ErrorKind;
@@ -34,6 +35,7 @@ pub fn tests() -> Vec<Test> {
             tests.push(Test::new(format!("icmp_unreachable_{port}"), move || unreachable(shape)));
         }
     }
+    tests.push(Test::new("icmp_time_exceeded", time_exceeded));
     tests
 }
 
@@ -65,16 +67,34 @@ fn unreachable(shape: Shape) -> Result<()> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         // A connected socket is told of errors about its peer alone.
         socket.connect(SILENT)?;
-        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
-        until("port unreachable", || {
-            let sent = socket.send(b"anybody there?").map(drop);
-            match sent.and_then(|()| socket.recv(&mut [0; 64]).map(drop)) {
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Some(())),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-                Err(error) => Err(error.into()),
-                Ok(()) => bail!("somebody answered"),
-            }
-        })
+        await_error(&socket, ErrorKind::ConnectionRefused)
     })?;
     lab.operator().await_balance(0)
+}
+
+/// Shunt is a router: what must go no further is told so by it, from the service's address.
+fn time_exceeded() -> Result<()> {
+    let lab = Lab::up_patient("icmptime", Shape::default())?;
+    lab.client().inside(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.connect(UDP_ECHO)?;
+        socket.set_ttl(1)?;
+        setsockopt(&socket, Ipv4RecvErr, &true)?;
+        await_error(&socket, ErrorKind::HostUnreachable)
+    })?;
+    lab.operator().await_balance(0)
+}
+
+/// Sends datagrams until the system says that one came to this.
+fn await_error(socket: &UdpSocket, expected: ErrorKind) -> Result<()> {
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    until("an ICMP error", || {
+        let sent = socket.send(b"a question that is long enough to be quoted").map(drop);
+        match sent.and_then(|()| socket.recv(&mut [0; 64]).map(drop)) {
+            Err(error) if error.kind() == expected => Ok(Some(())),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(()) => bail!("somebody answered"),
+        }
+    })
 }

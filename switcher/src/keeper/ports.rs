@@ -97,6 +97,11 @@ impl Ports {
     ) -> Result<Ports, KeeperError> {
         let opener = Opener::new(config, facts, regions, true)?;
         let records: Vec<PortRecord> = regions.keeper.ports().collect();
+        let waits = config.switchers.idle == Idle::Wait;
+        let contradicts = |port: &PortRecord| port.flags & if waits { PORT_BUSY_POLLS } else { PORT_THREADED } != 0;
+        if records.iter().any(contradicts) {
+            return Err(KeeperError::Changed { what: "switchers.idle".into() });
+        }
         let mut sockets: Vec<OwnedFd> = Vec::new();
         for number in 0..regions.switchers.len() {
             let own: Vec<_> = records.iter().filter(|port| usize::from(port.switcher) == number).copied().collect();

@@ -19,7 +19,7 @@ macro_rules! counted {
 
             /// What it means, in a sentence.
             pub const fn meaning(self) -> &'static str {
-                match self { $($Enum::$variant => concat!($($doc),*),)* }
+                match self { $($Enum::$variant => concat!($($doc),*).trim_ascii(),)* }
             }
         }
     };

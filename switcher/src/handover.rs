@@ -28,6 +28,7 @@ use nix::sys::socket::{
     recvmsg, sendmsg, socket,
 };
 use serde::{Deserialize, Serialize};
+use shunt_config::Idle;
 
 /// How long a keeper that isn't there yet is waited for, and from one try to the next.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -71,7 +72,7 @@ pub struct Manifest {
     /// The CPU to run on.
     pub cpu: u32,
     /// What follows an empty turn.
-    pub idle: WhenIdle,
+    pub idle: Idle,
     /// The account to become.
     pub user: String,
     /// Slots of each ring.
@@ -82,17 +83,6 @@ pub struct Manifest {
     pub has_store: bool,
     /// The ports, in the order of their numbers and descriptors.
     pub ports: Vec<PortManifest>,
-}
-
-/// What a switcher does when no packet came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum WhenIdle {
-    /// Polls again.
-    Spin,
-    /// Lets others run first.
-    Yield,
-    /// Sleeps until packets come.
-    Wait,
 }
 
 /// What one port is.
@@ -352,7 +342,7 @@ mod tests {
         };
         Manifest {
             cpu: 1,
-            idle: WhenIdle::Spin,
+            idle: Idle::Spin,
             user: "nobody".into(),
             ring: 256,
             switchers: 2,

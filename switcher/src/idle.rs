@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use crate::handover::WhenIdle;
+use shunt_config::Idle;
 
 /// How long a switcher that waits doesn't see what can't wake it, in ms: a new configuration, packets of the box's own
 /// programs, room for frames that the device didn't take at once. Connections that are over are looked for at each waking.
@@ -22,11 +22,11 @@ pub enum Pause {
 
 impl Pause {
     /// `ports` are what becomes readable with a packet.
-    pub fn new<'a>(idle: WhenIdle, ports: impl Iterator<Item = BorrowedFd<'a>>) -> nix::Result<Pause> {
+    pub fn new<'a>(idle: Idle, ports: impl Iterator<Item = BorrowedFd<'a>>) -> nix::Result<Pause> {
         match idle {
-            WhenIdle::Spin => Ok(Pause::Spin),
-            WhenIdle::Yield => Ok(Pause::Yield),
-            WhenIdle::Wait => {
+            Idle::Spin => Ok(Pause::Spin),
+            Idle::Yield => Ok(Pause::Yield),
+            Idle::Wait => {
                 let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
                 // Once for what comes, not for as long as it is there: the socket of an interface that is gone has an
                 // error for good. Nothing is missed: what comes after the empty turn is still to be told.
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_wait_ends_by_a_packet_at_once_and_without_one_soon() {
         let port = EventFd::new().expect("an eventfd");
-        let pause = Pause::new(WhenIdle::Wait, [port.as_fd()].into_iter()).expect("epoll");
+        let pause = Pause::new(Idle::Wait, [port.as_fd()].into_iter()).expect("epoll");
         let slept = |times: u32, before: &dyn Fn()| {
             let start = Instant::now();
             (0..times).for_each(|_| {

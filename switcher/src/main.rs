@@ -4,10 +4,10 @@
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{info, warn};
-use shunt_config::{Instance, keeper_socket};
+use shunt_config::{Idle, Instance, keeper_socket};
 use shunt_shmlayout::clock::coarse_now_ms as now_ms;
 use shunt_shmlayout::header::start_time;
-use shunt_switcher::handover::{WhenIdle, ask, wait_for_keeper};
+use shunt_switcher::handover::{ask, wait_for_keeper};
 use shunt_switcher::idle::Pause;
 use shunt_switcher::{assemble, privileges};
 
@@ -36,7 +36,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     privileges::pin(manifest.cpu)?;
     // Packets that come by interrupts on another CPU would keep everybody else off this one.
     let all_threaded = manifest.ports.iter().all(|port| port.threaded || !port.receives);
-    if manifest.idle == WhenIdle::Wait
+    if manifest.idle == Idle::Wait
         && all_threaded
         && let Err(error) = privileges::go_first()
     {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::cpus::Cpus;
 use crate::feedback::{AgentCheck, Algorithm, Feedback, Rule};
 use crate::paths::Instance;
@@ -40,7 +42,7 @@ pub struct Switchers {
 }
 
 /// What a switcher does when no packet came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Idle {
     /// Polls again: its CPU is its own.
     Spin,

@@ -1,6 +1,6 @@
 //! Packet fixtures of the pseudo-interface: name, packet in, verdict, packet out, both ways.
 
-use super::testing::{BACKENDS, CLIENTS, World, pass};
+use super::testing::{BACKENDS, CLIENTS, World, through};
 use super::*;
 use crate::packet::tcp::{ACK, RST, SYN};
 use crate::packet::testing::{
@@ -25,11 +25,6 @@ fn world() -> World {
     world.host_service((SHARED, 22), PROTOCOL_TCP);
     world.host_address(HOST);
     world
-}
-
-fn through(filter: &mut Filter, mut frame: Vec<u8>, from: InterfaceId) -> (Verdict, Vec<u8>) {
-    let verdict = pass(filter, &mut frame, from, 1000);
-    (verdict, frame)
 }
 
 /// A packet as the packet store gives it to the engine.

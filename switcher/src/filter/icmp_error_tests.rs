@@ -1,46 +1,27 @@
 //! Packet fixtures of ICMP errors: name, packet in, verdict, packet out.
 
-use super::testing::{BACKENDS, CLIENTS, World, pass};
+use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, End, SERVICE, U1, World, pass, three_services, through};
 use super::*;
 use crate::packet::tcp::{ACK, SYN};
 use crate::packet::testing::{FrameBuilder, LOCAL_MAC, are_checksums_right, flow_of, icmp_echo, poke, seal, tcp, udp};
-use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP, ethernet};
-use shunt_shmlayout::config_table::{BackendRecord, MODE_DSR, MODE_NAT};
+use crate::packet::{PROTOCOL_TCP, ethernet};
+use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT};
 
-type End = ([u8; 4], u16);
-
-const SERVICE: End = ([198, 18, 0, 100], 80);
-const DNS: End = ([198, 18, 0, 100], 53);
-const DSR: End = ([198, 18, 0, 101], 80);
 const NOBODY: End = ([198, 18, 0, 100], 81);
 const HOST: [u8; 4] = [198, 18, 0, 102];
 const HOSTS_WEB: End = (HOST, 8080);
 const CLIENT: End = ([198, 18, 0, 2], 40000);
 const OTHER: End = ([198, 18, 0, 3], 40000);
-const B1: End = ([198, 18, 1, 11], 8080);
-const U1: End = ([198, 18, 1, 13], 5353);
-const D1: End = ([198, 18, 1, 12], 80);
 /// A router on the clients' side, and one on the backends'.
 const ROUTER: [u8; 4] = [203, 0, 113, 1];
 const INNER_ROUTER: [u8; 4] = [198, 18, 3, 1];
 const MTU: u32 = 1400;
 
 fn world() -> World {
-    let mut world = World::new(4096);
-    let b1 = world.backend(B1, PROTOCOL_TCP);
-    let u1 = world.backend(U1, PROTOCOL_UDP);
-    let d1 = world.backend(D1, PROTOCOL_TCP);
-    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b1]);
-    world.service(DNS, PROTOCOL_UDP, MODE_NAT, &[u1]);
-    world.service(DSR, PROTOCOL_TCP, MODE_DSR, &[d1]);
+    let (mut world, b1) = three_services();
     world.service(HOSTS_WEB, PROTOCOL_TCP, MODE_NAT, &[b1]);
     world.host_address(HOST);
     world
-}
-
-fn through(filter: &mut Filter, mut frame: Vec<u8>, from: InterfaceId) -> (Verdict, Vec<u8>) {
-    let verdict = pass(filter, &mut frame, from, 1000);
-    (verdict, frame)
 }
 
 /// The world's filter with a connection to each service.

@@ -3,9 +3,11 @@
 
 use super::{Filter, Loads, Prospect, Verdict};
 use crate::packet::testing::LOCAL_MAC;
+use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
-    BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeRecord, ServiceRecord, Timeouts,
+    BackendRecord, ClassRecord, Generation, MODE_DSR, MODE_NAT, MemberRecord, Name, RangeRecord, ServiceRecord,
+    Timeouts,
 };
 use shunt_shmlayout::connections::Owner;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
@@ -19,6 +21,22 @@ use shunt_shmlayout::sync::Ordering;
 pub const CLIENTS: InterfaceId = InterfaceId(0);
 /// The interface that leads to backends.
 pub const BACKENDS: InterfaceId = InterfaceId(1);
+
+/// Address and port.
+pub type End = ([u8; 4], u16);
+
+/// The services of [`three_services`]: TCP and UDP in mode `nat`, and TCP in mode `dsr`.
+pub const SERVICE: End = ([198, 18, 0, 100], 80);
+/// See above.
+pub const DNS: End = ([198, 18, 0, 100], 53);
+/// See above.
+pub const DSR: End = ([198, 18, 0, 101], 80);
+/// The backend of each.
+pub const B1: End = ([198, 18, 1, 11], 8080);
+/// See above.
+pub const U1: End = ([198, 18, 1, 13], 5353);
+/// See above.
+pub const D1: End = ([198, 18, 1, 12], 80);
 
 /// Switchers that a world has memory for.
 const SWITCHERS: usize = 4;
@@ -242,6 +260,24 @@ impl World {
         filter.follow(self.generation());
         filter
     }
+}
+
+/// A world with three services that have a backend each, and the first one's.
+pub fn three_services() -> (World, BackendId) {
+    let mut world = World::new(4096);
+    let b1 = world.backend(B1, PROTOCOL_TCP);
+    let u1 = world.backend(U1, PROTOCOL_UDP);
+    let d1 = world.backend(D1, PROTOCOL_TCP);
+    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b1]);
+    world.service(DNS, PROTOCOL_UDP, MODE_NAT, &[u1]);
+    world.service(DSR, PROTOCOL_TCP, MODE_DSR, &[d1]);
+    (world, b1)
+}
+
+/// What becomes of a frame, and what would be sent.
+pub fn through(filter: &mut Filter, mut frame: Vec<u8>, from: InterfaceId) -> (Verdict, Vec<u8>) {
+    let verdict = pass(filter, &mut frame, from, 1000);
+    (verdict, frame)
 }
 
 /// Takes one frame through all three steps. The frame becomes what would be sent.

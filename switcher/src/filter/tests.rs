@@ -1,41 +1,24 @@
 //! Packet fixtures, one for each arrow of the patent's Fig. 6: name, packet in, verdict, packet out.
 
-use super::testing::{BACKENDS, CLIENTS, World, pass};
+use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, SERVICE, U1, World, pass, three_services, through};
 use super::*;
+use crate::packet::PROTOCOL_TCP;
 use crate::packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use crate::packet::testing::{
     LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, segment_of, tcp, udp,
 };
-use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
-use shunt_shmlayout::config_table::{BackendRecord, MODE_DSR, MODE_NAT, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT, ServiceRecord};
 
-const SERVICE: ([u8; 4], u16) = ([198, 18, 0, 100], 80);
-const DSR: ([u8; 4], u16) = ([198, 18, 0, 101], 80);
-const DNS: ([u8; 4], u16) = ([198, 18, 0, 100], 53);
 const NOBODY: ([u8; 4], u16) = ([198, 18, 0, 100], 81);
 const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
-const B1: ([u8; 4], u16) = ([198, 18, 1, 11], 8080);
-const U1: ([u8; 4], u16) = ([198, 18, 1, 13], 5353);
-const D1: ([u8; 4], u16) = ([198, 18, 1, 12], 80);
 const B1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 0];
 const FORWARD_TO_BACKEND: fn(usize) -> Verdict = |length| Verdict::Forward(BACKENDS, length);
 
 /// Three services with a backend each, and one without.
 fn world() -> World {
-    let mut world = World::new(4096);
-    let b1 = world.backend(B1, PROTOCOL_TCP);
-    let u1 = world.backend(U1, PROTOCOL_UDP);
-    let d1 = world.backend(D1, PROTOCOL_TCP);
-    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b1]);
-    world.service(DNS, PROTOCOL_UDP, MODE_NAT, &[u1]);
-    world.service(DSR, PROTOCOL_TCP, MODE_DSR, &[d1]);
+    let (mut world, _) = three_services();
     world.service(NOBODY, PROTOCOL_TCP, MODE_NAT, &[]);
     world
-}
-
-fn through(filter: &mut Filter, mut frame: Vec<u8>, from: InterfaceId) -> (Verdict, Vec<u8>) {
-    let verdict = pass(filter, &mut frame, from, 1000);
-    (verdict, frame)
 }
 
 fn from_client(filter: &mut Filter, flags: u8) -> (Verdict, Vec<u8>) {

@@ -10,7 +10,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, setsockopt, socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
-use shunt_config::{Config, Idle, Instance, keeper_socket};
+use shunt_config::{Config, Instance, keeper_socket};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind, PortRecord, SwitcherRecord};
 
@@ -18,9 +18,7 @@ use super::host::{PseudoInterface, living_daemon};
 use super::regions::{Regions, is_alive};
 use super::{KeeperError, file_error};
 use crate::handover::ifdaemon;
-use crate::handover::{
-    Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, WhenIdle, accept, receive, send,
-};
+use crate::handover::{Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, accept, receive, send};
 
 /// Somebody who connects and says nothing holds the keeper up no longer than this.
 const PATIENCE_MS: i64 = 200;
@@ -221,11 +219,7 @@ fn manifest(config: &Config, cpus: &[u32], number: usize, records: &[PortRecord]
     });
     Manifest {
         cpu: cpus[number],
-        idle: match config.switchers.idle {
-            Idle::Spin => WhenIdle::Spin,
-            Idle::Yield => WhenIdle::Yield,
-            Idle::Wait => WhenIdle::Wait,
-        },
+        idle: config.switchers.idle,
         user: config.user.clone(),
         ring: config.limits.ring,
         switchers: cpus.len() as u16,

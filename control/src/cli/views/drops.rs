@@ -40,7 +40,7 @@ impl DropsReport {
             reason: reason.name(),
             count,
             per_switcher: vec![0; memory.switchers.len()],
-            meaning: reason.meaning().trim(),
+            meaning: reason.meaning(),
         }));
         drops.retain(|row| all || row.count != 0);
         drops.sort_by_key(|row| std::cmp::Reverse(row.count));
@@ -51,7 +51,7 @@ impl DropsReport {
 fn row(memory: &Memory, reason: DropReason) -> DropRow {
     let count = |region: &shunt_shmlayout::regions::SwitcherRegion| region.head.drops[reason as usize].get();
     let per_switcher: Vec<u64> = memory.switchers.iter().map(count).collect();
-    DropRow { reason: reason.name(), count: per_switcher.iter().sum(), per_switcher, meaning: reason.meaning().trim() }
+    DropRow { reason: reason.name(), count: per_switcher.iter().sum(), per_switcher, meaning: reason.meaning() }
 }
 
 impl Report for DropsReport {

@@ -86,7 +86,7 @@ pub fn report_counts(memory: &Memory) -> Vec<ReportCount> {
     let counts = counters.map(|(outcome, counter)| ReportCount {
         outcome: outcome.name(),
         count: counter.get(),
-        meaning: outcome.meaning().trim(),
+        meaning: outcome.meaning(),
     });
     counts.filter(|count| count.count != 0).collect()
 }

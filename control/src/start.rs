@@ -9,6 +9,7 @@ use shunt_config::{Config, ConfigError, Instance, Limits, LockError, region_name
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::header::AttachError;
 use shunt_shmlayout::map::Access;
+use shunt_shmlayout::neighbours::places;
 use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, KeeperRegion, SwitcherRegion, Typed};
 
 use crate::publish::error::CapacityError;
@@ -138,7 +139,7 @@ fn check_limits(control: &ControlRegion, limits: &Limits) -> Result<(), StartErr
         (generation.services.len(), limits.services, "limits.services"),
         (generation.backends.len(), limits.backends, "limits.backends"),
         (generation.slots.len(), limits.slots, "limits.slots"),
-        (control.neighbours.0.len(), limits.neighbours, "limits.neighbours"),
+        (control.neighbours.0.len(), places(limits.backends, limits.neighbours), "limits.neighbours"),
         ((generation.ranges.len() - 1) / 2, limits.routes, "limits.routes"),
     ];
     let other = numbers.into_iter().find(|(made, configured, _)| *made != *configured as usize);

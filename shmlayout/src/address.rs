@@ -44,11 +44,27 @@ impl Address {
         [n as u64, (n >> 64) as u64]
     }
 
+    /// Address and `with` mixed into one word for a table's places: each bit of either reaches each bit of it (two folded
+    /// multiplications, the mixing step of wyhash). Not keyed: only for tables whose keys the operator chooses.
+    #[inline]
+    pub(crate) fn mix(&self, with: u64) -> u64 {
+        let [a, b] = self.words();
+        let address = folded_product(a ^ 0xa076_1d64_78bd_642f, b ^ 0xe703_7ed1_a0b4_28db);
+        folded_product(address ^ with, 0x9e37_79b9_7f4a_7c15)
+    }
+
     /// The inverse of [`Address::words`].
     #[inline]
     pub const fn from_words(words: [u64; 2]) -> Self {
         Self((((words[1] as u128) << 64) | words[0] as u128).to_ne_bytes())
     }
+}
+
+/// Both halves of the 128-bit product, folded into one word.
+#[inline]
+fn folded_product(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    product as u64 ^ (product >> 64) as u64
 }
 
 impl From<IpAddr> for Address {

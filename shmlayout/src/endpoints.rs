@@ -75,19 +75,43 @@ impl EndpointRecord {
     }
 }
 
-/// How many places an endpoint may stand in.
+/// How far an endpoint may stand from its place, and so how many records a look-up reads at most. The hash is at most a
+/// quarter full ([`crate::regions::ControlShape`]); there a distance of 16 has a probability of about 1e-16 for each
+/// endpoint. Too low refuses configurations; too high lets a damaged table cost more time a packet.
 const ENDPOINT_PROBES: usize = 16;
 
-/// The endpoint hash has no room left near its place.
+/// The endpoint hash has no room left near a place. Of no use to anybody then: the generation has to be filled anew.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EndpointsFull;
 
+/// Where an endpoint belongs, before the mask.
 #[inline]
 fn endpoint_place(address: &Address, port: PortBe, protocol: u8) -> usize {
-    let [a, b] = address.words();
-    let port = u64::from(u16::from_ne_bytes(port.0)) << 8 | u64::from(protocol);
-    let mixed = (a ^ b.rotate_left(23) ^ port.rotate_left(41)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 32) as usize
+    address.mix(u64::from(u16::from_ne_bytes(port.0)) << 8 | u64::from(protocol)) as usize
+}
+
+impl EndpointRecord {
+    #[inline]
+    fn is_for(&self, address: &Address, port: PortBe, protocol: u8) -> bool {
+        self.address == *address && self.port == port && self.protocol == protocol
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kind == 0
+    }
+
+    fn place(&self) -> usize {
+        endpoint_place(&self.address, self.port, self.protocol)
+    }
+
+    /// This record in the place of `there`: of two uses of an address the greater.
+    fn merged_with(self, there: &Self) -> Self {
+        let (kind, id) = match (there.endpoint(), self.endpoint()) {
+            (Some(Endpoint::Address(one)), Some(Endpoint::Address(other))) => Endpoint::Address(one.max(other)).bits(),
+            _ => (self.kind, self.id),
+        };
+        Self { kind, id, ..self }
+    }
 }
 
 impl Generation {
@@ -97,10 +121,10 @@ impl Generation {
         let (mask, start) = (self.endpoints.len() - 1, endpoint_place(address, port, protocol));
         for probe in 0..ENDPOINT_PROBES {
             let record: EndpointRecord = self.endpoints[(start + probe) & mask].load();
-            if record.kind == 0 {
+            if record.is_empty() {
                 return None;
             }
-            if record.address == *address && record.port == port && record.protocol == protocol {
+            if record.is_for(address, port, protocol) {
                 return record.endpoint();
             }
         }
@@ -126,6 +150,9 @@ impl Generation {
 
     /// Control's: makes an address, port and protocol lead somewhere; for an address as such, port and protocol are 0.
     /// The greater of two uses of an address stays.
+    ///
+    /// An endpoint further from its place than the one it meets takes that one's record (Robin Hood hashing, Celis 1986),
+    /// so that distances stay short and nearly equal.
     pub fn add_endpoint(
         &self,
         address: Address,
@@ -133,24 +160,117 @@ impl Generation {
         protocol: u8,
         to: Endpoint,
     ) -> Result<(), EndpointsFull> {
-        let (mask, start) = (self.endpoints.len() - 1, endpoint_place(&address, port, protocol));
-        for probe in 0..ENDPOINT_PROBES {
-            let record = &self.endpoints[(start + probe) & mask];
-            let there: EndpointRecord = record.load();
-            let same = there.address == address && there.port == port && there.protocol == protocol;
-            if there.kind != 0 && !same {
-                continue;
+        let mask = self.endpoints.len() - 1;
+        let (kind, id) = to.bits();
+        let mut homeless = EndpointRecord { address, port, protocol, kind, id, reserved: [0; 10] };
+        let (mut index, mut distance) = (homeless.place() & mask, 0);
+        while distance < ENDPOINT_PROBES {
+            let there: EndpointRecord = self.endpoints[index].load();
+            // An endpoint that is there already is met before any that it would have displaced.
+            if there.is_empty() || there.is_for(&homeless.address, homeless.port, homeless.protocol) {
+                self.endpoints[index].store(&homeless.merged_with(&there));
+                return Ok(());
             }
-            let to = match (there.endpoint(), to) {
-                (Some(Endpoint::Address(one)), Endpoint::Address(other)) => Endpoint::Address(one.max(other)),
-                _ => to,
-            };
-            let (kind, id) = to.bits();
-            record.store(&EndpointRecord { address, port, protocol, kind, id, reserved: [0; 10] });
-            return Ok(());
+            let its_distance = index.wrapping_sub(there.place()) & mask;
+            if its_distance < distance {
+                self.endpoints[index].store(&homeless);
+                (homeless, distance) = (there, its_distance);
+            }
+            (index, distance) = ((index + 1) & mask, distance + 1);
         }
         Err(EndpointsFull)
     }
 }
 
 const _: () = assert!(size_of::<EndpointRecord>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{TCP, UDP};
+    use crate::regions::{ControlRegion, ControlShape, Typed};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// An empty generation with room for so many services and as many backends.
+    fn generation(services: u32, backends: u32) -> Generation {
+        let shape = ControlShape::new(services, backends, 1, 1, 1);
+        ControlRegion::anonymous(&shape).expect("memory").generations[0]
+    }
+
+    fn add(generation: &Generation, address: Address, port: u16, protocol: u8, to: Endpoint) {
+        let added = generation.add_endpoint(address, PortBe::new(port), protocol, to);
+        assert_eq!(added, Ok(()), "{address:?} port {port} protocol {protocol}");
+    }
+
+    #[test]
+    fn every_port_of_an_address_is_usable() {
+        let address = Address::from_v4([198, 18, 0, 100]);
+        let generation = generation(65_535, 1);
+        for port in 1..=u16::MAX {
+            add(&generation, address, port, TCP, Endpoint::Service(ServiceId(port - 1)));
+        }
+        add(&generation, address, 0, 0, Endpoint::Address(AddressUse::Services));
+        for port in 1..=u16::MAX {
+            let found = generation.find(&address, PortBe::new(port), TCP);
+            assert_eq!(found, Some(Endpoint::Service(ServiceId(port - 1))), "port {port}");
+            assert_eq!(generation.find(&address, PortBe::new(port), UDP), None, "port {port} of the other protocol");
+        }
+        assert_eq!(generation.address_use(&address), Some(AddressUse::Services));
+    }
+
+    #[test]
+    fn limits_of_any_size_have_room_for_all_ports_of_one_address() {
+        for services in [1, 2, 7, 16, 17, 100, 1000, 4096, 30_000] {
+            let address = Address::from_v4([198, 18, 1, 11]);
+            let generation = generation(services, services);
+            for number in 0..services as u16 {
+                add(&generation, address, 80 + number, TCP, Endpoint::Service(ServiceId(number)));
+                add(&generation, address, 80 + number, UDP, Endpoint::Backend(BackendId(number)));
+            }
+            assert_eq!(generation.endpoints().count(), 2 * services as usize);
+        }
+    }
+
+    #[test]
+    fn a_look_up_in_a_damaged_table_ends() {
+        let generation = generation(1, 1);
+        let other = EndpointRecord {
+            address: Address::from_v4([198, 18, 0, 1]),
+            port: PortBe::new(1),
+            protocol: TCP,
+            kind: SERVICE,
+            id: 0,
+            reserved: [0; 10],
+        };
+        generation.endpoints.iter().for_each(|record| record.store(&other));
+        assert_eq!(generation.find(&Address::from_v4([198, 18, 0, 2]), PortBe::new(1), TCP), None);
+        let added = generation.add_endpoint(
+            Address::from_v4([198, 18, 0, 2]),
+            PortBe::new(1),
+            TCP,
+            Endpoint::Service(ServiceId(0)),
+        );
+        assert_eq!(added, Err(EndpointsFull));
+    }
+
+    proptest! {
+        /// The hash against a map: few addresses and ports, so that many endpoints meet and some are added twice.
+        #[test]
+        fn the_hash_is_a_map(endpoints in proptest::collection::vec((0u8..8, 0u16..40, 0u8..3, any::<u16>()), 0..200)) {
+            let generation = generation(64, 192);
+            let mut model = BTreeMap::new();
+            for (host, port, protocol, id) in endpoints {
+                let key = (Address::from_v4([198, 18, 0, host]), port, protocol);
+                add(&generation, key.0, port, protocol, Endpoint::Backend(BackendId(id)));
+                model.insert(key, Endpoint::Backend(BackendId(id)));
+            }
+            for ((address, port, protocol), endpoint) in &model {
+                prop_assert_eq!(generation.find(address, PortBe::new(*port), *protocol), Some(*endpoint));
+            }
+            prop_assert_eq!(generation.endpoints().count(), model.len());
+            let absent = Address::from_v4([198, 18, 1, 0]);
+            prop_assert_eq!(generation.find(&absent, PortBe::new(1), TCP), None);
+        }
+    }
+}

@@ -7,8 +7,9 @@ use crate::address::{Address, InterfaceId, Mac, NeighbourId};
 use crate::sync::{AtomicU64, Ordering, fence};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// How many places a neighbour may stand in.
-pub const PROBES: usize = 8;
+/// How many places a neighbour may stand in. [`places`] keeps the share of next hops that may not be given away at an
+/// eighth at most; there all places of one being taken has a probability of about 1e-9.
+pub const PROBES: usize = 16;
 
 const USED: u64 = 1 << 32;
 
@@ -29,9 +30,13 @@ pub struct Neighbours<'a>(pub &'a [Neighbour]);
 #[derive(Debug, PartialEq, Eq)]
 pub struct NeighboursFull;
 
-fn place(interface: InterfaceId, address: &Address) -> u64 {
-    let [a, b] = address.words();
-    (a ^ b.rotate_left(29) ^ u64::from(interface.0) << 17).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
+/// How many places a table has for so many next hops of backends and so many other neighbours.
+pub fn places(backends: u32, neighbours: u32) -> u32 {
+    backends.saturating_mul(8).max(backends.saturating_add(neighbours)).min(1 << 31).next_power_of_two()
+}
+
+fn place(interface: InterfaceId, address: &Address) -> usize {
+    address.mix(interface.0.into()) as usize
 }
 
 impl<'a> Neighbours<'a> {
@@ -40,9 +45,9 @@ impl<'a> Neighbours<'a> {
         interface: InterfaceId,
         address: &Address,
     ) -> impl Iterator<Item = (u32, &'a Neighbour)> + use<'a> {
-        let (table, start) = (self.0, place(interface, address) as usize);
+        let (table, start) = (self.0, place(interface, address));
         (0..PROBES.min(table.len())).map(move |probe| {
-            let index = (start + probe) % table.len();
+            let index = start.wrapping_add(probe) % table.len();
             (index as u32, &table[index])
         })
     }
@@ -137,6 +142,22 @@ mod tests {
         assert_eq!(neighbours.get(id), Some((InterfaceId(1), address, Some(Mac([2, 0, 0, 0, 0, 1])))));
         neighbours.resolve(id, None);
         assert_eq!(neighbours.mac(id), None);
+    }
+
+    #[test]
+    fn every_backend_of_the_limit_finds_a_place_beside_the_neighbours() {
+        let (backends, others) = (1000, 4096);
+        let entries = table(places(backends, others) as usize);
+        let neighbours = Neighbours(&entries);
+        let address = |net, n: u32| Address::from_v4([198, net, (n >> 8) as u8, n as u8]);
+        for n in 0..others {
+            let _ = neighbours.intern(InterfaceId(0), &address(19, n), |_| false);
+        }
+        let mut kept = std::collections::BTreeSet::new();
+        for n in 0..backends {
+            let id = neighbours.intern(InterfaceId(1), &address(18, n), |id| kept.contains(&id)).expect("a place");
+            assert!(kept.insert(id));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! by each algorithm), not a service. A frame's headers are written just before its batch is timed, so they are in the cache, as after
 //! reception. Prints a table (median and range over the rounds) and asserts nothing about time.
 
+use shunt_shmlayout::address::BackendId;
 use shunt_shmlayout::config_table::{
     ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH,
     MODE_NAT,
@@ -55,13 +56,15 @@ struct Frames {
     frames: Vec<Vec<u8>>,
     template: Vec<u8>,
     client_at: (usize, usize),
+    /// The clients share so many ports of the service's address, from its own on.
+    ports: u16,
 }
 
 impl Frames {
     fn new(template: Vec<u8>, client_at: (usize, usize)) -> Self {
         let mut frame = template.clone();
         frame.resize(256, 0);
-        Self { frames: vec![frame; BATCH], template, client_at }
+        Self { frames: vec![frame; BATCH], template, client_at, ports: 1 }
     }
 
     fn fill(&mut self, clients: &[u32]) {
@@ -70,6 +73,10 @@ impl Frames {
             frame[..self.template.len()].copy_from_slice(&self.template);
             frame[self.client_at.0..][..4].copy_from_slice(&address);
             frame[self.client_at.1..][..2].copy_from_slice(&port.to_be_bytes());
+            if self.ports > 1 {
+                let port = SERVICE.1 + (number % u32::from(self.ports)) as u16;
+                frame[DESTINATION.1..][..2].copy_from_slice(&port.to_be_bytes());
+            }
             frame[IP_CHECKSUM..][..2].fill(0);
             let sum = checksum::finish(checksum::sum(&frame[14..34]));
             frame[IP_CHECKSUM..][..2].copy_from_slice(&sum.to_be_bytes());
@@ -206,6 +213,36 @@ fn existing(protocol: u8, name: &str, connections: u32, options: &Options) {
     print(&case, times);
 }
 
+/// One address with many services, each packet to another port of it.
+fn many_ports(ports: u16, connections: u32, options: &Options) {
+    let case = format!("existing connection, TCP, {connections} connections, {ports} ports");
+    if !options.wants(&case) {
+        return;
+    }
+    let (mut world, _) = world(connections, PROTOCOL_TCP);
+    let backends: Vec<_> = (0..BACKEND_COUNT).map(BackendId).collect();
+    for port in 1..ports {
+        world.service_of(17, (SERVICE.0, SERVICE.1 + port), PROTOCOL_TCP, MODE_NAT, &backends);
+    }
+    let mut filter = world.filter(0, 1);
+    let mut frames = Frames { ports, ..Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, SYN), SOURCE) };
+    frames.run(&mut filter, &in_order(connections), 1000);
+    let mut frames = Frames { ports, ..Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, ACK), SOURCE) };
+    let order = shuffled(connections);
+    let repeats = PACKETS.div_ceil(order.len());
+    let times = (0..options.rounds).map(|_| {
+        let mut time = Duration::ZERO;
+        for _ in 0..repeats {
+            let (one, verdict) = frames.run(&mut filter, &order, 1000);
+            assert!(matches!(verdict, Verdict::Forward(..)));
+            time += one;
+        }
+        ns_each(time, repeats * order.len())
+    });
+    let times = times.collect();
+    print(&case, times);
+}
+
 /// Replies of the backends; each connection's backend is found by passing its SYN.
 fn replies(connections: u32, options: &Options) {
     let case = format!("existing connection, TCP reply, {connections} connections");
@@ -308,6 +345,7 @@ fn main() {
             existing(protocol, name, connections, &options);
         }
     }
+    many_ports(1000, 1 << 17, &options);
     replies(1 << 20, &options);
     new_each(PROTOCOL_TCP, "TCP", 1 << 20, &options);
     new_each(PROTOCOL_UDP, "UDP", 1 << 20, &options);

@@ -7,7 +7,7 @@ use crate::config_table::{
 use crate::header::{Kind, layout_hash};
 use crate::loads::{LoadRecord, Loads};
 use crate::map::Parts;
-use crate::neighbours::{Neighbour, Neighbours};
+use crate::neighbours::{self, Neighbour, Neighbours};
 use crate::record::Counter;
 use crate::report_outcome::REPORT_OUTCOMES;
 use crate::sync::AtomicU64;
@@ -32,7 +32,7 @@ pub struct ControlShape {
     pub slots: u64,
     /// Pairs of service and backend.
     pub members: u64,
-    /// Entries of the ARP cache.
+    /// Places of the ARP cache.
     pub neighbours: u64,
     /// Ranges of addresses: twice the routes, and one.
     pub ranges: u64,
@@ -52,7 +52,7 @@ impl ControlShape {
             backends: backends.into(),
             slots: slots.into(),
             members: u64::from(services) + u64::from(backends) * 2 + classes,
-            neighbours: neighbours.into(),
+            neighbours: neighbours::places(backends, neighbours).into(),
             ranges: u64::from(routes) * 2 + 1,
             endpoints: endpoints.max(64).next_power_of_two(),
             classes,

@@ -38,6 +38,8 @@ pub const U1: End = ([198, 18, 1, 13], 5353);
 /// See above.
 pub const D1: End = ([198, 18, 1, 12], 80);
 
+/// Services that a world has room for.
+const SERVICES: u32 = 1024;
 /// Switchers that a world has memory for.
 const SWITCHERS: usize = 4;
 
@@ -62,11 +64,12 @@ impl World {
     /// Memory for so many connections; nothing configured yet but a route for each interface: 198.18.0.0/24 to clients,
     /// 198.18.1.0/24 to backends.
     pub fn new(connections: u32) -> Self {
-        let shape = SwitcherShape { services: 16, backends: 64, interfaces: 2, frames: 1024, reserved: [0; 4] };
+        let shape =
+            SwitcherShape { services: SERVICES.into(), backends: 64, interfaces: 2, frames: 1024, reserved: [0; 4] };
         let memory = "anonymous memory";
         let connections = ConnectionsRegion::anonymous(&ConnectionsShape::new(connections)).expect(memory);
         connections.set_key([0x5eed, 0x0dd]);
-        let control = ControlRegion::anonymous(&ControlShape::new(16, 64, 1 << 16, 256, 64)).expect(memory);
+        let control = ControlRegion::anonymous(&ControlShape::new(SERVICES, 64, 1 << 16, 256, 64)).expect(memory);
         let switchers = core::array::from_fn(|_| SwitcherRegion::anonymous(&shape).expect(memory));
         let world = Self {
             control: Box::leak(Box::new(control)),
@@ -134,10 +137,22 @@ impl World {
         mode: u8,
         backends: &[BackendId],
     ) -> ServiceId {
+        let slots = if backends.is_empty() { 0 } else { 1021 };
+        self.service_of(slots, (address, port), protocol, mode, backends)
+    }
+
+    /// A service with so many cells, which name these backends in turn.
+    pub fn service_of(
+        &mut self,
+        slots: usize,
+        (address, port): ([u8; 4], u16),
+        protocol: u8,
+        mode: u8,
+        backends: &[BackendId],
+    ) -> ServiceId {
         let id = ServiceId(self.services);
         self.services += 1;
         let (address, port) = (Address::from_v4(address), PortBe::new(port));
-        let slots = if backends.is_empty() { 0 } else { 1021 };
         let cells = &self.generation().slots[self.slots..self.slots + slots];
         for (cell, backend) in cells.iter().zip(backends.iter().cycle()) {
             cell.store(backend.0, Ordering::Relaxed);

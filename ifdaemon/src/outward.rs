@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use shunt_config::STORE_PACKETS;
 use shunt_shmlayout::regions::{DaemonDrop, IfdaemonHead, StoreDaemon};
 use shunt_shmlayout::store::{PACKET_BYTES, Producer, Refusal};
 use zerocopy::FromBytes;
@@ -18,6 +19,8 @@ use crate::offload::vnet_header::{SEGMENT_NONE, VnetHeader};
 
 /// Segments that one read brings at the most, of usual size (65535 / 1448 = 46).
 const BURST: u64 = 64;
+const _: () = assert!(BURST <= *STORE_PACKETS.start() as u64);
+
 /// How long a full ring holds up the others: longer than a switcher that shares its CPU may have to wait for it.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Reads a turn at the most, so that the other direction has its turn too.
@@ -36,7 +39,7 @@ struct Lane {
 impl Lane {
     /// Whether its switcher is worth waiting for.
     fn must_wait(&mut self, now: Instant) -> bool {
-        if self.ring.room() >= BURST.min(self.ring.capacity()) {
+        if self.ring.room() >= BURST {
             self.full_since = None;
             return false;
         }

@@ -69,13 +69,13 @@ pub struct ServiceRecord {
     /// First record of the service in `classes`.
     pub classes_first: u32,
     /// Number of its classes; 0 if all clients are served alike.
-    pub classes_count: u16,
+    pub classes_count: u32,
     /// [`ALGORITHM_SLOTS`] and the like.
     pub algorithm: u8,
     /// [`TARGET_HOST`], or 0.
     pub target: u8,
     /// Room for later fields.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 2],
 }
 
 /// Which backends serve a range of a service's clients: from `start` to the next record's start. A service's records are
@@ -270,7 +270,7 @@ impl Generation {
     #[inline]
     pub fn service_for(&self, service: ServiceRecord, client: &Address) -> ServiceRecord {
         let first = service.classes_first as usize;
-        let classes = self.classes.get(first..first + usize::from(service.classes_count)).unwrap_or_default();
+        let classes = self.classes.get(first..first.saturating_add(service.classes_count as usize)).unwrap_or_default();
         let after = classes.partition_point(|class| class.load::<ClassRecord>().start.number() <= client.number());
         let Some(class) = after.checked_sub(1).and_then(|index| classes.get(index)) else { return service };
         let ClassRecord { slots_first, slots_count, members_first, members_count, .. } = class.load();

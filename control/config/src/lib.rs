@@ -15,10 +15,12 @@ mod error;
 mod feedback;
 mod lock;
 mod paths;
+mod queues;
 mod read;
 mod report;
 mod section;
 mod slots;
+mod source;
 mod types;
 
 use std::path::Path;
@@ -31,6 +33,8 @@ pub use paths::{
     Instance, InstanceError, bpf_directory, control_lock, control_socket, ifdaemon_lock, keeper_lock, keeper_socket,
     region_name, runtime_directory,
 };
+pub use queues::{FRAMES, MOST_PORTS, RING_SLOTS, STORE_PACKETS};
+pub use source::Source;
 pub use types::{
     Backend, Config, Health, Host, Idle, Interface, Limits, Mode, PortKind, Prefix, Probe, Protocol, Service, Side,
     Switchers, Target, Timeouts, XdpMode,

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::error::{ConfigError, Problem};
+use crate::source::Source;
 
 /// Where in the file something stands.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ pub struct Field<T> {
 
 /// The problems found so far in one text.
 pub struct Report {
-    file: String,
+    source: RefCell<Source>,
     /// Byte offset at which each line starts.
     line_starts: Vec<usize>,
     problems: RefCell<Vec<Problem>>,
@@ -36,7 +37,7 @@ impl Report {
     pub fn new(file: &str, text: &str) -> Self {
         let after_newlines = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
         Self {
-            file: file.to_owned(),
+            source: RefCell::new(Source::new(file)),
             line_starts: std::iter::once(0).chain(after_newlines).collect(),
             problems: RefCell::default(),
         }
@@ -47,14 +48,27 @@ impl Report {
         self.line_starts.partition_point(|&start| start <= span.start)
     }
 
+    /// Remembers where a field stands.
+    pub(crate) fn note(&self, place: &Place) {
+        self.source.borrow_mut().note(&place.field, place.line);
+    }
+
+    /// Where everything stands that was asked for up to now.
+    pub(crate) fn source(&self) -> Source {
+        self.source.borrow().clone()
+    }
+
     /// One problem more.
     pub fn refuse(&self, place: &Place, sentence: impl Into<String>) {
-        self.problems.borrow_mut().push(Problem {
-            file: self.file.clone(),
-            line: place.line,
-            field: place.field.clone(),
-            sentence: sentence.into(),
-        });
+        let file = self.source.borrow().file().to_owned();
+        let Place { line, field } = place.clone();
+        self.problems.borrow_mut().push(Problem { file, line, field, sentence: sentence.into() });
+    }
+
+    /// One problem more, with a field at the place where it stood when it was asked for.
+    pub(crate) fn refuse_field(&self, field: String, sentence: String) {
+        let problem = self.source.borrow().problem(field, sentence);
+        self.problems.borrow_mut().push(problem);
     }
 
     /// `value` if nothing was wrong.

@@ -25,6 +25,7 @@ impl<'t> Section<'t> {
     }
 
     fn new(report: &'t Report, table: Option<&'t DeTable<'t>>, place: Place) -> Self {
+        report.note(&place);
         Self { report, table, place, asked: Vec::new() }
     }
 
@@ -76,7 +77,9 @@ impl<'t> Section<'t> {
     fn take(&mut self, key: &'static str) -> Option<Field<&'t DeValue<'t>>> {
         self.asked.push(key);
         let value = self.table?.get(key)?.get_ref();
-        Some(Field { value, place: self.place_of(key) })
+        let place = self.place_of(key);
+        self.report.note(&place);
+        Some(Field { value, place })
     }
 
     /// A string.
@@ -159,6 +162,7 @@ impl<'t> Section<'t> {
         let entries = self.table.into_iter().flatten().filter_map(|(key, value)| {
             let key: &str = key.get_ref();
             let field = Field { value: value.get_ref(), place: self.place_of(key) };
+            self.report.note(&field.place);
             Some((key, self.within(field, &range)?))
         });
         entries.collect()

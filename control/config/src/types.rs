@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::cpus::Cpus;
 use crate::feedback::{AgentCheck, Algorithm, Feedback, Rule};
 use crate::paths::Instance;
+use crate::source::Source;
 
 /// One whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// Where it was read.
+    pub source: Source,
     /// Which instance it is for.
     pub instance: Instance,
     /// The account that switchers become.

@@ -1,39 +1,68 @@
 //! `capability`: requests of certain clients and networks go to the servers that have what they need. From rules to
 //! ranges of addresses, which switchers search. (Certain ports are services of their own.)
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::Ipv4Addr;
 
-use shunt_config::{Network, Rule};
+use shunt_config::Rule;
 
 /// Sorted disjoint ranges by their first address, each with the number of the first rule that names its clients, or none.
 /// Whoever stands before the first range is in no rule.
 pub fn ranges(rules: &[Rule]) -> Vec<(Ipv4Addr, Option<usize>)> {
-    let networks = || rules.iter().flat_map(|rule| &rule.clients);
-    // Something changes only where a network begins, or behind its end; behind the last address there is nobody.
-    let behind = |network: &Network| network.last().to_bits().checked_add(1);
-    let mut starts: Vec<u32> = networks().map(|network| network.address.to_bits()).collect();
-    starts.extend(networks().filter_map(behind));
-    starts.sort_unstable();
-    starts.dedup();
+    let mut edges: Vec<(u32, Edge)> = rules.iter().enumerate().flat_map(|(number, rule)| edges(number, rule)).collect();
+    edges.sort_unstable_by_key(|(at, _)| *at);
     let mut ranges: Vec<(Ipv4Addr, Option<usize>)> = Vec::new();
-    for start in starts {
-        let start = Ipv4Addr::from_bits(start);
-        let rule = rules.iter().position(|rule| rule.clients.iter().any(|network| contains(network, start)));
+    // How many networks of each rule contain the addresses from here on.
+    let mut open: BTreeMap<usize, usize> = BTreeMap::new();
+    for here in edges.chunk_by(|(one, _), (other, _)| one == other) {
+        here.iter().for_each(|(_, edge)| edge.apply(&mut open));
+        let rule = open.keys().next().copied();
         if ranges.last().and_then(|(_, last)| *last) != rule {
-            ranges.push((start, rule));
+            ranges.push((Ipv4Addr::from_bits(here[0].0), rule));
         }
     }
     ranges
 }
 
-fn contains(network: &Network, address: Ipv4Addr) -> bool {
-    (network.address..=network.last()).contains(&address)
+/// Where a network of a rule begins, or the address behind its last one.
+enum Edge {
+    Begin(usize),
+    Behind(usize),
+}
+
+/// Behind the last address of all there is nobody.
+fn edges(number: usize, rule: &Rule) -> impl Iterator<Item = (u32, Edge)> + '_ {
+    let begins = rule.clients.iter().map(move |network| (network.address.to_bits(), Edge::Begin(number)));
+    let ends = rule.clients.iter().filter_map(|network| network.last().to_bits().checked_add(1));
+    begins.chain(ends.map(move |behind| (behind, Edge::Behind(number))))
+}
+
+impl Edge {
+    fn apply(&self, open: &mut BTreeMap<usize, usize>) {
+        match self {
+            Self::Begin(rule) => *open.entry(*rule).or_default() += 1,
+            Self::Behind(rule) => {
+                if let Entry::Occupied(mut count) = open.entry(*rule) {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use shunt_config::Network;
+
+    fn contains(network: &Network, address: Ipv4Addr) -> bool {
+        (network.address..=network.last()).contains(&address)
+    }
 
     fn rule(clients: &[&str]) -> Rule {
         let clients = clients.iter().map(|text| text.parse().unwrap()).collect();

@@ -101,7 +101,7 @@ impl Image {
             timeouts: service.timeouts,
             target: if service.is_host { TARGET_HOST } else { 0 },
             classes_first: self.classes.len() as u32,
-            classes_count: service.ranges.len() as u16,
+            classes_count: service.ranges.len() as u32,
             algorithm: algorithm_bits(service.algorithm),
             ..ServiceRecord::default()
         };

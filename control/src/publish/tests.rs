@@ -6,6 +6,7 @@ use shunt_shmlayout::address::{Address, BackendId, Mac, NeighbourId, PortBe, TCP
 use shunt_shmlayout::config_table::{BackendRecord, Generation, Route, ServiceRecord};
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::flip::{Active, follow};
+use shunt_shmlayout::regions::{ControlRegion, ControlShape, Typed};
 use shunt_shmlayout::sync::Ordering;
 
 use super::error::CapacityError;
@@ -392,7 +393,9 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let backends = prop::collection::btree_map(1u8..6, 0u16..4, 1..5).prop_map(Vec::from_iter);
+    let backends = prop::collection::btree_map(1u8..6, 0u16..4, 1..5)
+        .prop_filter("weights that are all 0 are refused", |weights| weights.values().any(|weight| *weight > 0))
+        .prop_map(Vec::from_iter);
     let services = prop::collection::btree_map(1u8..4, backends, 1..4).prop_map(Vec::from_iter);
     prop_oneof![
         3 => services.clone().prop_map(Step::Reload),
@@ -453,6 +456,23 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn more_ranges_of_clients_than_16_bits_count() {
+    let region = ControlRegion::anonymous(&ControlShape::new(20_000, 16, 2000, 64, 64)).expect("memory");
+    let mut world = World::new(region, vec![]);
+    // Every second address, so that each is a range of its own and so is what is between.
+    let networks = (0..35_000u32).map(|n| format!("\"10.{}.{}.{}\"", n >> 15, n >> 7 & 255, n << 1 & 255));
+    let networks: Vec<String> = networks.collect();
+    let rules = format!("rule = [{{ clients = [{}], backends = [\"b2\"] }}]", networks.join(","));
+    let generation = world.apply_with(&[(1, "nat", &[(1, 1), (2, 1)])], &rules);
+    let service = service_at(&generation, 1);
+    assert_eq!(service.classes_count, 70_000);
+    for (host, expected) in [(0, 1), (1, 2), (110, 1), (112, 2)] {
+        let as_served = generation.service_for(service, &Address::from_v4([10, 1, 17, host]));
+        assert_eq!(as_served.members_count, expected, "10.1.17.{host}");
     }
 }
 

@@ -224,7 +224,7 @@ impl World {
         self.generation().classes[self.classes].store(&class);
         self.classes += 1;
         let classes_count = record.classes_count + 1;
-        let classes_first = self.classes as u32 - u32::from(classes_count);
+        let classes_first = self.classes as u32 - classes_count;
         let record = ServiceRecord { classes_first, classes_count, ..record };
         self.generation().services[usize::from(id.0)].store(&record);
     }

@@ -402,7 +402,7 @@ proptest::proptest! {
             tables.classes[0].store(&[0, 0, noise[21], noise[22]]);
             world.control.loads.0[0].store(&words(8));
             world.switchers[1].in_flight[0].set(noise[23]);
-            let (members_count, classes_count) = (noise[12] as u32 % 300, noise[13] as u16 % 3);
+            let (members_count, classes_count) = (noise[12] as u32 % 300, noise[13] as u32 % 3);
             tables.services[0].store(&ServiceRecord { algorithm, members_count, classes_count, ..keep });
             through(&mut filter, tcp((CLIENT.0, 41000 + u16::from(algorithm)), SERVICE, SYN).build(), CLIENTS);
         }

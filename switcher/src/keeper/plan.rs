@@ -2,10 +2,12 @@
 //!
 //! Each queue is polled by exactly one switcher, and every switcher can send on every interface.
 
-use shunt_config::Config;
+use shunt_config::{Config, MOST_PORTS, Problem};
 use shunt_shmlayout::regions::{PORT_RECEIVES, PORTS, PortKind, PortMode, PortRecord};
 
 use super::system::NetworkInterface;
+
+const _: () = assert!(MOST_PORTS == PORTS);
 
 /// The ports of all switchers, in the order of their numbers within each switcher. `kinds` says how each interface is
 /// reached; the modes of AF_XDP ports are filled in when they are known.
@@ -16,7 +18,7 @@ pub(super) fn plan(config: &Config, interfaces: &[NetworkInterface], kinds: &[Po
         for (interface, kind) in (0u16..).zip(kinds) {
             let port = PortRecord { switcher, interface, kind: *kind as u8, ..PortRecord::default() };
             match kind {
-                PortKind::AfXdp => plan_queues(config, interfaces, port, switchers, &mut ports),
+                PortKind::AfXdp => plan_queues(config, interfaces, port, &mut ports),
                 // The kernel spreads connections over the sockets: one is enough for all queues.
                 PortKind::AfPacket => {
                     ports.push(PortRecord { mode: PortMode::Mmap as u8, flags: PORT_RECEIVES, ..port });
@@ -28,17 +30,9 @@ pub(super) fn plan(config: &Config, interfaces: &[NetworkInterface], kinds: &[Po
 }
 
 /// The queues of one interface that are one switcher's; a port to send by if there are none.
-fn plan_queues(
-    config: &Config,
-    interfaces: &[NetworkInterface],
-    port: PortRecord,
-    switchers: u16,
-    ports: &mut Vec<PortRecord>,
-) {
+fn plan_queues(config: &Config, interfaces: &[NetworkInterface], port: PortRecord, ports: &mut Vec<PortRecord>) {
     let interface = usize::from(port.interface);
-    let fixed = &config.interfaces[interface].queues;
-    let poller = |queue: u32| fixed.get(&queue).copied().unwrap_or(queue % u32::from(switchers));
-    let own = (0..interfaces[interface].queues).filter(|queue| poller(*queue) == u32::from(port.switcher));
+    let own = config.queues_of(port.switcher.into(), interface, interfaces[interface].queues);
     let before = ports.len();
     ports.extend(own.map(|queue| PortRecord { queue: queue as u16, flags: PORT_RECEIVES, ..port }));
     if ports.len() == before {
@@ -48,24 +42,8 @@ fn plan_queues(
 
 /// What can't be planned.
 pub(super) fn check(config: &Config, interfaces: &[NetworkInterface]) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (configured, found) in config.interfaces.iter().zip(interfaces) {
-        let (name, queues) = (&configured.name, found.queues);
-        let missing = configured.queues.keys().filter(|queue| **queue >= queues);
-        problems.extend(missing.map(|queue| {
-            format!("interface {name} has {queues} queues, there is no queue {queue}: see ethtool -l {name}")
-        }));
-    }
-    let ports = plan(config, interfaces, &vec![PortKind::AfXdp; interfaces.len()]);
-    for switcher in 0..config.switchers.cpus.count() {
-        let count = ports.iter().filter(|port| usize::from(port.switcher) == switcher).count();
-        if count > PORTS {
-            problems.push(format!(
-                "switcher {switcher} would poll {count} queues, {PORTS} is the most: use more switchers, or fewer queues (ethtool -L)"
-            ));
-        }
-    }
-    problems
+    let queues: Vec<u32> = interfaces.iter().map(|interface| interface.queues).collect();
+    config.queue_problems(&queues).iter().map(Problem::to_string).collect()
 }
 
 /// Room for any plan of this configuration, whichever kinds come out.
@@ -144,9 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn queue_that_is_not_there_and_too_many_queues_are_told() {
-        let problems = check(&config(1, "\"5\" = 0"), &interfaces([2, 80]));
-        assert!(problems[0].contains("interface a has 2 queues, there is no queue 5"), "{problems:?}");
-        assert!(problems[1].contains("switcher 0 would poll 82 queues"), "{problems:?}");
+    fn queues_without_frames_are_told_with_line_need_and_remedy() {
+        let problems = check(&config(1, ""), &interfaces([32, 8]));
+        let expected = "test.toml:1: limits.frames: 16384 are too few for switcher 0, whose 80 rings of 256 take 20480; \
+                        write 32768, or a smaller limits.ring";
+        assert_eq!(problems, [expected]);
+        assert!(check(&config(2, ""), &interfaces([32, 8])).is_empty(), "20 queues each");
     }
 }

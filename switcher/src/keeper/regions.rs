@@ -9,6 +9,7 @@ use nix::sys::mman::shm_open;
 use nix::sys::stat::{Mode, fstat};
 use shunt_config::{Config, Instance, Side as ConfiguredSide, region_name};
 use shunt_shmlayout::config_table::Name;
+use shunt_shmlayout::connections::CHUNK as CONNECTIONS_CHUNK;
 use shunt_shmlayout::header::{AttachError, start_time};
 use shunt_shmlayout::map::{Access, Region, read_only};
 use shunt_shmlayout::regions::{
@@ -77,7 +78,8 @@ impl Shapes {
         Shapes {
             control: ControlShape::new(services, backends, limits.slots, limits.neighbours, limits.routes),
             keeper: KeeperShape { interfaces, switchers: switchers as u64, ports, reserved: [0; 5] },
-            connections: ConnectionsShape::new(limits.connections),
+            // Each switcher records into chunks of its own: one without any would refuse every connection.
+            connections: ConnectionsShape::new(limits.connections.max((switchers * CONNECTIONS_CHUNK) as u32)),
             switcher: SwitcherShape {
                 services: services.into(),
                 backends: backends.into(),
@@ -333,3 +335,7 @@ fn secret() -> Result<[u64; 2], KeeperError> {
     file.read_exact(words.as_mut_bytes()).map_err(file_error(SOURCE))?;
     Ok(words)
 }
+
+#[cfg(test)]
+#[path = "regions_tests.rs"]
+mod tests;

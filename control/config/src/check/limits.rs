@@ -1,5 +1,6 @@
 //! `[limits]` and `[timeouts]`: sizes of the shared memory, times of connections.
 
+use crate::queues::{FRAMES, RING_SLOTS, STORE_PACKETS};
 use crate::section::Section;
 use crate::types::{Limits, Timeouts};
 
@@ -9,8 +10,8 @@ const LAST_ID: u32 = 65_535;
 /// 30 days.
 const LONGEST_S: u32 = 30 * 86_400;
 
-/// Reads `[limits]`; `interfaces` is how many there are.
-pub(super) fn read(mut section: Section<'_>, interfaces: usize) -> Limits {
+/// Reads `[limits]`.
+pub(super) fn read(mut section: Section<'_>) -> Limits {
     let default = Limits::default();
     let limits = Limits {
         connections: section.number_or("connections", 1..=1 << 28, default.connections),
@@ -19,14 +20,13 @@ pub(super) fn read(mut section: Section<'_>, interfaces: usize) -> Limits {
         slots: section.number_or("slots", 1..=1 << 28, default.slots),
         neighbours: section.number_or("neighbours", 1..=1 << 20, default.neighbours),
         routes: section.number_or("routes", 1..=1 << 24, default.routes),
-        frames: section.number_or("frames", 64..=1 << 20, default.frames),
-        ring: section.number_or("ring", 16..=1 << 16, default.ring),
-        store: section.number_or("store", 16..=1 << 16, default.store),
+        frames: section.number_or("frames", FRAMES, default.frames),
+        ring: section.number_or("ring", RING_SLOTS, default.ring),
+        store: section.number_or("store", STORE_PACKETS, default.store),
     };
     check_power_of_two(&section, "frames", limits.frames);
     check_power_of_two(&section, "ring", limits.ring);
     check_power_of_two(&section, "store", limits.store);
-    check_frames_fill_rings(&section, &limits, interfaces);
     section.finish();
     limits
 }
@@ -35,18 +35,6 @@ fn check_power_of_two(section: &Section<'_>, key: &str, number: u32) {
     if !number.is_power_of_two() {
         let above = number.next_power_of_two();
         section.refuse(key, format!("{number} is not a power of two; write {} or {above}", above / 2));
-    }
-}
-
-/// A switcher needs a frame for each descriptor of a fill and a transmit ring on every interface, or receiving stops
-/// while transmit rings are full.
-fn check_frames_fill_rings(section: &Section<'_>, limits: &Limits, interfaces: usize) {
-    let wanted = 2 * limits.ring as usize * interfaces;
-    if (limits.frames as usize) < wanted {
-        let Limits { frames, ring, .. } = limits;
-        let sentence = format!("{frames} are too few for 2 rings of {ring} on each of {interfaces} interfaces");
-        let enough = wanted.next_power_of_two();
-        section.refuse("frames", format!("{sentence}; write {enough}, or a smaller limits.ring"));
     }
 }
 

@@ -15,9 +15,10 @@ mod switchers;
 use toml::de::DeTable;
 
 use crate::paths::Instance;
+use crate::queues::Demand;
 use crate::report::{Report, quoted};
 use crate::section::Section;
-use crate::types::{Config, Timeouts};
+use crate::types::{Config, Interface, Limits, Switchers, Timeouts};
 
 /// The configuration in `document`, worth something only if `report` stays empty.
 pub(crate) fn resolve(report: &Report, document: &DeTable<'_>) -> Option<Config> {
@@ -29,7 +30,8 @@ pub(crate) fn resolve(report: &Report, document: &DeTable<'_>) -> Option<Config>
     root.require("interface", "an [[interface]] table with name = \"eth0\"");
     let interfaces = interface::read_all(&mut root, switchers.as_ref());
     let host = host::read(root.section("host"), &interfaces);
-    let limits = limits::read(root.section("limits"), interfaces.len());
+    let limits = limits::read(root.section("limits"));
+    check_queues(report, switchers.as_ref(), &interfaces, &limits);
     let timeouts = limits::read_timeouts(root.section("timeouts"), Timeouts::default());
     let sections = root.sections("service");
     let drafts: Vec<_> = sections.into_iter().map(|section| service::read(section, report, timeouts)).collect();
@@ -37,7 +39,14 @@ pub(crate) fn resolve(report: &Report, document: &DeTable<'_>) -> Option<Config>
     root.finish();
     relations::check(report, &drafts, host.as_ref(), &limits);
     let services = drafts.into_iter().map(service::Draft::finish).collect::<Option<Vec<_>>>()?;
-    Some(Config { instance, user, switchers: switchers?, interfaces, host, limits, timeouts, feedback, services })
+    let (source, switchers) = (report.source(), switchers?);
+    Some(Config { source, instance, user, switchers, interfaces, host, limits, timeouts, feedback, services })
+}
+
+fn check_queues(report: &Report, switchers: Option<&Switchers>, interfaces: &[Interface], limits: &Limits) {
+    let Some(switchers) = switchers else { return };
+    let demand = Demand { switchers: switchers.cpus.count() as u32, interfaces, limits };
+    demand.least_complaints().into_iter().for_each(|(field, sentence)| report.refuse_field(field, sentence));
 }
 
 fn read_instance(root: &mut Section<'_>) -> Instance {

@@ -17,9 +17,21 @@ fn read(mut section: Section<'_>, report: &Report, backends: &[BackendDraft]) ->
         true => vec![Network::ALL],
         false => clients.iter().filter_map(|text| read_network(report, text)).collect(),
     };
-    let backends = read_chosen(&mut section, report, backends);
+    let all = backends;
+    let backends = read_chosen(&mut section, report, all);
+    let chosen = all.iter().filter(|draft| backends.iter().any(|name| draft.is_named(name)));
+    if !backends.is_empty() && chosen.clone().all(|draft| draft.weight == 0) {
+        let key = if section.has("needs") { "needs" } else { "backends" };
+        section.refuse(key, all_out("the rule's clients would be refused"));
+    }
     section.finish();
     Rule { clients, backends }
+}
+
+/// Why weights that are all 0 are refused.
+pub(super) fn all_out(what: &str) -> String {
+    let sentence = format!("every back-end has weight 0, so {what}");
+    format!("{sentence}; give one a weight from 1 to 256, or take back-ends out by `shunt drain`")
 }
 
 /// The back-ends, named or by what is needed.

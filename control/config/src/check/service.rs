@@ -94,6 +94,9 @@ pub(super) fn read(mut section: Section<'_>, report: &Report, base: Timeouts) ->
         Target::Host => Vec::new(),
     };
     let backends: Vec<_> = sections.into_iter().map(|section| read_backend(section, dsr_port)).collect();
+    if !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
+        section.refuse("backend", rules::all_out("the service would take no connection"));
+    }
     let slots = match target {
         Target::Backends => read_slots(&mut section, &backends),
         Target::Host => Field { value: 0, place: section.place.clone() },

@@ -24,7 +24,7 @@ fn a_good_file_is_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("shunt.toml");
     std::fs::write(&path, VALID).expect("written");
-    assert_eq!(Config::load(&path).expect("good"), Config::parse(VALID, "").expect("good"));
+    assert_eq!(Config::load(&path).expect("good"), Config::parse(VALID, &path.display().to_string()).expect("good"));
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn limits_and_timeouts() {
         (
             13,
             "frames = 256",
-            "limits.frames: 256 are too few for 2 rings of 256 on each of 1 interfaces; write 512, or a smaller limits.ring",
+            "limits.frames: 256 are too few for switcher 0, whose 2 rings of 256 take 512; write 512, or a smaller limits.ring",
         ),
         (13, "connections = 0", "limits.connections: is 0; write a whole number from 1 to 268435456"),
         (13, "backends = 65536", "limits.backends: is 65536; write a whole number from 1 to 65535"),
@@ -161,6 +161,8 @@ fn limits_and_timeouts() {
             "packets = 1",
             "limits.packets: is an unknown key; the keys here are connections, services, backends, slots, neighbours, routes, frames, ring, store",
         ),
+        (14, "ring = 16", "limits.ring: is 16; write a whole number from 64 to 65536"),
+        (14, "store = 16", "limits.store: is 16; write a whole number from 64 to 65536"),
         (14, "ring = 300", "limits.ring: 300 is not a power of two; write 256 or 512"),
         (16, "udp = 0", "timeouts.udp: is 0; write a whole number from 1 to 2592000"),
         (

@@ -4,6 +4,18 @@ use shunt_config::Config;
 
 use crate::common::{assert_refused, refusals, spoil};
 
+/// Nobody would take a connection, and nothing would say so.
+#[test]
+fn weights_that_are_all_0_are_refused() {
+    let remedy = "give one a weight from 1 to 256, or take back-ends out by `shunt drain`";
+    let service = format!("every back-end has weight 0, so the service would take no connection; {remedy}");
+    let found = refusals(&spoil(&[(28, "address = \"198.18.1.11:8080\"\nweight = 0"), (32, "weight = 0")]));
+    assert_eq!(found, [format!("shunt.toml:26: service.web.backend: {service}")]);
+    let rule = format!("every back-end has weight 0, so the rule's clients would be refused; {remedy}");
+    let found = refusals(&spoil(&[(22, "rule = [{ backends = [\"b2\"] }]"), (32, "weight = 0")]));
+    assert_eq!(found, [format!("shunt.toml:22: service.web.rule[0].backends: {rule}")]);
+}
+
 #[test]
 fn services() {
     let keys = "name, address, protocol, target, mode, timeouts, health, backend, slots, algorithm, rule, agent_check";

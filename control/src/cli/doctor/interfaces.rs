@@ -36,7 +36,6 @@ pub fn examine(files: &Files, config: &Config, interface: &Interface) -> Vec<Fin
     };
     let facts = Facts::read(files, interface);
     let mut findings = vec![facts.state(), facts.mode(), facts.size(), facts.sharing(config.switchers.cpus.count())];
-    findings.extend(facts.queue_numbers());
     findings.extend(facts.offloads());
     if interface.port != PortKind::AfPacket {
         findings.push(program(link::xdp_program(ifindex as u32), is_shunts(&config.instance, ifindex)));
@@ -107,13 +106,6 @@ impl<'a> Facts<'a> {
             return Finding::warn("queues", text, mend);
         }
         Finding::ok("queues", text)
-    }
-
-    fn queue_numbers(&self) -> Option<Finding> {
-        let beyond: Vec<u32> = self.interface.queues.keys().copied().filter(|queue| *queue >= self.queues).collect();
-        let text = format!("the configuration names queues {beyond:?}, but there are {}, from 0", self.queues);
-        let mend = format!("correct interface.queues, or: ethtool -L {} combined N", self.interface.name);
-        (!beyond.is_empty()).then(|| Finding::fail("queue-numbers", text, mend))
     }
 
     /// Offloads that merge packets, or that leave checksums to hardware that isn't there.
@@ -203,7 +195,6 @@ mod tests {
         assert_eq!(facts.mode().level, Level::Fail);
         assert_eq!(facts.size().level, Level::Fail);
         assert_eq!(facts.sharing(3).level, Level::Warn);
-        assert!(facts.queue_numbers().unwrap().text.contains("[3]"));
         assert_eq!(facts.offloads().len(), 2);
     }
 

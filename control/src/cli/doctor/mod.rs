@@ -12,6 +12,7 @@ mod link;
 mod memory;
 mod network;
 mod privileges;
+mod queues;
 mod system;
 
 use super::output::{Report, json, write};
@@ -45,6 +46,7 @@ fn examine(files: &Files, config: Option<&Config>) -> Vec<Finding> {
     findings.extend(cpus::examine(files, config));
     if let Some(config) = config {
         findings.extend(config.interfaces.iter().flat_map(|interface| interfaces::examine(files, config, interface)));
+        findings.extend(queues::examine(files, config));
         findings.extend(network::examine(files, config));
     }
     findings

@@ -31,7 +31,7 @@ pub struct ServiceRow {
     /// As in the configuration: `static`, `even`, `lightest`, `least-connections`, `latency`, `source-hash`.
     pub algorithm: &'static str,
     /// Ranges of clients that go to some of the backends only.
-    pub client_ranges: u16,
+    pub client_ranges: u32,
     /// `up`, `no-backend` while nobody takes its connections, `removed` while its last connections finish.
     pub state: &'static str,
     /// Backends that are up and not drained.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use memmap2::MmapOptions;
+use shunt_config::RING_SLOTS;
 
 pub use open::{OpenError, Role, open};
 
@@ -29,7 +30,7 @@ const ADDRESSES: usize = 12;
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// Ring size.
-    #[error("ring of {0} slots; the size must be a power of two from 64 on (limits.ring)")]
+    #[error("ring of {0} slots; limits.ring must be a power of two from {min} to {max}", min = RING_SLOTS.start(), max = RING_SLOTS.end())]
     Slots(u32),
     /// Port number.
     #[error("port number {0} has no journal in the switcher's region; keeper and switcher are of different versions")]
@@ -61,7 +62,7 @@ pub struct PacketPort {
 impl PacketPort {
     /// Maps a bound socket's rings and goes on where they stand.
     pub fn map(socket: OwnedFd, port: u8, slots: u32, role: Role, ledger: &Ledger) -> Result<PacketPort, MapError> {
-        if !slots.is_power_of_two() || slots < 64 {
+        if !slots.is_power_of_two() || !RING_SLOTS.contains(&slots) {
             return Err(MapError::Slots(slots));
         }
         if !ledger.has_port(port) {

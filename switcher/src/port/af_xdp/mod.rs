@@ -5,6 +5,8 @@
 
 #[cfg(test)]
 pub(in crate::port) mod crash_model;
+#[cfg(test)]
+mod frames_tests;
 mod open;
 mod queue;
 mod ring;
@@ -13,6 +15,8 @@ mod socket;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use open::{BindMode, OpenError, Sharing, bound_mode, can_busy_poll, open, prefer_busy_poll};
+
+use shunt_config::RING_SLOTS;
 
 use super::kick::Kick;
 use super::{Batch, Frame, Ledger, Pool, Port, PortStatistics, Standing};
@@ -33,7 +37,7 @@ pub(crate) fn unbound() -> std::io::Result<OwnedFd> {
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// Ring size.
-    #[error("ring of {0} slots; the size must be a power of two from 64 on (limits.ring)")]
+    #[error("ring of {0} slots; limits.ring must be a power of two from {min} to {max}", min = RING_SLOTS.start(), max = RING_SLOTS.end())]
     Slots(u32),
     /// Port number.
     #[error("port number {0} has no journal in the switcher's region; keeper and switcher are of different versions")]
@@ -66,7 +70,7 @@ pub struct XdpPort {
 impl XdpPort {
     /// Maps a bound socket's rings and goes on where they stand.
     pub fn map(socket: OwnedFd, port: u8, slots: u32, ledger: &Ledger) -> Result<XdpPort, MapError> {
-        if !slots.is_power_of_two() || slots < 64 {
+        if !slots.is_power_of_two() || !RING_SLOTS.contains(&slots) {
             return Err(MapError::Slots(slots));
         }
         if !ledger.has_port(port) {

@@ -1,0 +1,178 @@
+//! Which switcher polls which queue, and what that takes of its ports and frames: computed here alone, for `shunt check`
+//! with the fewest queues that there can be, for `shunt doctor` and the keeper with those that the machine has.
+
+use std::ops::RangeInclusive;
+
+use crate::error::Problem;
+use crate::types::{Config, Interface, Limits, PortKind};
+
+/// Ports that a switcher can have.
+pub const MOST_PORTS: usize = 64;
+/// `limits.ring`. The fewest are a batch: a switcher refills rings in halves of it.
+pub const RING_SLOTS: RangeInclusive<u32> = 64..=1 << 16;
+/// `limits.frames`. The fewest are a batch.
+pub const FRAMES: RangeInclusive<u32> = 64..=1 << 20;
+/// `limits.store`. The fewest are the segments of one large packet that the kernel hands over.
+pub const STORE_PACKETS: RangeInclusive<u32> = 64..=1 << 16;
+
+/// Rings of a queue that hold frames: one to be filled, one to be sent.
+const RINGS: u64 = 2;
+
+/// Field path and sentence of something that can't be.
+pub(crate) type Complaint = (String, String);
+
+/// What decides about ports and frames.
+pub(crate) struct Demand<'c> {
+    pub switchers: u32,
+    pub interfaces: &'c [Interface],
+    pub limits: &'c Limits,
+}
+
+impl Config {
+    fn demand(&self) -> Demand<'_> {
+        let switchers = self.switchers.cpus.count() as u32; // 64 at most
+        Demand { switchers, interfaces: &self.interfaces, limits: &self.limits }
+    }
+
+    /// The queues of an interface, of `count`, that a switcher polls.
+    pub fn queues_of(&self, switcher: u32, interface: usize, count: u32) -> impl Iterator<Item = u32> + '_ {
+        let (demand, interface) = (self.demand(), &self.interfaces[interface]);
+        (0..count).filter(move |queue| demand.poller(interface, *queue) == switcher)
+    }
+
+    /// What is in the way where the interfaces have so many queues, in the configuration's order.
+    pub fn queue_problems(&self, queues: &[u32]) -> Vec<Problem> {
+        let complaints = self.demand().complaints(queues);
+        complaints.into_iter().map(|(field, sentence)| self.source.problem(field, sentence)).collect()
+    }
+}
+
+impl Demand<'_> {
+    /// What no machine could do: each interface has one queue, or those that the file names.
+    pub fn least_complaints(&self) -> Vec<Complaint> {
+        let named = |interface: &Interface| interface.queues.keys().max().map_or(1, |last| last + 1);
+        self.complaints(&self.interfaces.iter().map(named).collect::<Vec<_>>())
+    }
+
+    fn complaints(&self, queues: &[u32]) -> Vec<Complaint> {
+        let mut complaints = Vec::new();
+        for (Interface { name, queues: named, .. }, count) in self.interfaces.iter().zip(queues) {
+            complaints.extend(named.keys().filter(|queue| *queue >= count).map(|queue| {
+                let sentence =
+                    format!("{name} has {count} queues, numbered from 0; name one of them (ethtool -l {name})");
+                (format!("interface.{name}.queues.{queue}"), sentence)
+            }));
+        }
+        let polled: Vec<Vec<u32>> = (0..self.switchers).map(|switcher| self.polled(switcher, queues)).collect();
+        complaints.extend((0..).zip(&polled).filter_map(|(switcher, polled)| self.check_ports(switcher, polled)));
+        let busiest = (0..).zip(&polled).max_by_key(|(switcher, polled)| (self.rings(polled), u32::MAX - switcher));
+        complaints.extend(busiest.and_then(|(switcher, polled)| self.check_frames(switcher, polled)));
+        complaints
+    }
+
+    /// The switcher that polls a queue: as configured, else in turn.
+    fn poller(&self, interface: &Interface, queue: u32) -> u32 {
+        interface.queues.get(&queue).copied().unwrap_or(queue % self.switchers)
+    }
+
+    /// How many queues of each interface a switcher polls.
+    fn polled(&self, switcher: u32, queues: &[u32]) -> Vec<u32> {
+        let own = |(interface, count): (&Interface, &u32)| {
+            (0..*count).filter(|queue| self.poller(interface, *queue) == switcher).count() as u32
+        };
+        self.interfaces.iter().zip(queues).map(own).collect()
+    }
+
+    /// A port for each queue; one to send by where there is none, and one for all where AF_PACKET is configured.
+    fn check_ports(&self, switcher: u32, polled: &[u32]) -> Option<Complaint> {
+        let ports_of = |(interface, polled): (&Interface, &u32)| match interface.port {
+            PortKind::AfPacket => 1,
+            PortKind::Auto | PortKind::AfXdp => (*polled).max(1),
+        };
+        let ports: u32 = self.interfaces.iter().zip(polled).map(ports_of).sum();
+        (ports as usize > MOST_PORTS).then(|| {
+            let sentence =
+                format!("switcher {switcher} would have {ports} queues to poll or send by, {MOST_PORTS} is the most");
+            ("interface".to_owned(), format!("{sentence}; use more switchers, or fewer queues (ethtool -L)"))
+        })
+    }
+
+    /// AF_XDP queues, whose rings the frames of the pool go through; AF_PACKET has memory of its own.
+    fn rings(&self, polled: &[u32]) -> u64 {
+        let pairs = self.interfaces.iter().zip(polled);
+        let queues = pairs.filter(|(interface, _)| interface.port != PortKind::AfPacket).map(|(_, polled)| *polled);
+        queues.map(u64::from).sum::<u64>() * RINGS
+    }
+
+    /// With fewer, the rings of some queues take all frames, and the others never receive.
+    fn check_frames(&self, switcher: u32, polled: &[u32]) -> Option<Complaint> {
+        let Limits { frames, ring, .. } = self.limits;
+        let rings = self.rings(polled);
+        let needed = rings * u64::from(*ring);
+        if u64::from(*frames) >= needed {
+            return None;
+        }
+        let sentence =
+            format!("{frames} are too few for switcher {switcher}, whose {rings} rings of {ring} take {needed}");
+        let enough = needed.next_power_of_two();
+        let remedy = match enough <= u64::from(*FRAMES.end()) {
+            true => format!("write {enough}, or a smaller limits.ring"),
+            false => "write a smaller limits.ring, or use more switchers or fewer queues (ethtool -L)".to_owned(),
+        };
+        Some(("limits.frames".to_owned(), format!("{sentence}; {remedy}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(switchers: u32, lines: &str) -> Config {
+        let text = format!(
+            "[switchers]\ncount = {switchers}\n[[interface]]\nname = \"a\"\n{lines}\n[[interface]]\nname = \"b\"\n"
+        );
+        Config::parse(&text, "shunt.toml").expect("a good configuration")
+    }
+
+    fn problems(config: &Config, queues: &[u32]) -> Vec<String> {
+        config.queue_problems(queues).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_queue_has_its_rings_full_of_frames() {
+        assert_eq!(problems(&config(1, ""), &[31, 1]), [""; 0]);
+        let few = "shunt.toml:1: limits.frames: 16384 are too few for switcher 0, whose 66 rings of 256 take 16896; \
+                   write 32768, or a smaller limits.ring";
+        assert_eq!(problems(&config(1, ""), &[32, 1]), [few]);
+        assert_eq!(problems(&config(2, ""), &[32, 1]), [""; 0], "half of them each");
+        assert_eq!(problems(&config(1, "port = \"af_packet\""), &[60, 1]), [""; 0], "memory of its own");
+        let ring = config(1, "[limits]\nring = 65536\nframes = 1048576");
+        assert!(
+            problems(&ring, &[8, 1])[0]
+                .ends_with("write a smaller limits.ring, or use more switchers or fewer queues (ethtool -L)")
+        );
+    }
+
+    #[test]
+    fn queues_that_are_not_there_and_too_many_are_told_with_their_line() {
+        let named = config(1, "queues = { \"5\" = 0 }");
+        let [missing, many, ..] = &problems(&named, &[2, 80])[..] else { panic!("too few problems") };
+        assert_eq!(
+            missing,
+            "shunt.toml:5: interface.a.queues.5: a has 2 queues, numbered from 0; name one of them (ethtool -l a)"
+        );
+        assert!(
+            many.contains("interface: switcher 0 would have 82 queues to poll or send by, 64 is the most"),
+            "{many}"
+        );
+    }
+
+    #[test]
+    fn named_queues_count_for_the_check_of_a_file() {
+        let text = "[switchers]\ncount = 1\n[limits]\nring = 1024\nframes = 2048\n[[interface]]\nname = \"a\"\n";
+        assert!(Config::parse(text, "shunt.toml").is_ok());
+        let named = format!("{text}queues = {{ \"1\" = 0 }}\n");
+        let refusal = Config::parse(&named, "shunt.toml").expect_err("two queues").to_string();
+        assert!(refusal.starts_with("shunt.toml:5: limits.frames: 2048 are too few for switcher 0"), "{refusal}");
+    }
+}

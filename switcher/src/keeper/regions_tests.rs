@@ -1,0 +1,92 @@
+//! Whatever limits the configuration's check accepts, the memory that they ask for can be made and attached.
+
+use proptest::prelude::*;
+
+use shunt_shmlayout::regions::StoreRegion;
+
+use super::super::system::NetworkInterface;
+use super::*;
+
+/// A limit's name, and its least and greatest value.
+const LIMITS: [(&str, u32, u32); 9] = [
+    ("connections", 1, 1 << 28),
+    ("services", 1, 65_535),
+    ("backends", 1, 65_535),
+    ("slots", 1, 1 << 28),
+    ("neighbours", 1, 1 << 20),
+    ("routes", 1, 1 << 24),
+    ("frames", 64, 1 << 20),
+    ("ring", 64, 1 << 16),
+    ("store", 64, 1 << 16),
+];
+
+fn config(switchers: u32, values: &[u32]) -> Option<Config> {
+    let limits = LIMITS.iter().zip(values);
+    let limits: String = limits.map(|((name, ..), value)| format!("{name} = {value}\n")).collect();
+    let text = format!(
+        "[switchers]\ncount = {switchers}\n[host]\n[limits]\n{limits}[[interface]]\nname = \"eth0\"\nport = \"af_packet\"\n"
+    );
+    Config::parse(&text, "shunt.toml").ok()
+}
+
+fn check_shapes(config: &Config, queues: u32) {
+    let found = NetworkInterface {
+        index: 2,
+        mac: [2; 6],
+        mtu: 1500,
+        queues,
+        is_up: true,
+        forwards: false,
+        filters_reverse_path: true,
+    };
+    let shapes = Shapes::new(config, &Facts { interfaces: vec![found], cpus: Vec::new() });
+    let faults = [
+        ControlRegion::fault(&shapes.control),
+        KeeperRegion::fault(&shapes.keeper),
+        ConnectionsRegion::fault(&shapes.connections),
+        SwitcherRegion::fault(&shapes.switcher),
+        shapes.store.and_then(|store| StoreRegion::fault(&store)),
+    ];
+    assert_eq!(faults, [None; 5], "{:?}", config.limits);
+    assert!(shapes.bytes() < 1 << 40);
+    let chunks = shapes.connections.capacity / CONNECTIONS_CHUNK as u64;
+    assert!(chunks >= shapes.switchers as u64, "{chunks} chunks for {} switchers", shapes.switchers);
+}
+
+#[test]
+fn the_ends_of_every_limit_are_shapes_that_can_be_attached() {
+    let default = Config::parse("[switchers]\ncount = 1\n[[interface]]\nname = \"a\"\n", "a").expect("good").limits;
+    let base = [default.connections, default.services, default.backends, default.slots, default.neighbours]
+        .into_iter()
+        .chain([default.routes, 1 << 20, 64, default.store]);
+    let base: Vec<u32> = base.collect();
+    for (index, (name, least, greatest)) in LIMITS.into_iter().enumerate() {
+        for value in [least, greatest] {
+            let mut values = base.clone();
+            values[index] = value;
+            let beyond = if value == least { least - 1 } else { greatest + 1 };
+            check_shapes(&config(64, &values).unwrap_or_else(|| panic!("{name} = {value} is refused")), 1);
+            values[index] = beyond;
+            assert!(config(64, &values).is_none(), "{name} = {beyond}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_the_check_accepts_are_shapes_that_can_be_attached(
+        switchers in 1..=64_u32, queues in 1..=64_u32, picks in prop::collection::vec(any::<(u32, bool)>(), 9),
+    ) {
+        let values: Vec<u32> = LIMITS.iter().zip(picks).map(|((name, least, greatest), (pick, extreme))| {
+            let value = least + pick % (greatest - least + 1);
+            match (*name, extreme) {
+                ("frames" | "ring" | "store", _) => value.next_power_of_two(),
+                (_, true) => if pick % 2 == 0 { *least } else { *greatest },
+                _ => value,
+            }
+        }).collect();
+        if let Some(config) = config(switchers, &values) {
+            check_shapes(&config, queues);
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::agent_check::{Administration, Answer, Health};
-use crate::report::{Load, State};
+use crate::report::{Listening, Load, State};
 
 /// Connections that were answered and not closed by the other side.
 const MOST_OPEN: usize = 64;
@@ -68,7 +68,8 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 /// What HAProxy is told of a load: the share of the server that is free, hundredths. `capacity` is the number of requests
-/// in flight, or of clients where these aren't known, with which it is full.
+/// in flight, or of clients where these aren't known, with which it is full. Where nobody was ever seen listening, numbers
+/// say nothing: HAProxy goes by the configured weight, and by its own check.
 pub fn answer_for(load: &Load, capacity: Option<u32>) -> Answer {
     let counted = load.in_flight.or(load.clients).zip(capacity);
     let filled = counted.map(|(count, capacity)| u64::from(count) * 1000 / u64::from(capacity.max(1)));
@@ -76,6 +77,7 @@ pub fn answer_for(load: &Load, capacity: Option<u32>) -> Answer {
     // Zero would mean to drain it; a full server still gets a little, so that it is seen when it is free again.
     let free_percent = used.map(|permille| (100_u64.saturating_sub(permille / 10)).clamp(1, 100) as u16);
     match load.state {
+        State::Up if load.listening == Listening::Never => Answer { weight_percent: Some(100), ..Answer::default() },
         State::Up => Answer {
             health: Some(Health::Up),
             administration: Some(Administration::Ready),
@@ -107,6 +109,7 @@ mod tests {
         assert_eq!(said(Load { in_flight: None, ..busy.clone() }, Some(10)), "up ready 10%");
         assert_eq!(said(Load { cpu_permille: Some(750), ..busy.clone() }, Some(10)), "up ready 25%");
         assert_eq!(said(Load { in_flight: Some(u32::MAX), ..busy.clone() }, Some(1)), "up ready 1%");
+        assert_eq!(said(Load { listening: Listening::Never, ..busy.clone() }, Some(10)), "100%");
         assert_eq!(said(Load { state: State::Drain, ..busy.clone() }, Some(10)), "up drain");
         assert_eq!(said(Load { state: State::Down, ..busy }, Some(10)), "down");
     }

@@ -14,6 +14,7 @@
 pub mod agent_check;
 pub mod check_server;
 pub mod epoch;
+pub mod listening;
 pub mod report;
 pub mod run;
 pub mod sample;

@@ -17,13 +17,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::check_server::{CheckServer, answer_for};
 use crate::epoch::{self, EpochError};
-use crate::report::{Key, Load, Name, PERIOD_MS, Report, SealError, State, seal};
+use crate::listening::Listener;
+use crate::report::{Key, Listening, Load, Name, PERIOD_MS, Report, SealError, State, seal};
 use crate::sample::cgroup::{self, Cgroup};
 use crate::sample::command::Command;
 use crate::sample::machine::Machine;
 use crate::sample::nginx::Nginx;
 use crate::sample::prometheus::Prometheus;
-use crate::sample::sockets::{Count, Sockets};
+use crate::sample::sockets::Sockets;
 use crate::sample::statsd::{Pushed, Socket};
 use crate::sample::{Source, Trouble};
 use crate::settings::{self, Settings};
@@ -62,8 +63,7 @@ struct Backend {
     sources: Vec<Box<dyn Source>>,
     pushed: Option<Pushed>,
     check: Option<CheckServer>,
-    /// Somebody listened on its port once. Where it is served from another network namespace, nobody ever does.
-    was_listening: bool,
+    listener: Listener,
     load: Load,
 }
 
@@ -83,7 +83,8 @@ pub struct Agent {
     reporter: Option<Reporter>,
     machine: Machine,
     sockets: Sockets,
-    sockets_trouble: Trouble,
+    tcp_trouble: Trouble,
+    udp_trouble: Trouble,
     statsd: Option<Socket>,
     period: Duration,
     look_interval: Duration,
@@ -104,14 +105,19 @@ impl Agent {
             None => epoch::of_clock(),
         };
         let statsd = statsd_socket.map(|path| Socket::open(&path).map_err(|error| RunError::Statsd(path, error)));
-        let ports: Vec<u16> = backends.iter().filter(|backend| backend.is_tcp).map(|backend| backend.port).collect();
+        let ports = |is_tcp: bool| -> Vec<u16> {
+            let observed = backends.iter().filter(|backend| backend.is_tcp == is_tcp && !backend.is_elsewhere);
+            observed.map(|backend| backend.port).collect()
+        };
+        let sockets = Sockets::open(&ports(true), &ports(false));
         let reporter = control.map(|control| Reporter::open(control, name, boot_epoch, period)).transpose()?;
         Ok(Self {
             backends: backends.into_iter().map(|backend| Backend::open(backend, now)).collect::<Result<_, _>>()?,
             reporter,
             machine: Machine::open().map_err(|error| RunError::Kernel("/proc", error))?,
-            sockets: Sockets::open(&ports).map_err(|error| RunError::Kernel("socket diagnostics", error))?,
-            sockets_trouble: Trouble::new("socket diagnostics"),
+            sockets: sockets.map_err(|error| RunError::Kernel("socket diagnostics", error))?,
+            tcp_trouble: Trouble::new("socket diagnostics of TCP"),
+            udp_trouble: Trouble::new("socket diagnostics of UDP"),
             statsd: statsd.transpose()?,
             period,
             look_interval,
@@ -146,10 +152,8 @@ impl Agent {
         self.looked = if now < next + self.look_interval { next.min(now) } else { now };
         self.is_open = true;
         self.machine.look(now);
-        match self.sockets.look(now) {
-            Ok(()) => self.sockets_trouble.clear(),
-            Err(error) => self.sockets_trouble.report(error),
-        }
+        self.tcp_trouble.note(self.sockets.look_at_tcp(now));
+        self.udp_trouble.note(self.sockets.look_at_udp(now));
         for backend in &mut self.backends {
             backend.look(now);
         }
@@ -246,7 +250,7 @@ impl Backend {
             sources,
             pushed: settings.statsd.as_ref().map(|metrics| Pushed::new(metrics, now)),
             check: settings.agent_check.map(open).transpose()?,
-            was_listening: false,
+            listener: Listener::new(&settings),
             load: Load::unknown(settings.name.clone()),
             settings,
         })
@@ -270,12 +274,11 @@ impl Backend {
         // Whichever is nearer to its limit.
         load.cpu_permille = machine.cpu_permille().max(self.cgroup.cpu_permille());
         load.memory_permille = machine.memory_permille().max(self.cgroup.memory_permille());
-        if let Some(Count { clients, listeners }) = sockets.of(self.settings.port).filter(|_| self.settings.is_tcp) {
-            load.clients = Some(clients);
-            if self.was_listening && listeners == 0 {
-                load.state = State::Down;
-            }
-            self.was_listening |= listeners > 0;
+        let count = sockets.of(self.settings.port, self.settings.is_tcp);
+        load.clients = count.filter(|_| self.settings.is_tcp).map(|count| count.clients);
+        (load.port, load.listening) = (self.settings.port, self.listener.observe(count.map(|count| count.listeners)));
+        if load.listening == Listening::NoLonger {
+            load.state = State::Down;
         }
         self.sources.iter().for_each(|source| source.contribute(&mut load));
         if let Some(pushed) = &self.pushed {
@@ -311,10 +314,7 @@ impl Reporter {
         self.report.sequence += 1;
         self.report.loads = loads;
         self.sent = Some(now);
-        match self.socket.send_to(&seal(&self.report, &self.key)?, self.address) {
-            Ok(_) => self.trouble.clear(),
-            Err(error) => self.trouble.report(error),
-        }
+        self.trouble.note(self.socket.send_to(&seal(&self.report, &self.key)?, self.address));
         Ok(())
     }
 }

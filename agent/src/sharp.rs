@@ -6,7 +6,8 @@ use crate::report::Load;
 const SMALLEST_CHANGE: u32 = 8;
 
 /// Whether `now` differs from what was `reported` by `permille` of it: what counts connections and requests by the larger
-/// of both, what is a share by itself. A new state is always sharp.
+/// of both, what is a share by itself. A new state, or
+/// somebody or nobody listening, is always sharp.
 pub fn is_sharp(reported: &[Load], now: &[Load], permille: u16) -> bool {
     reported.len() != now.len() || reported.iter().zip(now).any(|(reported, now)| differ(reported, now, permille))
 }
@@ -24,6 +25,7 @@ fn differ(reported: &Load, now: &Load, permille: u16) -> bool {
         reported.zip(now).is_some_and(|(reported, now)| reported.abs_diff(now) >= permille)
     };
     reported.state != now.state
+        || reported.listening != now.listening
         || counts(reported.in_flight, now.in_flight)
         || counts(reported.clients, now.clients)
         || shares(reported.cpu_permille, now.cpu_permille)
@@ -33,7 +35,7 @@ fn differ(reported: &Load, now: &Load, permille: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::State;
+    use crate::report::{Listening, State};
 
     fn load(in_flight: Option<u32>, cpu_permille: Option<u16>) -> Vec<Load> {
         vec![Load { in_flight, cpu_permille, ..Load::unknown("b1".parse().unwrap()) }]
@@ -56,5 +58,8 @@ mod tests {
         down[0].state = State::Down;
         assert!(is_sharp(&load(None, None), &down, 10_000));
         assert!(is_sharp(&[], &down, 10_000), "the first report");
+        let mut listening = load(None, None);
+        listening[0].listening = Listening::Yes;
+        assert!(is_sharp(&load(None, None), &listening, 10_000));
     }
 }

@@ -41,6 +41,7 @@ fn the_smallest_file_has_the_defaults() {
     assert_eq!(settings.sharp_permille, 500);
     let backend = &settings.backends[0];
     assert_eq!((backend.name.as_str(), backend.port, backend.is_tcp), ("b1", 8080, true));
+    assert!(!backend.is_elsewhere);
 }
 
 #[test]
@@ -121,6 +122,7 @@ fn what_belongs_together_must_be_together() {
         "",
         "agent.toml:1: control: is missing, and no back-end has agent_check",
     );
+    assert_refused("port = 8080", "port = 8080\nlistener = \"away\"", "write one of \"here\", \"elsewhere\"");
     assert_refused("[[backend]]", "statsd_socket = \"/x\"\n[[backend]]", "does nothing without a [backend.statsd]");
     assert_refused(
         "port = 8080\n",

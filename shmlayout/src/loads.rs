@@ -57,6 +57,10 @@ impl LoadRecord {
     pub const DRAIN: u32 = 32;
     /// It can't serve.
     pub const DOWN: u32 = 64;
+    /// Its load is ignored: the agent watches a port on which nobody was ever seen listening.
+    pub const NEVER_LISTENING: u32 = 128;
+    /// Its load is ignored: the agent watches another port than the backend's.
+    pub const OTHER_PORT: u32 = 256;
 }
 
 /// A view of all backends' records.

@@ -6,13 +6,17 @@ counted! {
     "What became of a report." ReportOutcome:
     /// Authentic, new and plausible: it counts.
     Accepted = "accepted",
+    /// Authentic, but about a port on which nobody was ever seen listening: that back-end's load is ignored.
+    NeverListening = "never_listening",
+    /// Authentic, but about another port than the back-end's: that back-end's load is ignored.
+    OtherPort = "other_port",
     /// Genuine, but overtaken by a newer one on the way.
     Late = "late",
     /// Shorter than any report.
     TooShort = "too_short",
     /// Longer than any report.
     TooLong = "too_long",
-    /// Of another version of the format.
+    /// Of another version of the format: agents and control must be of the same version of Shunt.
     Version = "version",
     /// From an agent that the configuration doesn't have.
     UnknownAgent = "unknown_agent",

@@ -24,6 +24,8 @@ pub struct Status {
     pub host: Option<Host>,
     /// What became of all frames.
     pub traffic: Traffic,
+    /// What became of reports of load.
+    pub reports: Vec<ReportCount>,
     /// What is missing.
     pub problems: Vec<String>,
 }
@@ -37,6 +39,15 @@ pub struct Host {
     pub stores: Vec<Store>,
     /// What the interface daemon dropped.
     pub drops: Vec<Drop>,
+}
+
+/// How many reports of load became one thing.
+#[derive(Debug, Deserialize)]
+pub struct ReportCount {
+    /// Its name.
+    pub outcome: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// A packet store in the status.
@@ -145,6 +156,10 @@ pub struct Backend {
 /// A backend's part in a service.
 #[derive(Debug, Deserialize)]
 pub struct Member {
+    /// The service.
+    pub service: String,
+    /// Why feedback gives it the weight that it has.
+    pub why: Option<String>,
     /// Its share.
     pub slots_percent: f64,
 }

@@ -50,6 +50,10 @@ pub struct Report {
 pub struct Load {
     /// The back-end's name in control's configuration.
     pub backend: Name,
+    /// The port that the agent watches for it.
+    pub port: u16,
+    /// Whether anybody listens there.
+    pub listening: Listening,
     /// What the server itself says about taking connections.
     pub state: State,
     /// Clients now served: established connections to the back-end's port.
@@ -71,6 +75,8 @@ impl Load {
     pub fn unknown(backend: Name) -> Self {
         Self {
             backend,
+            port: 0,
+            listening: Listening::Unobserved,
             state: State::Up,
             clients: None,
             in_flight: None,
@@ -92,6 +98,20 @@ pub enum State {
     Drain,
     /// It can't serve.
     Down,
+}
+
+/// Whether anybody listens on a back-end's port, as far as the agent has seen since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Listening {
+    /// The agent can't see the port's sockets, or was told that another network namespace has them.
+    #[default]
+    Unobserved,
+    /// Nobody ever did: the port may be mistyped.
+    Never,
+    /// Somebody does.
+    Yes,
+    /// Somebody did.
+    NoLonger,
 }
 
 /// Name of an agent or a back-end: 1 to 31 letters, digits, '.', '_' and '-', as in control's configuration.

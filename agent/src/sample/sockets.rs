@@ -1,25 +1,27 @@
 //! Clients now served: the established connections of the back-ends' ports, counted by the kernel's socket diagnostics
-//! (sock_diag(7)), and whether anybody listens there. Needs no privilege.
+//! (sock_diag(7)), and whether anybody listens there, by TCP or UDP. Needs no privilege.
 //!
-//! The kernel walks its whole table of connections for an answer, and on a machine with room for many that takes a
-//! millisecond. So connections are counted less often where that would be more than a small share of all time. Listeners
-//! are in a small table of their own, and are counted at each look.
+//! For an answer the kernel walks the whole table of connections, or of UDP sockets, and on a machine with room for many
+//! that takes a millisecond. So those are counted less often where that would be more than a small share of all time. TCP
+//! listeners are in a small table of their own, and are counted at each look.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
+use nix::libc::{AF_INET, AF_INET6, IPPROTO_UDP};
 use nix::time::{ClockId, clock_gettime};
 
-/// Of all the time, counting connections takes at most one part in so many.
+/// Of all the time, walking a large table takes at most one part in so many.
 const SHARE: u32 = 250;
 /// But it isn't put off longer than this.
 const LONGEST_GAP: Duration = Duration::from_secs(1);
 
 /// linux/sock_diag.h, linux/netlink.h, linux/inet_diag.h, net/tcp_states.h.
-/// The older request: it counts IPv4 and IPv6 in one walk, where SOCK_DIAG_BY_FAMILY would need two.
+/// The older request: it counts IPv4 and IPv6 in one walk, where SOCK_DIAG_BY_FAMILY needs two. It knows no UDP.
 const TCPDIAG_GETSOCK: u16 = 18;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -27,79 +29,121 @@ const INET_DIAG_REQ_BYTECODE: u16 = 1;
 const BYTECODE_JUMP: u8 = 1;
 const BYTECODE_SOURCE_PORT_IS: u8 = 11;
 const ESTABLISHED: u8 = 1;
+/// Of a UDP socket without a peer, which takes what anybody sends.
+const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
 const HEADER_BYTES: usize = 16;
 
 /// What the kernel knows of one port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
-    /// Established connections.
+    /// Established connections; always 0 for UDP, which has none.
     pub clients: u32,
     /// Sockets that listen.
     pub listeners: u32,
 }
 
-/// The TCP ports of this server's back-ends.
+/// The ports of this server's back-ends.
 pub struct Sockets {
     socket: Socket,
-    listeners: Vec<u8>,
-    clients: Vec<u8>,
+    tcp: Ports,
+    udp: Ports,
+}
+
+/// The ports of one protocol.
+struct Ports {
     counts: Vec<(u16, Count)>,
     due: Option<Instant>,
 }
 
 impl Sockets {
-    /// Counts sockets of `ports` in the network namespace that the agent is in.
-    pub fn open(ports: &[u16]) -> io::Result<Self> {
+    /// Counts sockets of these TCP and UDP ports in the network namespace that the agent is in.
+    pub fn open(tcp: &[u16], udp: &[u16]) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self {
-            socket,
-            listeners: request(LISTEN, ports),
-            clients: request(ESTABLISHED, ports),
-            counts: ports.iter().map(|port| (*port, Count::default())).collect(),
-            due: None,
+        Ok(Self { socket, tcp: Ports::new(tcp), udp: Ports::new(udp) })
+    }
+
+    /// Counts TCP sockets anew: listeners always, connections if it is time.
+    pub fn look_at_tcp(&mut self, now: Instant) -> io::Result<()> {
+        let Self { socket, tcp, .. } = self;
+        let numbers = tcp.numbers();
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let listeners = count(socket, &[tcp_request(LISTEN, &numbers)], &numbers)?;
+        tcp.put(listeners, |count, listeners| count.listeners = listeners);
+        tcp.walk(now, |tcp| {
+            let clients = count(socket, &[tcp_request(ESTABLISHED, &numbers)], &numbers)?;
+            tcp.put(clients, |count, clients| count.clients = clients);
+            Ok(())
         })
     }
 
-    /// Counts anew: listeners always, connections if it is time.
-    pub fn look(&mut self, now: Instant) -> io::Result<()> {
-        if self.counts.is_empty() {
+    /// Counts UDP sockets anew if it is time.
+    pub fn look_at_udp(&mut self, now: Instant) -> io::Result<()> {
+        let Self { socket, udp, .. } = self;
+        let numbers = udp.numbers();
+        if numbers.is_empty() {
             return Ok(());
         }
-        let listeners = self.count(&self.listeners)?;
-        self.counts.iter_mut().zip(listeners).for_each(|((_, count), listeners)| count.listeners = listeners);
+        udp.walk(now, |udp| {
+            let requests = [AF_INET, AF_INET6].map(|family| udp_request(family, &numbers));
+            let listeners = count(socket, &requests, &numbers)?;
+            udp.put(listeners, |count, listeners| count.listeners = listeners);
+            Ok(())
+        })
+    }
+
+    /// What the last look found; `None` if none could be had.
+    pub fn of(&self, port: u16, is_tcp: bool) -> Option<Count> {
+        let ports = if is_tcp { &self.tcp } else { &self.udp };
+        ports.due?;
+        ports.counts.iter().find(|(known, _)| *known == port).map(|(_, count)| *count)
+    }
+}
+
+impl Ports {
+    fn new(numbers: &[u16]) -> Self {
+        Self { counts: numbers.iter().map(|number| (*number, Count::default())).collect(), due: None }
+    }
+
+    fn numbers(&self) -> Vec<u16> {
+        self.counts.iter().map(|(number, _)| *number).collect()
+    }
+
+    fn put(&mut self, found: Vec<u32>, put: impl Fn(&mut Count, u32)) {
+        self.counts.iter_mut().zip(found).for_each(|((_, count), found)| put(count, found));
+    }
+
+    /// Walks a large table if it is time, and puts the next walk off by what this one took.
+    fn walk(&mut self, now: Instant, walk: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
         if self.due.is_some_and(|due| now < due) {
             return Ok(());
         }
         let begun = cpu_time()?;
-        let clients = self.count(&self.clients);
+        walk(self)?;
         let taken = cpu_time()?.saturating_sub(begun);
         self.due = Some(now + (taken * SHARE).min(LONGEST_GAP));
-        self.counts.iter_mut().zip(clients?).for_each(|((_, count), clients)| count.clients = clients);
         Ok(())
     }
+}
 
-    /// What the last look found.
-    pub fn of(&self, port: u16) -> Option<Count> {
-        self.due?;
-        self.counts.iter().find(|(known, _)| *known == port).map(|(_, count)| *count)
-    }
-
-    /// Sockets that a request finds, of each port.
-    fn count(&self, request: &[u8]) -> io::Result<Vec<u32>> {
-        let ports: Vec<u16> = self.counts.iter().map(|(port, _)| *port).collect();
-        let mut found = vec![0; ports.len()];
-        self.socket.send(request, 0)?;
+/// Sockets that the requests find, of each port.
+fn count(socket: &Socket, requests: &[Vec<u8>], ports: &[u16]) -> io::Result<Vec<u32>> {
+    let mut found = vec![0; ports.len()];
+    for request in requests {
+        socket.send(request, 0)?;
         loop {
             let mut bytes = Vec::with_capacity(32 << 10);
-            self.socket.recv(&mut bytes, 0)?;
-            if add(&bytes, &ports, &mut found)? == Dump::Ended {
-                return Ok(found);
+            socket.recv(&mut bytes, 0)?;
+            if add(&bytes, ports, &mut found)? == Dump::Ended {
+                break;
             }
         }
     }
+    Ok(found)
 }
 
 /// CPU time of this thread: on a busy server, which matters most, the clock on the wall also counts others' turns.
@@ -113,18 +157,31 @@ enum Dump {
     Ended,
 }
 
-/// struct nlmsghdr, struct inet_diag_req, and the program that chooses the ports as attribute.
-fn request(state: u8, ports: &[u16]) -> Vec<u8> {
+/// struct inet_diag_req: any family, no socket in particular, no extensions.
+fn tcp_request(state: u8, ports: &[u16]) -> Vec<u8> {
+    let mut body = vec![0; 4 + 48];
+    body.extend((1_u32 << state).to_ne_bytes());
+    body.extend([0; 4]);
+    request(TCPDIAG_GETSOCK, body, ports)
+}
+
+/// struct inet_diag_req_v2: no extensions, no socket in particular.
+fn udp_request(family: i32, ports: &[u16]) -> Vec<u8> {
+    let mut body = vec![family as u8, IPPROTO_UDP as u8, 0, 0];
+    body.extend((1_u32 << CLOSE).to_ne_bytes());
+    body.extend([0; 48]);
+    request(SOCK_DIAG_BY_FAMILY, body, ports)
+}
+
+/// struct nlmsghdr, the request, and the program that chooses the ports as attribute.
+fn request(kind: u16, body: Vec<u8>, ports: &[u16]) -> Vec<u8> {
     let program = choose_ports(ports);
     let mut message = Vec::new();
     message.extend(0_u32.to_ne_bytes());
-    message.extend(TCPDIAG_GETSOCK.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
     message.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
     message.extend([0; 8]);
-    // Any family, no socket in particular, no extensions.
-    message.extend([0; 4 + 48]);
-    message.extend((1_u32 << state).to_ne_bytes());
-    message.extend([0; 4]);
+    message.extend(body);
     // A program for 16 ports has 320 bytes.
     message.extend((4 + program.len() as u16).to_ne_bytes());
     message.extend(INET_DIAG_REQ_BYTECODE.to_ne_bytes());
@@ -191,7 +248,7 @@ mod tests {
     use super::*;
     use nix::sched::{CloneFlags, unshare};
     use proptest::prelude::*;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     /// Interprets a program as the kernel does.
     fn accepts(program: &[u8], port: u16) -> bool {
@@ -226,20 +283,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_kernel_counts_connections_of_both_families() {
+    /// Runs `test` in a new network namespace. Namespaces are a thread's, and this one's vanishes with it.
+    fn in_namespace(test: fn()) {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("SKIPPED: network namespaces need root");
             return;
         }
-        // Namespaces are a thread's, and this one's vanishes with it.
-        let thread = std::thread::spawn(|| {
+        let thread = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).unwrap();
             let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
             assert!(up.success());
+            test();
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    #[test]
+    fn the_kernel_counts_connections_of_both_families() {
+        in_namespace(|| {
             let ports: Vec<u16> = (8001..=8016).collect();
-            let mut sockets = Sockets::open(&ports).unwrap();
-            assert_eq!(sockets.of(8001), None, "before the first look");
+            let mut sockets = Sockets::open(&ports, &[]).unwrap();
+            assert_eq!(sockets.of(8001, true), None, "before the first look");
             let old = TcpListener::bind("127.0.0.1:8001").unwrap();
             let both = TcpListener::bind("[::]:8016").unwrap();
             let other = TcpListener::bind("127.0.0.1:9000").unwrap();
@@ -248,18 +314,36 @@ mod tests {
                 ["127.0.0.1:8001", "127.0.0.1:8001", "127.0.0.1:8016", "[::1]:8016", "[::1]:8016", "127.0.0.1:9000"]
                     .map(connect);
             let begin = Instant::now();
-            sockets.look(begin).unwrap();
-            assert_eq!(sockets.of(8001), Some(Count { clients: 2, listeners: 1 }));
-            assert_eq!(sockets.of(8016), Some(Count { clients: 3, listeners: 1 }));
-            assert_eq!(sockets.of(8002), Some(Count::default()));
-            assert_eq!(sockets.of(9000), None);
+            sockets.look_at_tcp(begin).unwrap();
+            assert_eq!(sockets.of(8001, true), Some(Count { clients: 2, listeners: 1 }));
+            assert_eq!(sockets.of(8016, true), Some(Count { clients: 3, listeners: 1 }));
+            assert_eq!(sockets.of(8002, true), Some(Count::default()));
+            assert_eq!(sockets.of(9000, true), None);
             drop((clients, old, other));
-            sockets.look(begin + Duration::from_secs(3600)).unwrap();
-            assert_eq!(sockets.of(8001), Some(Count::default()), "nobody listens any more");
+            sockets.look_at_tcp(begin + Duration::from_secs(3600)).unwrap();
+            assert_eq!(sockets.of(8001, true), Some(Count::default()), "nobody listens any more");
             drop(both);
         });
-        if let Err(panic) = thread.join() {
-            std::panic::resume_unwind(panic);
-        }
+    }
+
+    #[test]
+    fn the_kernel_knows_who_takes_datagrams() {
+        in_namespace(|| {
+            let mut sockets = Sockets::open(&[], &[8001, 8002, 8003]).unwrap();
+            let v4 = UdpSocket::bind("127.0.0.1:8001").unwrap();
+            let _both = UdpSocket::bind("[::]:8002").unwrap();
+            // Takes what its peer sends alone.
+            let client = UdpSocket::bind("127.0.0.1:8003").unwrap();
+            client.connect("127.0.0.1:8001").unwrap();
+            let begin = Instant::now();
+            sockets.look_at_udp(begin).unwrap();
+            let listeners =
+                |sockets: &Sockets| [8001, 8002, 8003].map(|port| sockets.of(port, false).unwrap().listeners);
+            assert_eq!(listeners(&sockets), [1, 1, 0]);
+            assert_eq!(sockets.of(8001, true), None);
+            drop(v4);
+            sockets.look_at_udp(begin + LONGEST_GAP).unwrap();
+            assert_eq!(listeners(&sockets), [0, 1, 0]);
+        });
     }
 }

@@ -15,6 +15,14 @@ impl Trouble {
         Self { with: with.into(), said: None }
     }
 
+    /// Whether it works now.
+    pub fn note<T, E: Display>(&mut self, result: Result<T, E>) {
+        match result {
+            Ok(_) => self.clear(),
+            Err(why) => self.report(why),
+        }
+    }
+
     /// It doesn't work.
     pub fn report(&mut self, why: impl Display) {
         let why = why.to_string();

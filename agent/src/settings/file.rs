@@ -103,6 +103,8 @@ fn read_backend(mut section: Section<'_>) -> Draft {
     section.require("port", "port = 8080");
     let port = section.number("port", 1..=65_535);
     let is_tcp = section.word("protocol", &[("tcp", true), ("udp", false)]).is_none_or(|word| word.value);
+    let listeners = [("here", false), ("elsewhere", true)];
+    let is_elsewhere = section.word("listener", &listeners).is_some_and(|word| word.value);
     let capacity = section.number("capacity", 1..=1_000_000).map(|field| field.value);
     let cgroup = read_path(&mut section, "cgroup");
     let drain_file = read_path(&mut section, "drain_file");
@@ -120,6 +122,7 @@ fn read_backend(mut section: Section<'_>) -> Draft {
         name: name.value.clone(),
         port,
         is_tcp,
+        is_elsewhere,
         capacity,
         cgroup,
         drain_file,

@@ -29,6 +29,9 @@ pub struct Arguments {
     /// A back-end of this server and the TCP port on which it serves; may be repeated.
     #[arg(long = "backend", value_name = "NAME=PORT", value_parser = parse_backend)]
     backends: Vec<(Name, u16)>,
+    /// Another network namespace serves the back-ends' ports, as with containers: the agent can't see who listens.
+    #[arg(long, requires = "name")]
+    listener_elsewhere: bool,
     /// A report at the latest after so many milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u16).range(i64::from(*PERIOD_MS.start())..=i64::from(*PERIOD_MS.end())))]
     period_ms: u16,
@@ -68,7 +71,8 @@ impl Arguments {
         }
         let key = Key::load(&file).map_err(|error| FlagError::Key(file, error))?;
         let period = Duration::from_millis(self.period_ms.into());
-        let mut backends: Vec<Backend> = self.backends.into_iter().map(|(name, port)| plain(name, port)).collect();
+        let mut backends: Vec<Backend> =
+            self.backends.into_iter().map(|(name, port)| plain(name, port, self.listener_elsewhere)).collect();
         if let Some(first) = backends.first_mut() {
             first.nginx = self.nginx;
         }
@@ -85,11 +89,12 @@ impl Arguments {
     }
 }
 
-fn plain(name: Name, port: u16) -> Backend {
+fn plain(name: Name, port: u16, is_elsewhere: bool) -> Backend {
     Backend {
         name,
         port,
         is_tcp: true,
+        is_elsewhere,
         capacity: None,
         cgroup: None,
         drain_file: None,

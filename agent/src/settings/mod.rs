@@ -51,8 +51,10 @@ pub struct Backend {
     pub name: Name,
     /// The port on which it serves here.
     pub port: u16,
-    /// Whether it has connections at all.
+    /// TCP, else UDP.
     pub is_tcp: bool,
+    /// Whether the sockets of its port are in another network namespace, where the agent can't see them.
+    pub is_elsewhere: bool,
     /// Requests in flight, or clients, with which it is fully loaded.
     pub capacity: Option<u32>,
     /// The cgroup of its processes.

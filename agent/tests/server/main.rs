@@ -4,9 +4,9 @@
 mod laboratory;
 
 use laboratory::{has, in_server, until};
-use shunt_agent::report::State;
+use shunt_agent::report::{Listening, State};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
@@ -27,14 +27,35 @@ fn clients_and_the_machine_are_reported_and_an_end_of_listening_at_once() {
         let load =
             control.until("CPU and memory", |load| load.cpu_permille.is_some() && load.memory_permille.is_some());
         assert_eq!((load.backend.as_str(), load.state, load.clients), ("b1", State::Up, Some(0)));
+        assert_eq!((load.port, load.listening), (8080, Listening::Yes));
         assert!(load.cpu_permille <= Some(1000) && load.memory_permille <= Some(1000));
         let clients = connect("127.0.0.1:8080", 20);
         assert_eq!(control.until("clients", |load| load.clients == Some(20)).state, State::Up);
         drop(listener);
-        control.until("down", |load| load.state == State::Down);
+        control.until("down", |load| (load.state, load.listening) == (State::Down, Listening::NoLonger));
         drop(clients);
         let _again = TcpListener::bind("127.0.0.1:8080").unwrap();
-        control.until("up again", |load| load.state == State::Up);
+        control.until("up again", |load| (load.state, load.listening) == (State::Up, Listening::Yes));
+    });
+}
+
+#[test]
+fn a_port_that_nobody_listens_on_is_reported_so_unless_it_is_served_elsewhere() {
+    in_server(|mut server| {
+        let _dns = UdpSocket::bind("127.0.0.1:53").unwrap();
+        let backend = |name: &str, lines: &str| format!("[[backend]]\nname = \"{name}\"\n{lines}\n");
+        let backends = [
+            backend("typo", "port = 8080"),
+            backend("dns", "port = 53\nprotocol = \"udp\""),
+            backend("udp-typo", "port = 54\nprotocol = \"udp\""),
+            backend("container", "port = 8090\nlistener = \"elsewhere\""),
+        ];
+        let mut control = server.start_agent(&format!("period_ms = 1000\nlook_ms = 20\n{}", backends.concat()));
+        let seen: Vec<_> = control.next().loads.iter().map(|load| (load.listening, load.clients)).collect();
+        use Listening::{Never, Unobserved, Yes};
+        assert_eq!(seen, [(Never, Some(0)), (Yes, None), (Never, None), (Unobserved, None)]);
+        let _late = TcpListener::bind("127.0.0.1:8080").unwrap();
+        control.until("a late listener", |load| load.listening == Yes);
     });
 }
 

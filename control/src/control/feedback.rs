@@ -14,7 +14,7 @@ use shunt_shmlayout::report_outcome::ReportOutcome;
 use super::Control;
 use crate::clock::monotonic_ms;
 use crate::health::{BackendKey, Health};
-use crate::master::feedback::{Member, Opinion, Why, step};
+use crate::master::feedback::{Member, Objection, Opinion, Why, step};
 use crate::publish::service::{NEUTRAL_PERMILLE, Service};
 use crate::publish::table::Table;
 use crate::resource_manager::ResourceManager;
@@ -55,7 +55,7 @@ struct Pool {
 impl Feedback {
     /// Listens to nobody before `configure`.
     pub fn new(questioner: Questioner) -> Self {
-        let manager = ResourceManager::new(&shunt_config::Feedback::default(), Agents::default());
+        let manager = ResourceManager::new(&shunt_config::Feedback::default(), Agents::default(), BTreeMap::new());
         Self {
             socket: ReportSocket::default(),
             manager,
@@ -77,7 +77,9 @@ impl Feedback {
     /// Takes a configuration over, and what the table has of it.
     pub fn configure(&mut self, config: &Config, table: &Table, agents: Agents, loads: Loads) {
         let feedback = &config.feedback;
-        self.manager.configure(feedback, agents);
+        let backends = config.services.iter().flat_map(|service| &service.backends);
+        let ports = backends.map(|backend| (backend.name.clone(), backend.address.port())).collect();
+        self.manager.configure(feedback, agents, ports);
         self.socket.listen(feedback.listen);
         self.slew_per_s = f64::from(feedback.slew_permille_per_s) / 1000.0;
         let questions = questions(config);
@@ -181,7 +183,7 @@ impl Control {
                             region.loads.set(*id, &load.record(connections_in_flight(counts, *id)));
                         }
                     }
-                    ReportOutcome::Accepted
+                    manager.outcome(&report)
                 }
                 Err(outcome) => outcome,
             };
@@ -228,7 +230,7 @@ fn permille(factor: f64) -> u16 {
 /// Says in the log when somebody falls silent or refuses, and when that is over.
 fn tell(key: &BackendKey, before: Why, after: Why) {
     let BackendKey { service, backend } = key;
-    let noted = |why: Why| matches!(why, Why::Silent | Why::Declined | Why::Ignored);
+    let noted = |why: Why| matches!(why, Why::Silent | Why::Declined | Why::Ignored | Why::ReportIgnored(_));
     // Right after the start nobody has had the time to report.
     if before == after || before == Why::default() && after == Why::Silent || !noted(before) && !noted(after) {
         return;
@@ -237,6 +239,14 @@ fn tell(key: &BackendKey, before: Why, after: Why) {
         Why::Silent => {
             warn!("backend {backend} of service {service}: no report, nothing is known of its load any more")
         }
+        Why::ReportIgnored(Objection::NeverListening(port)) => warn!(
+            "backend {backend} of service {service}: its agent never saw anybody listening on port {port}, so its load \
+             is ignored; correct backend.port there, or write listener = \"elsewhere\""
+        ),
+        Why::ReportIgnored(Objection::OtherPort(port)) => warn!(
+            "backend {backend} of service {service}: its agent watches port {port}, which isn't the backend's, so its \
+             load is ignored; correct backend.port there, or write listener = \"elsewhere\""
+        ),
         Why::Declined => warn!("backend {backend} of service {service} declines: it gets no new connections"),
         Why::Ignored => warn!("backend {backend} of service {service} declines, as most do: ignored"),
         _ => info!("backend {backend} of service {service} reports and takes connections"),

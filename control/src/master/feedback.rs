@@ -62,6 +62,24 @@ impl Measures {
     }
 }
 
+/// Why what an agent says of a load is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objection {
+    /// It watches this port, on which it never saw anybody listening. Nobody would ever seem to be less loaded.
+    NeverListening(u16),
+    /// It watches this port, which isn't the backend's.
+    OtherPort(u16),
+}
+
+impl fmt::Display for Objection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeverListening(port) => write!(f, "nobody ever listened on port {port}"),
+            Self::OtherPort(port) => write!(f, "agent watches port {port}"),
+        }
+    }
+}
+
 /// What is known of a backend's own opinion.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Opinion {
@@ -70,6 +88,8 @@ pub enum Opinion {
     None,
     /// Somebody should, and doesn't (any more).
     Silent,
+    /// Somebody reports, and isn't believed.
+    Ignored(Objection),
     /// It takes connections; its load, as far as it is known.
     Takes(Measures),
     /// It takes this share of its weight (HAProxy's agents say that), hundredths.
@@ -85,6 +105,7 @@ impl Opinion {
         either(|opinion| *opinion == Self::Declines)
             .or(either(|opinion| matches!(opinion, Self::Percent(_))))
             .or(either(|opinion| matches!(opinion, Self::Takes(_))))
+            .or(either(|opinion| matches!(opinion, Self::Ignored(_))))
             .or(either(|opinion| *opinion == Self::Silent))
             .unwrap_or(Self::None)
     }
@@ -119,6 +140,8 @@ pub enum Why {
     NoAgent,
     /// Reports are missing.
     Silent,
+    /// Reports aren't believed.
+    ReportIgnored(Objection),
     /// It is the only one that is known.
     Alone,
     /// It is down or drained, and its load isn't looked at.
@@ -131,7 +154,7 @@ pub enum Why {
     Percent(u16),
     /// Declines.
     Declined,
-    /// Declines, as more than half of the pool do: rather all are served badly than nobody.
+    /// Declines, as more than half of those in service do: rather all are served badly than nobody.
     Ignored,
     /// Switchers choose by loads as they are; the weight stays.
     AtEachConnection,
@@ -143,6 +166,7 @@ impl fmt::Display for Why {
             Self::Configured => f.write_str("static"),
             Self::NoAgent => f.write_str("no agent"),
             Self::Silent => f.write_str("silent"),
+            Self::ReportIgnored(objection) => write!(f, "report ignored: {objection}"),
             Self::Alone => f.write_str("even: alone"),
             Self::OutOfService => f.write_str("out of service"),
             Self::Even(load) => write!(f, "even: {load:.2} load"),
@@ -179,10 +203,12 @@ pub fn step(algorithm: Algorithm, pool: &mut [Member], elapsed_s: f64, slew_per_
     }
 }
 
-/// Who declines gets nothing, unless more than half of the pool do.
+/// Who declines gets nothing, unless more than half of the pool do. Who is out of service anyway is no part of it: else the
+/// last one that a check finds up could send everybody away.
 fn heed_opinions(pool: &mut [Member]) {
-    let declining = pool.iter().filter(|member| member.opinion == Opinion::Declines).count();
-    let heeded = 2 * declining <= pool.len();
+    let in_service = pool.iter().filter(|member| member.in_service);
+    let declining = in_service.clone().filter(|member| member.opinion == Opinion::Declines).count();
+    let heeded = 2 * declining <= in_service.count();
     for member in pool.iter_mut() {
         let declines = member.opinion == Opinion::Declines;
         member.declined = declines && heeded;
@@ -197,6 +223,7 @@ fn explain(algorithm: Algorithm, opinion: Opinion) -> Why {
         (_, Opinion::Percent(percent)) => Why::Percent(percent),
         (Algorithm::Static | Algorithm::SourceHash | Algorithm::LeastConnections, _) => Why::Configured,
         (_, Opinion::Silent) => Why::Silent,
+        (_, Opinion::Ignored(objection)) => Why::ReportIgnored(objection),
         (_, Opinion::None) => Why::NoAgent,
         (Algorithm::Lightest | Algorithm::Latency, _) => Why::AtEachConnection,
         (Algorithm::Even, _) => Why::OutOfService,
@@ -263,6 +290,28 @@ mod tests {
     }
 
     #[test]
+    fn the_last_one_in_service_is_not_sent_away() {
+        let mut pool = [member(Opinion::Silent), member(Opinion::Silent), member(Opinion::Declines)];
+        (pool[0].in_service, pool[1].in_service) = (false, false);
+        step(Algorithm::Static, &mut pool, 0.05, 2.0);
+        assert_eq!((pool[2].declined, pool[2].why), (false, Why::Ignored));
+        pool[1].in_service = true;
+        step(Algorithm::Static, &mut pool, 0.05, 2.0);
+        assert_eq!((pool[2].declined, pool[2].why), (true, Why::Declined));
+    }
+
+    #[test]
+    fn a_report_that_is_ignored_leads_to_the_configured_weight() {
+        for objection in [Objection::NeverListening(8081), Objection::OtherPort(8081)] {
+            let mut pool = [member(Opinion::Ignored(objection)), member(loaded(50.0)), member(loaded(50.0))];
+            pool[0].factor = 8.0;
+            (0..100).for_each(|_| step(Algorithm::Even, &mut pool, 0.05, 2.0));
+            assert_eq!((pool[0].factor, pool[0].why), (1.0, Why::ReportIgnored(objection)));
+            assert_eq!((pool[1].factor, pool[2].factor), (1.0, 1.0));
+        }
+    }
+
+    #[test]
     fn only_even_moves_weights_by_load() {
         for (_, algorithm) in Algorithm::WORDS {
             let mut pool = [member(loaded(100.0)), member(loaded(1.0)), member(loaded(10.0))];
@@ -307,7 +356,8 @@ mod tests {
 
     #[test]
     fn of_two_sources_who_declines_does_and_silence_is_the_least() {
-        let all = [Opinion::Declines, Opinion::Percent(40), loaded(1.0), Opinion::Silent, Opinion::None];
+        let ignored = Opinion::Ignored(Objection::NeverListening(80));
+        let all = [Opinion::Declines, Opinion::Percent(40), loaded(1.0), ignored, Opinion::Silent, Opinion::None];
         for (rank, opinion) in all.into_iter().enumerate() {
             for weaker in &all[rank..] {
                 assert_eq!((opinion.and(*weaker), weaker.and(opinion)), (opinion, opinion));

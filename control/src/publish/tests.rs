@@ -525,3 +525,14 @@ fn feedback_moves_shares_and_a_restart_goes_on_with_them() {
     let after = restarted.apply_with(services, "");
     assert!(share(&after, b1).abs_diff(share(&after, b2)) <= 1, "static again");
 }
+
+#[test]
+fn a_backend_that_its_check_finds_down_gets_nothing_whatever_is_reported() {
+    let mut world = World::new(region(), vec![]);
+    world.apply_with(&[(1, "nat", &[(1, 1), (2, 1)])], "");
+    let (service, [b1, b2]) = (world.service(1), [1, 2].map(|n| world.backend(n)));
+    world.table.set_health(service, b1, Health::Down);
+    world.table.set_feedback(service, &[(b1, 48_000, false), (b2, 1, false)]);
+    let generation = world.publish().unwrap();
+    assert!(chosen(&generation, 1).iter().all(|backend| *backend == b2));
+}

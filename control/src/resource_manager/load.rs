@@ -1,10 +1,10 @@
 //! What is known of one backend's load: its last report, and the smoothed values that the master compares.
 
-use shunt_agent::report::{Load, State};
+use shunt_agent::report::{Listening, Load, State};
 use shunt_shmlayout::loads::LoadRecord;
 
 use super::smoothing::Smoothed;
-use crate::master::feedback::{Measures, Opinion};
+use crate::master::feedback::{Measures, Objection, Opinion};
 
 /// What execution times fade to. Not 0, which says "doesn't say" in a record.
 const FADED_US: f64 = 1.0;
@@ -14,6 +14,7 @@ const FADED_US: f64 = 1.0;
 pub struct BackendLoad {
     agent: String,
     last: Load,
+    objection: Option<Objection>,
     reported_ms: u64,
     expires_ms: u64,
     /// Requests in flight, or clients where the server doesn't tell requests apart.
@@ -23,11 +24,12 @@ pub struct BackendLoad {
 }
 
 impl BackendLoad {
-    /// From a first report.
-    pub fn new(agent: &str, load: &Load, now_ms: u64, silence_ms: u64) -> Self {
+    /// From a first report, whose numbers count unless there is an objection.
+    pub fn new(agent: &str, load: &Load, objection: Option<Objection>, now_ms: u64, silence_ms: u64) -> Self {
         let mut new = Self {
             agent: agent.to_owned(),
             last: load.clone(),
+            objection,
             reported_ms: now_ms,
             expires_ms: 0,
             in_flight: Smoothed::default(),
@@ -38,7 +40,7 @@ impl BackendLoad {
         new
     }
 
-    /// Takes a further one.
+    /// Takes a further one, to which the objection is the same.
     pub fn update(&mut self, load: &Load, now_ms: u64, silence_ms: u64, smoothing_ms: f64) {
         let in_flight = load.in_flight.or(load.clients);
         self.in_flight.add(in_flight.map(f64::from), now_ms, smoothing_ms);
@@ -62,9 +64,14 @@ impl BackendLoad {
     pub fn opinion(&self, now_ms: u64) -> Opinion {
         match self.last.state {
             _ if self.is_silent(now_ms) => Opinion::Silent,
-            State::Up => Opinion::Takes(self.measures()),
             State::Drain | State::Down => Opinion::Declines,
+            State::Up => self.objection.map_or(Opinion::Takes(self.measures()), Opinion::Ignored),
         }
+    }
+
+    /// Why its numbers are ignored, if they are.
+    pub fn objection(&self) -> Option<Objection> {
+        self.objection
     }
 
     /// Whether the last report is too old to say anything.
@@ -79,6 +86,9 @@ impl BackendLoad {
 
     /// What the master compares.
     pub fn measures(&self) -> Measures {
+        if self.objection.is_some() {
+            return Measures::default();
+        }
         Measures {
             in_flight: self.in_flight.value(),
             execution_us: self.execution_us.value(),
@@ -91,12 +101,15 @@ impl BackendLoad {
         let last = &self.last;
         let flag = |said: bool, flag: u32| if said { flag } else { 0 };
         let small = |value: Option<f64>| value.map_or(0, |value| value as u32); // saturates
+        let counts = self.objection.is_none();
         LoadRecord {
             in_flight: last.in_flight.unwrap_or(0),
             connections: u32::try_from(connections).unwrap_or(u32::MAX),
-            execution_us: small(self.execution_us.value()),
+            execution_us: small(self.measures().execution_us),
             clients: last.clients.unwrap_or(0),
-            flags: flag(last.in_flight.is_some(), LoadRecord::IN_FLIGHT)
+            flags: flag(counts && last.in_flight.is_some(), LoadRecord::IN_FLIGHT)
+                | flag(matches!(self.objection, Some(Objection::NeverListening(_))), LoadRecord::NEVER_LISTENING)
+                | flag(matches!(self.objection, Some(Objection::OtherPort(_))), LoadRecord::OTHER_PORT)
                 | flag(last.clients.is_some(), LoadRecord::CLIENTS)
                 | flag(last.cpu_permille.is_some(), LoadRecord::CPU)
                 | flag(last.memory_permille.is_some(), LoadRecord::MEMORY)
@@ -111,5 +124,16 @@ impl BackendLoad {
             memory_permille: last.memory_permille.unwrap_or(0),
             ..LoadRecord::default()
         }
+    }
+}
+
+/// Why a load isn't believed, where `port` is the backend's by configuration. A report about the wrong port would say that
+/// nobody ever is served there, and so draw everybody.
+pub fn objection(load: &Load, port: u16) -> Option<Objection> {
+    match load.listening {
+        Listening::Unobserved => None,
+        _ if load.port != port => Some(Objection::OtherPort(load.port)),
+        Listening::Never => Some(Objection::NeverListening(load.port)),
+        Listening::Yes | Listening::NoLonger => None,
     }
 }

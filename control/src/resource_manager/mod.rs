@@ -19,39 +19,45 @@ pub mod socket;
 
 use std::collections::BTreeMap;
 
+use crate::master::feedback::Objection;
 use shunt_agent::report::{Arrival, Load, Refusal, Report};
 use shunt_config::Feedback;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
 use agents::Agents;
-use load::BackendLoad;
+use load::{BackendLoad, objection};
 
 /// Everything that agents said.
 pub struct ResourceManager {
     agents: Agents,
     /// By backend's name.
     loads: BTreeMap<String, BackendLoad>,
+    /// The backends' own, by name.
+    ports: BTreeMap<String, u16>,
     silence_ms: u64,
     smoothing_ms: f64,
 }
 
 impl ResourceManager {
     /// Knows nobody's load yet.
-    pub fn new(feedback: &Feedback, agents: Agents) -> Self {
-        let mut manager = Self { agents: Agents::default(), loads: BTreeMap::new(), silence_ms: 0, smoothing_ms: 0.0 };
-        manager.configure(feedback, agents);
+    pub fn new(feedback: &Feedback, agents: Agents, ports: BTreeMap<String, u16>) -> Self {
+        let (loads, silence_ms, smoothing_ms) = (BTreeMap::new(), 0, 0.0);
+        let mut manager = Self { agents: Agents::default(), loads, ports: BTreeMap::new(), silence_ms, smoothing_ms };
+        manager.configure(feedback, agents, ports);
         manager
     }
 
     /// Takes a configuration over. What is known of backends that still have the same agent stays known, and what that
     /// agent sent before still can't be sent again.
-    pub fn configure(&mut self, feedback: &Feedback, agents: Agents) {
+    pub fn configure(&mut self, feedback: &Feedback, agents: Agents, ports: BTreeMap<String, u16>) {
+        self.ports = ports;
         self.agents = agents.after(std::mem::take(&mut self.agents));
         self.loads.retain(|backend, load| self.agents.speaks_for(load.agent(), backend));
         (self.silence_ms, self.smoothing_ms) = (feedback.silence_ms.into(), feedback.smoothing_ms.into());
     }
 
-    /// Takes a datagram. If it is accepted, the loads that it brought are known from now on.
+    /// Takes a datagram. If it is accepted, the loads that it brought are known from now on, also those that don't count:
+    /// [`ResourceManager::outcome`] tells.
     pub fn receive(&mut self, datagram: &[u8], now_ms: u64) -> Result<Report, ReportOutcome> {
         let (report, arrival) = self.agents.admit(datagram).map_err(outcome_of)?;
         if !plausible::is_plausible(&report) {
@@ -71,14 +77,25 @@ impl ResourceManager {
 
     fn record(&mut self, agent: &str, load: &Load, now_ms: u64) {
         let (silence_ms, smoothing_ms) = (self.silence_ms, self.smoothing_ms);
+        let objection = self.ports.get(load.backend.as_str()).and_then(|port| objection(load, *port));
         let known = self.loads.get_mut(load.backend.as_str());
-        match known.filter(|known| !known.is_silent(now_ms)) {
+        match known.filter(|known| !known.is_silent(now_ms) && known.objection() == objection) {
             Some(known) => known.update(load, now_ms, silence_ms, smoothing_ms),
-            // After a silence what was before says nothing.
+            // After a silence, or while reports were ignored, what was before says nothing.
             None => {
-                let new = BackendLoad::new(agent, load, now_ms, silence_ms);
+                let new = BackendLoad::new(agent, load, objection, now_ms, silence_ms);
                 self.loads.insert(load.backend.as_str().to_owned(), new);
             }
+        }
+    }
+
+    /// What became of a report that was accepted: whether all of its loads count.
+    pub fn outcome(&self, report: &Report) -> ReportOutcome {
+        let known = report.loads.iter().filter_map(|load| self.load(load.backend.as_str()));
+        match known.filter_map(BackendLoad::objection).next() {
+            None => ReportOutcome::Accepted,
+            Some(Objection::NeverListening(_)) => ReportOutcome::NeverListening,
+            Some(Objection::OtherPort(_)) => ReportOutcome::OtherPort,
         }
     }
 

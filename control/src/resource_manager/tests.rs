@@ -1,10 +1,11 @@
 //! What is believed, and that nothing else moves.
 
 use proptest::prelude::*;
-use shunt_agent::report::{Key, Name, State, seal};
+use shunt_agent::report::{Key, Listening, Name, State, seal};
+use shunt_shmlayout::loads::LoadRecord;
 
 use super::*;
-use crate::master::feedback::Opinion;
+use crate::master::feedback::{Objection, Opinion};
 
 const SILENCE_MS: u64 = 1000;
 
@@ -28,8 +29,12 @@ fn feedback() -> Feedback {
     Feedback { silence_ms: SILENCE_MS as u32, smoothing_ms: 0, ..Feedback::default() }
 }
 
+fn ports() -> BTreeMap<String, u16> {
+    ["b1", "b2", "b3"].map(|backend| (backend.to_owned(), 8080)).into()
+}
+
 fn manager() -> ResourceManager {
-    ResourceManager::new(&feedback(), agents())
+    ResourceManager::new(&feedback(), agents(), ports())
 }
 
 fn load(backend: &str, in_flight: u32) -> Load {
@@ -84,6 +89,7 @@ fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
         (sealed(&Report { agent: name("nobody"), ..report(101, vec![]) }), ReportOutcome::UnknownAgent),
         (vec![0; 1401], ReportOutcome::TooLong),
         (vec![0; 3], ReportOutcome::TooShort),
+        (vec![1; 100], ReportOutcome::Version),
         (vec![9; 100], ReportOutcome::Version),
         (later(102, vec![load("b3", 50)]), ReportOutcome::NotItsBackend),
         (later(103, vec![load("b1", 50), load("b3", 50)]), ReportOutcome::NotItsBackend),
@@ -107,7 +113,7 @@ fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
 #[test]
 fn silence_ends_what_is_known_and_the_next_report_counts_whole() {
     let slow = Feedback { smoothing_ms: 60_000, ..feedback() };
-    let mut manager = ResourceManager::new(&slow, agents());
+    let mut manager = ResourceManager::new(&slow, agents(), ports());
     manager.receive(&sealed(&report(1, vec![load("b1", 100)])), 0).unwrap();
     manager.receive(&sealed(&report(2, vec![load("b1", 0)])), 600).unwrap();
     assert!(in_flight(&manager, "b1").unwrap() > 98.0, "smoothed");
@@ -139,7 +145,7 @@ fn a_reload_keeps_what_is_known_and_what_must_not_come_again() {
     manager.receive(&first, 0).unwrap();
     let mut fewer = Agents::default();
     fewer.add("a", key(1), ["b1".to_owned()]);
-    manager.configure(&feedback(), fewer);
+    manager.configure(&feedback(), fewer, ports());
     assert_eq!(outcome(&mut manager, &first), ReportOutcome::Replayed);
     assert_eq!((in_flight(&manager, "b1"), in_flight(&manager, "b2")), (Some(4.0), None));
     assert_eq!((manager.expects("b1"), manager.expects("b2")), (true, false));
@@ -153,7 +159,45 @@ fn an_opinion_is_heard_without_a_number() {
     let known = manager.load("b1").unwrap();
     assert_eq!((known.opinion(0), known.opinion(SILENCE_MS)), (Opinion::Declines, Opinion::Silent));
     let record = known.record(0);
-    assert_eq!((record.flags, record.score), (shunt_shmlayout::loads::LoadRecord::DOWN, 0));
+    assert_eq!((record.flags, record.score), (LoadRecord::DOWN, 0));
+}
+
+#[test]
+fn a_load_of_a_port_that_nobody_listens_on_or_that_is_not_the_backends_counts_for_nothing() {
+    use Listening::{Never, NoLonger, Unobserved, Yes};
+    let cases = [
+        (8080, Yes, None),
+        (8080, NoLonger, None),
+        (8081, Unobserved, None),
+        (8080, Never, Some((ReportOutcome::NeverListening, Objection::NeverListening(8080)))),
+        (8081, Never, Some((ReportOutcome::OtherPort, Objection::OtherPort(8081)))),
+        (8081, Yes, Some((ReportOutcome::OtherPort, Objection::OtherPort(8081)))),
+    ];
+    let mut manager = manager();
+    for (sequence, (port, listening, ignored)) in (1..).zip(cases) {
+        let typed = Load { port, listening, ..load("b1", 4) };
+        let report = manager.receive(&sealed(&report(sequence, vec![typed, load("b2", 5)])), 10).unwrap();
+        let expected = ignored.map_or(ReportOutcome::Accepted, |(outcome, _)| outcome);
+        assert_eq!(manager.outcome(&report), expected, "{port} {listening:?}");
+        let (known, record) = (manager.load("b1").unwrap(), manager.load("b1").unwrap().record(0));
+        match ignored {
+            None => assert_eq!((in_flight(&manager, "b1"), record.score), (Some(4.0), 5000)),
+            Some((_, objection)) => {
+                assert_eq!(known.opinion(10), Opinion::Ignored(objection));
+                // What switchers go by.
+                assert_eq!((record.flags & LoadRecord::IN_FLIGHT, record.execution_us, record.score), (0, 0, 0));
+            }
+        }
+        assert_eq!(in_flight(&manager, "b2"), Some(5.0), "the server's other backend");
+    }
+}
+
+#[test]
+fn a_load_that_is_ignored_may_still_decline() {
+    let mut manager = manager();
+    let draining = Load { listening: Listening::Never, state: State::Drain, port: 8080, ..load("b1", 0) };
+    manager.receive(&sealed(&report(1, vec![draining])), 0).unwrap();
+    assert_eq!(manager.load("b1").unwrap().opinion(0), Opinion::Declines);
 }
 
 proptest! {

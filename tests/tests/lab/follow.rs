@@ -22,7 +22,7 @@ const FEWER: f64 = 0.275;
 
 /// Programs on the servers, ended with the value.
 #[derive(Default)]
-struct Servers(Vec<Child>);
+pub struct Servers(Vec<Child>);
 
 impl Servers {
     fn start(lab: &Lab, folder: &Path) -> Result<Self> {
@@ -44,7 +44,8 @@ impl Servers {
         Ok(servers)
     }
 
-    fn spawn(&mut self, mut command: Command) -> Result<()> {
+    /// Adds a program.
+    pub fn spawn(&mut self, mut command: Command) -> Result<()> {
         let child = command.stdout(Stdio::null()).spawn().with_context(|| format!("{command:?}"))?;
         self.0.push(child);
         Ok(())

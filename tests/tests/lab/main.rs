@@ -16,6 +16,7 @@ mod pool;
 mod process_death;
 mod reload;
 mod waiting;
+mod wrong_port;
 
 use shunt_tests::runner::{self, Test};
 use std::process::ExitCode;
@@ -36,5 +37,6 @@ fn main() -> ExitCode {
     tests.push(Test::new("waiting_without_interface", waiting::waiting_without_interface));
     tests.push(Test::new("pool", pool::pool));
     tests.push(Test::new("follow", follow::follow));
+    tests.push(Test::new("wrong_port", wrong_port::wrong_port));
     runner::run(&tests)
 }

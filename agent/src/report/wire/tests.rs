@@ -1,6 +1,6 @@
 //! Reports there and back, and everything that is no report.
 
-use super::super::State;
+use super::super::{Listening, State};
 use super::*;
 use proptest::prelude::*;
 
@@ -18,6 +18,8 @@ fn open_with(datagram: &[u8], key: &Key) -> Result<Report, Refusal> {
 
 fn report() -> Report {
     let load = Load {
+        port: 8080,
+        listening: Listening::Yes,
         state: State::Drain,
         clients: Some(12),
         execution_us: Some(1500),
@@ -44,13 +46,15 @@ fn what_was_sealed_is_what_opens() {
     assert_eq!(body, EXPECTED_BODY);
 }
 
-/// Two integers, period, count, then each load: name, state, and for each number whether it is there.
-const EXPECTED_BODY: &str = "fd00305f018b60060011320202623101010c00000001fbdc0501fca02526000262320000000000\
-    0000";
+/// Two integers, period, count, then each load: name, port, listening, state, and for each number whether it is there.
+const EXPECTED_BODY: &str = "fd00305f018b600600113202026231fb901f0201010c00000001fbdc0501fca0252600026232000000\
+    000000000000";
 
 #[test]
 fn the_longest_report_fits() {
     let load = Load {
+        port: u16::MAX,
+        listening: Listening::NoLonger,
         state: State::Down,
         clients: Some(u32::MAX),
         in_flight: Some(u32::MAX),
@@ -81,8 +85,10 @@ fn each_refusal_has_its_cause() {
     assert_eq!(open_with(&good[..SHORTEST_BYTES - 1], &key()), Err(Refusal::TooShort));
     assert_eq!(open_with(&[1; LONGEST_BYTES + 1], &key()), Err(Refusal::TooLong));
     let mut other_version = good.clone();
-    other_version[0] = 2;
-    assert_eq!(open_with(&other_version, &key()), Err(Refusal::Version));
+    for version in [0, VERSION - 1, VERSION + 1] {
+        other_version[0] = version;
+        assert_eq!(open_with(&other_version, &key()), Err(Refusal::Version));
+    }
     let stranger = Report { agent: name("stranger"), ..report() };
     assert_eq!(open_with(&seal(&stranger, &key()).unwrap(), &key()), Err(Refusal::UnknownAgent));
     assert_eq!(open_with(&good, &Key::new(&[b'x'; 32]).unwrap()), Err(Refusal::Forged));
@@ -113,23 +119,29 @@ fn authentic_bodies_that_make_no_sense_are_malformed() {
     // A count of loads that would need 2^60 bytes.
     let bomb = [&[1, 1, 50, 253][..], &(1_u64 << 60).to_le_bytes()].concat();
     assert_eq!(open_with(&authentic(&bomb), &key()), Err(Refusal::Malformed), "a hostile length");
-    let unnamed = [1, 1, 50, 1, 2, b'/', 0xff, 0, 0, 0, 0, 0, 0, 0];
+    let unnamed = [1, 1, 50, 1, 2, b'/', 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(open_with(&authentic(&unnamed), &key()), Err(Refusal::Malformed), "a name that is none");
 }
 
 fn any_load() -> impl Strategy<Value = Load> {
     let state = prop::sample::select(vec![State::Up, State::Drain, State::Down]);
+    let listening = [Listening::Unobserved, Listening::Never, Listening::Yes, Listening::NoLonger];
+    let port = (any::<u16>(), prop::sample::select(listening.to_vec()));
     let numbers = (any::<[Option<u32>; 3]>(), any::<[Option<u16>; 2]>(), any::<Option<u64>>());
-    ("[A-Za-z0-9._-]{1,31}", state, numbers).prop_map(|(backend, state, (wide, narrow, rate))| Load {
-        backend: name(&backend),
-        state,
-        clients: wide[0],
-        in_flight: wide[1],
-        cpu_permille: narrow[0],
-        memory_permille: narrow[1],
-        execution_us: wide[2],
-        requests_per_s_milli: rate,
-    })
+    ("[A-Za-z0-9._-]{1,31}", state, port, numbers).prop_map(
+        |(backend, state, (port, listening), (wide, narrow, rate))| Load {
+            backend: name(&backend),
+            port,
+            listening,
+            state,
+            clients: wide[0],
+            in_flight: wide[1],
+            cpu_permille: narrow[0],
+            memory_permille: narrow[1],
+            execution_us: wide[2],
+            requests_per_s_milli: rate,
+        },
+    )
 }
 
 fn any_report(most_loads: usize) -> impl Strategy<Value = Report> {

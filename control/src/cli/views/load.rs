@@ -16,6 +16,8 @@ pub struct LoadRow {
     pub silent: bool,
     /// `up`, or what the server itself says: `drain`, `down`.
     pub says: &'static str,
+    /// Why what it says of its load is ignored: `never_listening` or `other_port`; null if it counts.
+    pub ignored: Option<&'static str>,
     /// Clients that it serves.
     pub clients: Option<u32>,
     /// Requests that it works on or has waiting.
@@ -46,6 +48,11 @@ impl LoadRow {
                 flags if flags & LoadRecord::DRAIN != 0 => "drain",
                 _ => "up",
             },
+            ignored: match load.flags {
+                flags if flags & LoadRecord::NEVER_LISTENING != 0 => Some(ReportOutcome::NeverListening.name()),
+                flags if flags & LoadRecord::OTHER_PORT != 0 => Some(ReportOutcome::OtherPort.name()),
+                _ => None,
+            },
             clients: said(LoadRecord::CLIENTS).then_some(load.clients),
             in_flight: said(LoadRecord::IN_FLIGHT).then_some(load.in_flight),
             execution_us: (load.execution_us != 0).then_some(load.execution_us),
@@ -60,6 +67,7 @@ impl LoadRow {
     pub fn cells(&self) -> [String; 2] {
         let age = duration(self.age_ms);
         let load = match (self.execution_us, self.in_flight.or(self.clients), self.cpu_permille) {
+            _ if self.ignored.is_some() => "ignored".to_owned(),
             (Some(_), Some(_), _) => format!("{:.1}ms", f64::from(self.score) / 1000.0),
             (None, Some(in_flight), _) => format!("{in_flight}"),
             (_, None, Some(cpu)) => format!("{:.1}% cpu", f64::from(cpu) / 10.0),

@@ -273,6 +273,11 @@ fn a_report_shows_its_age_and_what_became_of_it() {
     assert!(text.contains("2/0.70") && text.contains("12.5ms    1.5s  even: 1.70 load"), "{text}");
     let status = StatusReport::read(&memory, &Sample::take(&memory), false, NOW_MS);
     assert!(status.text().contains("reports: forged 7\n"), "{}", status.text());
+    let ignored = LoadRecord { flags: LoadRecord::NEVER_LISTENING, execution_us: 0, score: 0, ..load };
+    fixture.control.loads.set(BackendId(0), &ignored);
+    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &told, NOW_MS);
+    assert_eq!(to_value(&report).unwrap()["backends"][0]["load"]["ignored"], json!("never_listening"));
+    assert!(report.text().contains("ignored    1.5s"), "{}", report.text());
 }
 
 #[test]

@@ -1,0 +1,80 @@
+//! Whether anybody listens on a back-end's port, from one look to the next. Each change is logged once.
+//!
+//! ```text
+//!  Never --seen--> Yes <--seen again-- NoLonger
+//!                    \----not seen----------^
+//! ```
+
+use log::{info, warn};
+
+use crate::report::{Listening, Name};
+use crate::settings::Backend;
+
+/// One back-end's port, as it was seen so far.
+#[derive(Debug)]
+pub struct Listener {
+    backend: Name,
+    /// As in messages: "TCP port 8080".
+    port: String,
+    seen: Option<Listening>,
+}
+
+impl Listener {
+    /// Not looked at yet.
+    pub fn new(backend: &Backend) -> Self {
+        let protocol = if backend.is_tcp { "TCP" } else { "UDP" };
+        Self { backend: backend.name.clone(), port: format!("{protocol} port {}", backend.port), seen: None }
+    }
+
+    /// Takes in how many sockets listen now; `None` if that can't be seen.
+    pub fn observe(&mut self, listeners: Option<u32>) -> Listening {
+        let now = match (listeners, self.seen) {
+            (None, _) => Listening::Unobserved,
+            (Some(1..), _) => Listening::Yes,
+            (Some(0), Some(Listening::Yes | Listening::NoLonger)) => Listening::NoLonger,
+            (Some(0), _) => Listening::Never,
+        };
+        if self.seen != Some(now) {
+            self.tell(now);
+        }
+        self.seen = Some(now);
+        now
+    }
+
+    fn tell(&self, now: Listening) {
+        let Self { backend, port, .. } = self;
+        match now {
+            Listening::Unobserved => info!("backend {backend}: who listens on {port} is not observed"),
+            Listening::Never => warn!(
+                "backend {backend}: nobody has been seen listening on {port}, so control ignores its load; correct \
+                 backend.port, or write listener = \"elsewhere\" if another network namespace serves it"
+            ),
+            Listening::Yes => info!("backend {backend}: {port} is listened on"),
+            Listening::NoLonger => warn!("backend {backend}: nobody listens on {port} any more; it is reported down"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener() -> Listener {
+        Listener { backend: "b1".parse().unwrap(), port: "TCP port 8080".to_owned(), seen: None }
+    }
+
+    #[test]
+    fn never_yes_and_no_longer_are_told_apart() {
+        let mut listener = listener();
+        let seen = [0, 0, 1, 0, 0, 2, 0].map(|listeners| listener.observe(Some(listeners)));
+        use Listening::{Never, NoLonger, Yes};
+        assert_eq!(seen, [Never, Never, Yes, NoLonger, NoLonger, Yes, NoLonger]);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_held_against_it() {
+        let mut listener = listener();
+        let seen = [None, None, Some(0)].map(|listeners| listener.observe(listeners));
+        assert_eq!(seen, [Listening::Unobserved, Listening::Unobserved, Listening::Never]);
+    }
+}

@@ -12,6 +12,7 @@ mod host;
 mod icmp_errors;
 mod interface;
 mod matrix;
+mod ordinary_sizes;
 mod pool;
 mod process_death;
 mod reload;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let mut tests = matrix::tests();
     tests.extend(bystander::tests());
     tests.push(Test::new("reload", reload::reload));
+    tests.push(Test::new("ordinary_sizes", ordinary_sizes::ordinary_sizes));
     tests.push(Test::new("drain", drain::drain));
     tests.push(Test::new("algorithms", algorithms::algorithms));
     tests.push(Test::new("backend_death", backend_death::backend_death));

@@ -84,6 +84,8 @@ counted! {
     TcpFlags = "tcp_flags",
     /// Port 0.
     PortZero = "port_zero",
+    /// TCP or UDP checksum that the sender left to its device, which didn't fill it in: turn transmit checksum offload off there.
+    ChecksumUnfilled = "checksum_unfilled",
     /// UDP length under 8 or over the IP packet's.
     UdpLength = "udp_length",
     /// ICMP checksum.

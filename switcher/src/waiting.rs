@@ -10,6 +10,7 @@ use shunt_shmlayout::address::Address;
 
 /// Packets of all destinations.
 const PLACES: usize = 64;
+const _: () = assert!((crate::port::BATCH + PLACES) as u64 <= shunt_shmlayout::regions::FRAMES_IN_HAND);
 /// Packets of one destination, so that a dead one doesn't take the others' places.
 const PLACES_EACH: usize = 4;
 /// Enough for control to take the wish, the kernel to ask twice, and the neighbour to answer.

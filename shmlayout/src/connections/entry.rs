@@ -77,7 +77,7 @@ impl Activity {
     pub const CLIENT_FIN: u8 = 1;
     /// The backend has finished.
     pub const BACKEND_FIN: u8 = 2;
-    /// The backend has answered the SYN.
+    /// The backend has answered; with TCP, the SYN.
     pub const ANSWERED: u8 = 4;
     /// The first FIN or RST has been seen, and by whom it was set, the connection was counted as no longer in flight.
     pub const ENDED: u8 = 8;

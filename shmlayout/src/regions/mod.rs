@@ -17,8 +17,8 @@ pub use store::{
     DaemonDrop, IfdaemonHead, IfdaemonRegion, IfdaemonShape, StoreDaemon, StoreRegion, StoreShape, StoreSwitcher,
 };
 pub use switcher::{
-    BackendCounters, InterfaceCounters, PORTS, RINGS, ServiceCounters, SwitcherHead, SwitcherRegion, SwitcherShape,
-    Wanted, connections_in_flight,
+    BackendCounters, FRAMES_IN_HAND, InterfaceCounters, PORTS, RINGS, ServiceCounters, SwitcherHead, SwitcherRegion,
+    SwitcherShape, Wanted, connections_in_flight,
 };
 
 use crate::header::{AttachError, Kind};

@@ -18,6 +18,9 @@ pub const RINGS: usize = 2 * PORTS;
 /// Cells of the ring of wanted neighbours.
 const WANTED: usize = 256;
 
+/// Frames that a switcher may have received and not yet accounted for: a batch, and those that wait for a neighbour.
+pub const FRAMES_IN_HAND: u64 = 128;
+
 /// How much the region has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
@@ -116,6 +119,8 @@ pub struct InterfaceCounters {
     pub missed: Counter,
     /// Failed attempts to make the kernel send.
     pub errors: Counter,
+    /// When a packet with an unfilled checksum last came in, CLOCK_MONOTONIC in milliseconds; 0 if none did.
+    pub unfilled_ms: Counter,
 }
 
 /// A next hop whose Ethernet address a switcher needs; control asks the kernel to resolve it.

@@ -36,7 +36,7 @@ impl Filter {
             }
             // The same figure for the way back: an existing connection, or neither.
             Subject::Backend(id) => match self.owner.table().find_likely(&backend_key(flow, id), it.hash, it.likely) {
-                Some(found) => self.send_to_client(tables, frame, flow, &found, now_ms),
+                Some(found) => self.send_to_client(tables, frame, flow, &found, interface, now_ms),
                 None if tables.address_use(&flow.destination) == Some(AddressUse::Host) => {
                     Verdict::ToHost(usize::from(flow.end))
                 }
@@ -47,7 +47,7 @@ impl Filter {
             Subject::Error(side) => self.pass_error_on(tables, frame, it, side, interface),
             // Step 206, no: reset or drop (step 208).
             Subject::ServiceAddress => self.answer_address(frame, flow, now_ms),
-            Subject::Host => Verdict::ToHost(usize::from(flow.end)),
+            Subject::Host => self.send_to_host(frame, flow, interface, now_ms),
             Subject::FromHost => self.send_from_host(tables, frame, flow),
             Subject::Arp(fields) => self.answer_arp(tables, frame, &fields, interface),
             Subject::Malformed(reason) => Verdict::Drop(reason),
@@ -80,6 +80,9 @@ impl Filter {
         let flow = &it.flow;
         if interface != InterfaceId::HOST && tables.address_use(&flow.source).is_some() {
             return Verdict::Drop(DropReason::SpoofedService);
+        }
+        if self.has_unfilled_checksum(frame, flow, interface, now_ms) {
+            return Verdict::Drop(DropReason::ChecksumUnfilled);
         }
         let Some(choice) = it.choice.or_else(|| self.choose(tables, id, it, now_ms)) else {
             if let Some(counters) = self.region.services.get(usize::from(id.0)) {
@@ -217,9 +220,10 @@ impl Filter {
     #[inline]
     pub(super) fn touch(&self, found: &Found, flow: &Flow, sender: Sender, now_ms: u64) {
         let ended = self.owner.table().entry(found.id).advance(|before| {
-            let after = match flow.protocol {
-                PROTOCOL_TCP => super::tcp_state::next(before, flow.tcp_flags, sender, found.connection.mode),
-                _ => before,
+            let after = match (flow.protocol, sender) {
+                (PROTOCOL_TCP, _) => super::tcp_state::next(before, flow.tcp_flags, sender, found.connection.mode),
+                (_, Sender::Backend) => Activity { flags: before.flags | Activity::ANSWERED, ..before },
+                (_, Sender::Client) => before,
             };
             let stale = now_ms.saturating_sub(before.last_seen_ms) >= super::forward::LAST_SEEN_GRAIN_MS;
             // Written only now and then: a line that all switchers read should rarely change.

@@ -7,7 +7,7 @@ use super::{Filter, Verdict};
 use crate::packet::{Address, DropReason, Flow, rewrite, v4_part};
 use shunt_shmlayout::address::{InterfaceId, Mac, NeighbourId};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, MODE_NAT, Route};
-use shunt_shmlayout::connections::{Found, LastHop};
+use shunt_shmlayout::connections::{Activity, Found, LastHop};
 use shunt_shmlayout::regions::Wanted;
 
 /// How exact `last_seen_ms` is kept.
@@ -67,6 +67,7 @@ impl Filter {
         frame: &mut [u8],
         flow: &Flow,
         found: &Found,
+        interface: InterfaceId,
         now_ms: u64,
     ) -> Verdict {
         let connection = &found.connection;
@@ -76,6 +77,10 @@ impl Filter {
         let Some(service) = tables.service(connection.service) else { return Verdict::Drop(DropReason::BadTable) };
         if flow.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        let is_answered = self.owner.table().entry(found.id).activity().flags & Activity::ANSWERED != 0;
+        if !is_answered && self.has_unfilled_checksum(frame, flow, interface, now_ms) {
+            return Verdict::Drop(DropReason::ChecksumUnfilled);
         }
         self.touch(found, flow, Sender::Backend, now_ms);
         rewrite::nat_source(frame, flow, v4_part(service.address), service.port);

@@ -3,6 +3,7 @@
 //! Towards the host the kernel judges: whatever is whole IPv4 is passed on. From it, only the source is doubted: it must be
 //! one that Shunt answers ARP for on the host's behalf, and no service with backends.
 
+use super::tcp_state::begins;
 use super::{Filter, Prospect, Side, Subject, Verdict, icmp_error};
 use crate::packet::{
     DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, ethernet, ipv4, quote, v4_part,
@@ -46,6 +47,15 @@ impl Filter {
             (None, AddressUse::Host) => Subject::Host,
             (None, AddressUse::Shared | AddressUse::Services) => Subject::ServiceAddress,
         }
+    }
+
+    /// A packet to the host's own address or service; of TCP, the packet that opens a connection is looked at.
+    #[inline]
+    pub(super) fn send_to_host(&self, frame: &[u8], flow: &Flow, interface: InterfaceId, now_ms: u64) -> Verdict {
+        if begins(flow.tcp_flags) && self.has_unfilled_checksum(frame, flow, interface, now_ms) {
+            return Verdict::Drop(DropReason::ChecksumUnfilled);
+        }
+        Verdict::ToHost(usize::from(flow.end))
     }
 
     /// Reads a packet that the host sends, and finds what it is about.

@@ -22,6 +22,7 @@ mod tcp_state;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod unfilled;
 
 use crate::packet::{Address, ArpFields, DropReason, Flow, PROTOCOL_ICMP, Packet, Parsed, PortBe};
 pub use choose::Loads;

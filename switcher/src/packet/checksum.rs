@@ -40,6 +40,15 @@ pub fn pseudo_header(source: [u8; 4], destination: [u8; 4], protocol: u8, length
     sum(&source) + sum(&destination) + u64::from(protocol) + u64::from(length)
 }
 
+/// Whether the checksum at offset `field` of a transport packet is only begun: it is the pseudo-header's sum, to which a
+/// device was to add the rest (Linux: CHECKSUM_PARTIAL). A complete checksum has the same value by chance once in 65536
+/// packets; then all of the packet is summed.
+#[inline]
+pub fn is_unfilled(pseudo_header: u64, transport: &[u8], field: usize) -> bool {
+    let begun = fold(pseudo_header).to_be_bytes();
+    transport.get(field..).is_some_and(|rest| rest.starts_with(&begun)) && !verify(pseudo_header + sum(transport))
+}
+
 /// What replacing some words does to every checksum that covers them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Difference(u64);
@@ -97,6 +106,19 @@ mod tests {
         assert_eq!(fold(u64::MAX), 0xffff);
         assert_eq!(fold(0xffff_ffff_0000_0001), 1);
         assert_eq!(fold(0), 0);
+    }
+
+    #[test]
+    fn a_complete_checksum_that_looks_begun_is_complete() {
+        for pseudo_header in [1, 0x1234, 0xfffe, 0x1_0000] {
+            let begun = fold(pseudo_header);
+            // With this word before the checksum, the complete one has the begun one's value.
+            let word = fold(2 * u64::from(!begun)).to_be_bytes();
+            let [high, low] = begun.to_be_bytes();
+            assert!(!is_unfilled(pseudo_header, &[word[0], word[1], high, low], 2));
+            assert!(is_unfilled(pseudo_header, &[word[0] ^ 1, word[1], high, low], 2));
+        }
+        assert!(!is_unfilled(1, &[], 2));
     }
 
     proptest! {

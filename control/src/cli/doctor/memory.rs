@@ -6,8 +6,8 @@ use super::finding::Finding;
 use nix::sys::statvfs::statvfs;
 use shunt_config::{Config, region_name};
 use shunt_shmlayout::regions::{
-    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, KeeperRegion, KeeperShape, PORTS, SwitcherRegion,
-    SwitcherShape, Typed,
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, KeeperRegion, KeeperShape, PORTS, StoreRegion,
+    StoreShape, SwitcherRegion, SwitcherShape, Typed,
 };
 
 /// Bytes of one frame of the pool.
@@ -48,7 +48,9 @@ fn needed(config: &Config) -> u64 {
     let once = ControlRegion::length(&control)
         + KeeperRegion::length(&keeper)
         + ConnectionsRegion::length(&ConnectionsShape::new(limits.connections));
-    once as u64 + switchers * (SwitcherRegion::length(&switcher) as u64 + u64::from(limits.frames) * FRAME_BYTES)
+    let store = config.host.as_ref().map_or(0, |_| StoreRegion::length(&StoreShape::new(limits.store)));
+    let each = (SwitcherRegion::length(&switcher) + store) as u64 + u64::from(limits.frames) * FRAME_BYTES;
+    once as u64 + switchers * each
 }
 
 /// Bytes that regions of the instance take already.

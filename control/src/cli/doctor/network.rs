@@ -2,81 +2,95 @@
 
 use super::files::Files;
 use super::finding::Finding;
-use nix::ifaddrs::getifaddrs;
-use shunt_config::{Config, Mode, PortKind};
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use shunt_config::{Config, Host, Interface, Mode, PortKind};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 /// Looks at it.
 pub fn examine(files: &Files, config: &Config) -> Vec<Finding> {
     let mut findings = vec![forwarding(files, config)];
-    findings.extend(config.interfaces.iter().filter_map(|interface| reverse_path(files, &interface.name)));
-    findings.extend(service_addresses(config, &local_addresses()));
+    findings.extend(config.interfaces.iter().filter_map(|interface| reverse_path(files, config, interface)));
+    findings.extend(addresses(config, &local_addresses(config.host.as_ref())));
     findings
 }
 
+/// The keeper refuses AF_PACKET where the kernel forwards what comes in by the same interface.
 fn forwarding(files: &Files, config: &Config) -> Finding {
     const CHECK: &str = "ip-forward";
-    let on = files.number("proc/sys/net/ipv4/ip_forward") == Some(1);
-    let copies = config.interfaces.iter().any(|interface| interface.port == PortKind::AfPacket);
+    let forwards = |interface: &Interface| {
+        files.number(&format!("proc/sys/net/ipv4/conf/{}/forwarding", interface.name)) == Some(1)
+    };
+    let is_copied = |interface: &&Interface| interface.port == PortKind::AfPacket && forwards(interface);
+    if let Some(interface) = config.interfaces.iter().find(is_copied) {
+        let text = "1: with port = \"af_packet\" the kernel gets a copy of each packet, and forwards it a second time";
+        let mend = format!("sysctl -w net.ipv4.conf.{}.forwarding=0, or use AF_XDP", interface.name);
+        return Finding::fail(CHECK, text, mend).of(&*interface.name);
+    }
     let nat = config.services.iter().any(|service| service.mode == Mode::Nat);
-    match (on, copies, nat) {
-        (true, true, _) => Finding::warn(
-            CHECK,
-            "1: with port = \"af_packet\" the kernel gets a copy of each packet, and forwards it a second time",
-            "sysctl -w net.ipv4.ip_forward=0",
-        ),
-        (true, false, _) => Finding::ok(CHECK, "1: what isn't Shunt's is forwarded by the kernel"),
-        (false, _, true) => Finding::ok(
+    match (files.number("proc/sys/net/ipv4/ip_forward") == Some(1), nat) {
+        (true, _) => Finding::ok(CHECK, "1: what isn't Shunt's is forwarded by the kernel"),
+        (false, true) => Finding::ok(
             CHECK,
             "0: Shunt needs no more; back-ends that use this machine as their router reach Shunt's clients only",
         ),
-        (false, ..) => Finding::ok(CHECK, "0: Shunt needs no more"),
+        (false, false) => Finding::ok(CHECK, "0: Shunt needs no more"),
     }
 }
 
 /// The kernel takes the larger of the two values (Documentation/networking/ip-sysctl).
-fn reverse_path(files: &Files, interface: &str) -> Option<Finding> {
+fn reverse_path(files: &Files, config: &Config, interface: &Interface) -> Option<Finding> {
     const CHECK: &str = "rp-filter";
+    let name = &interface.name;
     let value = |name: &str| files.number(&format!("proc/sys/net/ipv4/conf/{name}/rp_filter"));
-    let finding = match value(interface)?.max(value("all")?) {
-        1 => Finding::warn(
+    let value = value(name)?.max(value("all")?);
+    // Only so does the kernel drop its own copies of packets to the pseudo-interface.
+    let needs_strict = config.host.is_some() && interface.port == PortKind::AfPacket;
+    let finding = match value {
+        1 => Finding::ok(CHECK, "1: health checks pass where each back-end answers by the interface that leads to it"),
+        value if needs_strict => Finding::fail(
             CHECK,
-            "1: answers to health checks are dropped where the way back isn't the way there",
+            format!("{value}: with [host] and port = \"af_packet\" the box would get each packet twice"),
             format!(
-                "if health checks fail: sysctl -w net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.{interface}.rp_filter=2"
+                "sysctl -w net.ipv4.conf.{name}.rp_filter=1 (and net.ipv4.conf.all.rp_filter not 2), or use AF_XDP"
             ),
         ),
         value => Finding::ok(CHECK, value.to_string()),
     };
-    Some(finding.of(interface))
+    Some(finding.of(&**name))
 }
 
-fn local_addresses() -> BTreeSet<IpAddr> {
-    let all = getifaddrs().into_iter().flatten().filter_map(|interface| interface.address);
-    let address = |storage: nix::sys::socket::SockaddrStorage| {
+/// The machine's addresses and the interface of each, but for those that Shunt itself puts on its pseudo-interface.
+fn local_addresses(host: Option<&Host>) -> BTreeMap<IpAddr, String> {
+    let own = host.map(|host| host.device.as_str());
+    let all = getifaddrs().into_iter().flatten().filter(|entry| Some(entry.interface_name.as_str()) != own);
+    let address = |entry: InterfaceAddress| {
+        let storage = entry.address?;
         let v4 = storage.as_sockaddr_in().map(|inet| IpAddr::V4(inet.ip()));
-        v4.or_else(|| storage.as_sockaddr_in6().map(|inet| IpAddr::V6(inet.ip())))
+        let address = v4.or_else(|| storage.as_sockaddr_in6().map(|inet| IpAddr::V6(inet.ip())))?;
+        Some((address, entry.interface_name))
     };
     all.filter_map(address).collect()
 }
 
-fn service_addresses(config: &Config, local: &BTreeSet<IpAddr>) -> Vec<Finding> {
-    let addresses: BTreeSet<IpAddr> =
-        config.services.iter().map(|service| service.address).map(|a: SocketAddr| a.ip()).collect();
-    let judge = |address: IpAddr| {
-        let finding = if local.contains(&address) {
-            Finding::fail(
-                "service-address",
-                "this machine has it itself: its own services answer, and its ARP announces it",
-                format!("ip address del {address}/PREFIX dev INTERFACE, or give the service another address"),
-            )
-        } else {
-            Finding::ok("service-address", "not an address of this machine")
+/// Addresses of services and of the pseudo-interface, which no other interface of the machine may have.
+fn addresses(config: &Config, local: &BTreeMap<IpAddr, String>) -> Vec<Finding> {
+    let services: BTreeSet<IpAddr> = config.services.iter().map(|service| service.address.ip()).collect();
+    let hosts: BTreeSet<IpAddr> = config.host.iter().flat_map(|host| &host.addresses).map(|&a| a.into()).collect();
+    let services = services.into_iter().map(|address| ("service-address", address));
+    let hosts = hosts.into_iter().map(|address| ("host-address", address));
+    let judge = |(check, address): (&'static str, IpAddr)| {
+        let finding = match local.get(&address) {
+            Some(interface) => Finding::fail(
+                check,
+                format!("this machine has it on {interface}: the kernel answers for it there, and not Shunt"),
+                format!("ip address del {address} dev {interface}, or choose another address"),
+            ),
+            None => Finding::ok(check, "not an address of another interface"),
         };
         finding.of(address.to_string())
     };
-    addresses.into_iter().map(judge).collect()
+    services.chain(hosts).map(judge).collect()
 }
 
 #[cfg(test)]
@@ -84,44 +98,72 @@ mod tests {
     use super::super::finding::Level;
     use super::*;
 
-    fn config() -> Config {
-        let text =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/nat.toml")).unwrap();
-        Config::parse(&text, "nat.toml").unwrap()
+    fn example(name: &str) -> Config {
+        let path = format!("{}/../deploy/examples/{name}", env!("CARGO_MANIFEST_DIR"));
+        Config::load(std::path::Path::new(&path)).unwrap()
     }
 
     #[test]
-    fn a_service_address_of_this_machine_fails() {
-        let local = BTreeSet::from(["198.18.0.100".parse().unwrap()]);
-        assert_eq!(service_addresses(&config(), &local)[0].level, Level::Fail);
-        assert_eq!(service_addresses(&config(), &BTreeSet::new())[0].level, Level::Ok);
+    fn an_address_that_another_interface_has_fails() {
+        let taken = BTreeMap::from([("198.18.0.100".parse().unwrap(), "eth7".to_owned())]);
+        let findings = addresses(&example("host.toml"), &taken);
+        assert_eq!((findings[0].check, findings[0].level), ("service-address", Level::Fail));
+        assert!(findings[0].mend.as_ref().unwrap().contains("del 198.18.0.100 dev eth7"), "{findings:?}");
+        assert_eq!((findings[1].check, findings[1].level), ("host-address", Level::Ok));
+        let findings = addresses(&example("host.toml"), &BTreeMap::new());
+        assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
+    }
+
+    #[test]
+    fn addresses_of_the_pseudo_interface_are_shunts_own() {
+        let mut host = example("host.toml").host.unwrap();
+        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
+        assert_eq!(local_addresses(Some(&host)).get(&loopback), Some(&"lo".to_owned()));
+        host.device = "lo".to_owned();
+        assert_eq!(local_addresses(Some(&host)).get(&loopback), None);
+    }
+
+    fn sysctls(values: &[(&str, &str)]) -> (tempfile::TempDir, Files) {
+        let root = tempfile::tempdir().unwrap();
+        for (path, value) in values {
+            let path = root.path().join("proc/sys/net/ipv4").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, value).unwrap();
+        }
+        let files = Files::below(root.path());
+        (root, files)
     }
 
     #[test]
     fn forwarding_hurts_only_where_the_kernel_gets_copies() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(root.path().join("proc/sys/net/ipv4")).unwrap();
-        std::fs::write(root.path().join("proc/sys/net/ipv4/ip_forward"), "1\n").unwrap();
-        let files = Files::below(root.path());
-        let mut config = config();
+        let (_root, files) =
+            sysctls(&[("ip_forward", "1"), ("conf/eth0/forwarding", "0"), ("conf/eth1/forwarding", "1")]);
+        let mut config = example("nat.toml");
         assert_eq!(forwarding(&files, &config).level, Level::Ok);
         config.interfaces[0].port = PortKind::AfPacket;
-        assert_eq!(forwarding(&files, &config).level, Level::Warn);
+        assert_eq!(forwarding(&files, &config).level, Level::Ok, "eth0 doesn't forward");
+        config.interfaces[1].port = PortKind::AfPacket;
+        assert_eq!(forwarding(&files, &config).level, Level::Fail);
     }
 
     #[test]
     fn the_larger_reverse_path_filter_counts() {
-        let root = tempfile::tempdir().unwrap();
-        for (name, value) in [("all", "2"), ("eth0", "1"), ("eth1", "0")] {
-            let directory = root.path().join("proc/sys/net/ipv4/conf").join(name);
-            std::fs::create_dir_all(&directory).unwrap();
-            std::fs::write(directory.join("rp_filter"), value).unwrap();
-        }
-        let files = Files::below(root.path());
-        assert_eq!(reverse_path(&files, "eth0").unwrap().text, "2");
-        std::fs::write(root.path().join("proc/sys/net/ipv4/conf/all/rp_filter"), "0").unwrap();
-        assert_eq!(reverse_path(&files, "eth0").unwrap().level, Level::Warn);
-        assert_eq!(reverse_path(&files, "eth1").unwrap().level, Level::Ok);
-        assert_eq!(reverse_path(&files, "eth9"), None);
+        let (_root, files) = sysctls(&[("conf/all/rp_filter", "2"), ("conf/eth0/rp_filter", "1")]);
+        let config = example("host.toml");
+        let [eth0, eth1] = &config.interfaces[..] else { panic!("two interfaces") };
+        assert_eq!(reverse_path(&files, &config, eth0).unwrap().text, "2");
+        assert_eq!(reverse_path(&files, &config, eth1), None);
+    }
+
+    #[test]
+    fn only_packets_that_the_kernel_gets_twice_need_a_strict_filter() {
+        let mut config = example("host.toml");
+        let level = |value, config: &Config| {
+            let (_root, files) = sysctls(&[("conf/all/rp_filter", "0"), ("conf/eth0/rp_filter", value)]);
+            reverse_path(&files, config, &config.interfaces[0]).unwrap().level
+        };
+        assert_eq!((level("0", &config), level("1", &config)), (Level::Ok, Level::Ok));
+        config.interfaces[0].port = PortKind::AfPacket;
+        assert_eq!((level("0", &config), level("1", &config)), (Level::Fail, Level::Ok));
     }
 }

@@ -18,7 +18,13 @@ fn example(name: &str) -> String {
 #[test]
 fn an_instance_that_does_not_run_is_named_and_fails() {
     let name = format!("t-{}-absent", std::process::id());
-    for command in ["status", "services", "backends", "connections", "drops"] {
+    let status = shunt(&["--instance", &name, "status"]);
+    assert_eq!(status.status.code(), Some(2));
+    assert!(text(&status.stdout).starts_with(&format!("! not_running: instance {name}: ")), "{status:?}");
+    let status = shunt(&["--instance", &name, "status", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((status.status.code(), &value["problems"][0]["code"]), (Some(2), &"not_running".into()));
+    for command in ["services", "backends", "connections", "drops"] {
         let output = shunt(&["--instance", &name, command]);
         assert_eq!(output.status.code(), Some(1), "{command}");
         assert!(text(&output.stderr).contains(&format!("instance {name} is not running")), "{command}");
@@ -52,8 +58,10 @@ fn a_configuration_is_accepted_with_0_and_refused_with_78() {
 }
 
 #[test]
-fn a_name_that_no_instance_can_have_is_a_usage_error() {
-    assert_eq!(shunt(&["--instance", "../etc", "status"]).status.code(), Some(2));
+fn a_usage_error_is_no_status() {
+    assert_eq!(shunt(&["--instance", "../etc", "status"]).status.code(), Some(64));
+    assert_eq!(shunt(&["statsu"]).status.code(), Some(64));
+    assert_eq!(shunt(&["status", "--help"]).status.code(), Some(0));
 }
 
 #[test]

@@ -26,8 +26,17 @@ pub struct Status {
     pub traffic: Traffic,
     /// What became of reports of load.
     pub reports: Vec<ReportCount>,
-    /// What is missing.
-    pub problems: Vec<String>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Deserialize)]
+pub struct Problem {
+    /// What it is.
+    pub code: String,
+    /// What it is about.
+    pub object: String,
 }
 
 /// The pseudo-interface in the status.
@@ -222,9 +231,12 @@ impl Operator {
         serde_json::from_str(&text).with_context(|| format!("shunt {what} --json printed {text}"))
     }
 
-    /// `shunt status`.
+    /// `shunt status`, whatever is wrong.
     pub fn status(&self) -> Result<Status> {
-        self.ask("status")
+        let output = self.try_order("status --json")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&said)
+            .with_context(|| format!("shunt status: {said}{}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// `shunt services`.

@@ -5,6 +5,7 @@
 //! {"command":"drain","backend":"b1"}      {"ok":true,"backend":"b1","epoch":8}
 //! {"command":"enable","backend":"b1"}     {"ok":true,"backend":"b1","epoch":9}
 //! {"command":"backends"}                  {"ok":true,"backends":[{"name":"b1",...}]}
+//! {"command":"configuration"}             {"ok":true,"file":"/etc/shunt/shunt.toml","fault":null,"refusal":null}
 //! anything that can't be done             {"ok":false,"error":"..."}
 //! ```
 
@@ -30,6 +31,8 @@ pub enum Command {
     },
     /// Tell what isn't in shared memory: why each backend is up or down, and how far draining is.
     Backends,
+    /// Tell how the configuration file is, and what came of the last reload.
+    Configuration,
 }
 
 impl Command {
@@ -75,6 +78,17 @@ pub struct BackendStatus {
     pub connections: Option<u64>,
 }
 
+/// The configuration file, as control reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStatus {
+    /// Its path.
+    pub file: String,
+    /// Why a start with it would be refused now.
+    pub fault: Option<String>,
+    /// Why the last reload was refused; nothing after one that was accepted.
+    pub refusal: Option<String>,
+}
+
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -92,6 +106,8 @@ pub enum Reply {
         /// By id.
         backends: Vec<BackendStatus>,
     },
+    /// The configuration file.
+    Configuration(FileStatus),
     /// It can't be done, or isn't in force.
     Refused {
         /// Why, and what to do.
@@ -127,6 +143,7 @@ mod tests {
             (r#"{"command":"drain","backend":"b1"}"#, Command::Drain { backend: b1() }),
             (r#"{"backend":"b1","command":"enable"}"#, Command::Enable { backend: b1() }),
             (r#"{"command":"backends"}"#, Command::Backends),
+            (r#"{"command":"configuration"}"#, Command::Configuration),
         ] {
             assert_eq!(Command::parse(line.as_bytes()), Ok(order));
         }

@@ -1,5 +1,6 @@
 //! Orders to control, by its admin socket: one JSON object a line, each way.
 
+use crate::admin::protocol::FileStatus;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shunt_config::{Instance, control_socket};
@@ -84,6 +85,12 @@ fn judge(line: &str) -> Option<Result<serde_json::Map<String, Value>, AdminError
         (false, Some(error)) => Some(Err(AdminError::Refused(error))),
         (false, None) => None,
     }
+}
+
+/// What control says of its configuration file; nothing where it doesn't answer.
+pub fn configuration(instance: &Instance) -> Option<FileStatus> {
+    let answer = order(instance, &json!({ "command": "configuration" })).ok()?;
+    serde_json::from_value(Value::Object(answer)).ok()
 }
 
 /// What only control knows of a backend.

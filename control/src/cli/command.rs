@@ -1,11 +1,11 @@
 //! The command line, and what each command does.
 
 use super::configuration::Configuration;
-use super::memory::Memory;
+use super::memory::{Memory, MemoryError};
 use super::output::{self, Output};
 use super::views::{
-    BackendsReport, ConnectionsReport, DropsReport, Filter, Sample, ServicesReport, StatusReport, fields,
-    missing_processes, processes,
+    BackendsReport, ConnectionsReport, DropsReport, Filter, ProcessRow, ProcessState, Sample, ServicesReport, Severity,
+    StatusReport, StatusView, fields, process_problems, processes,
 };
 use super::{admin, check, doctor, instance};
 use crate::clock::monotonic_ms;
@@ -18,6 +18,10 @@ use std::time::Duration;
 
 /// EX_CONFIG (sysexits.h): the configuration was refused.
 const REFUSED: u8 = 78;
+/// Exit status of `shunt status`, as monitoring plug-ins have it: warning, critical, unknown.
+const DEGRADED: u8 = 1;
+const NOT_SERVING: u8 = 2;
+const UNKNOWN: u8 = 3;
 /// Between the two looks from which `shunt status` tells how idle a switcher is.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -34,7 +38,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Processes, ports, connection table, and whether every frame is accounted for.
+    /// Processes, ports, connection table, whether every frame is accounted for, and what is wrong. Exit status 0 to 3.
     #[command(after_help = fields::STATUS)]
     Status {
         /// Count the connections in the table instead of subtracting those closed from those opened.
@@ -124,7 +128,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let named = arguments.instance;
     match arguments.command {
-        Command::Status { exact, output } => status(&mut attach(named)?, exact, output)?,
+        Command::Status { exact, output } => return Ok(status(named, exact, output)),
         Command::Services { output } => services(&mut attach(named)?, output)?,
         Command::Backends { output } => backends(&mut attach(named)?, output)?,
         Command::Connections { filter, output } => connections(&mut attach(named)?, &filter, output)?,
@@ -150,19 +154,46 @@ fn attach(named: Option<Instance>) -> anyhow::Result<Memory> {
 
 /// What is shown is what a dead process left: say so, beside it.
 fn warn_of_missing(memory: &Memory) -> anyhow::Result<()> {
-    for sentence in missing_processes(&processes(memory, monotonic_ms())) {
-        eprintln!("! {sentence}");
-    }
+    process_problems(&processes(memory, monotonic_ms())).iter().for_each(|problem| eprint!("{}", problem.line()));
     Ok(())
 }
 
-fn status(memory: &mut Memory, exact: bool, output: Output) -> anyhow::Result<()> {
-    output.show(|| {
-        memory.refresh()?;
-        let before = Sample::take(memory);
-        std::thread::sleep(LOOK);
-        Ok(StatusReport::read(memory, &before, exact, monotonic_ms()))
-    })
+/// Says by its exit status how bad the worst problem is.
+fn status(named: Option<Instance>, exact: bool, output: Output) -> ExitCode {
+    let mut memory = None;
+    let shown = instance::choose(named)
+        .map_err(anyhow::Error::from)
+        .and_then(|instance| output.show(|| look(&instance, &mut memory, exact)));
+    match shown.map(|view| view.worst()) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(Severity::Degraded)) => ExitCode::from(DEGRADED),
+        Ok(Some(Severity::NotServing)) => ExitCode::from(NOT_SERVING),
+        Err(error) => {
+            eprintln!("shunt: {error:#}");
+            ExitCode::from(UNKNOWN)
+        }
+    }
+}
+
+/// One look at an instance, whose memory may come and go between two of them.
+fn look(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow::Result<StatusView> {
+    let attached = match memory.take() {
+        Some(mut attached) => attached.refresh().map(|()| attached),
+        None => Memory::attach(instance),
+    };
+    let memory = match attached {
+        Ok(attached) => memory.insert(attached),
+        Err(MemoryError::NotRunning { missing, advice, .. }) => {
+            return Ok(StatusView::absent(instance, &missing, &advice));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let before = Sample::take(memory);
+    std::thread::sleep(LOOK);
+    // A control that stands still would let one wait for its answer.
+    let answers = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
+    let asked = processes(memory, monotonic_ms()).iter().any(answers).then(|| admin::configuration(instance)).flatten();
+    Ok(StatusView::Present(Box::new(StatusReport::read(memory, &before, asked.as_ref(), exact, monotonic_ms()))))
 }
 
 fn services(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
@@ -170,7 +201,8 @@ fn services(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
     output.show(|| {
         memory.refresh()?;
         Ok(ServicesReport::read(memory, &Configuration::read(&memory.control)?))
-    })
+    })?;
+    Ok(())
 }
 
 fn backends(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
@@ -179,7 +211,8 @@ fn backends(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
         memory.refresh()?;
         let told = admin::tell(&memory.instance);
         Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &told, monotonic_ms()))
-    })
+    })?;
+    Ok(())
 }
 
 fn connections(memory: &mut Memory, filter: &Filter, output: Output) -> anyhow::Result<()> {
@@ -188,7 +221,8 @@ fn connections(memory: &mut Memory, filter: &Filter, output: Output) -> anyhow::
         memory.refresh()?;
         let configuration = Configuration::read(&memory.control)?;
         Ok(ConnectionsReport::read(memory, &configuration, filter, monotonic_ms())?)
-    })
+    })?;
+    Ok(())
 }
 
 fn drops(memory: &mut Memory, all: bool, per_switcher: bool, output: Output) -> anyhow::Result<()> {
@@ -196,7 +230,8 @@ fn drops(memory: &mut Memory, all: bool, per_switcher: bool, output: Output) -> 
     output.show(|| {
         memory.refresh()?;
         Ok(DropsReport::read(memory, all, per_switcher))
-    })
+    })?;
+    Ok(())
 }
 
 fn set_drained(instance: &Instance, command: &str, backend: &str) -> anyhow::Result<()> {

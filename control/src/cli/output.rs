@@ -25,18 +25,18 @@ pub struct Output {
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 impl Output {
-    /// Shows what `make` returns, as often as asked for.
-    pub fn show<R: Report>(self, mut make: impl FnMut() -> anyhow::Result<R>) -> anyhow::Result<()> {
+    /// Shows what `make` returns, as often as asked for; returns what was shown last.
+    pub fn show<R: Report>(self, mut make: impl FnMut() -> anyhow::Result<R>) -> anyhow::Result<R> {
         loop {
             let report = make()?;
             let clear = if self.watch.is_some() && io::stdout().is_terminal() { CLEAR } else { "" };
             let text = if self.json { json(&report)? } else { report.text() };
             if !write(&format!("{clear}{text}"))? {
-                return Ok(());
+                return Ok(report);
             }
             match self.watch {
                 Some(seconds) => std::thread::sleep(Duration::from_secs(seconds.into())),
-                None => return Ok(()),
+                None => return Ok(report),
             }
         }
     }

@@ -72,6 +72,8 @@ pub struct Control {
     /// Why each check last changed its mind.
     reasons: BTreeMap<BackendKey, String>,
     waiting: Vec<Waiting>,
+    /// Why the last reload was refused.
+    refusal: Option<String>,
     last_turn: Instant,
     inputs: Inputs,
     _lock: Lock,
@@ -126,6 +128,7 @@ impl Control {
             feedback: Feedback::new(questioner),
             reasons: BTreeMap::new(),
             waiting: Vec::new(),
+            refusal: None,
             last_turn: Instant::now(),
             inputs,
             _lock: lock,

@@ -1,11 +1,12 @@
 //! The operator's orders, and when they are answered: once what was ordered is published.
 
 use log::{error, info};
+use shunt_config::Config;
 use shunt_shmlayout::address::BackendId;
 use tokio::sync::oneshot;
 
 use super::Control;
-use crate::admin::protocol::{Accepted, BackendStatus, Command, Reply};
+use crate::admin::protocol::{Accepted, BackendStatus, Command, FileStatus, Reply};
 use crate::admin::server::Order;
 use crate::clock::{monotonic_ms, wall_ms};
 use crate::health::BackendKey;
@@ -33,6 +34,7 @@ impl Control {
             Command::Drain { backend } => self.drain(&backend, true),
             Command::Enable { backend } => self.drain(&backend, false),
             Command::Backends => return reply(order.answer, Reply::Backends { backends: self.backends() }),
+            Command::Configuration => return reply(order.answer, Reply::Configuration(self.file_status())),
         };
         match accepted {
             Ok(what) => {
@@ -61,8 +63,10 @@ impl Control {
         let Reloaded { config, table, agents } =
             reload(&self.path, &self.config, &self.table, &named).inspect_err(|refusal| {
                 head.reloads_refused.add(1);
+                self.refusal = Some(refusal.to_string());
                 error!("reload refused, the configuration stays as it was:\n{refusal}");
             })?;
+        self.refusal = None;
         (self.config, self.table) = (config, table);
         self.draining.reloads += 1;
         self.check_health();
@@ -80,6 +84,14 @@ impl Control {
             info!("backend {name} is {}", if drained { "drained" } else { "in service again" });
         }
         Ok(Accepted::Changed { backend: name.to_owned() })
+    }
+
+    fn file_status(&self) -> FileStatus {
+        FileStatus {
+            file: self.path.display().to_string(),
+            fault: Config::load(&self.path).err().map(|error| error.to_string()),
+            refusal: self.refusal.clone(),
+        }
     }
 
     fn unknown(&self, name: &str) -> String {

@@ -4,9 +4,12 @@ use super::files::Files;
 use super::finding::Finding;
 use super::link;
 use super::system::Ethtool;
+use crate::cli::format::duration;
+use crate::cli::views::{UNFILLED_RECENT_MS, fill_checksums};
+use crate::clock::monotonic_ms;
 use shunt_config::{Config, Instance, Interface, PortKind, XdpMode, region_name};
 use shunt_shmlayout::map::Access;
-use shunt_shmlayout::regions::{KeeperRegion, Typed};
+use shunt_shmlayout::regions::{KeeperRegion, SwitcherRegion, Typed};
 
 /// Largest IP packet whose frame fits a chunk of 2048 bytes behind its headroom of 256, an Ethernet header and two VLAN
 /// tags included.
@@ -37,8 +40,11 @@ pub fn examine(files: &Files, config: &Config, interface: &Interface) -> Vec<Fin
     let facts = Facts::read(files, interface);
     let mut findings = vec![facts.state(), facts.mode(), facts.size(), facts.sharing(config.switchers.cpus.count())];
     findings.extend(facts.offloads());
+    let instance = &config.instance;
+    let id = id_in(instance, ifindex);
+    findings.push(checksums(&interface.name, id.map(|id| unfilled_age_ms(instance, id, monotonic_ms()))));
     if interface.port != PortKind::AfPacket {
-        findings.push(program(link::xdp_program(ifindex as u32), is_shunts(&config.instance, ifindex)));
+        findings.push(program(link::xdp_program(ifindex as u32), id.is_some()));
     }
     findings.into_iter().map(subject).collect()
 }
@@ -87,7 +93,7 @@ impl<'a> Facts<'a> {
     }
 
     fn size(&self) -> Finding {
-        if self.interface.port != PortKind::AfPacket && self.mtu > CHUNK_MTU {
+        if self.mtu > CHUNK_MTU {
             let name = &self.interface.name;
             let text =
                 format!("{}: larger frames than {CHUNK_MTU} bytes and headers don't fit a frame of 2048", self.mtu);
@@ -108,7 +114,7 @@ impl<'a> Facts<'a> {
         Finding::ok("queues", text)
     }
 
-    /// Offloads that merge packets, or that leave checksums to hardware that isn't there.
+    /// Offloads that merge packets.
     fn offloads(&self) -> Vec<Finding> {
         let name = &self.interface.name;
         let on = |feature: &str| self.features.iter().any(|active| active == feature);
@@ -121,11 +127,6 @@ impl<'a> Facts<'a> {
                 findings.push(Finding::warn("offload", text, format!("ethtool -K {name} {option} off")));
             }
         }
-        if self.driver == "veth" {
-            let text =
-                "veth: checksums that the other end leaves to this one arrive unfilled; it can't be seen from here";
-            findings.push(Finding::warn("offload", text, "at the other end: ethtool -K PEER tx off"));
-        }
         if findings.is_empty() {
             findings.push(Finding::ok("offload", "none that merges packets"));
         }
@@ -133,11 +134,36 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Whether the keeper of the instance has this interface. Its pins can't be looked for: its bpffs is mounted in its own
-/// mount namespace.
-fn is_shunts(instance: &Instance, ifindex: u64) -> bool {
-    let keeper = KeeperRegion::attach(&region_name(instance, "keeper"), Access::Read);
-    keeper.is_ok_and(|(keeper, _)| keeper.interfaces().any(|(_, record)| u64::from(record.ifindex) == ifindex))
+/// The interface's id in the keeper's region, if the instance has it. Pins can't be looked for: the keeper's bpffs is
+/// mounted in its own mount namespace.
+fn id_in(instance: &Instance, ifindex: u64) -> Option<usize> {
+    let (keeper, _) = KeeperRegion::attach(&region_name(instance, "keeper"), Access::Read).ok()?;
+    let found = keeper.interfaces().find(|(_, record)| u64::from(record.ifindex) == ifindex);
+    found.map(|(id, _)| usize::from(id))
+}
+
+/// How long ago one of the instance's switchers last had a packet with an unfilled checksum from an interface.
+fn unfilled_age_ms(instance: &Instance, id: usize, now_ms: u64) -> Option<u64> {
+    let attach = |n: usize| SwitcherRegion::attach(&region_name(instance, &format!("switcher.{n}")), Access::Read).ok();
+    let switchers = (0..).map_while(attach);
+    let last_ms = switchers.filter_map(|(region, _)| Some(region.interfaces.get(id)?.unfilled_ms.get())).max()?;
+    (last_ms != 0).then(|| now_ms.saturating_sub(last_ms))
+}
+
+/// Only packets tell: a veth's other end, where the offload is set, is mostly in another network namespace. `seen` is
+/// `None` while the instance doesn't run, else the age of the last unfilled one.
+fn checksums(interface: &str, seen: Option<Option<u64>>) -> Finding {
+    const CHECK: &str = "checksums";
+    match seen {
+        Some(Some(age_ms)) if age_ms < UNFILLED_RECENT_MS => {
+            let age = duration(age_ms);
+            let text =
+                format!("packets come in without a transport checksum, the last one {age} ago: they are dropped");
+            Finding::warn(CHECK, text, fill_checksums(interface))
+        }
+        Some(_) => Finding::ok(CHECK, "packets come in with them"),
+        None => Finding::ok(CHECK, "whether packets come in with them is seen once Shunt runs"),
+    }
 }
 
 fn program(attached: std::io::Result<Option<u32>>, shunts: bool) -> Finding {
@@ -162,7 +188,7 @@ mod tests {
     use shunt_config::Side;
     use shunt_shmlayout::config_table::Name;
     use shunt_shmlayout::map::Region;
-    use shunt_shmlayout::regions::{InterfaceRecord, KeeperShape};
+    use shunt_shmlayout::regions::{InterfaceRecord, KeeperShape, SwitcherShape};
 
     fn interface() -> Interface {
         Interface {
@@ -195,7 +221,7 @@ mod tests {
         assert_eq!(facts.mode().level, Level::Fail);
         assert_eq!(facts.size().level, Level::Fail);
         assert_eq!(facts.sharing(3).level, Level::Warn);
-        assert_eq!(facts.offloads().len(), 2);
+        assert_eq!(facts.offloads()[0].level, Level::Warn);
     }
 
     #[test]
@@ -218,18 +244,41 @@ mod tests {
     }
 
     #[test]
+    fn unfilled_checksums_are_told_while_they_are_recent() {
+        let recent = checksums("eth0", Some(Some(1500)));
+        assert_eq!(recent.level, Level::Warn);
+        assert!(recent.text.contains("1.5s ago") && recent.mend.unwrap().contains("ethtool -K PEER tx off"));
+        let sound = [Some(Some(UNFILLED_RECENT_MS)), Some(None), None].map(|seen| checksums("eth0", seen).level);
+        assert_eq!(sound, [Level::Ok; 3]);
+    }
+
+    #[test]
+    fn the_switchers_regions_say_when_a_checksum_was_last_unfilled() {
+        let instance: Instance = format!("t-{}-sums", std::process::id()).parse().unwrap();
+        let shape = SwitcherShape { services: 1, backends: 1, interfaces: 2, frames: 1, reserved: [0; 4] };
+        let names = [0, 1].map(|n| region_name(&instance, &format!("switcher.{n}")));
+        let make = |name: &String| SwitcherRegion::create(name, &shape, |_| ()).map(|(region, _)| region);
+        let made = names.each_ref().map(make);
+        let [_, Ok(second)] = &made else { panic!("no memory") };
+        second.interfaces[1].unfilled_ms.set(1000);
+        let ages = [0, 1, 2].map(|id| unfilled_age_ms(&instance, id, 2500));
+        names.iter().for_each(|name| Region::unlink(name).unwrap());
+        assert_eq!(ages, [None, Some(1500), None]);
+    }
+
+    #[test]
     fn the_keepers_region_says_whose_an_interface_is() {
         let instance: Instance = format!("t-{}-whose", std::process::id()).parse().unwrap();
         let name = region_name(&instance, "keeper");
-        assert!(!is_shunts(&instance, 7));
+        assert_eq!(id_in(&instance, 7), None);
         let shape = KeeperShape { interfaces: 1, switchers: 1, ports: 1, reserved: [0; 5] };
         let made = KeeperRegion::create(&name, &shape, |keeper| {
             let (name, mac, reserved) = (Name::new("eth0"), [2, 0, 0, 0, 0, 1], [0; 17]);
             keeper.interfaces[0].store(&InterfaceRecord { name, ifindex: 7, mtu: 1500, mac, side: 3, reserved });
         });
-        let whose = (is_shunts(&instance, 7), is_shunts(&instance, 8));
+        let whose = (id_in(&instance, 7), id_in(&instance, 8));
         Region::unlink(&name).unwrap();
         assert!(made.is_ok());
-        assert_eq!(whose, (true, false));
+        assert_eq!(whose, (Some(0), None));
     }
 }

@@ -2,8 +2,15 @@
 
 /// Of `shunt status`.
 pub const STATUS: &str = "\
-Fields of --json:
-  instance, epoch (0: none), published_ms, reloaded_ms (since 1970; 0: never), reloads_refused
+Exit status:
+  0   healthy
+  1   degraded: every service is served, but something needs attention
+  2   not serving: some clients get no service, or the instance doesn't run
+  3   unknown: the shared memory can't be read (not root, or of another version)
+  64  the command line is wrong
+
+Fields of --json (without shared memory: instance, health and problems only):
+  instance, health (healthy, degraded, not-serving), epoch (0: none), published_ms, reloaded_ms (since 1970; 0: never), reloads_refused
   processes[]: process (keeper, control, switcher, ifdaemon), number, pid, state (running, silent, dead, absent),
       heartbeat_age_ms, cpu, epoch, idle_percent, generation
   ports[]: interface, switcher, queues[] (queue, receives, kind, mode, busy_polls, threaded), received, bytes_received, sent,
@@ -13,7 +20,11 @@ Fields of --json:
   connection_table: live, exact, capacity, evicted
   traffic: received, sent, dropped, passed, answered, difference (received - sent - dropped - passed)
   reports[]: outcome, count, meaning
-  problems[]: a sentence for each process that doesn't run";
+  problems[]: code, severity (degraded, not-serving), object, text, mend
+Codes of problems:
+  not_running, nothing_published, process_dead, process_silent, process_absent, service_without_backend (not serving;
+      process_...: degraded if keeper or control), epoch_not_taken, backend_down, checksum_unfilled, table_nearly_full,
+      configuration_refused, reload_refused, frames_unaccounted (degraded)";
 
 /// Of `shunt services`.
 pub const SERVICES: &str = "\

@@ -9,6 +9,7 @@ pub mod fields;
 mod host;
 mod load;
 mod ports;
+mod problems;
 mod processes;
 mod services;
 mod status;
@@ -18,9 +19,10 @@ mod tests;
 pub use backends::BackendsReport;
 pub use connections::{ConnectionsReport, Filter};
 pub use drops::DropsReport;
-pub use processes::{missing_processes, processes};
+pub use problems::{Severity, UNFILLED_RECENT_MS, fill_checksums, process_problems};
+pub use processes::{ProcessRow, ProcessState, processes};
 pub use services::ServicesReport;
-pub use status::{Sample, StatusReport};
+pub use status::{Sample, StatusReport, StatusView};
 
 use shunt_shmlayout::address::{Address, PortBe, TCP, UDP};
 use shunt_shmlayout::config_table::{

@@ -59,6 +59,13 @@ pub struct ProcessRow {
     pub generation: Option<u64>,
 }
 
+impl ProcessRow {
+    /// `keeper`, `switcher 0`.
+    pub fn name(&self) -> String {
+        self.number.map_or_else(|| self.process.to_owned(), |number| format!("{} {number}", self.process))
+    }
+}
+
 /// What a process leaves: pid, start time, heartbeat.
 struct Trace {
     pid: u64,
@@ -125,26 +132,4 @@ fn ifdaemon(host: &HostMemory, now_ms: u64) -> ProcessRow {
     let head = host.daemon.head;
     let trace = Trace { pid: head.pid.get(), start_time: head.start_time.get(), heartbeat_ms: head.heartbeat_ms.get() };
     ProcessRow { generation: Some(head.generation.get()), ..trace.row("ifdaemon", 0, now_ms) }
-}
-
-/// A sentence for each process that doesn't run: which one, and what that means.
-pub fn missing_processes(rows: &[ProcessRow]) -> Vec<String> {
-    let missing = rows.iter().filter(|row| row.state != ProcessState::Running);
-    missing.map(sentence).collect()
-}
-
-fn sentence(row: &ProcessRow) -> String {
-    let number = row.number.map(|n| format!(" {n}")).unwrap_or_default();
-    let how = match (row.state, row.pid) {
-        (ProcessState::Silent, Some(pid)) => format!("(pid {pid}) lives, but has not turned for 2 s"),
-        (_, Some(pid)) => format!("is not running (pid {pid} is gone)"),
-        (_, None) => "has not started".to_owned(),
-    };
-    let meaning = match row.process {
-        "keeper" => "switchers that die can't be replaced until it is back",
-        "control" => "configuration, health and neighbours stay as they are until it is back",
-        "ifdaemon" => "packets of the box's own programs wait, and are dropped when the stores are full",
-        _ => "packets of its queues wait until it is back",
-    };
-    format!("shunt-{}{number} {how}: {meaning}", row.process)
 }

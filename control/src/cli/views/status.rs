@@ -1,31 +1,43 @@
-//! `shunt status`: processes, ports, connection table, and whether every frame is accounted for.
+//! `shunt status`: processes, ports, connection table, whether every frame is accounted for, and what is wrong.
 
 use super::host::HostRow;
 use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
-use super::processes::{ProcessRow, missing_processes, processes};
+use super::problems::{Observed, Problem, ServiceState, Severity, Unfilled, not_running, problems, worst};
+use super::processes::{ProcessRow, processes};
+use crate::admin::protocol::FileStatus;
+use crate::cli::configuration::{Backend, Configuration};
 use crate::cli::format::{bytes, duration, or_dash};
 use crate::cli::memory::Memory;
 use crate::cli::output::Report;
 use crate::cli::table::Table;
 use serde::Serialize;
+use shunt_config::Instance;
+use shunt_shmlayout::config_table::{BackendRecord, ServiceRecord, TARGET_HOST};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::record::Counter;
-use shunt_shmlayout::regions::SwitcherHead;
+use shunt_shmlayout::regions::{FRAMES_IN_HAND, SwitcherHead, SwitcherRegion};
 use shunt_shmlayout::sync::Ordering;
+use std::path::Path;
 
-/// Turns of each switcher at one moment; two of them tell how idle it is in between.
-pub struct Sample(Vec<(u64, u64)>);
+/// One moment; two of them tell how idle each switcher is in between, and whether it takes a new configuration.
+pub struct Sample {
+    /// The active configuration epoch.
+    epoch: u64,
+    /// Turns of each switcher, and idle turns.
+    turns: Vec<(u64, u64)>,
+}
 
 impl Sample {
     /// Takes it.
     pub fn take(memory: &Memory) -> Self {
-        Self(memory.switchers.iter().map(|region| (region.head.turns.get(), region.head.idle_turns.get())).collect())
+        let turns = |region: &SwitcherRegion| (region.head.turns.get(), region.head.idle_turns.get());
+        Self { epoch: active(memory).epoch(), turns: memory.switchers.iter().map(turns).collect() }
     }
 
     /// Percent of the turns since `before` in which nothing was received; `None` if there was no turn.
     fn idle_percent(&self, before: &Self, number: usize) -> Option<f64> {
-        let ((turns, idle), (turns_before, idle_before)) = (self.0.get(number)?, before.0.get(number)?);
+        let ((turns, idle), (turns_before, idle_before)) = (self.turns.get(number)?, before.turns.get(number)?);
         let turned = turns.wrapping_sub(*turns_before);
         (turned != 0).then(|| 100.0 * idle.wrapping_sub(*idle_before) as f64 / turned as f64)
     }
@@ -59,6 +71,9 @@ pub struct TrafficRow {
     pub answered: u64,
     /// Received less sent, dropped and passed: 0, but for frames that were in hand while the counters were read.
     pub difference: i64,
+    /// The same with those received before the others were read: no more than what is really unaccounted for.
+    #[serde(skip)]
+    pub lowest_difference: i64,
 }
 
 /// The whole status.
@@ -66,6 +81,8 @@ pub struct TrafficRow {
 pub struct StatusReport {
     /// The instance.
     pub instance: String,
+    /// `healthy`, `degraded` or `not-serving`: the worst of the problems.
+    pub health: &'static str,
     /// The active configuration epoch; 0 while there is none.
     pub epoch: u64,
     /// When it was published, in milliseconds since 1970; 0 while there is none.
@@ -86,35 +103,92 @@ pub struct StatusReport {
     pub traffic: TrafficRow,
     /// What became of the reports of load.
     pub reports: Vec<ReportCount>,
-    /// What is missing, and what that means.
-    pub problems: Vec<String>,
+    /// What is wrong, the worst first.
+    pub problems: Vec<Problem>,
 }
 
 impl StatusReport {
-    /// Reads it; `before` was taken a moment ago, `now_ms` is of CLOCK_MONOTONIC.
-    pub fn read(memory: &Memory, before: &Sample, exact: bool, now_ms: u64) -> Self {
+    /// Reads it; `before` was taken a moment ago, `file` is what control says, `now_ms` is of CLOCK_MONOTONIC.
+    pub fn read(memory: &Memory, before: &Sample, file: Option<&FileStatus>, exact: bool, now_ms: u64) -> Self {
         let sample = Sample::take(memory);
         let mut processes = processes(memory, now_ms);
         for row in &mut processes {
             row.idle_percent = row.number.and_then(|number| sample.idle_percent(before, number));
         }
-        let control = &memory.control;
-        let active = Active(control.head.active.load(Ordering::Acquire)); // pairs with flip::publish()
+        let (connection_table, traffic) = (connection_table(memory, exact), traffic(memory));
+        let (services, backends_down) = served(memory);
+        let problems = problems(&Observed {
+            processes: &processes,
+            epoch: before.epoch,
+            services: &services,
+            backends_down: &backends_down,
+            connection_table: &connection_table,
+            traffic: &traffic,
+            frames_in_hand: frames_in_hand(memory),
+            unfilled: &unfilled(memory, now_ms),
+            configuration: file,
+        });
+        let (control, active) = (&memory.control, active(memory));
         Self {
             instance: memory.instance.to_string(),
+            health: health(&problems),
             epoch: active.epoch(),
             published_ms: control.generations[active.buffer()].head.published_ms.get(),
             reloaded_ms: control.head.reloaded_ms.get(),
             reloads_refused: control.head.reloads_refused.get(),
-            problems: missing_processes(&processes),
             processes,
             ports: ports(memory),
             host: HostRow::read(memory),
-            connection_table: connection_table(memory, exact),
-            traffic: traffic(memory),
+            connection_table,
+            traffic,
             reports: report_counts(memory),
+            problems,
         }
     }
+}
+
+fn active(memory: &Memory) -> Active {
+    Active(memory.control.head.active.load(Ordering::Acquire)) // pairs with flip::publish()
+}
+
+fn health(problems: &[Problem]) -> &'static str {
+    match worst(problems) {
+        None => "healthy",
+        Some(Severity::Degraded) => "degraded",
+        Some(Severity::NotServing) => "not-serving",
+    }
+}
+
+/// The services of the active configuration, and the backends that are down; nothing before the first one.
+fn served(memory: &Memory) -> (Vec<ServiceState>, Vec<String>) {
+    let Ok(configuration) = Configuration::read(&memory.control) else { return Default::default() };
+    let is_configured = |record: &ServiceRecord| record.target == TARGET_HOST || record.members_count > 0;
+    let services = configuration.services.iter().filter(|service| is_configured(&service.record));
+    let services = services.map(|service| ServiceState {
+        name: service.name.clone(),
+        is_served: service.record.target == TARGET_HOST || service.record.slots_count > 0,
+    });
+    let is_down = |backend: &&Backend| {
+        let flags = BackendRecord::UP | BackendRecord::DRAINED | BackendRecord::REMOVED;
+        !backend.is(flags)
+    };
+    let down = configuration.backends.iter().filter(is_down).map(|backend| backend.name.clone());
+    (services.collect(), down.collect())
+}
+
+/// Those of switchers that live, and those that others had when they were killed.
+fn frames_in_hand(memory: &Memory) -> u64 {
+    let lives = memory.switchers.iter().map(|region| region.head.generation.get());
+    lives.fold(0, u64::saturating_add).saturating_mul(FRAMES_IN_HAND)
+}
+
+fn unfilled(memory: &Memory, now_ms: u64) -> Vec<Unfilled> {
+    let last = |id: u16| {
+        let counters = memory.switchers.iter().filter_map(|region| region.interfaces.get(usize::from(id)));
+        counters.map(|counters| counters.unfilled_ms.get()).max().filter(|last_ms| *last_ms != 0)
+    };
+    let interfaces = memory.keeper.interfaces().filter_map(|(id, record)| Some((record.name.to_string(), last(id)?)));
+    interfaces.map(|(interface, last_ms)| Unfilled { interface, age_ms: now_ms.saturating_sub(last_ms) }).collect()
 }
 
 fn sum(memory: &Memory, counter: fn(&SwitcherHead) -> &Counter) -> u64 {
@@ -135,23 +209,21 @@ fn connection_table(memory: &Memory, exact: bool) -> ConnectionTableRow {
 }
 
 fn traffic(memory: &Memory) -> TrafficRow {
+    // Read before and after: what comes in meanwhile lies between the two.
+    let first = sum(memory, |head| &head.received);
     let drops = memory.switchers.iter().flat_map(|region| &region.head.drops);
     let dropped = drops.map(Counter::get).fold(0, u64::wrapping_add);
     let (sent, passed) = (sum(memory, |head| &head.sent), sum(memory, |head| &head.passed));
     let received = sum(memory, |head| &head.received);
+    let difference = |received: u64| received.wrapping_sub(sent.wrapping_add(dropped).wrapping_add(passed)) as i64;
     TrafficRow {
         received,
         sent,
         dropped,
         passed,
         answered: sum(memory, |head| &head.answered),
-        difference: received.wrapping_sub(sent.wrapping_add(dropped).wrapping_add(passed)) as i64,
-    }
-}
-
-impl ProcessRow {
-    fn name(&self) -> String {
-        self.number.map_or_else(|| self.process.to_owned(), |number| format!("{} {number}", self.process))
+        difference: difference(received),
+        lowest_difference: difference(first),
     }
 }
 
@@ -203,7 +275,7 @@ fn port_table(rows: &[PortRow]) -> Table {
 
 impl TrafficRow {
     fn line(&self) -> String {
-        let Self { received, sent, dropped, passed, answered, difference } = self;
+        let Self { received, sent, dropped, passed, answered, difference, .. } = self;
         let verdict = match difference {
             0 => "balanced".to_owned(),
             n => format!("difference {n:+}, of frames in hand meanwhile (if it stays without traffic, some are lost)"),
@@ -219,8 +291,9 @@ impl Report for StatusReport {
         let table = &self.connection_table;
         let estimate = if table.exact { "counted" } else { "opened less closed" };
         let mut text = format!(
-            "instance {}, configuration epoch {}, reloads refused {}\n\n{}\n{}\n",
+            "instance {} is {}, configuration epoch {}, reloads refused {}\n\n{}\n{}\n",
             self.instance,
+            self.health.replace('-', " "),
             self.epoch,
             self.reloads_refused,
             process_table(&self.processes, self.epoch),
@@ -237,9 +310,54 @@ impl Report for StatusReport {
             self.traffic.line(),
         );
         text += &report_line(&self.reports);
-        for problem in &self.problems {
-            text += &format!("! {problem}\n");
+        text + &lines(&self.problems)
+    }
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::line).collect()
+}
+
+/// What can be told of an instance without shared memory.
+#[derive(Debug, Serialize)]
+pub struct AbsentReport {
+    instance: String,
+    health: &'static str,
+    problems: Vec<Problem>,
+}
+
+/// What `shunt status` shows.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum StatusView {
+    /// There is shared memory.
+    Present(Box<StatusReport>),
+    /// There is none.
+    Absent(AbsentReport),
+}
+
+impl StatusView {
+    /// Of an instance whose shared memory is missing.
+    pub fn absent(instance: &Instance, missing: &Path, advice: &str) -> Self {
+        let text = format!("it does not run: there is no {}", missing.display());
+        let problems = vec![not_running(instance.as_str(), text, advice)];
+        Self::Absent(AbsentReport { instance: instance.to_string(), health: health(&problems), problems })
+    }
+
+    /// How bad the worst problem is.
+    pub fn worst(&self) -> Option<Severity> {
+        worst(match self {
+            Self::Present(report) => &report.problems,
+            Self::Absent(report) => &report.problems,
+        })
+    }
+}
+
+impl Report for StatusView {
+    fn text(&self) -> String {
+        match self {
+            Self::Present(report) => report.text(),
+            Self::Absent(report) => lines(&report.problems),
         }
-        text
     }
 }

@@ -154,7 +154,9 @@ impl Fixture {
         control.pid.set(pid.into());
         control.start_time.set(started + 1); // the pid was used again
         control.heartbeat_ms.set(NOW_MS - 90_000);
-        switcher.in_use.store(control.active.load(Ordering::Relaxed), Ordering::Relaxed);
+        let active = control.active.load(Ordering::Relaxed);
+        switcher.in_use.store(active, Ordering::Relaxed);
+        keeper.owned.store(active, Ordering::Relaxed);
         let interface = |name, ifindex| InterfaceRecord {
             name: Name::new(name),
             ifindex,
@@ -173,6 +175,7 @@ impl Fixture {
         numbers.received.set(10);
         numbers.bytes_received.set(640);
         numbers.missed.set(5);
+        switcher.generation.set(1);
         switcher.received.set(10);
         switcher.sent.set(7);
         switcher.passed.set(1);
@@ -271,7 +274,7 @@ fn a_report_shows_its_age_and_what_became_of_it() {
     assert_eq!((&row["load"]["says"], &row["load"]["clients"]), (&json!("drain"), &Value::Null));
     let text = report.text();
     assert!(text.contains("2/0.70") && text.contains("12.5ms    1.5s  even: 1.70 load"), "{text}");
-    let status = StatusReport::read(&memory, &Sample::take(&memory), false, NOW_MS);
+    let status = StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS);
     assert!(status.text().contains("reports: forged 7\n"), "{}", status.text());
     let ignored = LoadRecord { flags: LoadRecord::NEVER_LISTENING, execution_us: 0, score: 0, ..load };
     fixture.control.loads.set(BackendId(0), &ignored);
@@ -331,7 +334,7 @@ fn status_tells_who_runs_and_whether_frames_balance() {
     let before = Sample::take(&memory);
     fixture.switchers[0].head.turns.add(8);
     fixture.switchers[0].head.idle_turns.add(6);
-    let report = StatusReport::read(&memory, &before, true, NOW_MS);
+    let report = StatusReport::read(&memory, &before, None, true, NOW_MS);
     let value = to_value(&report).unwrap();
     let states: Vec<&Value> = value["processes"].as_array().unwrap().iter().map(|row| &row["state"]).collect();
     assert_eq!(states, ["running", "dead", "running", "absent"]);
@@ -339,9 +342,13 @@ fn status_tells_who_runs_and_whether_frames_balance() {
     assert_eq!(value["processes"][2]["heartbeat_age_ms"], 20);
     assert_eq!(value["connection_table"], json!({ "live": 1, "exact": true, "capacity": 1024, "evicted": 0 }));
     assert_eq!(value["traffic"]["difference"], 1);
-    assert_eq!(value["problems"].as_array().unwrap().len(), 2);
+    let problem = |at: usize, field: &str| value["problems"][at][field].as_str().unwrap_or_default().to_owned();
+    let codes: Vec<String> = (0..4).map(|at| problem(at, "code")).collect();
+    assert_eq!(codes, ["process_absent", "process_dead", "backend_down", ""]);
+    assert_eq!((problem(0, "object"), problem(0, "severity")), ("switcher 1".into(), "not-serving".into()));
+    assert_eq!(value["health"], "not-serving");
     let text = report.text();
-    assert!(text.contains("! shunt-control is not running (pid "), "{text}");
+    assert!(text.contains("! process_dead: control: shunt-control (pid "), "{text}");
     assert!(text.contains("eth0       0,1t           0  af_xdp  native-copy        10  640 B"), "{text}");
     assert!(text.contains("difference +1"), "{text}");
 }
@@ -351,7 +358,7 @@ fn status_and_drops_show_the_packet_stores() {
     let fixture = Fixture::running("host");
     fixture.with_host();
     let memory = fixture.memory();
-    let report = StatusReport::read(&memory, &Sample::take(&memory), true, NOW_MS);
+    let report = StatusReport::read(&memory, &Sample::take(&memory), None, true, NOW_MS);
     let value = to_value(&report).unwrap();
     let to_host = json!({ "depth": 1, "capacity": 8, "packets": 12, "bytes": 1200, "dropped": 0 });
     let from_host = json!({ "depth": 0, "capacity": 8, "packets": 0, "bytes": 0, "dropped": 1 });
@@ -361,7 +368,7 @@ fn status_and_drops_show_the_packet_stores() {
     let text = report.text();
     assert!(text.contains("shunt0  to host           0    1/8       12  1.2 kB        0         3     0"), "{text}");
     assert!(text.contains("device shunt0 without offloads: reads 0, writes 0, host_ipv6 4\n"), "{text}");
-    assert!(text.contains("! shunt-ifdaemon has not started: packets of the box's own programs wait"), "{text}");
+    assert!(text.contains("shunt-ifdaemon has not started: packets of the box's own programs wait"), "{text}");
     let drops = to_value(DropsReport::read(&memory, false, false)).unwrap();
     assert_eq!((&drops["drops"][0]["reason"], &drops["total"]), (&json!("host_ipv6"), &json!(9)));
 }
@@ -397,7 +404,7 @@ fn the_help_knows_every_field_of_json() {
     let configuration = Configuration::read(&memory.control).unwrap();
     let filter = Filter { service: None, backend: None, limit: 50 };
     let reports = [
-        (fields::STATUS, to_value(StatusReport::read(&memory, &Sample::take(&memory), false, NOW_MS)).unwrap()),
+        (fields::STATUS, to_value(StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS)).unwrap()),
         (fields::SERVICES, to_value(ServicesReport::read(&memory, &configuration)).unwrap()),
         (fields::BACKENDS, to_value(BackendsReport::read(&memory, &configuration, &HashMap::new(), NOW_MS)).unwrap()),
         (
@@ -418,8 +425,18 @@ fn nothing_published_is_said() {
     let fixture = Fixture::empty("unpublished");
     let memory = fixture.memory();
     assert!(matches!(Configuration::read(&memory.control), Err(ConfigurationError::NothingPublished)));
-    let report = StatusReport::read(&memory, &Sample::take(&memory), false, NOW_MS);
+    let report = StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS);
     assert!(report.text().contains("balanced"), "{}", report.text());
+    assert!(report.text().contains("! nothing_published: configuration: "), "{}", report.text());
+}
+
+#[test]
+fn a_recent_unfilled_checksum_is_told_by_interface() {
+    let fixture = Fixture::running("unfilled-sum");
+    fixture.switchers[1].interfaces[1].unfilled_ms.set(NOW_MS - 2500);
+    let memory = fixture.memory();
+    let text = StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS).text();
+    assert!(text.contains("! checksum_unfilled: interface eth1: "), "{text}");
 }
 
 #[test]

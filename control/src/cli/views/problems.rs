@@ -1,0 +1,238 @@
+//! What is wrong with a running instance, judged in one place: a pure function of what `shunt status` read.
+//!
+//! Each problem has a code for programs, which stays the same between versions, and a severity, from which the exit status
+//! follows as monitoring plug-ins have it.
+
+use super::processes::{ProcessRow, ProcessState};
+use super::status::{ConnectionTableRow, TrafficRow};
+use crate::admin::protocol::FileStatus;
+use crate::cli::format::duration;
+use serde::Serialize;
+
+/// Above so many percent of its capacity the connection table is nearly full.
+const NEARLY_FULL_PERCENT: u64 = 90;
+/// A packet with an unfilled checksum is a problem for so long: clients that wait try again within a minute (RFC 6298).
+pub const UNFILLED_RECENT_MS: u64 = 60_000;
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Every service is served, but something needs attention.
+    Degraded,
+    /// Some clients get no service.
+    NotServing,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What it is, as a word for programs.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about, as `switcher 0` or `service web`.
+    pub object: String,
+    /// What is wrong, and what that means.
+    pub text: String,
+    /// What to do.
+    pub mend: String,
+}
+
+impl Problem {
+    fn new(code: &'static str, severity: Severity, object: impl Into<String>, text: String, mend: &str) -> Self {
+        Self { code, severity, object: object.into(), text, mend: mend.to_owned() }
+    }
+
+    /// As `shunt status` prints it.
+    pub fn line(&self) -> String {
+        format!("! {}: {}: {} -> {}\n", self.code, self.object, self.text, self.mend)
+    }
+}
+
+/// A service, as far as its health goes.
+pub struct ServiceState {
+    /// Its name.
+    pub name: String,
+    /// Whether a new connection finds a backend.
+    pub is_served: bool,
+}
+
+/// An interface that a packet with an unfilled checksum came in by.
+pub struct Unfilled {
+    /// Its name.
+    pub interface: String,
+    /// How long ago.
+    pub age_ms: u64,
+}
+
+/// What is judged.
+pub struct Observed<'a> {
+    /// All processes of the instance.
+    pub processes: &'a [ProcessRow],
+    /// The configuration epoch that was active a moment ago: time enough to take it.
+    pub epoch: u64,
+    /// The services of the active configuration.
+    pub services: &'a [ServiceState],
+    /// Names of the backends whose checks or agents say that they are down.
+    pub backends_down: &'a [String],
+    /// How full the connection table is.
+    pub connection_table: &'a ConnectionTableRow,
+    /// What became of all frames.
+    pub traffic: &'a TrafficRow,
+    /// Frames that switchers have in hand, or had when they were killed.
+    pub frames_in_hand: u64,
+    /// Interfaces with unfilled checksums.
+    pub unfilled: &'a [Unfilled],
+    /// What control says of the configuration file, if it answers.
+    pub configuration: Option<&'a FileStatus>,
+}
+
+/// Everything that is wrong, what matters most first.
+pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
+    let mut problems = process_problems(observed.processes);
+    problems.extend(epoch_problems(observed));
+    problems.extend(observed.services.iter().filter(|service| !service.is_served).map(unserved));
+    problems.extend(observed.backends_down.iter().map(|name| backend_down(name)));
+    problems.extend(observed.unfilled.iter().filter(|it| it.age_ms < UNFILLED_RECENT_MS).map(unfilled));
+    problems.extend(nearly_full(observed.connection_table));
+    problems.extend(observed.configuration.into_iter().flat_map(file_problems));
+    problems.extend(unaccounted(observed.traffic, observed.frames_in_hand));
+    problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+    problems
+}
+
+/// The worst of them; `None` if all is well.
+pub fn worst(problems: &[Problem]) -> Option<Severity> {
+    problems.iter().map(|problem| problem.severity).max()
+}
+
+/// Of an instance that has no shared memory: `text` says so, `mend` how to start it.
+pub fn not_running(instance: &str, text: String, mend: &str) -> Problem {
+    Problem::new("not_running", Severity::NotServing, format!("instance {instance}"), text, mend)
+}
+
+/// A problem for each process that doesn't run.
+pub fn process_problems(rows: &[ProcessRow]) -> Vec<Problem> {
+    rows.iter().filter(|row| row.state != ProcessState::Running).map(process_problem).collect()
+}
+
+fn process_problem(row: &ProcessRow) -> Problem {
+    let (severity, meaning) = match row.process {
+        "keeper" => (Severity::Degraded, "switchers that die can't be replaced until it is back"),
+        "control" => (Severity::Degraded, "configuration, health and neighbours stay as they are until it is back"),
+        "ifdaemon" => {
+            (Severity::NotServing, "packets of the box's own programs wait, and are dropped when the stores are full")
+        }
+        _ => (Severity::NotServing, "packets of its queues wait until it is back"),
+    };
+    let pid = row.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let (code, how, mend) = match row.state {
+        ProcessState::Silent => (
+            "process_silent",
+            "lives, but has not turned for 2 s",
+            "if it was stopped, kill -CONT its pid; else kill -9 it, and the supervisor starts it again",
+        ),
+        ProcessState::Absent => {
+            ("process_absent", "has not started", "its log says why; the supervisor (or systemd) starts it")
+        }
+        ProcessState::Dead | ProcessState::Running => {
+            ("process_dead", "is not running", "its log says why it ended; the supervisor (or systemd) starts it again")
+        }
+    };
+    Problem::new(code, severity, row.name(), format!("shunt-{}{pid} {how}: {meaning}", row.name()), mend)
+}
+
+fn epoch_problems(observed: &Observed<'_>) -> Vec<Problem> {
+    if observed.epoch == 0 {
+        let text = "no configuration was ever published: no packet is anybody's".to_owned();
+        let mend = "shunt-control publishes it when it starts; its log says what it waits for";
+        return vec![Problem::new("nothing_published", Severity::NotServing, "configuration", text, mend)];
+    }
+    let is_behind = |row: &&ProcessRow| {
+        matches!(row.process, "switcher" | "keeper") && row.state == ProcessState::Running && row.epoch < observed.epoch
+    };
+    let behind = observed.processes.iter().filter(is_behind).map(|row| {
+        let text = format!("goes by configuration epoch {}, the newest is {}", row.epoch, observed.epoch);
+        let mend = "if it stays so, kill -9 the process: its successor takes the newest epoch";
+        Problem::new("epoch_not_taken", Severity::Degraded, row.name(), text, mend)
+    });
+    behind.collect()
+}
+
+fn unserved(service: &ServiceState) -> Problem {
+    let text = "no back-end takes connections: new clients are refused".to_owned();
+    let mend = "`shunt backends` says why each is down, or who was drained";
+    Problem::new("service_without_backend", Severity::NotServing, format!("service {}", service.name), text, mend)
+}
+
+fn backend_down(name: &str) -> Problem {
+    let text = "is down: it gets no new connection".to_owned();
+    let mend = "`shunt backends` says what its check or agent reports";
+    Problem::new("backend_down", Severity::Degraded, format!("backend {name}"), text, mend)
+}
+
+/// What to do about unfilled checksums of an interface's packets.
+pub fn fill_checksums(interface: &str) -> String {
+    format!(
+        "where the senders are, on the other end of {interface}: ethtool -K PEER tx off;          if {interface} is a virtio device: ethtool -K {interface} rx off"
+    )
+}
+
+fn unfilled(it: &Unfilled) -> Problem {
+    let text = format!(
+        "packets come in without a transport checksum (the last one {} ago), and are dropped: their connections hang",
+        duration(it.age_ms)
+    );
+    let object = format!("interface {}", it.interface);
+    Problem::new("checksum_unfilled", Severity::Degraded, object, text, &fill_checksums(&it.interface))
+}
+
+fn nearly_full(table: &ConnectionTableRow) -> Option<Problem> {
+    let percent = table.live.saturating_mul(100) / table.capacity.max(1);
+    let text = format!("{} of {} connections ({percent} %)", table.live, table.capacity);
+    let mend = "raise limits.connections and start Shunt anew, or shorten [timeouts]";
+    (percent >= NEARLY_FULL_PERCENT)
+        .then(|| Problem::new("table_nearly_full", Severity::Degraded, "connection table", text, mend))
+}
+
+fn file_problems(status: &FileStatus) -> Vec<Problem> {
+    let problem = |code, why: &String, what: &str, mend| {
+        Problem::new(code, Severity::Degraded, status.file.clone(), format!("{what}: {}", first_line(why)), mend)
+    };
+    let fault = status.fault.iter().map(|why| {
+        let what = "Shunt would not start with this file";
+        problem("configuration_refused", why, what, "`shunt check FILE` lists every mistake")
+    });
+    let refusal = status.refusal.iter().map(|why| {
+        let what = "the last reload was refused, and the configuration before it stays in force";
+        problem("reload_refused", why, what, "correct the file, then `shunt reload`")
+    });
+    fault.chain(refusal).collect()
+}
+
+fn first_line(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    match lines.count() {
+        0 => first.to_owned(),
+        more => format!("{first} (and {more} more)"),
+    }
+}
+
+fn unaccounted(traffic: &TrafficRow, frames_in_hand: u64) -> Option<Problem> {
+    // What was counted while the counters were read explains neither.
+    let too_few = u64::try_from(traffic.lowest_difference).is_ok_and(|missing| missing > frames_in_hand);
+    let too_many = traffic.difference < 0;
+    let text = format!(
+        "received less sent, dropped and passed is {}, and {frames_in_hand} frames at most are in hand or were lost with \
+         switchers that died",
+        if too_many { traffic.difference } else { traffic.lowest_difference }
+    );
+    let mend = "this is a defect of Shunt: please report it with `shunt status --json` and `shunt drops --json`";
+    (too_few || too_many).then(|| Problem::new("frames_unaccounted", Severity::Degraded, "traffic", text, mend))
+}
+
+#[cfg(test)]
+#[path = "problems_tests.rs"]
+mod tests;

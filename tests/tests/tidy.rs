@@ -18,6 +18,7 @@ const UNSAFE: &[&str] = &[
     "switcher/src/filter/prefetch.rs",
     "switcher/src/handover.rs",
     "switcher/src/keeper/host/tun.rs",
+    "switcher/src/keeper/turns.rs",
     "switcher/src/port/af_packet/ring.rs",
     "switcher/src/port/af_xdp/ring.rs",
     "switcher/src/port/pool.rs",

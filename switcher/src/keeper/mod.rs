@@ -25,6 +25,7 @@ mod regions;
 mod serve;
 mod system;
 mod teardown;
+mod turns;
 
 use std::fs::Permissions;
 use std::os::fd::AsFd;

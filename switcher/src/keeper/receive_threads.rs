@@ -8,9 +8,15 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::napi;
+use super::turns::set_turn;
 
 /// How often is looked whether the threads are still the same: an interface that was down has others.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A receive thread's turn on its CPU. The threads of all interfaces of a switcher share its CPU: with the scheduler's
+/// usual turns (1.4 ms on two CPUs) packets of one interface waited that long behind those of another. The kernel allows
+/// no less; more lets packets wait longer, and saves changes of context.
+const TURN: Duration = Duration::from_micros(100);
 
 /// The threads of one interface.
 pub(super) struct ReceiveThreads {
@@ -61,7 +67,12 @@ impl ReceiveThreads {
             let own = (threads.len() == self.cpus.len()).then(|| number..number + 1);
             let cpus = &self.cpus[own.unwrap_or(0..self.cpus.len())];
             match set_of(cpus).and_then(|set| pin(*thread, &set)) {
-                Ok(()) => log::info!("interface {name}: receive thread {thread} runs on CPU {cpus:?}"),
+                Ok(()) => {
+                    log::info!("interface {name}: receive thread {thread} runs on CPU {cpus:?}");
+                    if let Err(error) = set_turn(*thread, TURN) {
+                        log::warn!("interface {name}: receive thread {thread} keeps the usual turns: {error}");
+                    }
+                }
                 Err(error) => log::warn!(
                     "interface {name}: receive thread {thread} can't be pinned to CPU {cpus:?}: {error}; it runs anywhere. \
                      It takes CAP_SYS_NICE, and the machine's own pid namespace"

@@ -65,17 +65,25 @@ fn sleeps(switcher: Pid) -> Result<()> {
     Ok(())
 }
 
-/// Until every receive thread may run on the switcher's CPU only.
+/// Until every receive thread may run on the switcher's CPU only, and has short turns there.
 fn await_pinned(switcher: Pid) -> Result<()> {
     let cpus = sched_getaffinity(switcher)?;
     for interface in ["client0", "back0"] {
         until(&format!("receive threads of {interface} on the switcher's CPU"), || {
             let threads = threads(interface);
             let is_pinned = |thread: &Pid| sched_getaffinity(*thread).is_ok_and(|set| set == cpus);
-            Ok((!threads.is_empty() && threads.iter().all(is_pinned)).then_some(()))
+            let is_ready = |thread: &Pid| is_pinned(thread) && has_short_turns(*thread);
+            Ok((!threads.is_empty() && threads.iter().all(is_ready)).then_some(()))
         })?;
     }
     Ok(())
+}
+
+/// Turns of 100 us, where the kernel tells (6.12 and later, with its scheduler's debugging).
+fn has_short_turns(thread: Pid) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{thread}/sched")).unwrap_or_default();
+    let slice = text.lines().find_map(|line| line.strip_prefix("se.slice")?.split(':').nth(1)?.trim().parse().ok());
+    slice.is_none_or(|ns: u64| ns == 100_000)
 }
 
 /// The kernel's receive threads of interfaces with this name.

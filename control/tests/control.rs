@@ -29,6 +29,8 @@ use shunt_shmlayout::sync::Ordering;
 
 /// Long enough for any machine; only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Control has settled when it publishes nothing for so long; more than the configured silence of an agent.
+const CALM: Duration = Duration::from_millis(500);
 const PEER: [u8; 4] = [198, 18, 4, 2];
 /// Where control takes reports.
 const REPORTS: &str = "198.18.4.1:7946";
@@ -227,6 +229,17 @@ fn content(lab: &Lab) -> Vec<u64> {
     words
 }
 
+/// The content, once control has nothing to publish any more: weights still return to the configured ones after a silence.
+fn settled_content(lab: &Lab) -> Vec<u64> {
+    let mut seen = content(lab);
+    until("nothing is published for a while", || {
+        std::thread::sleep(CALM);
+        let last = std::mem::replace(&mut seen, content(lab));
+        (last == seen).then_some(())
+    });
+    seen
+}
+
 #[test]
 fn a_life_of_control() {
     if !nix::unistd::geteuid().is_root() {
@@ -339,7 +352,7 @@ fn follows_reports(lab: &Lab) {
 
 fn refuses_a_bad_reload(lab: &Lab) {
     let good = std::fs::read_to_string(lab.path()).unwrap();
-    let before = content(lab);
+    let before = settled_content(lab);
     std::fs::write(lab.path(), good.replacen("mode = \"nat\"", "mode = \"cat\"", 1)).unwrap();
     let answer = lab.order("{\"command\":\"reload\"}");
     assert!(answer.starts_with("{\"ok\":false") && answer.contains("shunt.toml:16: service.dead.mode"), "{answer}");

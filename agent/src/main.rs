@@ -7,21 +7,15 @@ use std::time::Instant;
 use clap::Parser;
 use shunt_agent::run::Agent;
 use shunt_agent::settings::Arguments;
-
-/// EX_CONFIG (sysexits.h): trying again would not help.
-const REFUSED: u8 = 78;
+use shunt_config::give_up;
 
 fn main() -> ExitCode {
     let filter = env_logger::Env::default().default_filter_or("info");
     env_logger::Builder::from_env(filter).format_target(false).init();
     let settings = match Arguments::parse().settings() {
         Ok(settings) => settings,
-        Err(error) => {
-            eprintln!("shunt-agent: {error}");
-            return ExitCode::from(REFUSED);
-        }
+        Err(error) => return give_up("shunt-agent", error, true),
     };
     let Err(error) = Agent::start(settings, Instant::now()).and_then(|mut agent| agent.run());
-    eprintln!("shunt-agent: {error}");
-    ExitCode::FAILURE
+    give_up("shunt-agent", error, false)
 }

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use log::error;
+use shunt_config::give_up;
 use shunt_control::control::Control;
 use shunt_control::start::StartError;
 
 /// Shunt's control: reads the configuration, follows routes and neighbours, checks backends, publishes the tables.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "shunt-control", version)]
 struct Arguments {
     /// The configuration file; SIGHUP and `shunt reload` read it again.
     #[arg(long, value_name = "FILE")]
@@ -24,9 +24,8 @@ fn main() -> ExitCode {
     match run(&arguments.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            error!("{failure:#}");
-            let refusal = failure.downcast_ref::<StartError>();
-            ExitCode::from(refusal.map_or(1, StartError::exit_status))
+            let refused = failure.downcast_ref().is_some_and(StartError::is_refusal);
+            give_up("shunt-control", format_args!("{failure:#}"), refused)
         }
     }
 }

@@ -21,8 +21,6 @@ use crate::routing_daemon::error::NetlinkError;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// EX_CONFIG of sysexits.h: starting again would change nothing.
-const REFUSED: u8 = 78;
 
 /// Why control doesn't start.
 #[derive(Debug, thiserror::Error)]
@@ -61,15 +59,12 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The process's exit status: whether starting it again could help.
-    pub fn exit_status(&self) -> u8 {
+    /// Whether another start would end the same way.
+    pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Config(_)
-            | Self::Lock(LockError::Held { .. })
-            | Self::OtherLimit(_)
-            | Self::Capacity(_)
-            | Self::Agents(_) => REFUSED,
-            Self::Lock(_) | Self::Attach(_) | Self::Netlink(_) | Self::System { .. } => 1,
+            Self::Config(_) | Self::OtherLimit(_) | Self::Capacity(_) | Self::Agents(_) => true,
+            Self::Lock(error) => error.is_refusal(),
+            Self::Attach(_) | Self::Netlink(_) | Self::System { .. } => false,
         }
     }
 }
@@ -107,6 +102,14 @@ impl Memory {
         let switchers = switchers.map(|n| SwitcherRegion::attach(&name(&format!("switcher.{n}")), Access::Write));
         let switchers = switchers.map(|attached| attached.map(|(region, _)| region)).collect::<Result<_, _>>()?;
         Ok(Self { control, keeper, connections, switchers })
+    }
+}
+
+impl Memory {
+    /// How many switchers forward packets at present.
+    pub fn running_switchers(&self) -> usize {
+        let heads = self.switchers.iter().map(|switcher| switcher.head);
+        heads.filter(|head| is_alive(head.pid.get(), head.start_time.get())).count()
     }
 }
 

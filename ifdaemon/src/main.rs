@@ -18,12 +18,12 @@ use anyhow::Context;
 use clap::Parser;
 use log::info;
 use nix::sys::signal::{SigSet, Signal};
-use shunt_config::{Instance, Lock, LockError, ifdaemon_lock, keeper_socket};
+use shunt_config::{Instance, Lock, LockError, give_up, ifdaemon_lock, keeper_socket};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{IfdaemonRegion, StoreRegion, Typed};
 use shunt_switcher::handover::ifdaemon::{Handover, ask};
-use shunt_switcher::handover::wait_for_keeper;
+use shunt_switcher::handover::{HandoverError, wait_for_keeper};
 use shunt_switcher::privileges;
 
 use addresses::Addresses;
@@ -31,9 +31,6 @@ use bridge::Bridge;
 use device::Device;
 use inward::Inward;
 use outward::Outward;
-
-/// EX_CONFIG (sysexits.h): trying again would not help.
-const REFUSED: u8 = 78;
 
 /// Bridges a TUN device to the packet stores of an instance.
 #[derive(Debug, Parser)]
@@ -49,12 +46,14 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     match run(&arguments.instance) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("shunt-ifdaemon: {error:#}");
-            let is_refusal = matches!(error.downcast_ref(), Some(LockError::Held { .. }));
-            if is_refusal { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
-        }
+        Err(error) => give_up("shunt-ifdaemon", format_args!("{error:#}"), is_refusal(&error)),
     }
+}
+
+/// Whether another start would end the same way.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(LockError::is_refusal)
+        || error.downcast_ref().is_some_and(HandoverError::is_refusal)
 }
 
 fn run(instance: &Instance) -> anyhow::Result<()> {

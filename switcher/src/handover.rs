@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, connect,
@@ -161,6 +162,9 @@ pub enum HandoverError {
         /// The system's answer.
         error: io::Error,
     },
+    /// Somebody else's keeper: its folder is closed to this user.
+    #[error("{0}: permission denied; must run as root")]
+    NotRoot(PathBuf),
     /// The keeper went away or the message was too long.
     #[error("talking with shunt-keeper: {0}")]
     Talk(io::Error),
@@ -178,6 +182,13 @@ pub enum HandoverError {
     /// The keeper said no.
     #[error("shunt-keeper refused: {0}")]
     Refused(String),
+}
+
+impl HandoverError {
+    /// Whether another start would end the same way.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotRoot(_) | Self::Refused(_))
+    }
 }
 
 impl From<nix::Error> for HandoverError {
@@ -208,7 +219,10 @@ fn request<Granted: for<'a> Deserialize<'a>>(
     keeper: &Path,
     question: &Request,
 ) -> Result<(Granted, Vec<OwnedFd>), HandoverError> {
-    let connect_error = |error: nix::Error| HandoverError::Connect { path: keeper.to_owned(), error: error.into() };
+    let connect_error = |error| match error {
+        Errno::EACCES => HandoverError::NotRoot(keeper.to_owned()),
+        _ => HandoverError::Connect { path: keeper.to_owned(), error: error.into() },
+    };
     let address = UnixAddr::new(keeper).map_err(connect_error)?;
     let socket =
         socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(connect_error)?;

@@ -1,19 +1,23 @@
 //! `shunt-switcher`: one switching processor (patent Figs 3, 11). Its life on one page: get the descriptors from the
 //! keeper, pin, go first where it waits, map, give up every privilege, run.
 
+use std::convert::Infallible;
+use std::process::ExitCode;
+
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{info, warn};
-use shunt_config::{Idle, Instance, keeper_socket};
+use shunt_config::{Idle, Instance, give_up, keeper_socket};
 use shunt_shmlayout::clock::coarse_now_ms as now_ms;
 use shunt_shmlayout::header::start_time;
-use shunt_switcher::handover::{ask, wait_for_keeper};
+use shunt_switcher::assemble;
+use shunt_switcher::handover::{HandoverError, ask, wait_for_keeper};
 use shunt_switcher::idle::Pause;
-use shunt_switcher::{assemble, privileges};
+use shunt_switcher::privileges::{self, PrivilegeError};
 
 /// A switching processor of Shunt: polls its network interfaces and forwards, pinned to one CPU.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "shunt-switcher", version)]
 struct Arguments {
     /// The instance, as named in the configuration.
     #[arg(long, default_value = "shunt")]
@@ -23,13 +27,21 @@ struct Arguments {
     number: u16,
 }
 
-fn main() -> Result<()> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    run(&arguments).with_context(|| format!("switcher {} of instance {}", arguments.number, arguments.instance))
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let Err(error) = run(&arguments);
+    let Arguments { instance, number } = arguments;
+    let reason = format_args!("switcher {number} of instance {instance}: {error:#}");
+    give_up("shunt-switcher", reason, is_refusal(&error))
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+/// Whether another start would end the same way.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    error.downcast_ref().is_some_and(HandoverError::is_refusal) || error.is::<PrivilegeError>()
+}
+
+fn run(arguments: &Arguments) -> Result<Infallible> {
     let keeper = keeper_socket(&arguments.instance);
     let handover = wait_for_keeper(|| ask(&keeper, arguments.number))?;
     let manifest = handover.manifest.clone();

@@ -12,6 +12,7 @@
 mod check;
 mod cpus;
 mod error;
+mod exit;
 mod feedback;
 mod lock;
 mod paths;
@@ -27,6 +28,7 @@ use std::path::Path;
 
 pub use cpus::{CpuError, Cpus};
 pub use error::{ConfigError, Problem};
+pub use exit::{REFUSED, give_up};
 pub use feedback::{Agent, AgentCheck, Algorithm, Feedback, Network, NetworkError, Rule};
 pub use lock::{Lock, LockError};
 pub use paths::{

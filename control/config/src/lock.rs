@@ -36,6 +36,16 @@ pub struct Lock {
     file: Flock<File>,
 }
 
+impl LockError {
+    /// Whether another start would end the same way.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Held { .. } => true,
+            Self::System { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+}
+
 impl Lock {
     /// Takes it at once, or says who has it. Makes the file's directory, closed to others.
     pub fn take(path: &Path, program: &'static str) -> Result<Self, LockError> {

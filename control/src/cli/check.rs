@@ -4,7 +4,7 @@ use shunt_config::{Config, ConfigError};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// What a file that may be used says: a line for people, or assignments for a shell's `eval`.
+/// Summarizes a file that may be used: a line for people, or assignments for a script.
 pub fn check(file: &Path, shell: bool) -> Result<String, ConfigError> {
     let config = Config::load(file)?;
     Ok(if shell { assignments(&config) } else { format!("{}: ok: {}\n", file.display(), summary(&config)) })

@@ -11,13 +11,11 @@ use super::{admin, check, doctor, instance};
 use crate::clock::monotonic_ms;
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use shunt_config::{ConfigError, Instance};
+use shunt_config::{ConfigError, Instance, REFUSED, give_up};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// EX_CONFIG (sysexits.h): the configuration was refused.
-const REFUSED: u8 = 78;
 /// Exit status of `shunt status`, as monitoring plug-ins have it: warning, critical, unknown.
 const DEGRADED: u8 = 1;
 const NOT_SERVING: u8 = 2;
@@ -93,7 +91,7 @@ enum Command {
     Reload,
     /// Say whether a configuration can be used. Exit status 78 if not.
     Check {
-        /// Print INSTANCE=... and SWITCHERS=... for a shell's eval.
+        /// Print INSTANCE=... and SWITCHERS=..., a line each, for scripts.
         #[arg(long)]
         shell: bool,
         /// The configuration.
@@ -118,10 +116,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
             eprintln!("{error}");
             ExitCode::from(REFUSED)
         }
-        Err(error) => {
-            eprintln!("shunt: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => give_up("shunt", format_args!("{error:#}"), false),
     }
 }
 

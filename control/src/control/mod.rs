@@ -139,7 +139,7 @@ impl Control {
         Ok(control)
     }
 
-    /// Runs until SIGTERM or SIGINT. The memory stays as it is: packets flow on.
+    /// Runs until SIGTERM or SIGINT. The memory stays as it is, so that running switchers go on forwarding.
     pub async fn run(mut self) -> Result<(), NetlinkError> {
         let (services, backends) = (self.config.services.len(), self.table.backends().count());
         info!("instance {}: {services} services, {backends} backends", self.config.instance);
@@ -159,7 +159,7 @@ impl Control {
                 () = sleep_until(next_turn) => self.turn(monotonic_ms()),
             }
         }
-        info!("stopping; packets flow on with the last configuration");
+        info!("{}", parting_words(self.memory.running_switchers()));
         Ok(())
     }
 
@@ -271,6 +271,14 @@ fn describe(memory: &Memory) {
     head.pid.set(pid.into());
     head.start_time.set(start_time(pid).unwrap_or(0));
     head.heartbeat_ms.set(monotonic_ms());
+}
+
+/// What becomes of packets without control: that depends on the switchers, which a complete stop ends first.
+fn parting_words(switchers: usize) -> String {
+    match switchers {
+        0 => "stopping; no switcher is running".to_owned(),
+        count => format!("stopping; {count} switcher(s) go on with the last configuration, without health checks"),
+    }
 }
 
 fn health_of(table: &Table, key: &BackendKey) -> Health {

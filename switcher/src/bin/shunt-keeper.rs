@@ -3,17 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
-use shunt_config::{Config, ConfigError, LockError};
+use shunt_config::{Config, ConfigError, give_up};
 use shunt_switcher::keeper::KeeperError;
-
-/// EX_CONFIG of sysexits.h: starting again would change nothing.
-const REFUSED: u8 = 78;
 
 /// Shunt's privileged process: makes the shared memory, opens the interface queues and hands them to the switchers.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "shunt-keeper", version)]
 struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
@@ -25,21 +21,20 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     match run(&arguments.config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log::error!("{error:#}");
-            ExitCode::from(if is_refusal(&error) { REFUSED } else { 1 })
-        }
+        Err(error) => give_up("shunt-keeper", format_args!("{error:#}"), is_refusal(&error)),
     }
 }
 
 fn run(path: &Path) -> anyhow::Result<()> {
     let config = Config::load(path)?;
-    shunt_switcher::keeper::run(config).context("shunt-keeper did not start")
+    Ok(shunt_switcher::keeper::run(config)?)
 }
 
 /// Whether the configuration or the machine has to change first.
 fn is_refusal(error: &anyhow::Error) -> bool {
-    let refusal = error.downcast_ref::<KeeperError>();
     error.is::<ConfigError>()
-        || matches!(refusal, Some(KeeperError::Lock(LockError::Held { .. }) | KeeperError::Problems(_)))
+        || error.downcast_ref().is_some_and(|error| match error {
+            KeeperError::Lock(error) => error.is_refusal(),
+            other => matches!(other, KeeperError::Problems(_)),
+        })
 }

@@ -18,6 +18,31 @@ fail() {
     exit 1
 }
 
+# The command line is wrong.
+misuse() {
+    warn "$*"
+    exit 2
+}
+
+# on_exit COMMAND: runs COMMAND with the exit status when the script ends, also by a signal: a closed pipe or terminal
+# would end bash without its EXIT trap.
+on_exit() {
+    # shellcheck disable=SC2064 # expanded now
+    trap "finish $1" EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 141' PIPE
+    trap 'exit 143' TERM
+}
+
+# Nothing interrupts the clean-up, and a step that fails doesn't keep the next one from being done.
+finish() {
+    local status=$?
+    trap '' HUP INT PIPE TERM
+    set +e
+    "$1" "$status"
+}
+
 require_root() {
     [[ $EUID -eq 0 ]] || fail "needs root for namespaces and raw interfaces; run it again with sudo"
 }
@@ -50,7 +75,7 @@ find_binaries() {
 require_number() {
     local option=$1 value=$2 minimum=$3 maximum=$4
     if ! [[ $value =~ ^[0-9]{1,9}$ ]] || ((10#$value < minimum || 10#$value > maximum)); then
-        fail "$option takes a number from $minimum to $maximum, not '$value'"
+        misuse "$option takes a number from $minimum to $maximum, not '$value'"
     fi
 }
 
@@ -61,7 +86,7 @@ require_word() {
     for word in "$@"; do
         [[ $value != "$word" ]] || return 0
     done
-    fail "$option takes one of: $*; not '$value'"
+    misuse "$option takes one of: $*; not '$value'"
 }
 
 # The CPUs that this process may run on, one a line.

@@ -28,8 +28,7 @@ build_chain() {
     local namespace address
     mkdir -p /run/shunt-lab
     mkdir "$RUN" 2>/dev/null || fail "$RUN exists: another benchmark runs, or one was killed; then: rm -r $RUN; ip netns delete $CLIENT_NS (and $DEVICE_NS, $SERVERS_NS)"
-    trap take_chain_down EXIT
-    trap 'exit 130' INT TERM
+    on_exit take_chain_down
     add_namespace "$CLIENT_NS"
     add_namespace "$DEVICE_NS"
     add_namespace "$SERVERS_NS"
@@ -82,10 +81,10 @@ steer_ends() {
     steer "$SERVERS_NS" eth0 "$LOAD_CPU"
 }
 
+# take_chain_down STATUS: of a benchmark that failed, rather than being interrupted, the logs are of interest.
 take_chain_down() {
-    local status=$? name
-    trap '' INT TERM
-    ((status == 0)) || show_logs
+    local status=$1 name
+    ((status == 0 || status > 128)) || show_logs
     for name in $(process_names); do
         stop_process "$name" 10
     done

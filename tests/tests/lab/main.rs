@@ -18,6 +18,7 @@ mod pool;
 mod problems;
 mod process_death;
 mod reload;
+mod stop;
 mod waiting;
 mod wrong_port;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     tests.push(Test::new("doctor", doctor::doctor));
     tests.push(Test::new("problems", problems::problems));
     tests.push(Test::new("unfilled_checksums", problems::unfilled_checksums));
+    tests.push(Test::new("stop", stop::stop));
     tests.push(Test::new("interface", interface::interface));
     tests.push(Test::new("waiting", waiting::waiting));
     tests.push(Test::new("waiting_without_interface", waiting::waiting_without_interface));

@@ -1,0 +1,25 @@
+# shellcheck shell=bash
+# Which Rust builds Shunt: that of the search path if it is new enough, otherwise that of rustup. Sourced after common.sh.
+
+readonly CARGO_BIN=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+
+# The oldest Rust that builds Shunt.
+wanted_rust() {
+    awk -F'"' '/^rust-version/ {print $2}' "$ROOT/Cargo.toml"
+}
+
+# The version of the cargo that the search path leads to; nothing if there is none that runs.
+present_rust() {
+    { cd "$ROOT" && cargo --version 2>/dev/null || true; } | awk '{print $2}'
+}
+
+is_new_enough() {
+    local have
+    have=$(present_rust)
+    [[ -n $have ]] && printf '%s\n' "$(wanted_rust)" "${have%%-*}" | sort -V -C
+}
+
+# Puts rustup's Rust first in the search path, unless what that leads to is new enough. Fails if neither is.
+choose_rust() {
+    is_new_enough || { PATH=$CARGO_BIN:$PATH && is_new_enough; }
+}

@@ -271,6 +271,7 @@ impl Backend {
     /// The load as all together know it; who knows the server best has the last word.
     fn measure(&mut self, machine: &Machine, sockets: &Sockets) {
         let mut load = Load::unknown(self.settings.name.clone());
+        load.workers = self.settings.workers;
         // Whichever is nearer to its limit.
         load.cpu_permille = machine.cpu_permille().max(self.cgroup.cpu_permille());
         load.memory_permille = machine.memory_permille().max(self.cgroup.memory_permille());

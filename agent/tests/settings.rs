@@ -52,6 +52,9 @@ fn the_example_is_accepted_but_for_its_key() {
     let settings = Settings::parse(&text, "agent.toml").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(settings.backends.len(), 4);
     assert!(settings.backends[0].nginx.is_some() && settings.backends[1].prometheus.is_some());
+    assert_eq!(settings.backends[0].workers, Some(16));
+    let page = settings.backends[1].prometheus.as_ref().expect("a page");
+    assert_eq!(page.metrics.workers.as_deref(), Some("http_workers"));
     assert!(settings.backends[2].statsd.is_some() && settings.backends[3].command.is_some());
 }
 
@@ -143,7 +146,7 @@ fn what_belongs_together_must_be_together() {
     assert_refused(
         "[[backend]]\nname = \"b1\"\nport = 8080\n",
         &many,
-        "one back-end more than a report has room for, 16",
+        "one back-end more than a report has room for, 15",
     );
     let public = tempfile::NamedTempFile::new().unwrap();
     std::fs::set_permissions(public.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();

@@ -50,9 +50,10 @@ write_no_health() {
     printf '\n[service.health]\nkind = "none"\n'
 }
 
-# write_backend NAME ADDRESS:PORT
+# write_backend NAME ADDRESS:PORT [WORKERS]
 write_backend() {
     printf '\n[[service.backend]]\nname = "%s"\naddress = "%s"\n' "$1" "$2"
+    [[ -z ${3:-} ]] || printf 'workers = %s\n' "$3"
 }
 
 # start_shunt NAMESPACE

@@ -36,10 +36,11 @@ pub struct LoadRecord {
     pub cpu_permille: u16,
     /// Use of its memory, thousandths, if [`LoadRecord::MEMORY`].
     pub memory_permille: u16,
+    /// Requests that it works on at a time, more have to wait; 0 if unknown. It holds without a report too, and after its
+    /// end: silence changes no number of workers.
+    pub workers: u32,
     /// Room for later fields.
-    pub reserved: u32,
-    /// Room for later fields.
-    pub reserved2: u64,
+    pub reserved: u64,
 }
 
 impl LoadRecord {
@@ -61,6 +62,8 @@ impl LoadRecord {
     pub const NEVER_LISTENING: u32 = 128;
     /// Its load is ignored: the agent watches another port than the backend's.
     pub const OTHER_PORT: u32 = 256;
+    /// `workers` was learnt from reports; neither the configuration nor the agent says it.
+    pub const WORKERS_LEARNT: u32 = 512;
 }
 
 /// A view of all backends' records.

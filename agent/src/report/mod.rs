@@ -25,7 +25,7 @@ pub use replay::{Arrival, ReplayWindow};
 pub use wire::{LONGEST_BYTES, SealError, open, seal};
 
 /// Back-ends in one report: as many as fit with the longest names and the largest numbers.
-pub const MOST_LOADS: usize = 16;
+pub const MOST_LOADS: usize = 15;
 
 /// Shortest and longest time between two reports of an agent, milliseconds.
 pub const PERIOD_MS: std::ops::RangeInclusive<u16> = 20..=1000;
@@ -68,6 +68,10 @@ pub struct Load {
     pub execution_us: Option<u32>,
     /// Requests ended each 1000 seconds.
     pub requests_per_s_milli: Option<u64>,
+    /// Requests that it works on at a time; more have to wait.
+    pub workers: Option<u32>,
+    /// Requests at work over the last moments, waiting ones not counted, thousandths: their execution time by time.
+    pub busy_milli: Option<u32>,
 }
 
 impl Load {
@@ -84,6 +88,8 @@ impl Load {
             memory_permille: None,
             execution_us: None,
             requests_per_s_milli: None,
+            workers: None,
+            busy_milli: None,
         }
     }
 }

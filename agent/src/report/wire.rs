@@ -9,8 +9,8 @@ use super::{Key, Load, MOST_LOADS, Name, Refusal, Report};
 /// The longest datagram: with IPv6 and UDP headers it still fits into the MTU of any Ethernet tunnel in use.
 pub const LONGEST_BYTES: usize = 1400;
 
-/// 2 since a load has its port and whether anybody listens there.
-const VERSION: u8 = 2;
+/// 3 since a load has workers and those at work, 2 since it has its port and whether anybody listens there.
+const VERSION: u8 = 3;
 /// Version, length of the name.
 const HEADER_BYTES: usize = 2;
 const SHORTEST_BYTES: usize = HEADER_BYTES + 1 + TAG_BYTES;

@@ -35,6 +35,7 @@ struct Said {
     cpu_permille: Option<u64>,
     memory_permille: Option<u64>,
     execution_us: Option<u64>,
+    workers: Option<u64>,
     /// A counter.
     requests: Option<u64>,
 }
@@ -130,7 +131,7 @@ impl Source for Command {
     }
 
     fn contribute(&self, load: &mut Load) {
-        let Said { state, clients, in_flight, cpu_permille, memory_permille, execution_us, .. } = self.said;
+        let Said { state, clients, in_flight, cpu_permille, memory_permille, execution_us, workers, .. } = self.said;
         let wide = |number: Option<u64>| number.map(|number| narrowed(number, u32::MAX));
         let share = |number: Option<u64>| number.map(|number| narrowed(number, u16::MAX));
         load.state = state.unwrap_or(load.state);
@@ -139,6 +140,7 @@ impl Source for Command {
         load.cpu_permille = share(cpu_permille).or(load.cpu_permille);
         load.memory_permille = share(memory_permille).or(load.memory_permille);
         load.execution_us = wide(execution_us).or(load.execution_us);
+        load.workers = wide(workers).or(load.workers);
         load.requests_per_s_milli = self.rate.ratio(1_000_000_000).or(load.requests_per_s_milli);
     }
 }
@@ -221,9 +223,10 @@ fn parse(output: &[u8]) -> Result<Said, String> {
             "cpu_permille" => said.cpu_permille = number()?,
             "memory_permille" => said.memory_permille = number()?,
             "execution_us" => said.execution_us = number()?,
+            "workers" => said.workers = number()?,
             "requests" => said.requests = number()?,
             _ => {
-                let keys = "state, clients, in_flight, cpu_permille, memory_permille, execution_us, requests";
+                let keys = "state, clients, in_flight, cpu_permille, memory_permille, execution_us, workers, requests";
                 return Err(format!("{place}: {key:?} is unknown; the keys are {keys}"));
             }
         }
@@ -266,9 +269,10 @@ mod tests {
     #[test]
     fn what_it_prints_is_the_load() {
         let begin = Instant::now();
-        let mut told = command("echo in_flight = 12; echo; echo state=drain; echo requests=$((7 * 1000))", begin);
+        let mut told =
+            command("echo in_flight = 12; echo workers=4; echo; echo state=drain; echo requests=$((7 * 1000))", begin);
         let load = load_after(&mut told, begin);
-        assert_eq!((load.in_flight, load.state, load.clients), (Some(12), State::Drain, None));
+        assert_eq!((load.in_flight, load.state, load.clients, load.workers), (Some(12), State::Drain, None, Some(4)));
         assert_eq!(load.requests_per_s_milli, None, "of one run");
         told.settings.run = "echo requests=8000".to_owned();
         let load = load_after(&mut told, begin + Duration::from_millis(999));

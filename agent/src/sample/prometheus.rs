@@ -20,6 +20,7 @@ struct Sums {
     requests: Option<f64>,
     execution_s: Option<f64>,
     executed: Option<f64>,
+    workers: Option<f64>,
 }
 
 /// A server with such a page.
@@ -32,6 +33,9 @@ pub struct Prometheus {
     /// Ended, and the microseconds that they took, at the last look.
     executed: Option<(u64, u64)>,
     execution_us: Option<u64>,
+    /// Execution time by time, both in microseconds.
+    busy: Window,
+    workers: Option<u64>,
     trouble: Trouble,
 }
 
@@ -47,17 +51,23 @@ impl Prometheus {
             rate: Window::default(),
             executed: None,
             execution_us: None,
+            busy: Window::default(),
+            workers: None,
             trouble: Trouble::new(format!("metrics at {}{}", page.address, page.path)),
         }
     }
 
     fn record(&mut self, sums: Sums, now: Instant) {
         self.in_flight = sums.in_flight.and_then(|number| scaled(number, 1.0));
+        self.workers = sums.workers.and_then(|number| scaled(number, 1.0));
         if let Some(requests) = sums.requests.or(sums.executed).and_then(|number| scaled(number, 1.0)) {
             self.rate.record(now, microseconds(self.begun, now), requests);
         }
-        let executed = sums.executed.and_then(|number| scaled(number, 1.0));
-        let executed = executed.zip(sums.execution_s.and_then(|seconds| scaled(seconds, 1e6)));
+        let execution_us = sums.execution_s.and_then(|seconds| scaled(seconds, 1e6));
+        if let Some(us) = execution_us {
+            self.busy.record(now, microseconds(self.begun, now), us);
+        }
+        let executed = sums.executed.and_then(|number| scaled(number, 1.0)).zip(execution_us);
         self.execution_us = self.executed.zip(executed).and_then(|((count, us), (count_now, us_now))| {
             us_now.checked_sub(us)?.checked_div(count_now.checked_sub(count)?)
         });
@@ -66,16 +76,17 @@ impl Prometheus {
 
     /// Unknown is better than out of date.
     fn forget(&mut self) {
-        (self.in_flight, self.executed, self.execution_us) = (None, None, None);
-        self.rate = Window::default();
+        (self.in_flight, self.executed, self.execution_us, self.workers) = (None, None, None, None);
+        (self.rate, self.busy) = (Window::default(), Window::default());
     }
 
     /// What is looked for and isn't on the page.
     fn missing(&self, sums: &Sums) -> Option<String> {
-        let Metrics { in_flight, requests, execution } = &self.metrics;
+        let Metrics { in_flight, requests, execution, workers } = &self.metrics;
         let is_missing = [
             (in_flight, sums.in_flight.is_none()),
             (requests, sums.requests.is_none()),
+            (workers, sums.workers.is_none()),
             (execution, sums.execution_s.is_none() || sums.executed.is_none()),
         ];
         let missing = is_missing.into_iter().find_map(|(name, is_missing)| name.as_ref().filter(|_| is_missing))?;
@@ -117,6 +128,8 @@ impl Source for Prometheus {
         load.in_flight = self.in_flight.map(|number| narrowed(number, u32::MAX)).or(load.in_flight);
         load.requests_per_s_milli = self.rate.ratio(1_000_000_000).or(load.requests_per_s_milli);
         load.execution_us = self.execution_us.map(|us| narrowed(us, u32::MAX)).or(load.execution_us);
+        load.workers = self.workers.map(|number| narrowed(number, u32::MAX)).or(load.workers);
+        load.busy_milli = self.busy.ratio(1000).map(|number| narrowed(number, u32::MAX)).or(load.busy_milli);
     }
 }
 
@@ -132,6 +145,9 @@ fn sum(page: &str, metrics: &Metrics) -> Sums {
         }
         if part_of(&metrics.requests, "") {
             add(&mut sums.requests);
+        }
+        if part_of(&metrics.workers, "") {
+            add(&mut sums.workers);
         }
         if part_of(&metrics.execution, "_sum") {
             add(&mut sums.execution_s);
@@ -163,7 +179,12 @@ mod tests {
 
     fn metrics() -> Metrics {
         let name = |text: &str| Some(text.to_owned());
-        Metrics { in_flight: name("in_flight"), requests: name("requests_total"), execution: name("duration_seconds") }
+        Metrics {
+            in_flight: name("in_flight"),
+            requests: name("requests_total"),
+            execution: name("duration_seconds"),
+            workers: name("workers"),
+        }
     }
 
     const PAGE: &str = r#"# HELP in_flight Requests being served.
@@ -171,6 +192,8 @@ mod tests {
 in_flight{server="a"} 3
 in_flight{server="b",path="/x{y} \"z\" }"} 4 1395066363000
 in_flight_more 100
+workers{pool="a"} 8
+workers{pool="b"} 4
 requests_total 1.027e+03
 duration_seconds_bucket{le="+Inf"} 100
 duration_seconds_sum 12.5
@@ -182,8 +205,13 @@ other NaN
     #[test]
     fn metrics_are_summed_over_their_labels() {
         let sums = sum(PAGE, &metrics());
-        let expected =
-            Sums { in_flight: Some(7.0), requests: Some(1027.0), execution_s: Some(12.5), executed: Some(100.0) };
+        let expected = Sums {
+            in_flight: Some(7.0),
+            requests: Some(1027.0),
+            execution_s: Some(12.5),
+            executed: Some(100.0),
+            workers: Some(12.0),
+        };
         assert_eq!(sums, expected);
         assert_eq!(sum("requests_total NaN\nin_flight{", &metrics()), Sums::default());
     }
@@ -198,6 +226,7 @@ other NaN
             requests: None,
             execution_s: Some(executed * 0.004),
             executed: Some(executed),
+            workers: Some(8.0),
         };
         server.record(page(5.0, 1000.0), begin);
         server.record(page(6.0, 1050.0), begin + Duration::from_millis(100));
@@ -207,6 +236,7 @@ other NaN
             (load.in_flight, load.execution_us, load.requests_per_s_milli),
             (Some(6), Some(4000), Some(500_000))
         );
+        assert_eq!((load.workers, load.busy_milli), (Some(8), Some(2000)), "200 ms of work in 100 ms");
         server.record(page(6.0, 1050.0), begin + Duration::from_millis(150));
         server.contribute(&mut load);
         assert_eq!(server.execution_us, None, "none ended");

@@ -116,7 +116,12 @@ pub struct Pushed {
     requests: Option<u64>,
     executed: u64,
     executed_us: u64,
+    /// All of it, whatever was reported.
+    worked_us: Option<u64>,
     rate: Window,
+    /// Execution time by time, both in microseconds.
+    busy: Window,
+    workers: Option<u64>,
 }
 
 impl Pushed {
@@ -129,25 +134,31 @@ impl Pushed {
             requests: None,
             executed: 0,
             executed_us: 0,
+            worked_us: None,
             rate: Window::default(),
+            busy: Window::default(),
+            workers: None,
         }
     }
 
     /// Takes a value, if it is this back-end's.
     pub fn record(&mut self, name: &str, value: Value) {
         let is = |wanted: &Option<String>| wanted.as_deref() == Some(name);
-        let Metrics { in_flight, requests, execution } = &self.metrics;
+        let Metrics { in_flight, requests, execution, workers } = &self.metrics;
         match value {
             Value::Gauge(number) if is(in_flight) => self.in_flight = Some(number),
             Value::Change(change) if is(in_flight) => {
                 self.in_flight = Some(self.in_flight.unwrap_or(0).saturating_add_signed(change));
             }
+            Value::Gauge(number) if is(workers) => self.workers = Some(number),
             Value::Count(count) if is(requests) => {
                 self.requests = Some(self.requests.unwrap_or(0).saturating_add(count));
             }
             Value::Timing { each_us, count } if is(execution) => {
+                let all_us = each_us.saturating_mul(count);
                 self.executed = self.executed.saturating_add(count);
-                self.executed_us = self.executed_us.saturating_add(each_us.saturating_mul(count));
+                self.executed_us = self.executed_us.saturating_add(all_us);
+                self.worked_us = Some(self.worked_us.unwrap_or(0).saturating_add(all_us));
                 if requests.is_none() {
                     self.requests = Some(self.requests.unwrap_or(0).saturating_add(count));
                 }
@@ -161,6 +172,9 @@ impl Pushed {
         if let Some(requests) = self.requests {
             self.rate.record(now, microseconds(self.begun, now), requests);
         }
+        if let Some(us) = self.worked_us {
+            self.busy.record(now, microseconds(self.begun, now), us);
+        }
     }
 
     /// Adds what was pushed to the back-end's load.
@@ -169,6 +183,8 @@ impl Pushed {
         load.requests_per_s_milli = self.rate.ratio(1_000_000_000).or(load.requests_per_s_milli);
         let mean_us = self.executed_us.checked_div(self.executed);
         load.execution_us = mean_us.map(|us| narrowed(us, u32::MAX)).or(load.execution_us);
+        load.workers = self.workers.map(|number| narrowed(number, u32::MAX)).or(load.workers);
+        load.busy_milli = self.busy.ratio(1000).map(|number| narrowed(number, u32::MAX)).or(load.busy_milli);
     }
 
     /// The mean of the next report is of what ends from now on.
@@ -214,10 +230,13 @@ mod tests {
         let socket = Socket::open(&path).unwrap();
         let begin = Instant::now();
         let name = |text: &str| Some(text.to_owned());
-        let metrics = Metrics { in_flight: name("busy"), requests: None, execution: name("time") };
+        let metrics =
+            Metrics { in_flight: name("busy"), requests: None, execution: name("time"), workers: name("workers") };
         let mut pushed = Pushed::new(&metrics, begin);
         let application = UnixDatagram::unbound().unwrap();
-        for text in ["busy:7|g\ntime:10|ms\nother:1|g\n", "busy:-2|g", "time:20|ms", "nonsense", "time:1|g"] {
+        for text in
+            ["busy:7|g\ntime:10|ms\nother:1|g\n", "busy:-2|g", "time:20|ms", "workers:4|g", "nonsense", "time:1|g"]
+        {
             application.send_to(text.as_bytes(), &path).unwrap();
         }
         pushed.look(begin);
@@ -225,16 +244,20 @@ mod tests {
         assert!(!socket.take(|name, value| pushed.record(name, value)), "taken twice");
         let mut load = Load::unknown("b1".parse().unwrap());
         pushed.contribute(&mut load);
-        assert_eq!((load.in_flight, load.execution_us), (Some(5), Some(15_000)));
+        assert_eq!((load.in_flight, load.execution_us, load.workers), (Some(5), Some(15_000), Some(4)));
         pushed.begin_report();
         load.execution_us = None;
         pushed.contribute(&mut load);
         assert_eq!((load.in_flight, load.execution_us), (Some(5), None));
         pushed.look(begin + Duration::from_millis(100));
-        pushed.record("time", Value::Timing { each_us: 1, count: 50 });
+        pushed.record("time", Value::Timing { each_us: 3000, count: 50 });
         pushed.look(begin + Duration::from_millis(200));
         pushed.contribute(&mut load);
-        assert_eq!(load.requests_per_s_milli, Some(500_000));
+        assert_eq!(
+            (load.requests_per_s_milli, load.busy_milli),
+            (Some(500_000), Some(1500)),
+            "150 ms of work in 100 ms"
+        );
         drop(socket);
         assert!(!path.exists());
     }
@@ -251,7 +274,8 @@ mod tests {
         fn arbitrary_lines_never_panic(line in "([a-z]{0,3}:)?[+-]?[0-9.]{0,25}(\\|(g|c|ms|.))?(\\|@[0-9.]{0,9})?.{0,5}") {
             if let Some((_, value)) = parse(&line) {
                 let name = Some("a".to_owned());
-                let mut pushed = Pushed::new(&Metrics { in_flight: name.clone(), requests: name.clone(), execution: name }, Instant::now());
+                let metrics = Metrics { in_flight: name.clone(), requests: name.clone(), workers: name.clone(), execution: name };
+                let mut pushed = Pushed::new(&metrics, Instant::now());
                 pushed.record("a", value);
                 pushed.record("a", value);
             }

@@ -106,6 +106,7 @@ fn read_backend(mut section: Section<'_>) -> Draft {
     let listeners = [("here", false), ("elsewhere", true)];
     let is_elsewhere = section.word("listener", &listeners).is_some_and(|word| word.value);
     let capacity = section.number("capacity", 1..=1_000_000).map(|field| field.value);
+    let workers = section.number("workers", 1..=1_000_000).map(|field| field.value);
     let cgroup = read_path(&mut section, "cgroup");
     let drain_file = read_path(&mut section, "drain_file");
     let agent_check = pages::read_address(&mut section, "agent_check", "0.0.0.0:7947");
@@ -124,6 +125,7 @@ fn read_backend(mut section: Section<'_>) -> Draft {
         is_tcp,
         is_elsewhere,
         capacity,
+        workers,
         cgroup,
         drain_file,
         agent_check: agent_check.as_ref().map(|field| field.value),

@@ -96,6 +96,7 @@ fn plain(name: Name, port: u16, is_elsewhere: bool) -> Backend {
         is_tcp: true,
         is_elsewhere,
         capacity: None,
+        workers: None,
         cgroup: None,
         drain_file: None,
         agent_check: None,

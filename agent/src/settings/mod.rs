@@ -57,6 +57,8 @@ pub struct Backend {
     pub is_elsewhere: bool,
     /// Requests in flight, or clients, with which it is fully loaded.
     pub capacity: Option<u32>,
+    /// Requests that it works on at a time; more have to wait.
+    pub workers: Option<u32>,
     /// The cgroup of its processes.
     pub cgroup: Option<PathBuf>,
     /// While this file is there, it wants no new connections.
@@ -102,6 +104,8 @@ pub struct Metrics {
     pub requests: Option<String>,
     /// Prometheus: a summary or histogram of execution times, without `_sum` and `_count`. StatsD: a timing.
     pub execution: Option<String>,
+    /// Gauge of workers: requests worked on at a time.
+    pub workers: Option<String>,
 }
 
 /// A command that prints what it knows.

@@ -73,6 +73,7 @@ fn read_metrics(section: &mut Section<'_>, example: &str) -> Metrics {
         in_flight: read_metric(section, "in_flight"),
         requests: read_metric(section, "requests"),
         execution: read_metric(section, "execution"),
+        workers: read_metric(section, "workers"),
     };
     if !["in_flight", "requests", "execution"].iter().any(|key| section.has(key)) {
         let sentence = "names nothing to read: write in_flight, requests or execution";

@@ -257,6 +257,8 @@ pub struct Backend {
     pub address: SocketAddr,
     /// Its share of new connections in this service, 0 to 256; 0 takes none.
     pub weight: u16,
+    /// Requests that it works on at a time, the same in every service that says it; learnt or reported where none does.
+    pub workers: Option<u32>,
 }
 
 /// How the back-ends of a service are checked.

@@ -1,7 +1,7 @@
 //! Load feedback in the main loop: reports go into shared memory as they come; some times a second the master makes
 //! factors of them, and if those changed, slots.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use log::{info, warn};
@@ -38,6 +38,8 @@ pub(super) struct Feedback {
     questioner: Questioner,
     answers: BTreeMap<BackendKey, Known>,
     ids: HashMap<String, BackendId>,
+    /// By backend's name, where the configuration says it.
+    workers: HashMap<String, u32>,
     pools: BTreeMap<ServiceId, Pool>,
     slew_per_s: f64,
     last_ms: u64,
@@ -62,6 +64,7 @@ impl Feedback {
             questioner,
             answers: BTreeMap::new(),
             ids: HashMap::new(),
+            workers: HashMap::new(),
             pools: BTreeMap::new(),
             slew_per_s: 0.0,
             last_ms: 0,
@@ -90,12 +93,14 @@ impl Feedback {
         self.questioner.apply(questions);
         let configured = table.backends().filter(|(_, backend)| !backend.removed);
         self.ids = configured.map(|(id, backend)| (backend.name.clone(), id)).collect();
+        let backends = config.services.iter().flat_map(|service| &service.backends);
+        self.workers = backends.filter_map(|backend| Some((backend.name.clone(), backend.workers?))).collect();
         let before = std::mem::take(&mut self.pools);
         self.pools = table
             .services()
             .filter_map(|(id, service)| Some((id, self.pool(table, service, before.get(&id))?)))
             .collect();
-        self.forget_strangers(loads);
+        self.write_loads(loads);
     }
 
     /// `None` if nobody is to report about the service.
@@ -119,12 +124,15 @@ impl Feedback {
         anybody.then_some(Pool { algorithm: service.algorithm, members })
     }
 
-    /// Empties the records of backends that nobody has reported about; an id may have been another's before.
-    fn forget_strangers(&self, loads: Loads) {
-        let known = |(name, id): (&String, &BackendId)| self.manager.load(name).is_some().then_some(*id);
-        let known: BTreeSet<BackendId> = self.ids.iter().filter_map(known).collect();
-        let all = (0..loads.0.len()).map(|id| BackendId(id as u16));
-        all.filter(|id| !known.contains(id)).for_each(|id| loads.set(id, &LoadRecord::default()));
+    /// Writes all records anew. Those of backends that nobody has reported about say nothing but workers; an id may have been
+    /// another's before.
+    fn write_loads(&self, loads: Loads) {
+        let names: HashMap<BackendId, &str> = self.ids.iter().map(|(name, id)| (*id, name.as_str())).collect();
+        for id in (0..loads.0.len()).map(|id| BackendId(id as u16)) {
+            let connections = loads.get(id).connections.into();
+            let record = names.get(&id).map(|name| record(&self.manager, &self.workers, name, connections));
+            loads.set(id, &record.unwrap_or_default());
+        }
     }
 
     /// Why a backend's weight in a service is what it is; `None` if nobody is to report about the service.
@@ -172,15 +180,16 @@ impl Control {
     /// Takes what arrived. Switchers see an accepted report at once.
     pub(super) fn take_reports(&mut self) {
         let (now_ms, region) = (monotonic_ms(), self.memory.control);
-        let Feedback { socket, manager, ids, .. } = &mut self.feedback;
+        let Feedback { socket, manager, ids, workers, .. } = &mut self.feedback;
         socket.take(|datagram| {
             let outcome = match manager.receive(datagram, now_ms) {
                 Ok(report) => {
                     for load in &report.loads {
                         let name = load.backend.as_str();
-                        if let Some((id, load)) = ids.get(name).zip(manager.load(name)) {
+                        if let Some(id) = ids.get(name) {
                             let counts = self.memory.switchers.iter().map(|switcher| switcher.in_flight);
-                            region.loads.set(*id, &load.record(connections_in_flight(counts, *id)));
+                            let connections = connections_in_flight(counts, *id);
+                            region.loads.set(*id, &record(manager, workers, name, connections));
                         }
                     }
                     manager.outcome(&report)
@@ -214,6 +223,16 @@ impl Control {
             self.feedback.cost_us = start.elapsed().as_micros() as u64;
         }
     }
+}
+
+/// What switchers are to know of a backend. `connections` were in flight to it at its last report.
+fn record(manager: &ResourceManager, workers: &HashMap<String, u32>, name: &str, connections: u64) -> LoadRecord {
+    let mut record = manager.load(name).map(|load| load.record(connections)).unwrap_or_default();
+    if let Some(workers) = workers.get(name) {
+        record.workers = *workers;
+        record.flags &= !LoadRecord::WORKERS_LEARNT;
+    }
+    record
 }
 
 fn count(counters: &[shunt_shmlayout::record::Counter], outcome: ReportOutcome) {

@@ -40,11 +40,12 @@ pub struct Server {
     busy: usize,
     ended: u64,
     execution_ms: f64,
+    sojourn_ms: f64,
 }
 
 impl Server {
     pub fn new(workers: usize, mean_ms: f64) -> Self {
-        Self { workers, mean_ms, queue: VecDeque::new(), busy: 0, ended: 0, execution_ms: 0.0 }
+        Self { workers, mean_ms, queue: VecDeque::new(), busy: 0, ended: 0, execution_ms: 0.0, sojourn_ms: 0.0 }
     }
 
     /// Requests a second that it can serve.
@@ -59,6 +60,10 @@ pub struct Report {
     pub in_flight: f64,
     /// Mean of the requests ended since the last report, if any did.
     pub execution_ms: Option<f64>,
+    /// Their execution times by time: requests at work on average.
+    pub busy: f64,
+    /// The same with the wait: requests in the system on average.
+    pub in_system: f64,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -167,16 +172,23 @@ impl Pool {
         server.busy -= 1;
         server.ended += 1;
         server.execution_ms += (self.now - started) as f64 / MS as f64;
+        server.sojourn_ms += (self.now - arrived) as f64 / MS as f64;
         if let Some(arrived) = server.queue.pop_front() {
             self.start(number, arrived);
         }
     }
 
     fn measure(&mut self) -> Option<Vec<Report>> {
+        let period_ms = self.period_ms as f64;
         let reports = self.servers.iter_mut().map(|server| {
             let (ended, sum) = (std::mem::take(&mut server.ended), std::mem::take(&mut server.execution_ms));
-            let in_flight = (server.busy + server.queue.len()) as f64;
-            Report { in_flight, execution_ms: (ended > 0).then(|| sum / ended as f64) }
+            let sojourn_ms = std::mem::take(&mut server.sojourn_ms);
+            Report {
+                in_flight: (server.busy + server.queue.len()) as f64,
+                execution_ms: (ended > 0).then(|| sum / ended as f64),
+                busy: sum / period_ms,
+                in_system: sojourn_ms / period_ms,
+            }
         });
         self.under_way.push_back(reports.collect());
         (self.under_way.len() > self.delay).then(|| self.under_way.pop_front()).flatten()

@@ -4,6 +4,7 @@ use shunt_agent::report::{Listening, Load, State};
 use shunt_shmlayout::loads::LoadRecord;
 
 use super::smoothing::Smoothed;
+use super::workers::Workers;
 use crate::master::feedback::{Measures, Objection, Opinion};
 
 /// What execution times fade to. Not 0, which says "doesn't say" in a record.
@@ -21,6 +22,7 @@ pub struct BackendLoad {
     in_flight: Smoothed,
     execution_us: Smoothed,
     cpu_permille: Smoothed,
+    workers: Workers,
 }
 
 impl BackendLoad {
@@ -35,9 +37,16 @@ impl BackendLoad {
             in_flight: Smoothed::default(),
             execution_us: Smoothed::default(),
             cpu_permille: Smoothed::default(),
+            workers: Workers::default(),
         };
         new.update(load, now_ms, silence_ms, 0.0);
         new
+    }
+
+    /// With what was learnt of its workers before.
+    pub fn with_workers_of(self, silent: Option<Self>) -> Self {
+        let workers = silent.map_or(self.workers, |silent| silent.workers);
+        Self { workers, ..self }
     }
 
     /// Takes a further one, to which the objection is the same.
@@ -46,6 +55,9 @@ impl BackendLoad {
         self.in_flight.add(in_flight.map(f64::from), now_ms, smoothing_ms);
         self.execution_us.add(load.execution_us.map(f64::from), now_ms, smoothing_ms);
         self.cpu_permille.add(load.cpu_permille.map(f64::from), now_ms, smoothing_ms);
+        if let (None, Some((in_flight, busy_milli))) = (self.objection, load.in_flight.zip(load.busy_milli)) {
+            self.workers.learn(in_flight.into(), f64::from(busy_milli) / 1000.0, now_ms);
+        }
         // A backend that was slow and gets nothing any more would never show that it has become better: what it once said
         // of its execution times fades, so that it is tried again.
         if load.execution_us.is_none() && in_flight == Some(0) && self.execution_us.value().is_some() {
@@ -96,12 +108,13 @@ impl BackendLoad {
         }
     }
 
-    /// As switchers and `shunt` read it. `connections` are those in flight to it now, over all switchers.
+    /// As switchers and `shunt` read it, with the workers that it says or that were learnt of it. `connections` are those in
+    /// flight to it now, over all switchers.
     pub fn record(&self, connections: u64) -> LoadRecord {
         let last = &self.last;
         let flag = |said: bool, flag: u32| if said { flag } else { 0 };
         let small = |value: Option<f64>| value.map_or(0, |value| value as u32); // saturates
-        let counts = self.objection.is_none();
+        let (counts, learnt) = (self.objection.is_none(), self.workers.number());
         LoadRecord {
             in_flight: last.in_flight.unwrap_or(0),
             connections: u32::try_from(connections).unwrap_or(u32::MAX),
@@ -114,6 +127,7 @@ impl BackendLoad {
                 | flag(last.cpu_permille.is_some(), LoadRecord::CPU)
                 | flag(last.memory_permille.is_some(), LoadRecord::MEMORY)
                 | flag(last.requests_per_s_milli.is_some(), LoadRecord::REQUESTS)
+                | flag(counts && last.workers.is_none() && learnt.is_some(), LoadRecord::WORKERS_LEARNT)
                 | flag(last.state == State::Drain, LoadRecord::DRAIN)
                 | flag(last.state == State::Down, LoadRecord::DOWN),
             score: small(self.measures().best().map(|measure| self.measures().load(measure, 1.0))),
@@ -122,6 +136,7 @@ impl BackendLoad {
             requests_per_s_milli: last.requests_per_s_milli.unwrap_or(0),
             cpu_permille: last.cpu_permille.unwrap_or(0),
             memory_permille: last.memory_permille.unwrap_or(0),
+            workers: last.workers.or(learnt).filter(|_| counts).unwrap_or(0),
             ..LoadRecord::default()
         }
     }

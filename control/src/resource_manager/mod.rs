@@ -16,6 +16,7 @@ pub mod load;
 pub mod plausible;
 pub mod smoothing;
 pub mod socket;
+pub mod workers;
 
 use std::collections::BTreeMap;
 
@@ -81,10 +82,11 @@ impl ResourceManager {
         let known = self.loads.get_mut(load.backend.as_str());
         match known.filter(|known| !known.is_silent(now_ms) && known.objection() == objection) {
             Some(known) => known.update(load, now_ms, silence_ms, smoothing_ms),
-            // After a silence, or while reports were ignored, what was before says nothing.
+            // After a silence, or while reports were ignored, what was before says nothing, but for the workers.
             None => {
                 let new = BackendLoad::new(agent, load, objection, now_ms, silence_ms);
-                self.loads.insert(load.backend.as_str().to_owned(), new);
+                let silent = self.loads.remove(load.backend.as_str());
+                self.loads.insert(load.backend.as_str().to_owned(), new.with_workers_of(silent));
             }
         }
     }

@@ -7,6 +7,8 @@ use shunt_agent::report::{Load, PERIOD_MS, Report};
 const MOST_AT_A_TIME: u32 = 10_000_000;
 /// An hour.
 const LONGEST_EXECUTION_US: u32 = 3_600_000_000;
+/// Requests at work are fewer than those in flight; this is as many in thousandths.
+const MOST_AT_A_TIME_MILLI: u32 = 4_000_000_000;
 /// Ten million a second.
 const MOST_REQUESTS_PER_S_MILLI: u64 = 10_000_000_000;
 /// All of it.
@@ -26,5 +28,7 @@ fn can_be(load: &Load) -> bool {
         && load.cpu_permille.is_none_or(|cpu| cpu <= WHOLE_PERMILLE)
         && load.memory_permille.is_none_or(|memory| memory <= WHOLE_PERMILLE)
         && load.execution_us.is_none_or(|execution| execution <= LONGEST_EXECUTION_US)
+        && load.workers.is_none_or(|workers| (1..=MOST_AT_A_TIME).contains(&workers))
+        && load.busy_milli.is_none_or(|busy| busy <= MOST_AT_A_TIME_MILLI)
         && load.requests_per_s_milli.is_none_or(|requests| requests <= MOST_REQUESTS_PER_S_MILLI)
 }

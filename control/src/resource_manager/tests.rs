@@ -99,6 +99,9 @@ fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
         (later(107, vec![absurd(|load| load.execution_us = Some(u32::MAX))]), ReportOutcome::Absurd),
         (later(108, vec![absurd(|load| load.requests_per_s_milli = Some(u64::MAX))]), ReportOutcome::Absurd),
         (later(109, vec![absurd(|load| load.memory_permille = Some(u16::MAX))]), ReportOutcome::Absurd),
+        (later(112, vec![absurd(|load| load.workers = Some(0))]), ReportOutcome::Absurd),
+        (later(113, vec![absurd(|load| load.workers = Some(u32::MAX))]), ReportOutcome::Absurd),
+        (later(114, vec![absurd(|load| load.busy_milli = Some(u32::MAX))]), ReportOutcome::Absurd),
         (sealed(&Report { period_ms: 1, ..report(110, vec![]) }), ReportOutcome::Absurd),
     ];
     for (number, (datagram, expected)) in cases.iter().enumerate() {
@@ -107,7 +110,27 @@ fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
         assert_eq!((b1, others), (Some(4.0), [None, None]), "case {number}");
         assert_eq!(manager.load("b1").unwrap().reported_ms(), 0);
     }
-    assert_eq!(outcome(&mut manager, &later(111, vec![load("b1", 5)])), ReportOutcome::Accepted);
+    assert_eq!(outcome(&mut manager, &later(115, vec![load("b1", 5)])), ReportOutcome::Accepted);
+}
+
+/// A backend of four workers, with so many requests in flight and at work, reports 200 times from this number and time on.
+fn work(manager: &mut ResourceManager, first: u64, workers: Option<u32>) -> (u32, bool) {
+    for turn in first..first + 200 {
+        let in_flight = turn as u32 % 9;
+        let busy = Load { workers, busy_milli: Some(in_flight.min(4) * 1000), ..load("b1", in_flight) };
+        manager.receive(&sealed(&report(turn, vec![busy])), turn * 50).unwrap();
+    }
+    let record = manager.load("b1").unwrap().record(0);
+    (record.workers, record.flags & LoadRecord::WORKERS_LEARNT != 0)
+}
+
+#[test]
+fn workers_are_learnt_outlive_a_silence_and_what_the_agent_says_goes_before() {
+    let mut manager = manager();
+    assert_eq!(work(&mut manager, 1, None), (4, true));
+    manager.receive(&sealed(&report(500, vec![load("b1", 1)])), 25_000 + 2 * SILENCE_MS).unwrap();
+    assert_eq!(manager.load("b1").unwrap().record(0).workers, 4, "after a silence");
+    assert_eq!(work(&mut manager, 600, Some(7)), (7, false));
 }
 
 #[test]

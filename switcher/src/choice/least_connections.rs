@@ -7,7 +7,7 @@ use super::{Least, Pool, from};
 pub fn least_connections(pool: &impl Pool, hash: u64) -> Option<usize> {
     let mut least = Least::default();
     for index in from(pool, hash) {
-        least.consider(index, u64::from(pool.load(index).in_flight) + 1, pool.weight(index));
+        least.consider(index, u64::from(pool.load(index).in_flight) + 1, pool.weight(index).into());
     }
     least.index()
 }

@@ -12,17 +12,21 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroU32;
+
 pub use least_connections::least_connections;
 pub use lightest::lightest;
 pub use shortest_wait::shortest_wait;
 
 /// What a backend has to do now.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
     /// How much: connections, or requests.
     pub in_flight: u32,
     /// How long it takes for a request, in microseconds, if it said so lately.
-    pub execution_us: Option<u32>,
+    pub execution_us: Option<NonZeroU32>,
+    /// How many requests it works on at a time, if that is known.
+    pub workers: Option<NonZeroU32>,
 }
 
 /// The backends that a connection may go to, by index from 0.
@@ -31,7 +35,7 @@ pub trait Pool {
     fn count(&self) -> usize;
     /// How much one can do, compared with the others; 0 if it takes no new connection.
     fn weight(&self, index: usize) -> u32;
-    /// What it has to do now.
+    /// What it has to do now; asked more than once for a choice.
     fn load(&self, index: usize) -> Load;
 }
 
@@ -47,29 +51,19 @@ fn from(pool: &impl Pool, hash: u64) -> impl Iterator<Item = usize> {
     (start..count).chain(0..start)
 }
 
-/// Among those considered, the one with the least cost for its weight; of equal ones, the first.
+/// Among those considered, the one with the least cost for what it can do; of equal ones, the first.
 #[derive(Default)]
-struct Least(Option<(usize, u64, u32)>);
+struct Least(Option<(usize, u64, u64)>);
 
 impl Least {
-    /// A weight of 0 is no candidate.
-    fn consider(&mut self, index: usize, cost: u64, weight: u32) {
-        // cost / weight < least / of
-        let is_less = |(_, least, of): (usize, u64, u32)| {
-            u128::from(cost) * u128::from(of) < u128::from(least) * u128::from(weight)
+    /// One that can do nothing is no candidate.
+    fn consider(&mut self, index: usize, cost: u64, ability: u64) {
+        // cost / ability < least / of, without a division
+        let is_less = |(_, least, of): (usize, u64, u64)| {
+            u128::from(cost) * u128::from(of) < u128::from(least) * u128::from(ability)
         };
-        if weight > 0 && self.0.is_none_or(is_less) {
-            self.0 = Some((index, cost, weight));
-        }
-    }
-
-    fn times(self, factor: u64) -> Self {
-        Self(self.0.map(|(index, cost, weight)| (index, cost.saturating_mul(factor), weight)))
-    }
-
-    fn merge(&mut self, other: Self) {
-        if let Some((index, cost, weight)) = other.0 {
-            self.consider(index, cost, weight);
+        if ability > 0 && self.0.is_none_or(is_less) {
+            self.0 = Some((index, cost, ability));
         }
     }
 

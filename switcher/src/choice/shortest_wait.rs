@@ -1,27 +1,75 @@
-//! The shortest expected wait: how much a backend works on now, times how long a request takes there.
+//! The shortest expected wait, from what a backend has in flight, how many workers share it, and how long a request takes.
 //!
-//! Both signals are those of Prequal (Wydrowski et al., "Load is not what you should balance", NSDI 2024). Its rule, the
-//! quickest of those that aren't hot, was tried on the simulated pool and balanced hardly better than the least in flight;
-//! the product makes up for the age of the reports, because what was chosen since is in one factor at once.
+//! A request that finds a worker idle waits for nobody; one that finds all at work waits for as many to end as wait already,
+//! itself included. So only requests beyond the workers count as wait. Those at work count a sixteenth of that: it sends a
+//! request to the quicker of two with idle workers, spreads requests over equal ones, and forgives a number of workers
+//! that is slightly wrong.
 
-use super::{Least, Pool, from};
+use std::num::NonZeroU32;
 
-/// The backend that will likely answer first. One that doesn't say how long it takes counts as an average one.
+use super::{Least, Load, Pool, from};
+
+/// One request that waits counts as much as so many at work.
+const WAITING: u64 = 16;
+/// Where workers are unknown, an execution time moves so much of the cost, the others' mean the rest: in-flight requests
+/// that may be waiting are in a reported time already.
+const DAMPING: u64 = 8;
+
+/// The backend that will likely answer first. What one doesn't say counts as the others' mean.
 pub fn shortest_wait(pool: &impl Pool, hash: u64) -> Option<usize> {
-    let (mut shortest, mut unknown) = (Least::default(), Least::default());
-    let (mut sum, mut count) = (0, 0);
+    let usual = Usual::of(pool);
+    let mut shortest = Least::default();
     for index in from(pool, hash) {
-        let (weight, load) = (pool.weight(index), pool.load(index));
-        let work = u64::from(load.in_flight) + 1;
-        match load.execution_us.map(u64::from) {
-            Some(execution_us) if weight > 0 => {
-                (sum, count) = (sum + execution_us, count + 1);
-                shortest.consider(index, work * execution_us, weight);
-            }
-            _ => unknown.consider(index, work, weight),
-        }
+        let Load { in_flight, execution_us, workers } = pool.load(index);
+        let execution_us = execution_us.map_or(usual.execution_us, wide);
+        let (workers, execution_us) = match workers {
+            Some(workers) => (wide(workers), DAMPING * execution_us),
+            None => (usual.workers, execution_us + (DAMPING - 1) * usual.execution_us),
+        };
+        let in_flight = u64::from(in_flight) + 1;
+        let at_work = in_flight.min(workers);
+        let cost = (WAITING * (in_flight - at_work) + at_work).saturating_mul(execution_us);
+        shortest.consider(index, cost, u64::from(pool.weight(index)) * workers);
     }
-    let average = sum.checked_div(count).unwrap_or(1);
-    shortest.merge(unknown.times(average));
     shortest.index()
+}
+
+fn wide(number: NonZeroU32) -> u64 {
+    number.get().into()
+}
+
+/// The means of those that say something.
+struct Usual {
+    execution_us: u64,
+    /// More than there are requests if nobody says it: the least in flight is then the best.
+    workers: u64,
+}
+
+impl Usual {
+    fn of(pool: &impl Pool) -> Self {
+        let (mut execution_us, mut workers) = (Mean::default(), Mean::default());
+        for index in (0..pool.count()).filter(|index| pool.weight(*index) > 0) {
+            let load = pool.load(index);
+            execution_us.add(load.execution_us);
+            workers.add(load.workers);
+        }
+        Self { execution_us: execution_us.or(1), workers: workers.or(u32::MAX.into()) }
+    }
+}
+
+#[derive(Default)]
+struct Mean {
+    sum: u64,
+    count: u64,
+}
+
+impl Mean {
+    fn add(&mut self, value: Option<NonZeroU32>) {
+        let Some(value) = value else { return };
+        (self.sum, self.count) = (self.sum + wide(value), self.count + 1);
+    }
+
+    fn or(&self, other: u64) -> u64 {
+        self.sum.checked_div(self.count).unwrap_or(other)
+    }
 }

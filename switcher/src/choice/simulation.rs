@@ -4,6 +4,7 @@
 use super::{Load, Pool};
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
+use std::num::NonZeroU32;
 
 /// SplitMix64.
 struct Random(u64);
@@ -26,27 +27,37 @@ impl Random {
 pub struct Server {
     pub workers: usize,
     pub mean_ms: f64,
-    /// Every other half of this period, from this phase on, requests take `SLOWED` times as long.
-    pub disturbed_ms: Option<(f64, f64)>,
+    /// From this time of each `PERIOD_MS` on, requests take `SLOWED` times as long, for a quarter of it.
+    pub slowed_from_ms: Option<f64>,
 }
 
-const SLOWED: f64 = 3.0;
+const SLOWED: f64 = 4.0;
+const PERIOD_MS: f64 = 8000.0;
 /// How often backends report, how old a report is when it arrives, and with what time constant times are smoothed.
 const REPORT_MS: f64 = 50.0;
 const DELAY_MS: f64 = 5.0;
-const SMOOTHING_MS: f64 = 500.0;
+const SMOOTHING_MS: f64 = 200.0;
 
 impl Server {
     fn mean_ms(&self, now_ms: f64) -> f64 {
-        let is_slow = self.disturbed_ms.is_some_and(|(period, phase)| (now_ms + phase) % period < period / 2.0);
+        let is_slow = self.slowed_from_ms.is_some_and(|from| (now_ms - from).rem_euclid(PERIOD_MS) < PERIOD_MS / 4.0);
         self.mean_ms * if is_slow { SLOWED } else { 1.0 }
     }
 
     /// Requests a millisecond, in the long run.
     fn capacity(&self) -> f64 {
-        let share = if self.disturbed_ms.is_some() { (1.0 + 1.0 / SLOWED) / 2.0 } else { 1.0 };
+        let share = if self.slowed_from_ms.is_some() { (3.0 + 1.0 / SLOWED) / 4.0 } else { 1.0 };
         share * self.workers as f64 / self.mean_ms
     }
+}
+
+/// What a server's report has for the time that a request takes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Times {
+    /// That of a worker.
+    Execution,
+    /// With the wait before it.
+    Sojourn,
 }
 
 /// What is known of a backend.
@@ -65,6 +76,7 @@ struct Backend {
 /// The pool as one switcher sees it when it chooses.
 pub struct View<'a> {
     backends: &'a [Backend],
+    simulation: &'a Simulation<'a>,
     /// Whose counts it sees, if not everybody's.
     only: Option<usize>,
 }
@@ -82,15 +94,18 @@ impl Pool for View<'_> {
         let Backend { in_flight, execution_ms, .. } = &self.backends[index];
         Load {
             in_flight: self.only.map_or_else(|| in_flight.iter().sum(), |switcher| in_flight[switcher]),
-            execution_us: execution_ms.map(|ms| (ms * 1000.0) as u32),
+            execution_us: execution_ms.and_then(|ms| NonZeroU32::new((ms * 1000.0) as u32)),
+            workers: self.simulation.believed.and_then(|part| {
+                NonZeroU32::new((self.simulation.servers[index].workers as f64 * part).round() as u32)
+            }),
         }
     }
 }
 
 enum Event {
     Arrival,
-    /// At a backend, of a request that came then by that switcher.
-    End(usize, f64, usize),
+    /// At a backend, of a request that came then, by that switcher, and was begun then.
+    End(usize, f64, usize, f64),
     Sample,
     /// Mean times by backend.
     Report(Vec<Option<f64>>),
@@ -126,20 +141,32 @@ pub struct Simulation<'a> {
     pub switchers: usize,
     /// Whether each sees all switchers' counts.
     pub shared: bool,
+    pub times: Times,
+    /// The number of workers that is believed, as a part of the true one; none if it is unknown.
+    pub believed: Option<f64>,
     pub requests: usize,
     pub seed: u64,
 }
 
+/// Percentiles of the times that requests took, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Tail {
+    pub p50: f64,
+    pub p99: f64,
+    pub p99_9: f64,
+}
+
 impl Simulation<'_> {
-    /// The time that 99 of 100 requests took at the most, in milliseconds, by this choice.
-    pub fn p99_ms(&self, mut choose: impl FnMut(&View<'_>, u64) -> usize) -> f64 {
+    /// How long requests take by this choice.
+    pub fn tail(&self, mut choose: impl FnMut(&View<'_>, u64) -> usize) -> Tail {
         let mut run = Run::new(self);
         while run.took_ms.len() < self.requests {
             run.step(&mut choose);
         }
         let mut took_ms = run.took_ms.split_off(self.requests / 10); // without the start
         took_ms.sort_by(f64::total_cmp);
-        took_ms[took_ms.len() * 99 / 100]
+        let part = |part: f64| took_ms[(took_ms.len() as f64 * part) as usize];
+        Tail { p50: part(0.5), p99: part(0.99), p99_9: part(0.999) }
     }
 }
 
@@ -171,7 +198,7 @@ impl<'a> Run<'a> {
         let Some(Reverse(At(now_ms, event))) = self.events.pop() else { return };
         match event {
             Event::Arrival => self.arrive(now_ms, choose),
-            Event::End(at, came_ms, by) => self.end(now_ms, at, came_ms, by),
+            Event::End(at, came_ms, by, begun_ms) => self.end(now_ms, at, came_ms, by, begun_ms),
             Event::Sample => self.sample(now_ms),
             Event::Report(means) => self.report(means),
         }
@@ -183,7 +210,7 @@ impl<'a> Run<'a> {
         self.after(now_ms + gap_ms, Event::Arrival);
         let by = (self.random.next() % self.simulation.switchers as u64) as usize;
         let only = (!self.simulation.shared).then_some(by);
-        let to = choose(&View { backends: &self.backends, only }, self.random.next());
+        let to = choose(&View { backends: &self.backends, simulation: self.simulation, only }, self.random.next());
         self.backends[to].in_flight[by] += 1;
         self.backends[to].queue.push_back((now_ms, by));
         self.work(now_ms, to);
@@ -197,15 +224,16 @@ impl<'a> Run<'a> {
         {
             self.backends[at].busy += 1;
             let takes_ms = self.random.exponential(server.mean_ms(now_ms));
-            self.after(now_ms + takes_ms, Event::End(at, came_ms, by));
+            self.after(now_ms + takes_ms, Event::End(at, came_ms, by, now_ms));
         }
     }
 
-    fn end(&mut self, now_ms: f64, at: usize, came_ms: f64, by: usize) {
+    fn end(&mut self, now_ms: f64, at: usize, came_ms: f64, by: usize, begun_ms: f64) {
+        let since_ms = if self.simulation.times == Times::Execution { begun_ms } else { came_ms };
         let backend = &mut self.backends[at];
         backend.in_flight[by] -= 1;
         backend.busy -= 1;
-        backend.ended.0 += now_ms - came_ms;
+        backend.ended.0 += now_ms - since_ms;
         backend.ended.1 += 1.0;
         self.took_ms.push(now_ms - came_ms);
         self.work(now_ms, at);

@@ -1,6 +1,8 @@
 //! Step 214 of patent Fig. 6: which backend a new connection goes to, by its service's algorithm. What hangs on present
 //! loads is chosen when the packet is decided and not before: the choices before it in the same batch count already.
 
+use std::num::NonZeroU32;
+
 use super::{Choice, Filter, Prospect};
 use crate::choice::{Load, Pool, least_connections, lightest, shortest_wait};
 use crate::packet::PortBe;
@@ -35,21 +37,24 @@ impl Loads {
         connections_in_flight(self.counts.iter().copied(), id).min(u32::MAX.into()) as u32
     }
 
-    /// A backend's report, unless it is too old.
-    fn report(&self, id: BackendId, now_ms: u64) -> Option<LoadRecord> {
-        let report = self.reports.get(id);
-        (now_ms < report.expires_ms).then_some(report)
-    }
-
-    /// What a backend works on, the connections that the switchers know of and what it does for others besides; and how
-    /// long a request takes there.
+    /// What a backend works on, the connections that the switchers know of and what it does for others besides; how long
+    /// a request takes there, unless its report is too old; and how many it works on at a time.
     fn requests(&self, id: BackendId, now_ms: u64) -> Load {
-        let report = self.report(id, now_ms).unwrap_or_default();
-        let counts = report.flags & LoadRecord::IN_FLIGHT != 0;
-        let besides = if counts { report.in_flight.saturating_sub(report.connections) } else { 0 };
+        let record = self.reports.get(id);
+        let is_fresh = now_ms < record.expires_ms;
+        let counts = is_fresh && record.flags & LoadRecord::IN_FLIGHT != 0;
+        let besides = if counts { record.in_flight.saturating_sub(record.connections) } else { 0 };
         Load {
             in_flight: self.connections(id).saturating_add(besides),
-            execution_us: (report.execution_us != 0).then_some(report.execution_us),
+            execution_us: NonZeroU32::new(record.execution_us).filter(|_| is_fresh),
+            workers: NonZeroU32::new(record.workers),
+        }
+    }
+
+    fn load(&self, id: BackendId, measure: Measure, now_ms: u64) -> Load {
+        match measure {
+            Measure::Connections => Load { in_flight: self.connections(id), ..Load::default() },
+            Measure::Requests => self.requests(id, now_ms),
         }
     }
 }
@@ -61,24 +66,23 @@ enum Measure {
     Requests,
 }
 
-/// The members of a service that a choice is among, copied out once.
-struct Candidates<'a> {
-    members: [MemberRecord; WINDOW],
+/// The members of a service that a choice is among, with their loads, copied out once: a choice that looks at them twice
+/// sees the same.
+struct Candidates {
+    all: [(MemberRecord, Load); WINDOW],
     count: usize,
-    loads: &'a Loads,
-    measure: Measure,
-    now_ms: u64,
 }
 
-impl<'a> Candidates<'a> {
-    fn new(members: &[Record<1>], hash: u64, loads: &'a Loads, measure: Measure, now_ms: u64) -> Self {
+impl Candidates {
+    fn new(members: &[Record<1>], hash: u64, loads: &Loads, measure: Measure, now_ms: u64) -> Self {
         let first = if members.len() > WINDOW { hash as usize % members.len() } else { 0 };
         let (before, after) = members.split_at(first);
-        let mut copy = [MemberRecord::default(); WINDOW];
-        for (to, from) in copy.iter_mut().zip(after.iter().chain(before)) {
-            *to = from.load();
+        let mut all = [(MemberRecord::default(), Load::default()); WINDOW];
+        for (to, from) in all.iter_mut().zip(after.iter().chain(before)) {
+            let member = from.load();
+            *to = (member, loads.load(BackendId(member.backend), measure, now_ms));
         }
-        Self { members: copy, count: members.len().min(WINDOW), loads, measure, now_ms }
+        Self { all, count: members.len().min(WINDOW) }
     }
 
     fn chosen(&self, choose: fn(&Self, u64) -> Option<usize>, hash: u64) -> Option<BackendId> {
@@ -86,25 +90,21 @@ impl<'a> Candidates<'a> {
     }
 
     fn backend(&self, index: usize) -> BackendId {
-        BackendId(self.members[index].backend)
+        BackendId(self.all[index].0.backend)
     }
 }
 
-impl Pool for Candidates<'_> {
+impl Pool for Candidates {
     fn count(&self) -> usize {
         self.count
     }
 
     fn weight(&self, index: usize) -> u32 {
-        self.members[index].weight_permille()
+        self.all[index].0.weight_permille()
     }
 
     fn load(&self, index: usize) -> Load {
-        let id = self.backend(index);
-        match self.measure {
-            Measure::Connections => Load { in_flight: self.loads.connections(id), execution_us: None },
-            Measure::Requests => self.loads.requests(id, self.now_ms),
-        }
+        self.all[index].1
     }
 }
 

@@ -149,12 +149,30 @@ fn choices_of_one_batch_count_for_each_other() {
 }
 
 #[test]
-fn latency_weighs_connections_by_how_long_a_request_takes() {
+fn latency_weighs_queues_by_how_long_a_request_takes() {
     let world = world(ALGORITHM_LATENCY, [1, 1, 0, 0]);
-    report(&world, 0, LoadRecord { execution_us: 10_000, ..Default::default() });
-    report(&world, 1, LoadRecord { execution_us: 40_000, ..Default::default() });
+    report(&world, 0, LoadRecord { execution_us: 10_000, workers: 1, ..Default::default() });
+    report(&world, 1, LoadRecord { execution_us: 40_000, workers: 1, ..Default::default() });
     let [a, b, ..] = open(&world, 100);
     assert!((79..=81).contains(&a) && a + b == 100, "{a}, {b}");
+}
+
+#[test]
+fn latency_fills_idle_workers_first_and_then_shares_by_them() {
+    for (connections, shares) in [(16, [12, 4, 0, 0]), (176, [132, 44, 0, 0])] {
+        let world = world(ALGORITHM_LATENCY, [1, 1, 0, 0]);
+        report(&world, 0, LoadRecord { execution_us: 10_000, workers: 12, ..Default::default() });
+        report(&world, 1, LoadRecord { execution_us: 10_000, workers: 4, ..Default::default() });
+        assert_eq!(open(&world, connections), shares);
+    }
+}
+
+#[test]
+fn latency_knows_workers_without_a_report() {
+    let world = world(ALGORITHM_LATENCY, [1, 1, 0, 0]);
+    world.control.loads.set(BackendId(0), &LoadRecord { workers: 3, ..Default::default() });
+    world.control.loads.set(BackendId(1), &LoadRecord { workers: 1, ..Default::default() });
+    assert_eq!(open(&world, 40), [30, 10, 0, 0]);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # The devices of the balancing benchmark, by the way in which they choose a back-end: shunt-ALGORITHM, haproxy-ALGORITHM, nftables.
+# The configuration of shunt-latency says how many workers a back-end has; shunt-latency-learnt has to learn it.
 # All know the same back-ends with equal weights. Shunt goes on running from one of its algorithms to the next, by a reload.
 # Its agents run with it, for "static" too, which doesn't listen to them.
 
-readonly SHUNT_ALGORITHMS=(static even lightest least-connections latency)
+readonly SHUNT_ALGORITHMS=(static even lightest least-connections latency latency-learnt)
 
 check_balancer() {
     case $1 in
@@ -33,7 +34,8 @@ select_balancer() {
     stop_balancer
     case $1 in
         haproxy-random) HAPROXY_BALANCE='random(2)' start_device haproxy ;;
-        *) SHUNT_ALGORITHM=$algorithm HAPROXY_BALANCE=$algorithm start_device "$kind" ;;
+        shunt-*) choose_algorithm "$algorithm" && start_device shunt ;;
+        *) HAPROXY_BALANCE=$algorithm start_device "$kind" ;;
     esac
     RUNNING=$kind
     [[ $kind != shunt ]] || start_agents
@@ -45,8 +47,16 @@ stop_balancer() {
     RUNNING=''
 }
 
+# choose_algorithm ALGORITHM: for write_shunt_configuration.
+# shellcheck disable=SC2034
+choose_algorithm() {
+    SHUNT_ALGORITHM=${1%-learnt} SHUNT_WORKERS=''
+    [[ $1 != latency ]] || SHUNT_WORKERS=$POOL_WORKERS
+}
+
 # reload_shunt ALGORITHM
 reload_shunt() {
-    SHUNT_ALGORITHM=$1 write_shunt_configuration >"$RUN/shunt.toml"
+    choose_algorithm "$1"
+    write_shunt_configuration >"$RUN/shunt.toml"
     "$SHUNT_BIN/shunt" --instance bench reload >/dev/null
 }

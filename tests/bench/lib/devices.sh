@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The devices under test: start_NAME and stop_NAME each, in the same place of the chain, on DEVICE_CPU.
 # A benchmark says what is served: SERVICE_PROTOCOL and SERVICE_PORT; and where it
-# isn't the usual way of choosing a back-end, SHUNT_ALGORITHM or HAPROXY_BALANCE;
+# isn't the usual way of choosing a back-end, SHUNT_ALGORITHM, with SHUNT_WORKERS where the configuration says them, or HAPROXY_BALANCE;
 # with SHUNT_AGENTS, control takes the reports of agents.sh. Shunt is "shunt-wait", whose switcher sleeps until packets come, with
 # the kernel's receive threads on its CPU, "shunt-spin", whose switcher polls, or "shunt": as SHUNT_IDLE says, else "spin".
 
@@ -54,7 +54,7 @@ write_shunt_configuration() {
     [[ ${SHUNT_ALGORITHM:-static} == static ]] || printf 'algorithm = "%s"\n' "$SHUNT_ALGORITHM"
     write_no_health
     for address in "${SERVER_ADDRESSES[@]}"; do
-        write_backend "$(server_name "$address")" "$address:$SERVICE_PORT"
+        write_backend "$(server_name "$address")" "$address:$SERVICE_PORT" "${SHUNT_WORKERS:-}"
     done
     [[ -z ${SHUNT_AGENTS:-} ]] || write_feedback
 }

@@ -24,6 +24,7 @@ fn report() -> Report {
         clients: Some(12),
         execution_us: Some(1500),
         requests_per_s_milli: Some(2_500_000),
+        workers: Some(4),
         ..Load::unknown(name("b1"))
     };
     let loads = vec![load, Load::unknown(name("b2"))];
@@ -47,8 +48,8 @@ fn what_was_sealed_is_what_opens() {
 }
 
 /// Two integers, period, count, then each load: name, port, listening, state, and for each number whether it is there.
-const EXPECTED_BODY: &str = "fd00305f018b600600113202026231fb901f0201010c00000001fbdc0501fca0252600026232000000\
-    000000000000";
+const EXPECTED_BODY: &str = "fd00305f018b600600113202026231fb901f0201010c00000001fbdc0501fca02526000104000262320000\
+    000000000000000000";
 
 #[test]
 fn the_longest_report_fits() {
@@ -62,6 +63,8 @@ fn the_longest_report_fits() {
         memory_permille: Some(u16::MAX),
         execution_us: Some(u32::MAX),
         requests_per_s_milli: Some(u64::MAX),
+        workers: Some(u32::MAX),
+        busy_milli: Some(u32::MAX),
         backend: name(&"b".repeat(31)),
     };
     let mut report = Report {
@@ -75,7 +78,7 @@ fn the_longest_report_fits() {
     assert!(datagram.len() <= LONGEST_BYTES, "{} bytes", datagram.len());
     assert_eq!(open_with(&datagram, &key()).as_ref(), Ok(&report));
     report.loads.push(load);
-    assert!(matches!(seal(&report, &key()), Err(SealError::TooManyLoads(17))));
+    assert!(matches!(seal(&report, &key()), Err(SealError::TooManyLoads(16))));
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn authentic_bodies_that_make_no_sense_are_malformed() {
     assert_eq!(open_with(&authentic(&[&good[..], &[0]].concat()), &key()), Err(Refusal::Malformed), "a byte after it");
     assert_eq!(open_with(&authentic(&good[..good.len() - 1]), &key()), Err(Refusal::Malformed), "a byte short");
     let many = encode(body(vec![Load::unknown(name("b1")); MOST_LOADS + 1]));
-    assert_eq!(open_with(&authentic(&many), &key()), Err(Refusal::Malformed), "17 loads");
+    assert_eq!(open_with(&authentic(&many), &key()), Err(Refusal::Malformed), "16 loads");
     // A count of loads that would need 2^60 bytes.
     let bomb = [&[1, 1, 50, 253][..], &(1_u64 << 60).to_le_bytes()].concat();
     assert_eq!(open_with(&authentic(&bomb), &key()), Err(Refusal::Malformed), "a hostile length");
@@ -127,7 +130,7 @@ fn any_load() -> impl Strategy<Value = Load> {
     let state = prop::sample::select(vec![State::Up, State::Drain, State::Down]);
     let listening = [Listening::Unobserved, Listening::Never, Listening::Yes, Listening::NoLonger];
     let port = (any::<u16>(), prop::sample::select(listening.to_vec()));
-    let numbers = (any::<[Option<u32>; 3]>(), any::<[Option<u16>; 2]>(), any::<Option<u64>>());
+    let numbers = (any::<[Option<u32>; 5]>(), any::<[Option<u16>; 2]>(), any::<Option<u64>>());
     ("[A-Za-z0-9._-]{1,31}", state, port, numbers).prop_map(
         |(backend, state, (port, listening), (wide, narrow, rate))| Load {
             backend: name(&backend),
@@ -140,6 +143,8 @@ fn any_load() -> impl Strategy<Value = Load> {
             memory_permille: narrow[1],
             execution_us: wide[2],
             requests_per_s_milli: rate,
+            workers: wide[3],
+            busy_milli: wide[4],
         },
     )
 }

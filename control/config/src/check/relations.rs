@@ -15,6 +15,7 @@ pub(super) fn check(report: &Report, services: &[Draft], host: Option<&Host>, li
     check_backends_apart(report, services, host);
     check_host_exists(report, services, host);
     check_backend_identities(report, services, limits);
+    check_workers_agree(report, services);
     check_sums(report, services, limits);
 }
 
@@ -127,6 +128,19 @@ impl<'d> Backends<'d> {
         if other != name.value {
             let taken = format!("\"{}\" is back-end {other:?} already, in line {line}", address.value);
             report.refuse(&address.place, format!("{taken}; use that name here too"));
+        }
+    }
+}
+
+/// A back-end has its workers whichever service its requests come by.
+fn check_workers_agree(report: &Report, services: &[Draft]) {
+    let mut known: HashMap<&str, (u32, usize)> = HashMap::new();
+    for backend in services.iter().flat_map(|service| &service.backends) {
+        let (Some(name), Some(workers)) = (&backend.name, &backend.workers) else { continue };
+        let (said, line) = *known.entry(&name.value).or_insert((workers.value, workers.place.line));
+        if said != workers.value {
+            let sentence = format!("is {}, but {said} for the same back-end in line {line}", workers.value);
+            report.refuse(&workers.place, format!("{sentence}; write the same number, or write it once"));
         }
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct BackendDraft {
     pub name: Option<Field<String>>,
     pub address: Option<Field<SocketAddr>>,
     pub weight: u16,
+    pub workers: Option<Field<u32>>,
     pub capabilities: Vec<String>,
 }
 
@@ -62,7 +63,8 @@ impl BackendDraft {
     }
 
     fn finish(self) -> Option<Backend> {
-        Some(Backend { name: self.name?.value, address: self.address?.value, weight: self.weight })
+        let workers = self.workers.map(|workers| workers.value);
+        Some(Backend { name: self.name?.value, address: self.address?.value, weight: self.weight, workers })
     }
 }
 
@@ -143,6 +145,7 @@ fn read_backend(mut section: Section<'_>, dsr_port: Option<u16>) -> BackendDraft
     let name = address::read_name(&mut section, "b1");
     let address = address::read(&mut section, "198.18.1.10:8080", "back-ends");
     let weight = section.number_or("weight", 0..=256, 1);
+    let workers = section.number("workers", 1..=1_000_000);
     if let (Some(port), Some(Field { value, .. })) = (dsr_port, &address)
         && value.port() != port
     {
@@ -152,7 +155,7 @@ fn read_backend(mut section: Section<'_>, dsr_port: Option<u16>) -> BackendDraft
     let capabilities = section.texts("capabilities", "[\"gpu\"]");
     let capabilities = capabilities.into_iter().map(|word| word.value.to_owned()).collect();
     section.finish();
-    BackendDraft { name, address, weight: u16::try_from(weight).unwrap_or(u16::MAX), capabilities }
+    BackendDraft { name, address, weight: u16::try_from(weight).unwrap_or(u16::MAX), workers, capabilities }
 }
 
 /// The table size said or chosen, at the place where it is said or else the service's.

@@ -44,6 +44,24 @@ fn agents_and_algorithms() {
 }
 
 #[test]
+fn a_back_end_s_workers_are_a_number_and_the_same_in_every_service() {
+    let with = |workers: &str| web("", "").replacen("weight = 2", &format!("weight = 2\nworkers = {workers}"), 1);
+    let config = Config::parse(&with("4"), "shunt.toml").expect("good");
+    assert_eq!(config.services[0].backends.iter().map(|backend| backend.workers).collect::<Vec<_>>(), [None, Some(4)]);
+    let place = "33: service.web.backend.b2.workers: ";
+    assert_eq!(found(&with("0")), [format!("{place}is 0; write a whole number from 1 to 1000000")]);
+    let other = |workers: &str| {
+        let backend = r#"backend = [{ name = "b2", address = "198.18.1.12:8080", workers = NUMBER }]"#;
+        let service =
+            "[[service]]\nname = \"other\"\naddress = \"198.18.0.109:80\"\nprotocol = \"tcp\"\nmode = \"nat\"\n";
+        format!("{}\n{service}{}\n", with("4"), backend.replace("NUMBER", workers))
+    };
+    assert_eq!(found(&other("4")), [""; 0]);
+    let [refusal] = &found(&other("5"))[..] else { panic!("one refusal") };
+    assert!(refusal.contains("backend.b2.workers: is 5, but 4 for the same back-end in line 33; write"), "{refusal}");
+}
+
+#[test]
 fn rules_name_back_ends_or_what_they_need() {
     let rules =
         "rule = [{ clients = [\"198.18.64.0/18\", \"198.18.9.9\"], backends = [\"b2\"] }, { needs = [\"gpu\"] }]";

@@ -208,7 +208,7 @@ fn backends() {
         (
             32,
             "backup = true",
-            "service.web.backend.b2.backup: is an unknown key; the keys here are name, address, weight, capabilities",
+            "service.web.backend.b2.backup: is an unknown key; the keys here are name, address, weight, workers, capabilities",
         ),
         (
             39,

@@ -174,8 +174,8 @@ impl BackendRow {
         (before, after)
     }
 
-    fn load_cells(&self) -> [String; 2] {
-        self.load.as_ref().map_or_else(|| ["-", "-"].map(str::to_owned), LoadRow::cells)
+    fn load_cells(&self) -> [String; 3] {
+        self.load.as_ref().map_or_else(|| ["-", "-", "-"].map(str::to_owned), LoadRow::cells)
     }
 }
 
@@ -195,7 +195,7 @@ impl Report for BackendsReport {
         }
         let feedback = self.has_feedback();
         let titles = ["NAME", "ADDRESS", "PROTO", "STATE", "SERVICE", ">WEIGHT/NOW", ">SLOTS"];
-        let of_feedback = [">LOAD", ">REPORT", "WHY"].into_iter().filter(|_| feedback);
+        let of_feedback = [">LOAD", ">WORKERS", ">REPORT", "WHY"].into_iter().filter(|_| feedback);
         let more = ["NEXT HOP", "INTERFACE", ">ACTIVE", ">OPENED", ">PACKETS", ">BYTES", "HEALTH"];
         let mut table = Table::new(titles.into_iter().chain(of_feedback).chain(more));
         for backend in &self.backends {
@@ -207,8 +207,8 @@ impl Report for BackendsReport {
             let load = backend.load_cells().into_iter().chain([why]).filter(|_| feedback);
             table.row(before.into_iter().chain(member).chain(load).chain(after));
             for service in services {
-                let load = [String::new(), String::new(), service.why.clone().unwrap_or_default()];
-                let load = load.into_iter().filter(|_| feedback);
+                let why = service.why.clone().unwrap_or_default();
+                let load = std::iter::repeat_n(String::new(), 3).chain([why]).filter(|_| feedback);
                 table.row(std::iter::repeat_n(String::new(), 4).chain(service.cells()).chain(load));
             }
         }

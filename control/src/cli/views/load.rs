@@ -30,6 +30,10 @@ pub struct LoadRow {
     pub memory_permille: Option<u16>,
     /// Requests ended each second.
     pub requests_per_s: Option<f64>,
+    /// Requests that it works on at a time, if that is known.
+    pub workers: Option<u32>,
+    /// True if that was learnt from its reports.
+    pub workers_learnt: bool,
     /// What the master compares: the expected wait of one more request in microseconds; if it doesn't say how long requests
     /// take, those in flight and one; if not even that, CPU use in thousandths.
     pub score: u32,
@@ -59,12 +63,14 @@ impl LoadRow {
             cpu_permille: said(LoadRecord::CPU).then_some(load.cpu_permille),
             memory_permille: said(LoadRecord::MEMORY).then_some(load.memory_permille),
             requests_per_s: said(LoadRecord::REQUESTS).then_some(load.requests_per_s_milli as f64 / 1000.0),
+            workers: (load.workers != 0).then_some(load.workers),
+            workers_learnt: said(LoadRecord::WORKERS_LEARNT),
             score: load.score,
         })
     }
 
-    /// What tells its load best, and how old that is.
-    pub fn cells(&self) -> [String; 2] {
+    /// What tells its load best, how many requests it works on at a time ("~" if learnt), and how old the report is.
+    pub fn cells(&self) -> [String; 3] {
         let age = duration(self.age_ms);
         let load = match (self.execution_us, self.in_flight.or(self.clients), self.cpu_permille) {
             _ if self.ignored.is_some() => "ignored".to_owned(),
@@ -73,7 +79,9 @@ impl LoadRow {
             (_, None, Some(cpu)) => format!("{:.1}% cpu", f64::from(cpu) / 10.0),
             _ => "-".to_owned(),
         };
-        [load, if self.silent { format!("silent {age}") } else { age }]
+        let learnt = if self.workers_learnt { "~" } else { "" };
+        let workers = self.workers.map_or_else(|| "-".to_owned(), |workers| format!("{learnt}{workers}"));
+        [load, workers, if self.silent { format!("silent {age}") } else { age }]
     }
 }
 

@@ -253,7 +253,8 @@ fn a_report_shows_its_age_and_what_became_of_it() {
     let load = LoadRecord {
         in_flight: 4,
         execution_us: 2500,
-        flags: LoadRecord::IN_FLIGHT | LoadRecord::DRAIN,
+        workers: 4,
+        flags: LoadRecord::IN_FLIGHT | LoadRecord::DRAIN | LoadRecord::WORKERS_LEARNT,
         score: 12_500,
         reported_ms: NOW_MS - 1500,
         expires_ms: NOW_MS + 500,
@@ -271,16 +272,17 @@ fn a_report_shows_its_age_and_what_became_of_it() {
     let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &told, NOW_MS);
     let row = &to_value(&report).unwrap()["backends"][0];
     assert_eq!((&row["services"][0]["factor"], &row["load"]["age_ms"]), (&json!(0.35), &json!(1500)));
+    assert_eq!((&row["load"]["workers"], &row["load"]["workers_learnt"]), (&json!(4), &json!(true)));
     assert_eq!((&row["load"]["says"], &row["load"]["clients"]), (&json!("drain"), &Value::Null));
     let text = report.text();
-    assert!(text.contains("2/0.70") && text.contains("12.5ms    1.5s  even: 1.70 load"), "{text}");
+    assert!(text.contains("2/0.70") && text.contains("12.5ms       ~4    1.5s  even: 1.70 load"), "{text}");
     let status = StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS);
     assert!(status.text().contains("reports: forged 7\n"), "{}", status.text());
-    let ignored = LoadRecord { flags: LoadRecord::NEVER_LISTENING, execution_us: 0, score: 0, ..load };
+    let ignored = LoadRecord { flags: LoadRecord::NEVER_LISTENING, execution_us: 0, workers: 0, score: 0, ..load };
     fixture.control.loads.set(BackendId(0), &ignored);
     let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &told, NOW_MS);
     assert_eq!(to_value(&report).unwrap()["backends"][0]["load"]["ignored"], json!("never_listening"));
-    assert!(report.text().contains("ignored    1.5s"), "{}", report.text());
+    assert!(report.text().contains("ignored        -    1.5s"), "{}", report.text());
 }
 
 #[test]

@@ -1,0 +1,116 @@
+//! How many requests a backend works on at a time, learnt from what it reports: those in flight, and those at work.
+//!
+//! Of `n` requests in flight, a backend with `w` workers works on min(n, w). So the estimate moves until as many would be at work by
+//! it as were, on average over some seconds (stochastic approximation: Robbins and Monro, 1951). That needs no execution
+//! time and survives its changes. Nothing is told before requests have waited: until then any larger number explains
+//! the reports as well. A backend whose execution times include the wait never seems to make anybody wait, and so its
+//! workers stay unknown.
+
+/// Time constant of all averages: a few hundred requests of a slow backend.
+const AVERAGING_MS: f64 = 10_000.0;
+/// Averages over a shorter time show what is just begun as if it waited.
+const LEAST_MS: f64 = 5_000.0;
+/// Fewer than this part of the requests in flight at work: the others wait.
+const AT_WORK: f64 = 0.9;
+
+/// What was learnt of one backend.
+#[derive(Clone, Debug, Default)]
+pub struct Workers {
+    estimate: f64,
+    in_flight: f64,
+    at_work: f64,
+    /// What was seen so far, and when it was last.
+    seen_ms: f64,
+    last_ms: Option<u64>,
+    /// Requests have waited.
+    is_known: bool,
+}
+
+impl Workers {
+    /// Takes what a report says: requests in flight now, and at work on average over the last moments.
+    pub fn learn(&mut self, in_flight: f64, at_work: f64, now_ms: u64) {
+        let Some(last_ms) = self.last_ms.replace(now_ms) else {
+            (self.estimate, self.in_flight, self.at_work) = (at_work.max(1.0), in_flight, at_work);
+            return;
+        };
+        let elapsed_ms = (now_ms.saturating_sub(last_ms) as f64).min(AVERAGING_MS);
+        self.seen_ms += elapsed_ms;
+        // At first all that was seen counts equally, so that a start isn't remembered for long.
+        let share = elapsed_ms / self.seen_ms.clamp(1.0, AVERAGING_MS);
+        self.in_flight += share * (in_flight - self.in_flight);
+        self.at_work += share * (at_work - self.at_work);
+        self.estimate = (self.estimate + share * (at_work - in_flight.min(self.estimate))).max(1.0);
+        self.is_known |= self.seen_ms >= LEAST_MS && self.at_work < AT_WORK * self.in_flight;
+    }
+
+    /// The number, once it is known.
+    pub fn number(&self) -> Option<u32> {
+        self.is_known.then(|| self.estimate.round() as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::simulation::{Pool, Report, Server};
+
+    /// What is learnt of two servers of so many workers each that share Poisson arrivals.
+    fn learnt(workers: usize, mean_ms: f64, load: f64, seconds: f64, at_work: fn(&Report) -> f64) -> Option<u32> {
+        let servers = vec![Server::new(workers, mean_ms), Server::new(workers, mean_ms)];
+        let (mut pool, mut learnt, mut now_ms) = (Pool::new(servers, load, 11), Workers::default(), 1000);
+        pool.run(seconds, |reports, _| {
+            now_ms += 50;
+            learnt.learn(reports[0].in_flight, at_work(&reports[0]), now_ms);
+        });
+        learnt.number()
+    }
+
+    #[test]
+    fn a_busy_backend_s_workers_are_learnt_in_seconds() {
+        for (workers, mean_ms, load) in
+            [(1, 10.0, 0.9), (4, 80.0, 0.9), (4, 20.0, 0.9), (16, 40.0, 0.95), (200, 100.0, 1.1)]
+        {
+            let number = learnt(workers, mean_ms, load, 40.0, |report| report.busy).expect("requests wait");
+            let (low, high) = (workers as f64 * 0.85 - 0.5, workers as f64 * 1.15 + 0.5);
+            assert!((low..=high).contains(&f64::from(number)), "{number} for {workers}");
+        }
+    }
+
+    #[test]
+    fn before_anybody_waits_nothing_is_known() {
+        assert_eq!(learnt(16, 40.0, 0.2, 60.0, |report| report.busy), None);
+        assert_eq!(Workers::default().number(), None);
+    }
+
+    #[test]
+    fn times_that_include_the_wait_teach_nothing() {
+        for load in [0.5, 0.9] {
+            assert_eq!(learnt(4, 40.0, load, 60.0, |report| report.in_system), None, "{load}");
+        }
+    }
+
+    #[test]
+    fn more_and_fewer_workers_are_followed() {
+        let mut learnt = Workers::default();
+        let mut now_ms = 0;
+        let mut run = |workers: f64, learnt: &mut Workers| {
+            for turn in 0..2400 {
+                now_ms += 50;
+                let in_flight = f64::from(turn % 20);
+                learnt.learn(in_flight, in_flight.min(workers), now_ms);
+            }
+            learnt.number()
+        };
+        assert_eq!([8.0, 3.0, 12.0].map(|workers| run(workers, &mut learnt)), [Some(8), Some(3), Some(12)]);
+    }
+
+    #[test]
+    fn a_clock_that_stands_and_absurd_numbers_break_nothing() {
+        let mut learnt = Workers::default();
+        for now_ms in [5, 5, 4, 5, u64::MAX, 7] {
+            learnt.learn(1e7, 1e7, now_ms);
+            learnt.learn(0.0, 0.0, now_ms);
+        }
+        assert!(learnt.estimate.is_finite() && learnt.estimate >= 1.0, "{learnt:?}");
+    }
+}

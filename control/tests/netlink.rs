@@ -1,11 +1,13 @@
 //! The follower against a real kernel, inside a network namespace of its own. Without root it says so and passes.
 
+mod namespaces;
+
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, unshare};
+use namespaces::{Peer, in_namespace, ip};
 use shunt_control::routing_daemon::announce::{Announcer, Place};
 use shunt_control::routing_daemon::event::{Neighbour, NeighbourKey, NeighbourState, Table};
 use shunt_control::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
@@ -17,64 +19,6 @@ use shunt_control::routing_daemon::state::State;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks at what is due.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// Runs `test` in a thread whose network namespace is new and unnamed, so that it vanishes with the thread.
-fn in_namespace(test: impl AsyncFnOnce() + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: network namespaces need root");
-        return;
-    }
-    let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(test());
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// A second namespace, held by a process that ends with this value, or by itself after a minute.
-struct Peer(Child);
-
-impl Peer {
-    fn start() -> Self {
-        // `exec` after `unshare`, so that the process that is killed is the one that holds the namespace.
-        let child = Command::new("unshare")
-            .args(["-n", "sh", "-c", "echo ready; exec sleep 60"])
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut child = child.expect("unshare, of util-linux");
-        let mut line = String::new();
-        let stdout = child.stdout.take().unwrap();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
-        Self(child)
-    }
-
-    fn pid(&self) -> String {
-        self.0.id().to_string()
-    }
-
-    fn ip(&self, arguments: &str) {
-        run("nsenter", &format!("-t {} -n ip {arguments}", self.pid()));
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn run(program: &str, arguments: &str) {
-    let status = Command::new(program).args(arguments.split_whitespace()).status().unwrap();
-    assert!(status.success(), "{program} {arguments}");
-}
-
-fn ip(arguments: &str) {
-    run("ip", arguments);
-}
 
 /// Two ends of a cable, ours `net-a` with 198.18.4.1, the peer's `net-b` with 198.18.4.2.
 fn cable() -> Peer {

@@ -12,7 +12,7 @@ const LONGEST: usize = 400;
 /// Where `unsafe` may stand: files that own a system interface or a mapping.
 const UNSAFE: &[&str] = &[
     "control/src/cli/doctor/system.rs",
-    "control/src/routing_daemon/announce.rs",
+    "control/src/packet_socket.rs",
     "control/src/routing_daemon/socket.rs",
     "shmlayout/src/map.rs",
     "switcher/src/filter/prefetch.rs",

@@ -268,6 +268,9 @@ pub struct Health {
     pub probe: Probe,
     /// Port that is asked; the back-end's own where there is none.
     pub port: Option<u16>,
+    /// Whether its packets take the way of a client's: with `dsr` to the service's address by the back-end's Ethernet
+    /// address, with `nat` from the clients' side.
+    pub as_client: bool,
     /// From one check to the next.
     pub interval_ms: u32,
     /// How long an answer may take; no more than the interval.

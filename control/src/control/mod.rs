@@ -10,6 +10,7 @@ mod draining;
 mod feedback;
 mod neighbours;
 mod orders;
+mod paths;
 mod publication;
 
 use std::collections::BTreeMap;
@@ -185,6 +186,7 @@ impl Control {
         self.reasons.retain(|key, _| checks.iter().any(|check| check.key == *key));
         let table = &self.table;
         self.checker.apply(checks, |key| health_of(table, key));
+        self.find_paths();
     }
 
     /// Takes reports from these agents from now on.
@@ -211,7 +213,7 @@ impl Control {
         if changes.links {
             self.announce();
         }
-        self.publication.neighbours_changed |= changes.neighbours;
+        self.publication.neighbours_changed |= changes.neighbours || changes.addresses;
     }
 
     /// The keeper gives an interface that was made again its old id.

@@ -59,6 +59,7 @@ impl Control {
         }
         if std::mem::take(&mut self.publication.neighbours_changed) {
             self.follow_neighbours();
+            self.find_paths();
         }
     }
 

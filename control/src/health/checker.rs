@@ -3,9 +3,10 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::as_client::{ClientWay, Paths};
 use super::hysteresis::Hysteresis;
 use super::{BackendKey, Check, Health, Report, probe};
 use crate::tasks::Tasks;
@@ -14,6 +15,7 @@ use crate::tasks::Tasks;
 pub struct Checker {
     running: Tasks<Check>,
     reports: mpsc::UnboundedSender<Report>,
+    paths: watch::Sender<Paths>,
 }
 
 impl Checker {
@@ -21,16 +23,30 @@ impl Checker {
     /// changes, at most one in `fall` or `rise` intervals.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Report>) {
         let (reports, receiver) = mpsc::unbounded_channel();
-        (Self { running: Tasks::default(), reports }, receiver)
+        (Self { running: Tasks::default(), reports, paths: watch::Sender::default() }, receiver)
     }
 
     /// Runs exactly these checks from now on. A check that is the same goes on undisturbed. A new or changed one starts
     /// as `health_of` says: control gives what it knew before, and up for a backend it never saw, so that traffic
     /// flows at once and a dead one is out after `fall` attempts.
     pub fn apply(&mut self, checks: Vec<Check>, health_of: impl Fn(&BackendKey) -> Health) {
-        let reports = &self.reports;
+        let (reports, paths) = (&self.reports, &self.paths);
         self.running.apply(checks.into_iter().map(|check| (check.key.clone(), check)), |key, check| {
-            tokio::spawn(repeat(check.clone(), health_of(key), reports.clone())).abort_handle()
+            tokio::spawn(repeat(check.clone(), health_of(key), paths.subscribe(), reports.clone())).abort_handle()
+        });
+    }
+
+    /// The checks that take a client's way.
+    pub fn client_ways(&self) -> impl Iterator<Item = (&BackendKey, ClientWay)> {
+        self.running.jobs().filter_map(|check| Some((&check.key, check.way?)))
+    }
+
+    /// Checks that take a client's way take these from now on.
+    pub fn set_paths(&self, paths: Paths) {
+        self.paths.send_if_modified(|before| {
+            let differs = *before != paths;
+            *before = paths;
+            differs
         });
     }
 
@@ -46,7 +62,12 @@ impl Checker {
 }
 
 /// Asks for ever. Ends when nobody listens any more.
-async fn repeat(check: Check, initial: Health, reports: mpsc::UnboundedSender<Report>) {
+async fn repeat(
+    check: Check,
+    initial: Health,
+    mut paths: watch::Receiver<Paths>,
+    reports: mpsc::UnboundedSender<Report>,
+) {
     let mut hysteresis = Hysteresis::new(initial, check.rise, check.fall);
     // The first attempts are spread over half an interval, or a start with a thousand backends would ask all of them at
     // once.
@@ -54,13 +75,13 @@ async fn repeat(check: Check, initial: Health, reports: mpsc::UnboundedSender<Re
     loop {
         sleep_until(next).await;
         next = Instant::now() + jittered(check.interval);
-        let result = probe::ask(&check).await;
+        let result = probe::ask(&check, &mut paths).await;
         let Some(health) = hysteresis.record(result.is_ok()) else {
             continue;
         };
         let reason = match result {
-            Ok(()) => format!("{} answers", check.target),
-            Err(failure) => format!("{}: {failure}", check.target),
+            Ok(()) => format!("{check} answers"),
+            Err(failure) => format!("{check}: {failure}"),
         };
         if reports.send(Report { key: check.key.clone(), health, reason }).is_err() {
             return;
@@ -91,6 +112,7 @@ mod tests {
         Check {
             key: BackendKey { service: "web".into(), backend: backend.into() },
             target,
+            way: None,
             probe: Probe::Tcp,
             interval: Duration::from_millis(5),
             timeout: Duration::from_secs(10),

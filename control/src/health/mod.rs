@@ -1,17 +1,21 @@
 //! Health checks: one task a backend and check asks it again and again, and tells when its health changes.
 //!
 //! `configured` says what to check, `probe` asks, `hysteresis` decides, `checker` starts and stops the tasks. Checks
-//! use the kernel's own network stack: their replies are addressed to this machine, and the XDP program lets them pass.
+//! use the kernel's own network stack, or take a client's way (`as_client`). In both cases their replies are addressed to this
+//! machine, and the XDP program lets them pass.
 //! Results go to control's main loop by a channel; the master turns them into weights.
 
+pub mod as_client;
 pub mod checker;
 pub mod configured;
 pub mod hysteresis;
 pub mod probe;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use as_client::ClientWay;
 use shunt_config::Probe;
 
 /// Whether a backend takes new connections, as far as its check can tell.
@@ -39,6 +43,8 @@ pub struct Check {
     pub key: BackendKey,
     /// Where to ask.
     pub target: SocketAddr,
+    /// The client's way that its packets take; the kernel's where there is none.
+    pub way: Option<ClientWay>,
     /// What to ask.
     pub probe: Probe,
     /// From the start of one attempt to the start of the next, give or take a tenth.
@@ -49,6 +55,16 @@ pub struct Check {
     pub rise: u32,
     /// Failures in a row that take it down.
     pub fall: u32,
+}
+
+impl fmt::Display for Check {
+    /// Who is asked: where it is more than an address, by whom.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.way {
+            Some(way) if way.backend != self.target.ip() => write!(f, "{} by {}", self.target, way.backend),
+            _ => write!(f, "{}", self.target),
+        }
+    }
 }
 
 /// A change of health.

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shunt_config::Probe;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Check;
+use super::as_client::{NoPath, Paths, Stream};
 
 /// Of an answer, no more is read: enough for any sensible header, and no backend can fill the memory.
 const MAX_ANSWER_BYTES: usize = 16 << 10;
@@ -21,6 +23,9 @@ pub enum Failure {
     /// No answer in time.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// A client's way there isn't known.
+    #[error("{0}")]
+    NoPath(NoPath),
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
@@ -40,19 +45,48 @@ pub enum Failure {
     },
 }
 
-/// Asks once.
-pub async fn ask(check: &Check) -> Result<(), Failure> {
+/// Asks once; `paths` is for checks that take a client's way, and is waited for until it has theirs.
+pub async fn ask(check: &Check, paths: &mut watch::Receiver<Paths>) -> Result<(), Failure> {
+    if check.way.is_some() {
+        await_path(paths, |paths| paths.contains_key(&check.key).then_some(())).await;
+    }
     let attempt = async {
-        let stream = TcpStream::connect(check.target).await.map_err(Failure::Connect)?;
-        let Probe::Http { path, host, status_first, status_last } = &check.probe else {
-            return Ok(());
-        };
-        let host = host.clone().unwrap_or_else(|| host_of(check.target));
-        let found = get(stream, path, &host).await?;
-        let wanted = (*status_first, *status_last);
-        if (wanted.0..=wanted.1).contains(&found) { Ok(()) } else { Err(Failure::Status { found, wanted }) }
+        match (check.way, check.target) {
+            (Some(_), SocketAddr::V4(target)) => {
+                // A neighbour may just be being resolved.
+                let path = await_path(paths, |paths| paths.get(&check.key)?.as_ref().ok().copied()).await;
+                converse(check, Stream::connect(path, target).await.map_err(Failure::Connect)?).await
+            }
+            _ => converse(check, TcpStream::connect(check.target).await.map_err(Failure::Connect)?).await,
+        }
     };
-    timeout(check.timeout, attempt).await.unwrap_or(Err(Failure::Timeout(check.timeout)))
+    let outcome = timeout(check.timeout, attempt).await;
+    outcome.unwrap_or_else(|_| match paths.borrow().get(&check.key) {
+        Some(Err(no_path)) => Err(Failure::NoPath(no_path.clone())),
+        _ => Err(Failure::Timeout(check.timeout)),
+    })
+}
+
+async fn await_path<T>(paths: &mut watch::Receiver<Paths>, wanted: impl Fn(&Paths) -> Option<T>) -> T {
+    loop {
+        if let Some(found) = wanted(&paths.borrow_and_update()) {
+            return found;
+        }
+        if paths.changed().await.is_err() {
+            std::future::pending::<()>().await; // control ends
+        }
+    }
+}
+
+/// Asks for what the check wants to know, on an open connection.
+async fn converse(check: &Check, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), Failure> {
+    let Probe::Http { path, host, status_first, status_last } = &check.probe else {
+        return Ok(());
+    };
+    let host = host.clone().unwrap_or_else(|| host_of(check.target));
+    let found = get(stream, path, &host).await?;
+    let wanted = (*status_first, *status_last);
+    if (wanted.0..=wanted.1).contains(&found) { Ok(()) } else { Err(Failure::Status { found, wanted }) }
 }
 
 /// The Host header for a backend that no name was given for (RFC 9112 section 3.2).
@@ -65,7 +99,7 @@ fn host_of(target: SocketAddr) -> String {
 }
 
 /// Sends a GET, and reads until the header of the final answer is whole.
-async fn get(mut stream: TcpStream, path: &str, host: &str) -> Result<u16, Failure> {
+async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, host: &str) -> Result<u16, Failure> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shunt-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
@@ -109,6 +143,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::super::BackendKey;
+    use super::super::as_client::{ClientWay, Sender};
     use super::*;
 
     #[test]
@@ -143,12 +178,17 @@ mod tests {
         Check {
             key: BackendKey { service: "web".into(), backend: "b1".into() },
             target,
+            way: None,
             probe,
             interval: Duration::from_millis(10),
             timeout: Duration::from_secs(10),
             rise: 1,
             fall: 1,
         }
+    }
+
+    async fn ask(check: &Check) -> Result<(), Failure> {
+        super::ask(check, &mut watch::Sender::default().subscribe()).await
     }
 
     fn http(target: SocketAddr) -> Check {
@@ -213,6 +253,24 @@ mod tests {
         ask(&check(address, Probe::Tcp)).await.unwrap();
         let impatient = Check { timeout: Duration::from_millis(20), ..http(address) };
         assert!(matches!(ask(&impatient).await, Err(Failure::Timeout(_))));
+    }
+
+    #[tokio::test]
+    async fn a_client_s_way_is_waited_for_and_its_absence_named() {
+        let target = "198.18.0.100:80".parse().unwrap();
+        let backend = "198.18.1.11".parse().unwrap();
+        let way = Some(ClientWay { backend, sender: Sender::Neighbour });
+        let timeout = Duration::from_millis(20);
+        let check = Check { way, timeout, ..check(target, Probe::Tcp) };
+        let paths = watch::Sender::<Paths>::default();
+        let mut receiver = paths.subscribe();
+        let mut asked = std::pin::pin!(super::ask(&check, &mut receiver));
+        let early = tokio::time::timeout(5 * timeout, asked.as_mut()).await;
+        assert!(early.is_err(), "not before control has looked");
+        paths.send_replace([(check.key.clone(), Err(NoPath::Unresolved(backend)))].into());
+        let failure = asked.await.unwrap_err().to_string();
+        assert_eq!(failure, "no Ethernet address for 198.18.1.11: nobody answers ARP for it");
+        assert_eq!(check.to_string(), "198.18.0.100:80 by 198.18.1.11");
     }
 
     #[tokio::test]

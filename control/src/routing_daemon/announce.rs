@@ -4,19 +4,17 @@
 //! They are [`ANNOUNCE_INTERVAL`] apart as ANNOUNCE_INTERVAL says there, and [`ANNOUNCE_COUNT`] of them, one more than
 //! ANNOUNCE_NUM: the first may be lost while a port that just came up is still learning. There is no probing before
 //! (section 2.1.1): two balancers in turn announcing one address is what fail-over looks like.
-#![allow(unsafe_code)]
 
 use std::io;
-use std::mem::size_of;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use log::warn;
-use nix::libc;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::SockType;
 
 use super::event::Mac;
+use crate::packet_socket;
 
 /// How often each address is announced.
 pub const ANNOUNCE_COUNT: u32 = 3;
@@ -44,10 +42,7 @@ pub struct Place {
 impl Announcer {
     /// Opens the socket.
     pub fn open() -> io::Result<Self> {
-        // Protocol 0: the kernel queues nothing to it.
-        let socket =
-            socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-        Ok(Self { socket })
+        Ok(Self { socket: packet_socket::open(SockType::Raw)? })
     }
 
     /// Announces every address at every place, [`ANNOUNCE_COUNT`] times; returns after the last. Dropping it stops it.
@@ -69,28 +64,7 @@ impl Announcer {
     /// Sends one announcement.
     pub fn send(&self, place: Place, address: Ipv4Addr) -> io::Result<()> {
         let frame = announcement(place.mac, address);
-        let to = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: (libc::ETH_P_ARP as u16).to_be(),
-            sll_ifindex: i32::try_from(place.ifindex).map_err(io::Error::other)?,
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 6,
-            sll_addr: [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
-        };
-        // SAFETY: `frame` and `to` are live for the call, the lengths are theirs, and a sockaddr_ll is what a packet
-        // socket reads; `socket` is owned by `self`, thus open.
-        let sent = unsafe {
-            libc::sendto(
-                self.socket.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
-                0,
-                (&raw const to).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-            )
-        };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        packet_socket::send(&self.socket, place.ifindex, packet_socket::ARP, BROADCAST, &frame)
     }
 }
 

@@ -78,6 +78,7 @@ fn only_what_is_shunts_is_redirected() {
         ("reply of the backend", tcp((BACKEND, 8080), (CLIENT, 4000)).build(), REDIRECT),
         ("reply with IP options", tcp((BACKEND, 8080), (CLIENT, 4000)).ip_options(&[1; 4]).build(), REDIRECT),
         ("reply to a health check", tcp((BACKEND, 8080), (BOX, 4000)).build(), PASS),
+        ("reply to one at the service's address", tcp((SERVICE, 80), (BOX, 4000)).build(), PASS),
         ("backend, another port", tcp((BACKEND, 22), (CLIENT, 4000)).build(), PASS),
         ("backend, another protocol", testing::udp((BACKEND, 8080), (CLIENT, 4000)).build(), PASS),
         ("somebody else", tcp((CLIENT, 8080), (BACKEND, 8080)).build(), PASS),

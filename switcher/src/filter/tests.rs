@@ -294,6 +294,9 @@ fn bystanders_and_frames_before_the_first_publication_are_not_ours() {
     let world = world();
     let (verdict, out) = through(&mut world.filter(0, 1), tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build(), CLIENTS);
     assert_eq!((verdict, out), (Verdict::NotOurs, tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build()));
+    // What AF_PACKET copies of a health check at the service's address (dsr).
+    let reply = tcp(SERVICE, ([198, 18, 1, 1], 40_000), SYN | ACK).build();
+    assert_eq!(through(&mut world.filter(0, 1), reply, BACKENDS).0, Verdict::NotOurs);
     let owner = Owner::adopt(world.connections.table().unwrap(), 0, 1);
     let mut fresh = Filter::new(
         owner,

@@ -2,6 +2,7 @@
 //! need root and the release build: `cargo test -p tests --test lab [-- WORD...]`.
 
 mod algorithms;
+mod as_client;
 mod backend_death;
 mod bad_start;
 mod bystander;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     tests.push(Test::new("drain", drain::drain));
     tests.push(Test::new("algorithms", algorithms::algorithms));
     tests.push(Test::new("backend_death", backend_death::backend_death));
+    tests.extend(as_client::tests());
     tests.extend(process_death::tests());
     tests.extend(host::tests());
     tests.extend(icmp_errors::tests());

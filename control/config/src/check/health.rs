@@ -2,7 +2,7 @@
 
 use crate::report::quoted;
 use crate::section::Section;
-use crate::types::{Health, Probe, Protocol};
+use crate::types::{Health, Mode, Probe, Protocol};
 
 /// Longest interval and answer: an hour.
 const LONGEST_MS: u32 = 3_600_000;
@@ -11,7 +11,7 @@ const LONGEST_MS: u32 = 3_600_000;
 const HTTP_KEYS: &[&str] = &["path", "host", "status"];
 
 /// What `tcp` and `http` use.
-const COMMON_KEYS: &[&str] = &["port", "interval_ms", "timeout_ms", "rise", "fall"];
+const COMMON_KEYS: &[&str] = &["port", "as_client", "interval_ms", "timeout_ms", "rise", "fall"];
 
 /// `kind`, before the keys that belong to it are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,8 +31,9 @@ impl Kind {
     }
 }
 
-/// Reads the table. Without one a TCP service is checked by connecting, a UDP service not at all.
-pub(super) fn read(mut section: Section<'_>, protocol: Option<Protocol>) -> Option<Health> {
+/// Reads the table. Without one a TCP service is checked by connecting, a UDP service not at all. With `dsr` checks take a
+/// client's way unless the table says otherwise: else a back-end without the service's address would pass them.
+pub(super) fn read(mut section: Section<'_>, protocol: Option<Protocol>, mode: Option<Mode>) -> Option<Health> {
     let kinds = [Kind::Tcp, Kind::Http, Kind::None].map(|kind| (kind.word(), kind));
     let said = section.word("kind", &kinds).map(|kind| kind.value);
     let unsaid = if protocol == Some(Protocol::Udp) { Kind::None } else { Kind::Tcp };
@@ -42,6 +43,7 @@ pub(super) fn read(mut section: Section<'_>, protocol: Option<Protocol>) -> Opti
     let health = Health {
         probe: if kind == Kind::Http { probe } else { Probe::Tcp },
         port,
+        as_client: section.truth_or("as_client", mode == Some(Mode::Dsr)),
         interval_ms: section.number_or("interval_ms", 10..=LONGEST_MS, 1000),
         timeout_ms: section.number_or("timeout_ms", 1..=LONGEST_MS, 500),
         rise: section.number_or("rise", 1..=100, 2),

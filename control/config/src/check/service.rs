@@ -84,7 +84,7 @@ pub(super) fn read(mut section: Section<'_>, report: &Report, base: Timeouts) ->
     };
     let timeouts = limits::read_timeouts(section.section("timeouts"), base);
     let health = match target {
-        Target::Backends => health::read(section.section("health"), protocol),
+        Target::Backends => health::read(section.section("health"), protocol, mode),
         Target::Host => None,
     };
     let dsr_port = address.as_ref().filter(|_| mode == Some(Mode::Dsr)).map(|address| address.value.port());

@@ -31,7 +31,8 @@ fn the_nat_example_says_every_default() {
         status_first: 200,
         status_last: 399,
     };
-    let expected = Health { probe, port: Some(8081), interval_ms: 1000, timeout_ms: 500, rise: 2, fall: 3 };
+    let expected =
+        Health { probe, port: Some(8081), as_client: false, interval_ms: 1000, timeout_ms: 500, rise: 2, fall: 3 };
     assert_eq!(web.health, Some(expected));
     assert_eq!(config.services[1].health, None);
 }
@@ -45,6 +46,8 @@ fn the_dsr_example_keeps_ports() {
     }
     assert_eq!(config.services[0].health.as_ref().map(|health| &health.probe), Some(&Probe::Tcp));
     assert_eq!(config.services[1].timeouts.tcp_established_s, 1800);
+    let as_client = |service: &shunt_config::Service| service.health.as_ref().is_some_and(|health| health.as_client);
+    assert!(config.services.iter().all(as_client), "else a back-end without the service's address is up");
 }
 
 #[test]
@@ -71,7 +74,15 @@ fn the_minimal_example_gets_defaults() {
     let service = &config.services[0];
     assert_eq!((service.protocol, service.mode, service.slots), (Protocol::Tcp, Mode::Nat, 1021));
     assert_eq!(service.timeouts, Timeouts::default());
-    let health = Health { probe: Probe::Tcp, port: None, interval_ms: 1000, timeout_ms: 500, rise: 2, fall: 3 };
+    let health = Health {
+        probe: Probe::Tcp,
+        port: None,
+        as_client: false,
+        interval_ms: 1000,
+        timeout_ms: 500,
+        rise: 2,
+        fall: 3,
+    };
     assert_eq!(service.health, Some(health));
     assert_eq!(service.backends.iter().map(|backend| backend.weight).collect::<Vec<_>>(), [1, 1]);
 }

@@ -141,17 +141,21 @@ fn health() {
             "timeout_ms = 1001",
             "service.web.health.timeout_ms: 1001 is more than interval_ms, 1000; checks must end before the next: lower it, or raise interval_ms",
         ),
+        (25, "as_client = 1", "service.web.health.as_client: is 1; write true or false"),
         (25, "rise = 0", "service.web.health.rise: is 0; write a whole number from 1 to 100"),
         (25, "fall = 101", "service.web.health.fall: is 101; write a whole number from 1 to 100"),
         (
             25,
             "url = 1",
-            "service.web.health.url: is an unknown key; the keys here are kind, path, host, status, port, interval_ms, timeout_ms, rise, fall",
+            "service.web.health.url: is an unknown key; the keys here are kind, path, host, status, port, as_client, interval_ms, timeout_ms, rise, fall",
         ),
     ]);
-    for (kind, key, other) in
-        [("tcp", "path = \"/\"", "http"), ("none", "rise = 2", "tcp"), ("none", "host = \"a\"", "http")]
-    {
+    for (kind, key, other) in [
+        ("tcp", "path = \"/\"", "http"),
+        ("none", "rise = 2", "tcp"),
+        ("none", "host = \"a\"", "http"),
+        ("none", "as_client = true", "tcp"),
+    ] {
         let text = spoil(&[(24, &format!("kind = {kind:?}")), (25, key)]);
         let (name, _) = key.split_once(' ').expect("a key");
         assert_eq!(refusals(&text), [format!("shunt.toml:25: service.web.health.{name}: {}", unused(kind, other))]);

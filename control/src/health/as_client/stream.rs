@@ -1,0 +1,174 @@
+//! A connection that takes a client's way, as a tokio stream: the stack, and the packet socket that it speaks through.
+
+use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddrV4;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nix::libc::{BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_LDX, BPF_MSH, BPF_RET, BPF_W};
+use nix::sys::socket::{MsgFlags, SockType, recv};
+use smoltcp::socket::tcp::{RecvError, State};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::Path;
+use super::stack::Stack;
+use crate::packet_socket::{self, Instruction};
+
+/// The kernel may have joined several packets of a connection into one (GRO).
+const LONGEST_PACKET: usize = 64 << 10;
+const PROTOCOL_TCP: u32 = 6;
+
+/// An open connection. Dropping it resets it, as a balancer's checks do: so neither side keeps anything of it.
+pub struct Stream {
+    stack: Stack,
+    socket: AsyncFd<OwnedFd>,
+    path: Path,
+    began: Instant,
+    timer: Pin<Box<Sleep>>,
+    /// Keeps the kernel's own programs from the port, and the kernel from answering for it.
+    _port: std::net::TcpListener,
+}
+
+impl Stream {
+    /// Connects to `target` by sending to the Ethernet address of `path`. Needs CAP_NET_RAW, and a tokio runtime with I/O and
+    /// time. ConnectionRefused if a reset comes; without any answer it never ends.
+    pub async fn connect(path: Path, target: SocketAddrV4) -> io::Result<Self> {
+        let port = reserve_port(&path)?;
+        let source = SocketAddrV4::new(path.source, port.local_addr()?.port());
+        let socket = packet_socket::open(SockType::Datagram)?;
+        // Before it is bound: nothing else is to be queued.
+        packet_socket::filter(&socket, &replies(target, source.port()))?;
+        packet_socket::bind(&socket, path.ifindex, packet_socket::IPV4)?;
+        let stack = Stack::connect(source, target, RandomState::new().hash_one(source));
+        let stack = stack.ok_or(ErrorKind::InvalidInput)?;
+        let (socket, timer) = (packet_socket::register(socket)?, Box::pin(sleep(Duration::ZERO)));
+        let mut stream = Self { stack, socket, path, began: Instant::now(), timer, _port: port };
+        poll_fn(|context| stream.poll_connected(context)).await?;
+        Ok(stream)
+    }
+
+    fn poll_connected(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.drive(context)?;
+        match self.stack.socket().state() {
+            State::SynSent | State::SynReceived => Poll::Pending,
+            State::Closed => Poll::Ready(Err(ErrorKind::ConnectionRefused.into())),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Takes what has come, sends what is due, and has the task woken when there is more of either.
+    fn drive(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        while let Poll::Ready(ready) = self.socket.poll_read_ready(context) {
+            let mut packet = vec![0; LONGEST_PACKET];
+            let read =
+                |socket: &AsyncFd<OwnedFd>| Ok(recv(socket.get_ref().as_raw_fd(), &mut packet, MsgFlags::empty())?);
+            if let Ok(length) = ready?.try_io(read) {
+                packet.truncate(length?);
+                self.stack.put(packet);
+            }
+        }
+        loop {
+            self.exchange()?;
+            let now = self.began.elapsed();
+            let Some(delay) = self.stack.delay(now) else { return Ok(()) };
+            self.timer.as_mut().reset(Instant::now() + delay);
+            if self.timer.as_mut().poll(context).is_pending() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn exchange(&mut self) -> io::Result<()> {
+        self.stack.advance(self.began.elapsed());
+        while let Some(packet) = self.stack.take() {
+            let Path { ifindex, mac, .. } = self.path;
+            packet_socket::send(self.socket.get_ref(), ifindex, packet_socket::IPV4, mac, &packet)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stack.socket().abort();
+        // Where that fails, the backend's own time limit ends the connection.
+        let _ = self.exchange();
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let stream = self.get_mut();
+        stream.drive(context)?;
+        match stream.stack.socket().recv_slice(into.initialize_unfilled()) {
+            Ok(0) => Poll::Pending,
+            Ok(length) => {
+                into.advance(length);
+                Poll::Ready(Ok(()))
+            }
+            Err(RecvError::Finished) => Poll::Ready(Ok(())),
+            Err(RecvError::InvalidState) => Poll::Ready(Err(ErrorKind::ConnectionReset.into())),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = self.get_mut();
+        stream.drive(context)?;
+        match stream.stack.socket().send_slice(bytes) {
+            Ok(0) => Poll::Pending,
+            Ok(length) => {
+                stream.drive(context)?;
+                Poll::Ready(Ok(length))
+            }
+            Err(_) => Poll::Ready(Err(ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.get_mut().drive(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = self.get_mut();
+        stream.stack.socket().close();
+        Poll::Ready(stream.drive(context))
+    }
+}
+
+/// A port that no program of this machine has. Its kernel would reset the connection, of which it knows nothing; a
+/// listener that takes nothing makes it silent.
+fn reserve_port(path: &Path) -> io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind((path.source, 0))?;
+    packet_socket::filter(&listener, &[(code(BPF_RET | BPF_K), 0, 0, 0)])?;
+    Ok(listener)
+}
+
+/// Accepts TCP segments from `target` to `port`, seen from the IPv4 header on.
+fn replies(target: SocketAddrV4, port: u16) -> [Instruction; 9] {
+    let load = |size, place, offset| (code(BPF_LD | size | place), 0, 0, offset);
+    let unless = |value, skipped| (code(BPF_JMP | BPF_JEQ | BPF_K), 0, skipped, value);
+    [
+        load(BPF_B, BPF_ABS, 9),
+        unless(PROTOCOL_TCP, 6),
+        load(BPF_W, BPF_ABS, 12),
+        unless(target.ip().to_bits(), 4),
+        // X = length of the IP header
+        (code(BPF_LDX | BPF_B | BPF_MSH), 0, 0, 0),
+        load(BPF_H, BPF_IND, 2),
+        unless(port.into(), 1),
+        (code(BPF_RET | BPF_K), 0, 0, u32::MAX),
+        (code(BPF_RET | BPF_K), 0, 0, 0),
+    ]
+}
+
+fn code(bits: u32) -> u16 {
+    bits as u16
+}

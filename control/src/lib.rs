@@ -7,6 +7,7 @@ pub mod clock;
 pub mod control;
 pub mod health;
 pub mod master;
+pub mod other_instances;
 pub mod packet_socket;
 pub mod publish;
 pub mod reload;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use shunt_config::{Config, ConfigError};
 
+use crate::other_instances::{TakenAddress, check_addresses};
 use crate::publish::error::CapacityError;
 use crate::publish::table::{NamedIds, Table};
 use crate::resource_manager::agents::{Agents, AgentsError};
@@ -21,6 +22,14 @@ pub enum ReloadError {
         file: String,
         /// Which field.
         field: String,
+    },
+    /// Another instance has an address.
+    #[error("{file}: {source}")]
+    Taken {
+        /// The file.
+        file: String,
+        /// Which, and who.
+        source: TakenAddress,
     },
     /// No room.
     #[error("{file}: {source}")]
@@ -57,6 +66,7 @@ pub fn reload(path: &Path, config: &Config, table: &Table, named: &NamedIds) -> 
     if let Some(field) = fixed_difference(config, &next) {
         return Err(ReloadError::Fixed { file: file(), field });
     }
+    check_addresses(&next, config).map_err(|source| ReloadError::Taken { file: file(), source })?;
     let table = table.configured(&next, named).map_err(|source| ReloadError::Capacity { file: file(), source })?;
     let agents = Agents::load(&next.feedback).map_err(|source| ReloadError::Agents { file: file(), source })?;
     Ok(Reloaded { config: next, table, agents })

@@ -111,6 +111,12 @@ pub fn start_time(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// The network namespace of a process, by its inode. `None` if there is no such process.
+pub fn network_namespace(pid: u32) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|namespace| namespace.ino())
+}
+
 impl Header {
     /// Writes everything but the ready word.
     pub(crate) fn describe(&self, kind: Kind, layout_hash: u64, size: usize) -> std::io::Result<()> {

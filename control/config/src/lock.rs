@@ -1,6 +1,7 @@
-//! One process of each kind an instance: a file that the running one holds locked, and that has its pid. The lock ends
-//! with its process, however that ends.
+//! One process of each kind an instance, and one instance on each interface: a file that the holder keeps locked, and that
+//! says who it is. The lock ends with its process, however that ends.
 
+use crate::Instance;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
@@ -49,6 +50,20 @@ impl LockError {
 impl Lock {
     /// Takes it at once, or says who has it. Makes the file's directory, closed to others.
     pub fn take(path: &Path, program: &'static str) -> Result<Self, LockError> {
+        let pid = std::process::id().to_string();
+        Self::acquire(path, &pid)?.map_err(|pid| LockError::Held { program, pid })
+    }
+
+    /// Takes what only one instance may have, or says which one has it.
+    pub fn claim(path: &Path, instance: &Instance) -> Result<Result<Self, String>, LockError> {
+        let holder = format!("instance \"{instance}\" (shunt-keeper pid {})", std::process::id());
+        let refused =
+            |holder: String| if holder.is_empty() { "an instance that is starting".to_owned() } else { holder };
+        Ok(Self::acquire(path, &holder)?.map_err(refused))
+    }
+
+    /// Takes it and notes `holder` in it; else what its holder noted.
+    fn acquire(path: &Path, holder: &str) -> Result<Result<Self, String>, LockError> {
         let system = |source: io::Error| LockError::System { path: path.to_owned(), source };
         if let Some(directory) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(system)?;
@@ -58,15 +73,15 @@ impl Lock {
             options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(system)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             // Its last holder removed it between the opening and the locking: the next to open makes another.
-            Ok(locked) if !is_at(&locked, path) => Self::take(path, program),
+            Ok(locked) if !is_at(&locked, path) => Self::acquire(path, holder),
             Ok(mut locked) => {
-                note_pid(&mut locked).map_err(system)?;
-                Ok(Self { path: path.to_owned(), file: locked })
+                note(&mut locked, holder).map_err(system)?;
+                Ok(Ok(Self { path: path.to_owned(), file: locked }))
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {
-                let mut pid = String::new();
-                file.read_to_string(&mut pid).map_err(system)?;
-                Err(LockError::Held { program, pid: pid.trim().to_owned() })
+                let mut holder = String::new();
+                file.read_to_string(&mut holder).map_err(system)?;
+                Ok(Err(holder.trim().to_owned()))
             }
             Err((_, errno)) => Err(system(errno.into())),
         }
@@ -89,10 +104,10 @@ fn is_at(file: &File, path: &Path) -> bool {
     held.is_some() && held == inode(std::fs::metadata(path))
 }
 
-fn note_pid(file: &mut File) -> io::Result<()> {
+fn note(file: &mut File, holder: &str) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+    writeln!(file, "{holder}")
 }
 
 #[cfg(test)]
@@ -113,6 +128,18 @@ mod tests {
         drop(first);
         assert!(!path.exists());
         assert!(Lock::take(&path, PROGRAM).is_ok());
+    }
+
+    #[test]
+    fn what_another_instance_has_is_refused_by_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("interface.1.2.lock");
+        let [a, b] = ["a", "b"].map(|name| name.parse().unwrap());
+        let held = Lock::claim(&path, &a).unwrap().unwrap();
+        let holder = Lock::claim(&path, &b).unwrap().unwrap_err();
+        assert_eq!(holder, format!("instance \"a\" (shunt-keeper pid {})", std::process::id()));
+        drop(held);
+        assert!(Lock::claim(&path, &b).unwrap().is_ok());
     }
 
     #[test]

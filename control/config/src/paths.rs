@@ -78,6 +78,24 @@ pub fn ifdaemon_lock(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("ifdaemon.lock")
 }
 
+/// What a running keeper holds locked, so that no other instance uses the same thing: `kind` is `interface` or `device`,
+/// `namespace` the network namespace's inode, in which `name` is unique. No instance can be called so.
+pub fn claim_lock(kind: &str, namespace: u64, name: &str) -> PathBuf {
+    Path::new(RUNTIME_ROOT).join(format!("{kind}.{namespace}.{name}.lock"))
+}
+
+/// Every instance that has a directory, whether it runs or not.
+pub fn instances() -> Vec<Instance> {
+    instances_in(Path::new(RUNTIME_ROOT))
+}
+
+fn instances_in(root: &Path) -> Vec<Instance> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut names: Vec<Instance> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    names.sort();
+    names
+}
+
 /// Where the keeper mounts its bpffs and pins links and maps.
 pub fn bpf_directory(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("bpf")
@@ -98,6 +116,16 @@ mod tests {
             assert_eq!(name.parse::<Instance>(), Err(InstanceError), "{name:?}");
         }
         assert_eq!("x".repeat(32).parse::<Instance>().map(|name| name.to_string()), Ok("x".repeat(32)));
+    }
+
+    #[test]
+    fn a_claim_is_no_instance() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("lab")).unwrap();
+        let claim = claim_lock("interface", 4_026_531_840, "3");
+        assert_eq!(claim, Path::new("/run/shunt/interface.4026531840.3.lock"));
+        std::fs::write(root.path().join(claim.file_name().unwrap()), "").unwrap();
+        assert_eq!(instances_in(root.path()).iter().map(Instance::as_str).collect::<Vec<_>>(), ["lab"]);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Which instance a command is about.
 
-use shunt_config::{Instance, runtime_directory};
-use std::path::Path;
+use shunt_config::{Instance, instances};
 
 /// The variable that names the instance when the command line doesn't.
 pub const VARIABLE: &str = "SHUNT_INSTANCE";
@@ -23,20 +22,11 @@ pub fn choose(named: Option<Instance>) -> Result<Instance, VariableError> {
         let value = value.to_string_lossy().into_owned();
         return value.parse().map_err(|source| VariableError { value, source });
     }
-    let own = runtime_directory(&Instance::default());
-    Ok(own.parent().and_then(only_one).unwrap_or_default())
+    Ok(only_one(instances()).unwrap_or_default())
 }
 
-/// Every instance that has a directory.
-pub fn list(root: &Path) -> Vec<Instance> {
-    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let mut names: Vec<Instance> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    names.sort();
-    names
-}
-
-fn only_one(root: &Path) -> Option<Instance> {
-    let [only] = <[Instance; 1]>::try_from(list(root)).ok()?;
+fn only_one(instances: Vec<Instance>) -> Option<Instance> {
+    let [only] = <[Instance; 1]>::try_from(instances).ok()?;
     Some(only)
 }
 
@@ -45,13 +35,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_only_directory_is_chosen_and_two_are_none() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(only_one(root.path()), None);
-        std::fs::create_dir(root.path().join("lab")).unwrap();
-        std::fs::create_dir(root.path().join("Not.One")).unwrap();
-        assert_eq!(only_one(root.path()).unwrap().as_str(), "lab");
-        std::fs::create_dir(root.path().join("other")).unwrap();
-        assert_eq!(only_one(root.path()), None);
+    fn the_only_instance_is_chosen_and_two_are_none() {
+        let named = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<Instance>>();
+        assert_eq!(only_one(Vec::new()), None);
+        assert_eq!(only_one(named(&["lab"])).unwrap().as_str(), "lab");
+        assert_eq!(only_one(named(&["lab", "other"])), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here needs a process of Shunt to live: the regions outlast them all.
 
-use shunt_config::{Instance, region_name, runtime_directory};
+use shunt_config::{Instance, instances, region_name};
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::header::AttachError;
 use shunt_shmlayout::map::Access;
@@ -126,8 +126,7 @@ fn attach<R: Typed>(instance: &Instance, region: &str) -> Result<R, MemoryError>
 }
 
 fn advise(instance: &Instance) -> String {
-    let own = runtime_directory(instance);
-    let others = own.parent().map(super::instance::list).unwrap_or_default();
+    let others = instances();
     let others: Vec<_> = others.iter().filter(|other| *other != instance).map(Instance::as_str).collect();
     match others.as_slice() {
         [] => "start it with deploy/shunt-supervisor CONFIG".to_owned(),

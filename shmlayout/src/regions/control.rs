@@ -1,16 +1,18 @@
 //! The region that control writes: active word, ARP cache, loads, generations A and B. All others read it.
 
 use super::Typed;
+use crate::address::Address;
 use crate::config_table::{
     BackendRecord, ClassRecord, Generation, GenerationHead, MemberRecord, RangeRecord, ServiceRecord,
 };
+use crate::flip::Active;
 use crate::header::{Kind, layout_hash};
 use crate::loads::{LoadRecord, Loads};
 use crate::map::Parts;
 use crate::neighbours::{self, Neighbour, Neighbours};
 use crate::record::Counter;
 use crate::report_outcome::REPORT_OUTCOMES;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering, fence};
 use core::mem::offset_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -95,6 +97,21 @@ pub struct ControlRegion {
     pub reports: &'static [Counter],
     /// Configuration table A and B.
     pub generations: [Generation; 2],
+}
+
+impl ControlRegion {
+    /// Whether the active generation has this address, for whatever use. For a reader that control doesn't wait for: it looks
+    /// again if the generation changed meanwhile.
+    pub fn has_address(&self, address: &Address) -> bool {
+        loop {
+            let active = Active(self.head.active.load(Ordering::Acquire)); // pairs with flip::publish()
+            let found = active != Active::NONE && self.generations[active.buffer()].address_use(address).is_some();
+            fence(Ordering::Acquire); // the search before the second look: pairs with the fence in flip::publish()
+            if self.head.active.load(Ordering::Relaxed) == active.0 {
+                return found;
+            }
+        }
+    }
 }
 
 impl Typed for ControlRegion {

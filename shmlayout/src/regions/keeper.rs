@@ -2,7 +2,7 @@
 
 use super::Typed;
 use crate::config_table::Name;
-use crate::header::{Kind, layout_hash};
+use crate::header::{Kind, layout_hash, network_namespace, start_time};
 use crate::map::Parts;
 use crate::record::{Counter, Record};
 use crate::sync::AtomicU64;
@@ -225,6 +225,16 @@ impl KeeperRegion {
     pub fn interfaces(&self) -> impl Iterator<Item = (u16, InterfaceRecord)> + '_ {
         let all = self.interfaces.iter().enumerate().map(|(id, record)| (id as u16, record.load::<InterfaceRecord>()));
         all.filter(|(_, record)| record.ifindex != 0)
+    }
+
+    /// Whether the keeper or a switcher of this instance lives, and in this process's network namespace.
+    pub fn lives_here(&self) -> bool {
+        let here = network_namespace(std::process::id());
+        let switchers = self.switchers.iter().map(|record| record.load::<SwitcherRecord>());
+        let switchers = switchers.map(|record| (record.pid, record.start_time));
+        let keeper = (self.head.pid.get() as u32, self.head.start_time.get());
+        let lives = |(pid, start): (u32, u64)| pid != 0 && start_time(pid) == Some(start);
+        switchers.chain([keeper]).any(|process| lives(process) && network_namespace(process.0) == here)
     }
 
     /// The ports that exist.

@@ -17,6 +17,8 @@ mod tests;
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData, MapError, XskMap};
 use aya::programs::links::{FdLink, PinnedLink};
@@ -29,6 +31,9 @@ pub use mount::{mount, unmount};
 
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shunt.bpf.o"));
 
+/// The kernel detaches a program some time after its last pin is gone.
+const BUSY_TRIES: u32 = 20;
+const BUSY_WAIT: Duration = Duration::from_millis(5);
 /// Room for the box's own addresses.
 const LOCAL_ADDRESSES: u32 = 1024;
 const MAPS: [&str; 4] = ["ports", "services", "backends", "local"];
@@ -104,10 +109,15 @@ fn system_error(error: &ProgramError) -> Option<i32> {
     }
 }
 
+fn is_busy(error: &ProgramError) -> bool {
+    matches!(system_error(error), Some(libc::EBUSY | libc::EEXIST))
+}
+
 fn advice(error: &ProgramError) -> &'static str {
     match system_error(error) {
         Some(libc::EBUSY | libc::EEXIST) => {
-            "another XDP program is there: remove it (ip link set dev NAME xdp off, or bpftool link detach id N)"
+            "another XDP program is there: remove it (ip link set dev NAME xdp off, or bpftool link detach id N), or \
+             set interface.port = \"af_packet\""
         }
         Some(libc::EOPNOTSUPP) => "the driver has no XDP: set interface.mode = \"generic-copy\"",
         Some(libc::EINVAL | libc::ERANGE | libc::E2BIG) => "the MTU may be too large for XDP (about 3500), or LRO on",
@@ -116,6 +126,11 @@ fn advice(error: &ProgramError) -> &'static str {
 }
 
 impl RedirectError {
+    /// Whether another program is on the interface.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Attach { error, .. } if is_busy(error))
+    }
+
     /// Whether the driver lacks the mode, so that [`AttachMode::Generic`] may work.
     pub fn is_unsupported(&self) -> bool {
         matches!(self, Self::Attach { error, .. }
@@ -242,7 +257,16 @@ fn attach(loaded: &mut Ebpf, folder: &Path, interface: u32, mode: AttachMode) ->
         AttachMode::Native => XdpMode::Driver,
         AttachMode::Generic => XdpMode::Skb,
     };
-    let link = program.attach_to_if_index(interface, mode).map_err(attach_error)?;
+    let mut tries = 0;
+    let link = loop {
+        match program.attach_to_if_index(interface, mode) {
+            Err(error) if is_busy(&error) && tries < BUSY_TRIES => {
+                tries += 1;
+                sleep(BUSY_WAIT);
+            }
+            result => break result.map_err(attach_error)?,
+        }
+    };
     let link = program.take_link(link).map_err(attach_error)?;
     let link = FdLink::try_from(link).map_err(|_| RedirectError::Missing("link: Linux 5.9 or later is needed"))?;
     link.pin(&path).map_err(|error| RedirectError::Pin { path, error })?;

@@ -7,7 +7,7 @@ use shunt_config::{Config, Host, Interface, PortKind};
 use shunt_shmlayout::address::Address;
 
 use super::system::{self, NetworkInterface};
-use super::{KeeperError, plan};
+use super::{KeeperError, claims, plan};
 use crate::port::{CHUNK, HEADROOM};
 
 /// Bytes of an Ethernet header with two VLAN tags.
@@ -43,7 +43,10 @@ pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
         Vec::new()
     });
     problems.extend(cpus.iter().filter_map(|cpu| check_cpu(*cpu)));
-    match system::local_addresses(config.host.as_ref().map(|host| host.device.as_str())) {
+    // Those that other instances serve are the claims' to tell.
+    let mut pseudo_interfaces = claims::devices_of_others(&config.instance);
+    pseudo_interfaces.extend(config.host.iter().map(|host| host.device.clone()));
+    match system::local_addresses(&pseudo_interfaces) {
         Ok(local) => problems.extend(check_addresses(config, &local)),
         Err(error) => problems.push(format!("the box's own addresses: {error}")),
     }

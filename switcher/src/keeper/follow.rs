@@ -102,7 +102,7 @@ impl Follower {
     }
 
     fn follow_local(&mut self) {
-        let local = match local_addresses(self.pseudo.as_ref().map(PseudoInterface::name)) {
+        let local = match local_addresses(&self.pseudo.iter().map(|pseudo| pseudo.name().to_owned()).collect()) {
             Ok(local) if local != self.local => local,
             Ok(_) => return,
             Err(error) => return log::error!("the box's own addresses: {error}"),

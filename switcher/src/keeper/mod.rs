@@ -5,13 +5,14 @@
 //! writes the keeper region and the XDP maps.
 //!
 //! ```text
-//!  start:  lock -> check -> regions -> pseudo-interface -> ports -> XDP program -> publish -> keeper.sock
-//!                             |               |              |           |
-//!  restart after kill -9:   attach       from living    from living    pinned
+//!  start:  lock -> claims -> check -> regions -> pseudo-interface -> ports -> XDP program -> publish -> keeper.sock
+//!                                       |               |              |           |
+//!  restart after kill -9:             attach       from living    from living    pinned
 //!                                         ifdaemon       switchers
 //! ```
 
 mod check;
+mod claims;
 mod follow;
 mod host;
 mod interrupts;
@@ -37,6 +38,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use shunt_config::{Config, Lock, LockError, bpf_directory, keeper_lock, runtime_directory};
 
+use claims::Claims;
 use follow::Follower;
 use host::PseudoInterface;
 use ports::Ports;
@@ -127,6 +129,7 @@ struct Keeper {
     follower: Follower,
     reception: Reception,
     /// Until the end, so that there is no other.
+    _claims: Claims,
     _lock: Lock,
 }
 
@@ -150,19 +153,28 @@ fn close_directory(directory: &Path) -> Result<(), KeeperError> {
     std::fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(file_error(directory))
 }
 
+/// What is wrong with either is told at once.
+fn both<A, B>(a: Result<A, KeeperError>, b: Result<B, KeeperError>) -> Result<(A, B), KeeperError> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(KeeperError::Problems(a)), Err(KeeperError::Problems(b))) => Err(KeeperError::Problems([a, b].concat())),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
 impl Keeper {
     fn start(config: Config) -> Result<Keeper, KeeperError> {
         check::require_root()?;
         let lock = Lock::take(&keeper_lock(&config.instance), "shunt-keeper")?;
         close_directory(&runtime_directory(&config.instance))?;
         serve::remove_stale(&config.instance)?;
-        let facts = check::check(&config)?;
+        let (claims, facts) = both(Claims::take(&config), check::check(&config))?;
         let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
         let started = PseudoInterface::open(&config, &facts, &regions)
             .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo, is_restart));
         match started {
             Ok((server, follower, reception)) => {
-                Ok(Keeper { config, regions, server, follower, reception, _lock: lock })
+                Ok(Keeper { config, regions, server, follower, reception, _claims: claims, _lock: lock })
             }
             Err(error) => {
                 if !is_restart {

@@ -75,13 +75,16 @@ impl Ports {
                     log::info!("{}; copying instead", failure.error);
                     modes.remove(0);
                 }
-                Err(failure) if opener.may_fall_back(failure.interface) => {
+                Err(failure) if opener.may_fall_back(failure.interface) && !is_taken(&failure.error) => {
                     opener.fall_back(failure.interface, &failure.error)?;
                     if let Some((_, redirect)) = ways[failure.interface].take()
                         && let Err(error) = redirect.detach()
                     {
                         log::warn!("{error}");
                     }
+                }
+                Err(failure) if is_taken(&failure.error) => {
+                    return Err(KeeperError::Problems(vec![failure.error.to_string()]));
                 }
                 Err(failure) => return Err(*failure.error),
             }
@@ -145,6 +148,16 @@ impl Ports {
                 );
             }
         }
+    }
+}
+
+/// Whether somebody else has the queue or the interface's XDP program. AF_PACKET beside that one would answer for the
+/// same packets, or get none.
+fn is_taken(error: &KeeperError) -> bool {
+    match error {
+        KeeperError::XdpPort { error, .. } => error.is_busy(),
+        KeeperError::Redirect { error, .. } => error.is_busy(),
+        _ => false,
     }
 }
 
@@ -225,7 +238,7 @@ impl<'a> Opener<'a> {
     /// AF_PACKET instead, if the configuration and the machine allow it.
     fn fall_back(&self, interface: usize, error: &KeeperError) -> Result<(), KeeperError> {
         let name = self.name(interface);
-        if !self.may_fall_back(interface) {
+        if !self.may_fall_back(interface) || is_taken(error) {
             return Err(KeeperError::Problems(vec![error.to_string()]));
         }
         let problems = check_packet_copies(&name, &self.facts.interfaces[interface], self.config.host.is_some());

@@ -62,9 +62,9 @@ fn link(name: &str) -> Option<([u8; 6], InterfaceFlags)> {
     })
 }
 
-/// The box's own addresses, but for those of the pseudo-interface.
-pub(super) fn local_addresses(pseudo_interface: Option<&str>) -> nix::Result<BTreeSet<Address>> {
-    let others = getifaddrs()?.filter(|entry| Some(entry.interface_name.as_str()) != pseudo_interface);
+/// The box's own addresses, but for those of these pseudo-interfaces.
+pub(super) fn local_addresses(pseudo_interfaces: &BTreeSet<String>) -> nix::Result<BTreeSet<Address>> {
+    let others = getifaddrs()?.filter(|entry| !pseudo_interfaces.contains(&entry.interface_name));
     let addresses = others.filter_map(|entry| {
         let address = entry.address?;
         let v4 = address.as_sockaddr_in().map(|address| Address::from_v4(address.ip().octets()));

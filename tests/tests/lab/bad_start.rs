@@ -2,14 +2,17 @@
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
+use shunt_tests::configuration::Configuration;
 use shunt_tests::lab::{Lab, Shape};
-use shunt_tests::operator::binaries;
-use shunt_tests::supervisor::{pid_of, start_refused};
+use shunt_tests::operator::{Operator, binaries};
+use shunt_tests::supervisor::{Supervisor, pid_of, start_refused};
 use shunt_tests::traffic::load::Load;
 use shunt_tests::wait::until;
 use std::os::unix::fs::FileExt;
 use std::process::Output;
 
+/// EX_CONFIG: starting again would change nothing.
+const REFUSED: i32 = 78;
 /// Offset of the layout version in a region's header.
 const VERSION_OFFSET: u64 = 8;
 
@@ -17,6 +20,9 @@ pub fn bad_start() -> Result<()> {
     let lab = Lab::up_patient("bad", Shape::default())?;
     let load = Load::start(&lab)?;
     second_start(&lab).context("a second start")?;
+    same_interface(&lab).context("another instance on the same interface")?;
+    same_interface_without_keeper(&lab).context("the same while the keeper is dead")?;
+    same_address(&lab).context("another instance with the same service address")?;
     other_configurations(&lab)?;
     without_root(&lab).context("not root")?;
     memory_of_another_version(&lab).context("another version's memory")?;
@@ -49,11 +55,76 @@ fn second_start(lab: &Lab) -> Result<()> {
     refused(&output, &[&pid_of(lab.name(), "switcher.0")?.to_string()]).context("a second switcher 0")
 }
 
+/// The name of another instance, and the laboratory's configuration under it.
+fn another(lab: &Lab) -> Result<(String, Configuration)> {
+    let other = format!("{}-x", lab.name());
+    let (from, to) = (format!("instance = \"{}\"", lab.name()), format!("instance = \"{other}\""));
+    Ok((other, lab.configuration()?.with(&from, &to)?))
+}
+
+/// It would answer ARP for the same addresses, by AF_PACKET where the queues are taken.
+fn same_interface(lab: &Lab) -> Result<()> {
+    let (_, same) = another(lab)?;
+    let keeper = format!("instance \"{}\"", lab.name());
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("shunt.toml");
+    for port in ["af_xdp", "af_packet", "auto"] {
+        std::fs::write(&path, same.with("port = \"af_xdp\"", &format!("port = \"{port}\""))?.0)?;
+        let output = start_refused(&lab.balancer(), &path)?;
+        refused(&output, &[&keeper, "interface client0 is used", "interface back0 is used", "shunt0 is the device"])?;
+        ensure!(output.status.code() == Some(REFUSED), "{port}: {}", output.status);
+    }
+    Ok(())
+}
+
+/// Its switchers still have the queues.
+fn same_interface_without_keeper(lab: &Lab) -> Result<()> {
+    let (supervisor, keeper) = (pid_of(lab.name(), "supervisor")?, pid_of(lab.name(), "keeper")?);
+    kill(supervisor, Signal::SIGSTOP)?;
+    kill(keeper, Signal::SIGKILL)?;
+    let told = same_interface(lab);
+    kill(supervisor, Signal::SIGCONT)?;
+    told?;
+    lab.await_running()
+}
+
+/// On an interface of its own another instance runs, but not with an address that the first one serves.
+fn same_address(lab: &Lab) -> Result<()> {
+    let (other, _) = another(lab)?;
+    lab.balancer().ip("link add other0 type veth peer name other1")?;
+    for interface in ["other0", "other1"] {
+        lab.balancer().ip(&format!("link set {interface} up"))?;
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("shunt.toml");
+    let configure = |address: &str| {
+        let text = format!(
+            "instance = \"{other}\"\n[switchers]\ncpus = [0]\nidle = \"wait\"\n[limits]\nconnections = 1024\n\
+             [[interface]]\nname = \"other0\"\n[[service]]\nname = \"web\"\naddress = \"{address}:99\"\n\
+             protocol = \"tcp\"\nmode = \"nat\"\nbackend = [{{ name = \"b\", address = \"198.18.9.9:80\" }}]\n"
+        );
+        std::fs::write(&path, text)
+    };
+    let words = ["address 198.18.0.100 is served by instance", lab.name()];
+    configure("198.18.0.100")?;
+    let output = start_refused(&lab.balancer(), &path)?;
+    refused(&output, &words)?;
+    ensure!(output.status.code() == Some(REFUSED), "{}", output.status);
+
+    configure("198.18.0.200")?;
+    let log = std::fs::File::create(folder.path().join("log"))?;
+    let supervisor = Supervisor::start(&lab.balancer(), &path, log)?;
+    let operator = Operator::of(&other);
+    let published = until("the other instance", || Ok(operator.status().ok().filter(|status| status.epoch > 0)));
+    let reloaded = configure("198.18.0.100").map(|()| operator.try_order("reload"));
+    supervisor.stop()?;
+    published.with_context(|| std::fs::read_to_string(folder.path().join("log")).unwrap_or_default())?;
+    refused(&reloaded??, &words).context("a reload")
+}
+
 /// Another instance in the same namespace, with something in its configuration that this machine can't do.
 fn other_configurations(lab: &Lab) -> Result<()> {
-    let other = format!("{}-x", lab.name());
-    let good =
-        lab.configuration()?.with(&format!("instance = \"{}\"", lab.name()), &format!("instance = \"{other}\""))?;
+    let (other, good) = another(lab)?;
     let cases: [(&str, &str, &[&str]); 3] = [
         ("\"client0\"", "\"nosuch0\"", &["nosuch0", "doesn't exist"]),
         ("198.18.0.100", "198.18.0.1", &["198.18.0.1", "address of this machine"]),

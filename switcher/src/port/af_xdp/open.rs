@@ -66,6 +66,11 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether another socket has the queue.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Bind { error, .. } if error.raw_os_error() == Some(libc::EBUSY))
+    }
+
     /// Whether the driver lacks the mode, so that another may work.
     pub fn is_unsupported(&self) -> bool {
         let OpenError::Bind { error, .. } = self else {

@@ -49,6 +49,7 @@ shared!(
     crate::regions::ServiceCounters,
     crate::regions::BackendCounters,
     crate::regions::InterfaceCounters,
+    crate::regions::SocketReading,
     crate::store::StoreEnds,
     crate::store::PacketCell,
     crate::regions::StoreSwitcher,

@@ -30,7 +30,7 @@ pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegi
     let ring = handover.manifest.ring;
     let ports = handover.manifest.ports.iter().zip(handover.ports).zip(0u8..);
     let mut ports: Vec<Attachment> = ports
-        .map(|((manifest, socket), index)| attach(manifest, socket, index, ring, &ledger))
+        .map(|((manifest, socket), index)| attach(manifest, socket, index, ring, &ledger, region))
         .collect::<Result<_>>()?;
     let standing: Vec<_> = ports.iter().filter_map(|attachment| attachment.port.standing(&ledger)).collect();
     ports.extend(handover.store.map(|store| attach_store(number, store)).transpose()?);
@@ -46,11 +46,20 @@ pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegi
     Ok((Engine::new(ports, pool, filter, control, region), region))
 }
 
-fn attach(manifest: &PortManifest, socket: OwnedFd, index: u8, ring: u32, ledger: &Ledger) -> Result<Attachment> {
+fn attach(
+    manifest: &PortManifest,
+    socket: OwnedFd,
+    index: u8,
+    ring: u32,
+    ledger: &Ledger,
+    region: SwitcherRegion,
+) -> Result<Attachment> {
     let role = if manifest.receives { Role::Both } else { Role::TransmitOnly };
     let port: Box<dyn Port> = match manifest.kind {
-        SocketKind::AfXdp if manifest.busy_polls => Box::new(XdpPort::map(socket, index, ring, ledger)?.busy_polling()),
-        SocketKind::AfXdp => Box::new(XdpPort::map(socket, index, ring, ledger)?),
+        SocketKind::AfXdp => {
+            let port = XdpPort::map(socket, index, ring, ledger, region.sockets)?;
+            Box::new(if manifest.busy_polls { port.busy_polling() } else { port })
+        }
         SocketKind::AfPacket => Box::new(PacketPort::map(socket, index, ring, role, ledger)?),
     };
     Ok(Attachment { port, interface: InterfaceId(manifest.interface), receives: manifest.receives })

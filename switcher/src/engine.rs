@@ -19,7 +19,7 @@ use shunt_shmlayout::regions::{ControlRegion, SwitcherRegion};
 const SWEEP_BUSY: usize = 32;
 const SWEEP_IDLE: usize = 512;
 /// How often the kernel is asked what it lost.
-const STATISTICS_MS: u64 = 1000;
+const LOSSES_MS: u64 = 1000;
 
 /// A switcher's engine.
 pub struct Engine {
@@ -31,7 +31,7 @@ pub struct Engine {
     batch: Batch,
     prospects: Box<[Prospect; BATCH]>,
     waiting: WaitingRoom,
-    statistics_due_ms: u64,
+    losses_due_ms: u64,
 }
 
 impl Engine {
@@ -52,7 +52,7 @@ impl Engine {
             batch: Batch::default(),
             prospects: Box::new([Prospect::NONE; BATCH]),
             waiting: WaitingRoom::default(),
-            statistics_due_ms: 0,
+            losses_due_ms: 0,
         }
     }
 
@@ -150,23 +150,20 @@ impl Engine {
         head.idle_turns.add(u64::from(received == 0));
         head.heartbeat_ms.set(now_ms);
         self.filter.sweep(if received == 0 { SWEEP_IDLE } else { SWEEP_BUSY }, now_ms);
-        if now_ms >= self.statistics_due_ms {
-            self.statistics_due_ms = now_ms + STATISTICS_MS;
+        if now_ms >= self.losses_due_ms {
+            self.losses_due_ms = now_ms + LOSSES_MS;
             self.count_losses();
         }
     }
 
-    /// Several ports of one interface add up, so each interface's counters are set once, from all of them.
+    /// Adds what each port lost since it was last asked: the counters outlive this process and its sockets.
     fn count_losses(&mut self) {
-        for (id, counters) in self.region.interfaces.iter().enumerate() {
-            let (mut missed, mut errors) = (0, 0);
-            for attachment in self.outlets.ports.iter_mut().filter(|port| usize::from(port.interface.0) == id) {
-                let lost = attachment.port.statistics();
-                missed += lost.ring_full + lost.no_frame + lost.invalid;
-                errors += lost.send_errors;
+        for Attachment { port, interface, .. } in &mut self.outlets.ports {
+            if let Some(counters) = self.region.interfaces.get(usize::from(interface.0)) {
+                let lost = port.losses();
+                counters.missed.add(lost.ring_full + lost.no_frame + lost.invalid);
+                counters.errors.add(lost.send_errors);
             }
-            counters.missed.set(missed);
-            counters.errors.set(errors);
         }
     }
 }

@@ -128,6 +128,25 @@ fn a_new_configuration_is_followed_and_acknowledged() {
 }
 
 #[test]
+fn losses_add_to_what_a_predecessor_counted() {
+    let mut bench = bench(1000);
+    bench.world.switcher.interfaces[0].missed.set(40); // of the process before this one
+    for port in 0..2 * FRAMES as u16 {
+        bench.clients.arrive(tcp((CLIENT.0, 1000 + port), SERVICE, SYN).build());
+    }
+    bench.engine.turn(1);
+    let held: Vec<_> = std::iter::from_fn(|| bench.engine.outlets.pool.take()).collect();
+    bench.engine.turn(1); // finds no frame for what comes
+    held.into_iter().for_each(|frame| bench.engine.outlets.pool.give(frame));
+    let missed = |bench: &Bench| bench.world.switcher.interfaces[0].missed.get();
+    bench.engine.turn(2000);
+    let counted = missed(&bench);
+    assert!(counted > 40);
+    bench.engine.turn(4000);
+    assert_eq!(missed(&bench), counted);
+}
+
+#[test]
 fn received_is_sent_and_dropped_and_passed_whatever_comes() {
     let mut bench = bench(40);
     let frames = [

@@ -115,12 +115,27 @@ pub struct InterfaceCounters {
     pub sent: Counter,
     /// Their bytes.
     pub bytes_sent: Counter,
-    /// Frames that the kernel dropped because the receive ring was full or empty of buffers.
+    /// Frames that the kernel dropped because the receive ring was full or empty of buffers, or the frame too long.
     pub missed: Counter,
     /// Failed attempts to make the kernel send.
     pub errors: Counter,
     /// When a packet with an unfilled checksum last came in, CLOCK_MONOTONIC in milliseconds; 0 if none did.
     pub unfilled_ms: Counter,
+}
+
+/// What a switcher last read of the kernel's own counts of a socket, which outlive the switcher. Its successor adds what
+/// came since.
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, KnownLayout)]
+pub struct SocketReading {
+    /// The kernel's cookie of the socket (SO_COOKIE), never used twice; 0: no reading.
+    pub cookie: Counter,
+    /// Packets lost because the receive ring was full.
+    pub ring_full: Counter,
+    /// Packets lost because there was no free frame.
+    pub no_frame: Counter,
+    /// Packets and descriptors refused.
+    pub invalid: Counter,
 }
 
 /// A next hop whose Ethernet address a switcher needs; control asks the kernel to resolve it.
@@ -156,6 +171,8 @@ pub struct SwitcherRegion {
     pub frame_owners: &'static [AtomicU8],
     /// By ring: where the burst began that is being published.
     pub journal: &'static [AtomicU32],
+    /// By port.
+    pub sockets: &'static [SocketReading],
 }
 
 /// Connections in flight to a backend: the sum of all switchers' [`SwitcherRegion::in_flight`]. One's alone may be below
@@ -178,6 +195,7 @@ impl Typed for SwitcherRegion {
         size_of::<Wanted>(),
         WANTED,
         RINGS,
+        size_of::<SocketReading>(),
     ]);
     type Shape = SwitcherShape;
 
@@ -191,8 +209,9 @@ impl Typed for SwitcherRegion {
         let cells = parts.take::<Record<4>>(WANTED);
         let frame_owners = parts.take(shape.frames as usize);
         let journal = parts.take(RINGS);
+        let sockets = parts.take(PORTS);
         let wanted = Ring::new(ends?, cells)?;
-        Some(Self { head: head?, services, backends, in_flight, interfaces, wanted, frame_owners, journal })
+        Some(Self { head: head?, services, backends, in_flight, interfaces, wanted, frame_owners, journal, sockets })
     }
 
     fn fault(shape: &SwitcherShape) -> Option<&'static str> {

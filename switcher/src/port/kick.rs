@@ -58,8 +58,8 @@ impl Kick {
         self.not_before.is_some()
     }
 
-    /// Kicks that failed.
-    pub fn errors(&self) -> u64 {
-        self.errors
+    /// Kicks that failed since the last call.
+    pub fn take_errors(&mut self) -> u64 {
+        std::mem::take(&mut self.errors)
     }
 }

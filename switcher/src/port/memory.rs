@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Batch, Frame, Pool, Port, PortStatistics};
+use super::{Batch, Frame, Losses, Pool, Port};
 
 /// The other end of a [`MemoryPort`]: what goes in and what came out.
 #[derive(Debug, Clone, Default)]
@@ -13,7 +13,7 @@ pub struct Wire(Arc<Mutex<Queues>>);
 struct Queues {
     arriving: VecDeque<Vec<u8>>,
     departed: VecDeque<Vec<u8>>,
-    statistics: PortStatistics,
+    losses: Losses,
 }
 
 impl Wire {
@@ -61,7 +61,7 @@ impl Port for MemoryPort {
         {
             match pool.copy_in(&packet) {
                 Some(frame) => batch.push(frame).unwrap_or_else(|frame| pool.give(frame)),
-                None => queues.statistics.no_frame += 1,
+                None => queues.losses.no_frame += 1,
             }
         }
     }
@@ -82,8 +82,8 @@ impl Port for MemoryPort {
         false
     }
 
-    fn statistics(&mut self) -> PortStatistics {
-        self.wire.queues().statistics
+    fn losses(&mut self) -> Losses {
+        std::mem::take(&mut self.wire.queues().losses)
     }
 }
 

@@ -90,9 +90,9 @@ impl Batch {
     }
 }
 
-/// What a port and the kernel behind it lost, since the port was opened (`send_errors`: since it was mapped).
+/// What a port and the kernel behind it lost.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct PortStatistics {
+pub struct Losses {
     /// Received packets lost because the receive ring was full.
     pub ring_full: u64,
     /// Received packets lost because the kernel had no free frame.
@@ -123,8 +123,8 @@ pub trait Port {
     /// Whether the kernel's own stack also sees each received packet (AF_PACKET), so that what isn't Shunt's needs no answer.
     fn is_tap(&self) -> bool;
 
-    /// What was lost; a system call, for once a second.
-    fn statistics(&mut self) -> PortStatistics;
+    /// What was lost since the last call, or since the predecessor's last one. A system call, for once a second.
+    fn losses(&mut self) -> Losses;
 
     /// Which frames stand in rings that outlive the switcher; `None` where frames are copied in and out.
     fn standing(&self, _ledger: &Ledger) -> Option<Standing> {

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use shunt_shmlayout::regions::StoreRegion;
 use shunt_shmlayout::store::{Consumer, Producer, Waker};
 
-use super::{Batch, Frame, Pool, Port, PortStatistics};
+use super::{Batch, Frame, Losses, Pool, Port};
 use crate::packet::ethernet;
 
 /// A switcher's end of its packet store.
@@ -96,8 +96,8 @@ impl Port for StorePort {
         false
     }
 
-    fn statistics(&mut self) -> PortStatistics {
-        PortStatistics::default()
+    fn losses(&mut self) -> Losses {
+        Losses::default()
     }
 }
 

@@ -203,7 +203,8 @@ impl Echo {
             ports.push(match port.kind {
                 shunt_switcher::handover::SocketKind::AfXdp => {
                     // Calls that fetch nothing, as those of a veth from Linux 6.13 on, do no harm.
-                    Box::new(XdpPort::map(socket, number, manifest.ring, &ledger).expect("mapped").busy_polling())
+                    let port = XdpPort::map(socket, number, manifest.ring, &ledger, region.sockets).expect("mapped");
+                    Box::new(port.busy_polling())
                 }
                 shunt_switcher::handover::SocketKind::AfPacket => {
                     Box::new(PacketPort::map(socket, number, manifest.ring, Role::Both, &ledger).expect("mapped"))
@@ -250,8 +251,8 @@ impl Echo {
             }
             after += u32::from(after > 0);
         }
-        let statistics: Vec<_> = self.ports.iter_mut().map(|port| port.statistics()).collect();
-        panic!("nothing came back from {end:?}; {statistics:?}");
+        let losses: Vec<_> = self.ports.iter_mut().map(|port| port.losses()).collect();
+        panic!("nothing came back from {end:?}; {losses:?}");
     }
 }
 

@@ -100,7 +100,7 @@ pub fn main() {
     for (number, descriptor) in (0u8..).zip(words) {
         let socket = socket(descriptor);
         ports.push(match kind {
-            "xdp" => Box::new(XdpPort::map(socket, number, SLOTS, &ledger).expect("mapped")),
+            "xdp" => Box::new(XdpPort::map(socket, number, SLOTS, &ledger, region.sockets).expect("mapped")),
             _ => Box::new(PacketPort::map(socket, number, SLOTS, Role::Both, &ledger).expect("mapped")),
         });
     }

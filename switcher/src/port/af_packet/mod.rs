@@ -18,7 +18,7 @@ use shunt_config::RING_SLOTS;
 pub use open::{OpenError, Role, open};
 
 use super::kick::Kick;
-use super::{Batch, Frame, Journal, Ledger, Pool, Port, PortStatistics, system};
+use super::{Batch, Frame, Journal, Ledger, Losses, Pool, Port, system};
 use ring::{Received, SLOT, Slots};
 
 /// Frames queued before the kernel is kicked within a turn.
@@ -56,7 +56,7 @@ pub struct PacketPort {
     /// Frames queued since the last kick.
     queued: u32,
     kick: Kick,
-    statistics: PortStatistics,
+    losses: Losses,
 }
 
 impl PacketPort {
@@ -88,7 +88,7 @@ impl PacketPort {
             // The predecessor may not have come to its last kick.
             queued: 1,
             kick: Kick::default(),
-            statistics: PortStatistics::default(),
+            losses: Losses::default(),
         })
     }
 
@@ -151,7 +151,7 @@ impl Port for PacketPort {
             match frame.map(|frame| batch.push(frame)) {
                 Some(Ok(())) => {}
                 Some(Err(frame)) => pool.give(frame),
-                None => self.statistics.invalid += 1,
+                None => self.losses.invalid += 1,
             }
         }
     }
@@ -166,7 +166,7 @@ impl Port for PacketPort {
             self.journal.transmit.store(after, Ordering::Release);
             self.queued += 1;
         } else {
-            self.statistics.invalid += 1;
+            self.losses.invalid += 1;
         }
         pool.give(frame);
         if self.queued >= KICK && !self.kick.is_paused() {
@@ -189,13 +189,13 @@ impl Port for PacketPort {
         true
     }
 
-    fn statistics(&mut self) -> PortStatistics {
+    fn losses(&mut self) -> Losses {
         // Reading resets the kernel's counts.
         let kernel =
             system::option::<libc::tpacket_stats>(self.socket.as_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS);
         if let Ok((kernel, _)) = kernel {
-            self.statistics.ring_full += u64::from(kernel.tp_drops);
+            self.losses.ring_full += u64::from(kernel.tp_drops);
         }
-        PortStatistics { send_errors: self.kick.errors(), ..self.statistics }
+        Losses { send_errors: self.kick.take_errors(), ..std::mem::take(&mut self.losses) }
     }
 }

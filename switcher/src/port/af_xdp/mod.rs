@@ -7,6 +7,7 @@
 pub(in crate::port) mod crash_model;
 #[cfg(test)]
 mod frames_tests;
+mod losses;
 mod open;
 mod queue;
 mod ring;
@@ -19,9 +20,10 @@ pub use open::{BindMode, OpenError, Sharing, bound_mode, can_busy_poll, open, pr
 use shunt_config::RING_SLOTS;
 
 use super::kick::Kick;
-use super::{Batch, Frame, Ledger, Pool, Port, PortStatistics, Standing};
+use super::{Batch, Frame, Ledger, Losses, Pool, Port, Standing};
 use queue::{Queue, Rings};
 use ring::Ring;
+use shunt_shmlayout::regions::SocketReading;
 
 /// Frames queued before the kernel is kicked within a turn. Fewer waste system calls (850 against 500 ns a packet), more
 /// let the first ones wait.
@@ -65,17 +67,22 @@ pub struct XdpPort {
     kick: Kick,
     /// Nobody else fetches the queue's packets from the device.
     busy_polls: bool,
+    reading: &'static SocketReading,
 }
 
 impl XdpPort {
-    /// Maps a bound socket's rings and goes on where they stand.
-    pub fn map(socket: OwnedFd, port: u8, slots: u32, ledger: &Ledger) -> Result<XdpPort, MapError> {
+    /// Maps a bound socket's rings and goes on where they stand. `readings` are the switcher's, by port.
+    pub fn map(
+        socket: OwnedFd,
+        port: u8,
+        slots: u32,
+        ledger: &Ledger,
+        readings: &'static [SocketReading],
+    ) -> Result<XdpPort, MapError> {
         if !slots.is_power_of_two() || !RING_SLOTS.contains(&slots) {
             return Err(MapError::Slots(slots));
         }
-        if !ledger.has_port(port) {
-            return Err(MapError::Port(port));
-        }
+        let reading = readings.get(usize::from(port)).filter(|_| ledger.has_port(port)).ok_or(MapError::Port(port))?;
         let offsets = socket::ring_offsets(socket.as_fd()).map_err(MapError::Socket)?;
         let fd = socket.as_fd();
         let rings = Rings {
@@ -84,7 +91,7 @@ impl XdpPort {
             receive: Ring::map(fd, libc::XDP_PGOFF_RX_RING as u64, &offsets.rx, slots)?,
             transmit: Ring::map(fd, libc::XDP_PGOFF_TX_RING as u64, &offsets.tx, slots)?,
         };
-        Ok(XdpPort { socket, queue: Queue::resume(port, rings), kick: Kick::default(), busy_polls: false })
+        Ok(XdpPort { socket, queue: Queue::resume(port, rings), kick: Kick::default(), busy_polls: false, reading })
     }
 
     /// For a socket that [`prefer_busy_poll`] was set for.
@@ -134,14 +141,13 @@ impl Port for XdpPort {
         false
     }
 
-    fn statistics(&mut self) -> PortStatistics {
-        let kernel = socket::statistics(self.socket.as_fd()).unwrap_or_default();
-        PortStatistics {
-            ring_full: kernel.ring_full,
-            no_frame: kernel.no_frame,
-            invalid: kernel.invalid + self.queue.invalid(),
-            send_errors: self.kick.errors(),
-        }
+    fn losses(&mut self) -> Losses {
+        // A socket that tells neither is asked again in a second.
+        let socket = self.socket.as_fd();
+        let kernel = socket::cookie(socket).and_then(|cookie| Ok((cookie, socket::statistics(socket)?)));
+        let lost = kernel.map(|(cookie, now)| losses::since(self.reading, cookie, &now)).unwrap_or_default();
+        let invalid = lost.invalid + self.queue.take_invalid();
+        Losses { invalid, send_errors: self.kick.take_errors(), ..lost }
     }
 
     fn standing(&self, ledger: &Ledger) -> Option<Standing> {

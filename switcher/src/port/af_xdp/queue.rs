@@ -172,7 +172,8 @@ impl Queue {
         self.fill.ring.needs_wakeup()
     }
 
-    pub fn invalid(&self) -> u64 {
-        self.invalid
+    /// Descriptors refused since the last call.
+    pub fn take_invalid(&mut self) -> u64 {
+        std::mem::take(&mut self.invalid)
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use crate::port::{PortStatistics, system};
+use crate::port::{Losses, system};
 
 /// `XDP_MAX_TX_SKB_BUDGET`: packets that one kick may send in copy mode (32 unless raised). Not in libc yet.
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
@@ -88,10 +88,15 @@ pub(super) fn wake_fill(socket: BorrowedFd<'_>) {
     let _ = system::poke_receive(socket);
 }
 
-/// The kernel's own counts of what was lost.
-pub(super) fn statistics(socket: BorrowedFd<'_>) -> io::Result<PortStatistics> {
+/// The kernel's name for the socket, never used twice.
+pub(super) fn cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    system::option::<u64>(socket, libc::SOL_SOCKET, libc::SO_COOKIE).map(|(cookie, _)| cookie)
+}
+
+/// The kernel's own counts of what was lost, since the socket was made.
+pub(super) fn statistics(socket: BorrowedFd<'_>) -> io::Result<Losses> {
     let (kernel, _) = system::option::<libc::xdp_statistics>(socket, libc::SOL_XDP, libc::XDP_STATISTICS)?;
-    Ok(PortStatistics {
+    Ok(Losses {
         ring_full: kernel.rx_ring_full,
         // `rx_dropped` counts packets that found no free frame as well as those that are too long for one.
         no_frame: kernel.rx_fill_ring_empty_descs,

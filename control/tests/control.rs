@@ -375,7 +375,8 @@ fn drains(lab: &Lab) {
         });
     });
     let answer = lab.order("{\"command\":\"drain\",\"backend\":\"b1\"}");
-    assert_eq!(flags(lab, 8000), Some(BackendRecord::UP | BackendRecord::DRAINED), "in force when it is answered");
+    let drained = BackendRecord::UP | BackendRecord::DRAINED | BackendRecord::STALE;
+    assert_eq!(flags(lab, 8000), Some(drained), "in force when it is answered");
     assert!(answer.starts_with("{\"ok\":true,\"backend\":\"b1\",\"epoch\":"), "{answer}");
     owner.join().unwrap();
     let backends = lab.order("{\"command\":\"backends\"}");

@@ -30,6 +30,14 @@ pub const ALGORITHM_LATENCY: u8 = 4;
 /// How a backend is chosen: as [`ALGORITHM_SLOTS`]; control moves the weights that stand in the cells.
 pub const ALGORITHM_EVEN: u8 = 5;
 
+/// What becomes of connections whose backend is down, or drained for longer than the service allows: they are left. A TCP
+/// client that still waits for the answer to its SYN gets another backend all the same.
+pub const ON_BACKEND_DOWN_KEEP: u8 = 0;
+/// UDP flows go to another backend with their next packet.
+pub const ON_BACKEND_DOWN_MOVE: u8 = 1;
+/// TCP connections are reset at both ends.
+pub const ON_BACKEND_DOWN_RESET: u8 = 2;
+
 /// How long a connection may be silent, in milliseconds, by its state (RFC 5382, RFC 4787).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -74,8 +82,10 @@ pub struct ServiceRecord {
     pub algorithm: u8,
     /// [`TARGET_HOST`], or 0.
     pub target: u8,
-    /// Room for later fields.
-    pub reserved: [u8; 2],
+    /// [`ON_BACKEND_DOWN_KEEP`] and the like.
+    pub on_backend_down: u8,
+    /// Room for a later field.
+    pub reserved: u8,
 }
 
 /// Which backends serve a range of a service's clients: from `start` to the next record's start. A service's records are
@@ -127,7 +137,7 @@ pub struct BackendRecord {
     pub port: PortBe,
     /// As the service's; 0 says that the record is empty.
     pub protocol: u8,
-    /// [`BackendRecord::UP`], [`BackendRecord::DRAINED`], [`BackendRecord::REMOVED`].
+    /// [`BackendRecord::UP`], [`BackendRecord::DRAINED`], [`BackendRecord::REMOVED`], [`BackendRecord::STALE`].
     pub flags: u8,
     /// The interface that leads to it.
     pub interface: u16,
@@ -146,6 +156,21 @@ impl BackendRecord {
     pub const DRAINED: u8 = 2;
     /// The configuration doesn't name it any more; kept until its last connection is gone.
     pub const REMOVED: u8 = 4;
+    /// Some service has a [`StaleRecord`] of it. Packets to all other backends need no look at those.
+    pub const STALE: u8 = 8;
+}
+
+/// A service's connections to a backend are stale: the service no longer sends new ones there, and
+/// [`ServiceRecord::on_backend_down`] says what becomes of those that exist. Sorted by backend, then service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StaleRecord {
+    /// Which backend.
+    pub backend: u16,
+    /// Which service.
+    pub service: u16,
+    /// From when on, in seconds of CLOCK_MONOTONIC: 0 for a backend that is down, else the end of its drain timeout.
+    pub from_s: u32,
 }
 
 /// A range of addresses and the way to them: from `start` to the next range's start.
@@ -216,7 +241,9 @@ pub struct GenerationHead {
     pub published_ms: Counter,
     /// CLOCK_MONOTONIC in milliseconds when it was filled, to be held against the reports' times.
     pub filled_ms: Counter,
-    _reserved: [Counter; 5],
+    /// Records in `stale_table`.
+    pub stale: Counter,
+    _reserved: [Counter; 4],
 }
 
 /// A view of one generation.
@@ -241,6 +268,8 @@ pub struct Generation {
     pub ranges: &'static [Record<4>],
     /// Sorted disjoint ranges of clients, by service: [`ClassRecord`].
     pub classes: &'static [Record<4>],
+    /// Pairs of backend and service whose connections are stale, now or soon: [`StaleRecord`].
+    pub stale_table: &'static [Record<1>],
 }
 
 impl Generation {
@@ -289,6 +318,25 @@ impl Generation {
         self.members_in(service).iter().map(|record| record.load())
     }
 
+    /// The pairs whose connections are stale, now or soon.
+    pub fn stale_pairs(&self) -> impl Iterator<Item = StaleRecord> + '_ {
+        self.stale_records().iter().map(|record| record.load())
+    }
+
+    fn stale_records(&self) -> &'static [Record<1>] {
+        &self.stale_table[..(self.head.stale.get() as usize).min(self.stale_table.len())]
+    }
+
+    /// Says since when a service's connections to a backend are stale; `None` if they aren't by now.
+    pub fn stale(&self, service: ServiceId, backend: BackendId, now_ms: u64) -> Option<StaleRecord> {
+        let records = self.stale_records();
+        let pair = |record: StaleRecord| (record.backend, record.service);
+        let wanted = (backend.0, service.0);
+        let at = records.partition_point(|record| pair(record.load()) < wanted);
+        let found: StaleRecord = records.get(at)?.load();
+        (pair(found) == wanted && now_ms / 1000 >= u64::from(found.from_s)).then_some(found)
+    }
+
     /// The way to an address: the last range that starts at it or before.
     pub fn route(&self, to: &Address) -> Option<Route> {
         let count = (self.head.ranges.get() as usize).min(self.ranges.len());
@@ -307,6 +355,7 @@ impl Generation {
     pub fn clear(&self) {
         let (empty4, empty8) = ([0u64; 4], [0u64; 8]);
         self.head.ranges.set(0);
+        self.head.stale.set(0);
         self.services.iter().for_each(|record| record.store(&empty8));
         for table in [self.endpoints, self.backends, self.service_names, self.backend_names] {
             table.iter().for_each(|record| record.store(&empty4));
@@ -315,5 +364,5 @@ impl Generation {
 }
 
 const _: () = assert!(size_of::<ServiceRecord>() == 64 && size_of::<MemberRecord>() == 8);
-const _: () = assert!(size_of::<BackendRecord>() == 32);
+const _: () = assert!(size_of::<BackendRecord>() == 32 && size_of::<StaleRecord>() == 8);
 const _: () = assert!(size_of::<RangeRecord>() == 32 && size_of::<ClassRecord>() == 32 && size_of::<Name>() == 32);

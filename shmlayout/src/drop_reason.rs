@@ -102,19 +102,24 @@ counted! {
     IcmpRedirect = "icmp_redirect",
     /// ICMP "too big" that names an MTU under 68 (RFC 791 section 3.2).
     PtbSmall = "ptb_small",
-    /// To a service address, but no service uses this port (UDP; for TCP a reset is sent).
+    /// To a service address, but no service uses this port.
     NoService = "no_service",
     /// No connection, and not a packet that begins one.
     NoConnection = "no_connection",
     /// The service has no backend that takes connections.
     NoBackend = "no_backend",
+    /// The back-end is down, or drained for longer than drain_timeout_s, and the service has on_backend_down = "reset".
+    StaleBackend = "stale_backend",
+    /// A back-end called a service that chose this same back-end, which would not accept a packet from its own address:
+    /// refused. Let it call its own address, or a pool that it isn't in.
+    BackendToItself = "backend_to_itself",
     /// The connection table is full.
     TableFull = "table_full",
     /// No place within the connection table's probes.
     TableProbes = "table_probes",
     /// The client's port already talks to that backend through another service.
     BackendSideTaken = "backend_side_taken",
-    /// A reset or an answer that the limit for its source doesn't allow.
+    /// An echo request over the limit for its source.
     ReplyLimit = "reply_limit",
     /// No route to the destination.
     NoRoute = "no_route",

@@ -25,6 +25,7 @@ pub mod loads;
 #[cfg(not(loom))]
 pub mod map;
 pub mod neighbours;
+pub mod notice;
 pub mod record;
 #[cfg(not(loom))]
 pub mod regions;

@@ -193,11 +193,46 @@ pub struct Service {
     pub backends_up: usize,
     /// Backends configured.
     pub backends_total: usize,
+    /// Connections that went to another backend.
+    pub moved: u64,
+    /// Connections that were reset because of their backend.
+    pub reset: u64,
 }
 
 #[derive(Deserialize)]
 struct Services {
     services: Vec<Service>,
+}
+
+/// `shunt drops`.
+#[derive(Debug, Deserialize)]
+pub struct Drops {
+    drops: Vec<Refusals>,
+    notices: Vec<Notice>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Refusals {
+    reason: String,
+    answered: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Notice {
+    notice: String,
+    count: u64,
+}
+
+impl Drops {
+    /// Frames refused with an answer for this reason.
+    pub fn answered(&self, reason: &str) -> u64 {
+        self.drops.iter().find(|row| row.reason == reason).map_or(0, |row| row.answered)
+    }
+
+    /// How often this was noted.
+    pub fn noted(&self, notice: &str) -> u64 {
+        self.notices.iter().find(|row| row.notice == notice).map_or(0, |row| row.count)
+    }
 }
 
 /// Somebody who gives orders to one instance.
@@ -242,6 +277,17 @@ impl Operator {
     /// `shunt services`.
     pub fn services(&self) -> Result<Vec<Service>> {
         Ok(self.ask::<Services>("services")?.services)
+    }
+
+    /// One of them.
+    pub fn service(&self, name: &str) -> Result<Service> {
+        let found = self.services()?.into_iter().find(|service| service.name == name);
+        found.with_context(|| format!("shunt services shows no {name}"))
+    }
+
+    /// `shunt drops`.
+    pub fn drops(&self) -> Result<Drops> {
+        self.ask("drops")
     }
 
     /// `shunt backends`.

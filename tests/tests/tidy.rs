@@ -2,6 +2,7 @@
 //! nobody increments, examples and documents that still agree with the tree.
 
 use shunt_shmlayout::drop_reason::DropReason;
+use shunt_shmlayout::notice::Notice;
 use shunt_tests::operator::root;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ const UNSAFE: &[&str] = &[
     "switcher/src/port/system.rs",
     "tests/src/bin/generate-udp/bpf.rs",
 ];
+
+/// Counters that are written by a function that is given them.
+const WRITTEN_BY_REFERENCE: &[&str] = &["device_name", "moved", "reports", "reset"];
 
 /// Every Rust file of the workspace, with its path from the top.
 fn sources() -> Vec<(String, String)> {
@@ -51,9 +55,12 @@ fn relative(path: &Path) -> String {
     path.strip_prefix(root()).expect("below the top").to_string_lossy().into_owned()
 }
 
-/// What stands before the tests.
+/// What stands before the tests; a module of them in a file of its own ends nothing.
 fn code(text: &str) -> &str {
-    text.find("#[cfg(test)]").map_or(text, |tests| &text[..tests])
+    const MARK: &str = "#[cfg(test)]\n";
+    let is_block = |at: &usize| text[at + MARK.len()..].lines().next().is_some_and(|line| line.ends_with('{'));
+    let tests = text.match_indices(MARK).map(|(at, _)| at).find(is_block);
+    tests.map_or(text, |tests| &text[..tests])
 }
 
 /// Strings can still mislead: good enough for words that stand in none.
@@ -96,6 +103,54 @@ fn every_drop_reason_is_given_somewhere() {
     };
     let never: Vec<_> = DropReason::ALL.iter().filter(|reason| !is_given(reason)).collect();
     assert!(never.is_empty(), "counters that nobody increments: {never:?}");
+}
+
+#[test]
+fn every_notice_is_given_somewhere() {
+    let sources = sources();
+    let is_given = |notice: &Notice| {
+        let name = format!("{notice:?}");
+        let places = sources.iter().filter(|(path, _)| path.starts_with("switcher/src/") && !is_test(path));
+        places.flat_map(|(_, text)| code(text).lines()).any(|line| names(uncommented(line), &name))
+    };
+    let never: Vec<_> = Notice::ALL.iter().filter(|notice| !is_given(notice)).collect();
+    assert!(never.is_empty(), "counters that nobody increments: {never:?}");
+}
+
+/// A counter in shared memory that is shown and never written would say 0 for ever.
+#[test]
+fn every_counter_in_shared_memory_is_written_somewhere() {
+    let sources = sources();
+    let code_of = |path: &str, text: &str| if is_test(path) { String::new() } else { squeezed(code(text)) };
+    let all: String = sources.iter().map(|(path, text)| code_of(path, text)).collect();
+    let regions = sources.iter().filter(|(path, _)| path.starts_with("shmlayout/src/") && !is_test(path));
+    let fields: Vec<&str> = regions.flat_map(|(_, text)| code(text).lines()).filter_map(counter_field).collect();
+    assert!(fields.len() > 50, "only {fields:?}");
+    let by_reference = |field: &&str| WRITTEN_BY_REFERENCE.contains(field);
+    let never: Vec<_> = fields.into_iter().filter(|field| !by_reference(field) && !is_written(&all, field)).collect();
+    assert!(never.is_empty(), "counters that nobody writes: {never:?}");
+}
+
+/// The name of a field that is a counter or a table of some.
+fn counter_field(line: &str) -> Option<&str> {
+    let (name, kind) = line.trim().strip_prefix("pub ")?.strip_suffix(',')?.split_once(": ")?;
+    let is_counter = ["Counter", "&'static [Counter]"].contains(&kind) || kind.starts_with("[Counter;");
+    is_counter.then_some(name)
+}
+
+/// Without white space, so that a chain of calls over several lines is found, too.
+fn squeezed(text: &str) -> String {
+    text.lines().map(uncommented).collect::<String>().split_whitespace().collect()
+}
+
+/// Whether a field, or an element of it, is written.
+fn is_written(code: &str, field: &str) -> bool {
+    let dotted = format!(".{field}");
+    code.match_indices(&dotted).any(|(at, _)| {
+        let rest = &code[at + dotted.len()..];
+        let rest = if rest.starts_with('[') { rest.split_once(']').map_or(rest, |(_, after)| after) } else { rest };
+        [".add(", ".set(", ".subtract("].iter().any(|write| rest.starts_with(write))
+    })
 }
 
 fn is_test(path: &str) -> bool {

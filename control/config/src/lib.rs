@@ -38,8 +38,8 @@ pub use paths::{
 pub use queues::{FRAMES, MOST_PORTS, RING_SLOTS, STORE_PACKETS};
 pub use source::Source;
 pub use types::{
-    Backend, Config, Health, Host, Idle, Interface, Limits, Mode, PortKind, Prefix, Probe, Protocol, Service, Side,
-    Switchers, Target, Timeouts, XdpMode,
+    Backend, Config, Health, Host, Idle, Interface, Limits, Mode, OnBackendDown, PortKind, Prefix, Probe, Protocol,
+    Service, Side, Switchers, Target, Timeouts, XdpMode,
 };
 
 /// The means of reading a file this way, for other files of Shunt's: the agent's own configuration.

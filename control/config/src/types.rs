@@ -209,6 +209,10 @@ pub struct Service {
     pub slots: u32,
     /// Times of its connections.
     pub timeouts: Timeouts,
+    /// What becomes of connections whose back-end is down, or drained for longer than `drain_timeout_s`.
+    pub on_backend_down: OnBackendDown,
+    /// How long connections may go on at a back-end that was drained or removed.
+    pub drain_timeout_s: u32,
     /// How its back-ends are checked, if they are.
     pub health: Option<Health>,
     /// How new connections are shared out.
@@ -219,6 +223,17 @@ pub struct Service {
     pub agent_check: Option<AgentCheck>,
     /// At least one; none where the target is the host.
     pub backends: Vec<Backend>,
+}
+
+/// What becomes of connections whose back-end is down, or drained for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnBackendDown {
+    /// They stay with it.
+    Keep,
+    /// UDP: they go to another back-end.
+    Move,
+    /// TCP: they are reset at both ends.
+    Reset,
 }
 
 /// Who serves a service.

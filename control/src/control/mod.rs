@@ -174,6 +174,7 @@ impl Control {
         self.memory.control.head.heartbeat_ms.set(now_ms);
         self.follow_interfaces();
         self.ask_for_neighbours(now_ms);
+        self.count_own_calls();
         self.follow_loads(now_ms);
         self.publish(now_ms);
         self.count_connections(now_ms);

@@ -55,6 +55,17 @@ impl Control {
         }
     }
 
+    /// A service's address is no machine's, so the kernel asks for it only when a program of the box calls it.
+    pub(super) fn count_own_calls(&mut self) {
+        let unanswered = self.follower.take_unanswered();
+        let is_services = |address: &&IpAddr| {
+            self.table
+                .services()
+                .any(|(_, service)| !service.is_removed() && service.identity.address == (**address).into())
+        };
+        self.memory.control.head.own_calls.add(unanswered.iter().filter(is_services).count() as u64);
+    }
+
     /// Empties the switchers' rings. True if there was a wish.
     fn take_wishes(&mut self, now_ms: u64) -> bool {
         let mut any = false;

@@ -77,6 +77,7 @@ impl Control {
 
     fn fill(&mut self, idle: &Generation, now_ms: u64) {
         self.publication.dirty = false;
+        self.table.set_deadlines(now_ms);
         let hops = hops(&self.table, &self.ways);
         let keys = hops.iter().filter_map(|hop| self.interfaces.neighbour_key(hop));
         self.asking.keep(keys.filter(|key| !self.own.contains(key.address)));

@@ -10,7 +10,7 @@ use shunt_shmlayout::address::{Address, BackendId, InterfaceId, NeighbourId, Por
 use shunt_shmlayout::config_table::{
     ALGORITHM_EVEN, ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS,
     ALGORITHM_SOURCE_HASH, BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeRecord, ServiceRecord,
-    TARGET_HOST,
+    StaleRecord, TARGET_HOST,
 };
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::sync::Ordering;
@@ -28,6 +28,7 @@ pub struct Image {
     services: Vec<(ServiceId, ServiceRecord, Name)>,
     backends: Vec<(BackendId, BackendRecord, Name)>,
     members: Vec<MemberRecord>,
+    stale: Vec<StaleRecord>,
     classes: Vec<ClassRecord>,
     /// By service, one after the other.
     slots: Vec<Rc<[u16]>>,
@@ -44,7 +45,7 @@ pub fn hops(table: &Table, ways: &Ways) -> BTreeSet<Hop> {
 impl Image {
     /// Joins what is known. Hops that `interned` doesn't have are as good as no way.
     pub fn new(table: &Table, ways: &Ways, interned: &Interned) -> Self {
-        let mut image = Self::default();
+        let mut image = Self { stale: table.stale(), ..Self::default() };
         let down = table.down();
         for (id, backend) in table.backends() {
             image.add_backend(id, backend, !down.contains(&id), ways, interned);
@@ -65,13 +66,15 @@ impl Image {
         let (interface, neighbour) = hop.unwrap_or((InterfaceId(u16::MAX), NeighbourId::NONE));
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let Identity { address, port, protocol } = backend.identity;
+        let is_stale = self.stale.binary_search_by_key(&id.0, |record| record.backend).is_ok();
         let record = BackendRecord {
             address,
             port,
             protocol,
             flags: flag(is_up, BackendRecord::UP)
                 | flag(backend.drained, BackendRecord::DRAINED)
-                | flag(backend.removed, BackendRecord::REMOVED),
+                | flag(backend.removed, BackendRecord::REMOVED)
+                | flag(is_stale, BackendRecord::STALE),
             interface: interface.0,
             neighbour: neighbour.0,
             ..BackendRecord::default()
@@ -100,6 +103,7 @@ impl Image {
             members_count: service.members.len() as u32,
             timeouts: service.timeouts,
             target: if service.is_host { TARGET_HOST } else { 0 },
+            on_backend_down: service.on_backend_down,
             classes_first: self.classes.len() as u32,
             classes_count: service.ranges.len() as u32,
             algorithm: algorithm_bits(service.algorithm),
@@ -172,6 +176,9 @@ impl Image {
         for (to, from) in generation.members.iter().zip(&self.members) {
             to.store(from);
         }
+        for (to, from) in generation.stale_table.iter().zip(&self.stale) {
+            to.store(from);
+        }
         for (to, from) in generation.classes.iter().zip(&self.classes) {
             to.store(from);
         }
@@ -182,6 +189,7 @@ impl Image {
             to.store(from);
         }
         generation.head.ranges.set(self.ranges.len() as u64);
+        generation.head.stale.set(self.stale.len() as u64);
         generation.head.published_ms.set(published_ms);
         generation.head.filled_ms.set(now_ms);
         for (identity, endpoint) in &self.endpoints {

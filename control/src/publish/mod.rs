@@ -20,6 +20,7 @@ pub mod publisher;
 mod recover;
 pub mod retirement;
 pub mod service;
+pub mod stale;
 pub mod table;
 pub mod ways;
 

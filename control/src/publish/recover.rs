@@ -34,6 +34,7 @@ impl Table {
                 table.services.insert(id, service);
             }
         }
+        table.recover_deadlines(generation);
         table
     }
 }
@@ -54,6 +55,7 @@ fn service(table: &Table, record: &ServiceRecord, name: Name, generation: &Gener
     let identity = Identity { address: record.address, port: record.port, protocol: record.protocol };
     let mut service = Service::new(name.to_string(), identity);
     (service.mode, service.timeouts) = (record.mode, record.timeouts);
+    service.on_backend_down = record.on_backend_down;
     service.is_host = record.target == TARGET_HOST;
     let members = generation.members_of(record);
     service.members = members.filter_map(|member| recover_member(table, generation, &member)).collect();

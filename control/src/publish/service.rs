@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use shunt_config::{Algorithm, Rule};
 use shunt_shmlayout::address::{Address, BackendId};
-use shunt_shmlayout::config_table::{MODE_NAT, Timeouts};
+use shunt_shmlayout::config_table::{MODE_NAT, ON_BACKEND_DOWN_KEEP, Timeouts};
 
 use super::identity::Identity;
+use super::stale::Deadlines;
 use super::table::Backend;
 use crate::health::Health;
 use crate::master::capability;
@@ -81,6 +82,12 @@ pub struct Service {
     pub algorithm: Algorithm,
     /// Idle times of its connections.
     pub timeouts: Timeouts,
+    /// What becomes of stale connections: [`ON_BACKEND_DOWN_KEEP`] and the like.
+    pub on_backend_down: u8,
+    /// How long connections may go on at a backend that was taken out.
+    pub drain_timeout_s: u32,
+    /// When they become stale.
+    pub deadlines: Deadlines,
     /// Its backends; none once it is removed, as a configured service has at least one or is the host's.
     pub members: Vec<Member>,
     /// All members' slots.
@@ -101,6 +108,9 @@ impl Service {
             mode: MODE_NAT,
             algorithm: Algorithm::Static,
             timeouts: Timeouts::default(),
+            on_backend_down: ON_BACKEND_DOWN_KEEP,
+            drain_timeout_s: 0,
+            deadlines: Deadlines::default(),
             members: Vec::new(),
             slots: Slots::default(),
             classes: Vec::new(),
@@ -152,6 +162,7 @@ impl Service {
 
     /// Only kept for its connections from now on.
     pub(super) fn remove(&mut self) {
+        self.deadlines.note_departed(&self.members, &[]);
         self.members.clear();
         self.classes.clear();
         self.ranges.clear();

@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shunt_config::{Algorithm, Config, Mode, Protocol, Target};
+use shunt_config::{Algorithm, Config, Mode, OnBackendDown, Protocol, Target};
 use shunt_shmlayout::address::{Address, BackendId, ServiceId};
-use shunt_shmlayout::config_table::{Generation, MODE_DSR, MODE_NAT, Timeouts};
+use shunt_shmlayout::config_table::{
+    Generation, MODE_DSR, MODE_NAT, ON_BACKEND_DOWN_KEEP, ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET, Timeouts,
+};
 
 use super::error::CapacityError;
 use super::identity::Identity;
@@ -245,11 +247,15 @@ impl Table {
             };
             configured_ids.insert(id);
             let service = self.services.entry(id).or_insert_with(|| Service::new(String::new(), identity));
-            service.members = members(configured, service, &backends);
+            let members = members(configured, service, &backends);
+            service.deadlines.note_departed(&service.members, &members);
+            service.members = members;
             service.name.clone_from(&configured.name);
             service.is_host = configured.target == Target::Host;
             service.mode = mode_bits(configured.mode);
             service.timeouts = timeouts(configured);
+            service.on_backend_down = on_backend_down_bits(configured.on_backend_down);
+            service.drain_timeout_s = configured.drain_timeout_s;
             service.slots_wanted = configured.slots as usize;
             service.algorithm = configured.algorithm;
             let named = |name: &str| configured.backends.iter().find(|backend| backend.name == name);
@@ -329,6 +335,14 @@ fn mode_bits(mode: Mode) -> u8 {
     match mode {
         Mode::Nat => MODE_NAT,
         Mode::Dsr => MODE_DSR,
+    }
+}
+
+fn on_backend_down_bits(on_backend_down: OnBackendDown) -> u8 {
+    match on_backend_down {
+        OnBackendDown::Keep => ON_BACKEND_DOWN_KEEP,
+        OnBackendDown::Move => ON_BACKEND_DOWN_MOVE,
+        OnBackendDown::Reset => ON_BACKEND_DOWN_RESET,
     }
 }
 

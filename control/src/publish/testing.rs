@@ -117,7 +117,8 @@ pub struct World {
     pub cache: ArpCache,
     /// The flip.
     pub publisher: Publisher,
-    now_ms: u64,
+    /// What the next publication takes for the time.
+    pub now_ms: u64,
 }
 
 impl World {
@@ -150,6 +151,7 @@ impl World {
     pub fn publish(&mut self) -> Option<Generation> {
         self.now_ms += 100;
         let idle = self.publisher.room(self.now_ms)?;
+        self.table.set_deadlines(self.now_ms);
         let interned = self.cache.keep(hops(&self.table, &self.ways), &self.region.generations);
         Image::new(&self.table, &self.ways, &interned).write(&idle, 1, self.now_ms).expect("room for endpoints");
         self.publisher.prepare(self.now_ms);

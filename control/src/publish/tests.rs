@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use shunt_config::Mode;
 use shunt_shmlayout::address::{Address, BackendId, Mac, NeighbourId, PortBe, TCP};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, Route, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, ON_BACKEND_DOWN_RESET, Route, ServiceRecord};
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::flip::{Active, follow};
 use shunt_shmlayout::regions::{ControlRegion, ControlShape, Typed};
@@ -102,7 +102,8 @@ fn ids_stay_through_reload_and_restart() {
     let mut restarted = World::new(region, vec![]);
     let after = restarted.apply(&[(1, "nat", &[(1, 1), (2, 1)]), (2, "nat", &[(3, 1), (4, 1)])]);
     assert_eq!((restarted.service(2), [1, 2, 3].map(|n| restarted.backend(n))), (service, backends));
-    assert_eq!(flags(&after, backends[0]).unwrap(), BackendRecord::UP | BackendRecord::DRAINED);
+    let drained = BackendRecord::UP | BackendRecord::DRAINED | BackendRecord::STALE;
+    assert_eq!(flags(&after, backends[0]).unwrap(), drained);
     assert_eq!(restarted.table.health(service, restarted.backend(4)), Health::Down);
     assert_eq!(chosen(&after, 2), [backends[2]]);
     assert!(after.slots[..202].iter().zip(&slots).all(|(slot, before)| slot.load(Ordering::Relaxed) == *before));
@@ -189,6 +190,78 @@ fn what_comes_back_while_it_leaves_is_the_same_one_and_not_retired() {
     assert!(world.table.retire(&leaving, &counts(&[])).is_empty());
 }
 
+/// From when on the connections of each pair of backend and service are stale, as published.
+fn stale(generation: &Generation) -> Vec<(u16, u16, u32)> {
+    generation.stale_pairs().map(|pair| (pair.backend, pair.service, pair.from_s)).collect()
+}
+
+#[test]
+fn connections_of_a_backend_that_is_down_are_stale_for_that_service_alone() {
+    let mut world = World::new(region(), vec![]);
+    world.apply_with(&[(1, "nat", &[(1, 1), (2, 1)]), (2, "nat", &[(1, 1)])], "on_backend_down = \"reset\"");
+    let (service, b1, b2) = (world.service(1), world.backend(1), world.backend(2));
+    world.table.set_health(service, b1, Health::Down);
+    let generation = world.publish().unwrap();
+    assert_eq!(stale(&generation), [(b1.0, service.0, 0)]);
+    assert_eq!(service_at(&generation, 1).on_backend_down, ON_BACKEND_DOWN_RESET);
+    let is_flagged = |id| flags(&generation, id).unwrap() & BackendRecord::STALE != 0;
+    assert!(is_flagged(b1) && !is_flagged(b2));
+    assert!(generation.stale(service, b1, 0).is_some() && generation.stale(world.service(2), b1, 0).is_none());
+    world.table.set_health(service, b1, Health::Up);
+    let generation = world.publish().unwrap();
+    assert_eq!((stale(&generation), flags(&generation, b1)), (vec![], Some(BackendRecord::UP)));
+}
+
+#[test]
+fn a_backend_taken_out_has_its_drain_timeout_by_whichever_way_and_through_a_restart() {
+    let region = region();
+    let mut world = World::new(region, vec![]);
+    let both: &[ServiceOf<'_>] = &[(1, "nat", &[(1, 1), (2, 1), (3, 1)]), (2, "nat", &[(2, 1)])];
+    let timeout = "drain_timeout_s = 60";
+    world.apply_with(both, timeout);
+    let (service, [b1, b2, b3]) = (world.service(1), [1, 2, 3].map(|n| world.backend(n)));
+    world.now_ms = 9_900;
+    world.table.set_drained(b1, true);
+    world.publish().unwrap();
+    world.now_ms = 19_900;
+    world.table.set_feedback(service, &[(b3, 1000, true)]);
+    let generation = world.apply_with(&[(1, "nat", &[(1, 1), (3, 1)]), (2, "nat", &[(2, 1)])], timeout);
+    // Drained at 10 s, taken out of one of two services and declined at 20 s; each second begun counts.
+    let expected = vec![(b1.0, service.0, 71), (b2.0, service.0, 81), (b3.0, service.0, 81)];
+    assert_eq!(stale(&generation), expected);
+    assert!(generation.stale(service, b1, 70_999).is_none() && generation.stale(service, b1, 71_000).is_some());
+
+    let mut restarted = World::new(region, vec![]);
+    restarted.now_ms = 49_900;
+    let generation = restarted.apply_with(&[(1, "nat", &[(1, 1), (3, 1)]), (2, "nat", &[(2, 1)])], timeout);
+    assert_eq!(stale(&generation), expected, "a deadline stays");
+    restarted.table.set_drained(b1, false);
+    restarted.table.set_feedback(service, &[(b3, 1000, false)]);
+    let generation = restarted.apply_with(both, timeout);
+    assert_eq!(stale(&generation), [], "all are back");
+
+    restarted.now_ms = 99_900;
+    let generation = restarted.apply(&[(2, "nat", &[(2, 1)])]);
+    let of_service: Vec<_> = [b1, b2, b3].map(|id| (id.0, service.0, 161)).into();
+    assert_eq!(stale(&generation), of_service, "the service itself is gone");
+    restarted.table.retire(&restarted.table.leaving(), &counts(&[]));
+    assert_eq!(stale(&restarted.publish().unwrap()), []);
+}
+
+#[test]
+fn a_pair_is_forgotten_when_its_last_connection_must_have_ended() {
+    let mut world = World::new(region(), vec![]);
+    let shared: &[ServiceOf<'_>] = &[(1, "nat", &[(1, 1), (2, 1)]), (2, "nat", &[(2, 1)])];
+    let lines = "drain_timeout_s = 0\ntimeouts = { tcp_established = 100 }";
+    world.apply_with(shared, lines);
+    let left: &[ServiceOf<'_>] = &[(1, "nat", &[(1, 1)]), (2, "nat", &[(2, 1)])];
+    assert_eq!(stale(&world.apply_with(left, lines)).len(), 1);
+    world.now_ms = 90_000;
+    assert_eq!(stale(&world.publish().unwrap()).len(), 1);
+    world.now_ms = 110_000;
+    assert_eq!(stale(&world.publish().unwrap()), []);
+}
+
 #[test]
 fn no_backend_up_leaves_no_slot_and_the_first_up_takes_all() {
     let mut world = World::new(region(), vec![]);
@@ -200,7 +273,7 @@ fn no_backend_up_leaves_no_slot_and_the_first_up_takes_all() {
     let generation = world.publish().unwrap();
     assert_eq!(service_at(&generation, 1).slots_count, 0);
     assert_eq!(chosen(&generation, 2), [world.backend(1)], "another service's check says nothing here");
-    assert_eq!(flags(&generation, world.backend(1)), Some(0));
+    assert_eq!(flags(&generation, world.backend(1)), Some(BackendRecord::STALE));
     assert!(world.table.set_health(service, world.backend(2), Health::Up));
     assert!(!world.table.set_health(service, world.backend(2), Health::Up), "no change");
     let generation = world.publish().unwrap();

@@ -5,6 +5,7 @@
 //! request before the call returns, so that it is read without waiting. Owned by control's main loop.
 
 use std::io;
+use std::net::IpAddr;
 
 use log::{debug, warn};
 use netlink_sys::Socket;
@@ -12,7 +13,7 @@ use nix::errno::Errno;
 use tokio::io::unix::AsyncFd;
 
 use super::error::NetlinkError;
-use super::event::NeighbourKey;
+use super::event::{Event, Neighbour, NeighbourKey, NeighbourState};
 use super::requests::{Requests, plain_event};
 use super::socket::{self, DATAGRAM_BYTES};
 use super::state::{Changes, State};
@@ -38,7 +39,11 @@ pub struct Follower {
     state: State,
     overruns: u64,
     buffer: Vec<u8>,
+    unanswered: Vec<IpAddr>,
 }
+
+/// Neighbours that didn't answer are kept up to this many.
+const UNANSWERED: usize = 1024;
 
 impl Follower {
     /// Subscribes and dumps. `event_buffer_bytes` is what the kernel may queue, [`EVENT_BUFFER_BYTES`]
@@ -52,7 +57,8 @@ impl Follower {
         }
         let mut requests = Requests::open()?;
         let state = requests.dump_all()?;
-        Ok(Self { events: socket::register(events)?, requests, state, overruns: 0, buffer: vec![0; DATAGRAM_BYTES] })
+        let (buffer, unanswered) = (vec![0; DATAGRAM_BYTES], Vec::new());
+        Ok(Self { events: socket::register(events)?, requests, state, overruns: 0, buffer, unanswered })
     }
 
     /// What is known.
@@ -65,11 +71,22 @@ impl Follower {
         self.overruns
     }
 
+    /// The neighbours that the kernel asked for in vain since the last call, each as often as it did.
+    pub fn take_unanswered(&mut self) -> Vec<IpAddr> {
+        std::mem::take(&mut self.unanswered)
+    }
+
     /// Waits until something changed, and says which parts. May be dropped and called again without losing anything.
     pub async fn changed(&mut self) -> Result<Changes, NetlinkError> {
         loop {
             let mut ready = self.events.readable().await?;
-            let batch = take_events(ready.get_inner(), &mut self.state, &mut self.buffer)?;
+            let unanswered = &mut self.unanswered;
+            let batch = take_events(ready.get_inner(), &mut self.buffer, |event| {
+                if unanswered.len() < UNANSWERED {
+                    unanswered.extend(unanswered_in(&event));
+                }
+                self.state.apply(event)
+            })?;
             if batch.drained {
                 ready.clear_ready();
             }
@@ -114,14 +131,26 @@ struct Batch {
     overrun: bool,
 }
 
-fn take_events(events: &Socket, state: &mut State, buffer: &mut [u8]) -> Result<Batch, NetlinkError> {
+/// The neighbour that didn't answer, if that is what an event tells.
+fn unanswered_in(event: &Event) -> Option<IpAddr> {
+    match event {
+        Event::Neighbour(Neighbour { key, state: NeighbourState::Failed, .. }) => Some(key.address),
+        _ => None,
+    }
+}
+
+fn take_events(
+    events: &Socket,
+    buffer: &mut [u8],
+    mut apply: impl FnMut(Event) -> Changes,
+) -> Result<Batch, NetlinkError> {
     let mut batch = Batch::default();
     for _ in 0..MAX_BATCH {
         match socket::receive(events, buffer) {
             Ok(datagram) => socket::for_each_message(datagram, |message| {
                 if let Some(event) = plain_event(&message) {
                     debug!("{event:?}");
-                    batch.changes.merge(state.apply(event));
+                    batch.changes.merge(apply(event));
                 }
             }),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -68,7 +68,7 @@ pub struct Activity {
     pub last_seen_ms: u64,
     /// How far it is.
     pub state: State,
-    /// [`Activity::CLIENT_FIN`], [`Activity::BACKEND_FIN`], [`Activity::ANSWERED`], [`Activity::ENDED`].
+    /// [`Activity::CLIENT_FIN`] and the like.
     pub flags: u8,
 }
 
@@ -81,6 +81,10 @@ impl Activity {
     pub const ANSWERED: u8 = 4;
     /// The first FIN or RST has been seen, and by whom it was set, the connection was counted as no longer in flight.
     pub const ENDED: u8 = 8;
+    /// The client was sent a reset by a switcher, because the connection is stale.
+    pub const CLIENT_RESET: u8 = 16;
+    /// The backend was sent a reset by a switcher, because the connection is stale.
+    pub const BACKEND_RESET: u8 = 32;
 
     #[inline]
     fn word(self) -> u64 {

@@ -3,7 +3,7 @@
 use super::Typed;
 use crate::address::Address;
 use crate::config_table::{
-    BackendRecord, ClassRecord, Generation, GenerationHead, MemberRecord, RangeRecord, ServiceRecord,
+    BackendRecord, ClassRecord, Generation, GenerationHead, MemberRecord, RangeRecord, ServiceRecord, StaleRecord,
 };
 use crate::flip::Active;
 use crate::header::{Kind, layout_hash};
@@ -81,7 +81,9 @@ pub struct ControlHead {
     pub reloaded_ms: Counter,
     /// Reloads refused.
     pub reloads_refused: Counter,
-    _end: [Counter; 2],
+    /// Times that a program of the box called a service's address, and its kernel looked for a neighbour in vain.
+    pub own_calls: Counter,
+    _end: Counter,
 }
 
 /// A view of the control region.
@@ -120,6 +122,7 @@ impl Typed for ControlRegion {
         size_of::<ControlHead>(),
         offset_of!(ControlHead, prepared),
         offset_of!(ControlHead, heartbeat_ms),
+        offset_of!(ControlHead, own_calls),
         size_of::<GenerationHead>(),
         size_of::<ServiceRecord>(),
         offset_of!(ServiceRecord, slots_first),
@@ -127,6 +130,9 @@ impl Typed for ControlRegion {
         offset_of!(ServiceRecord, target),
         offset_of!(ServiceRecord, classes_first),
         offset_of!(ServiceRecord, algorithm),
+        offset_of!(ServiceRecord, on_backend_down),
+        size_of::<StaleRecord>(),
+        offset_of!(GenerationHead, stale),
         size_of::<BackendRecord>(),
         offset_of!(BackendRecord, flags),
         offset_of!(BackendRecord, neighbour),
@@ -181,6 +187,7 @@ fn generation(parts: &mut Parts, shape: &ControlShape) -> Option<Generation> {
     let slots = parts.take(shape.slots as usize);
     let ranges = parts.take(shape.ranges as usize);
     let classes = parts.take(shape.classes as usize);
+    let stale_table = parts.take(shape.members as usize);
     let head = head?; // after the rest: a region that is only measured has no head
     Some(Generation {
         head,
@@ -193,5 +200,6 @@ fn generation(parts: &mut Parts, shape: &ControlShape) -> Option<Generation> {
         slots,
         ranges,
         classes,
+        stale_table,
     })
 }

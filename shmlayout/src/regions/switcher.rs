@@ -6,6 +6,7 @@ use crate::address::BackendId;
 use crate::drop_reason::DROP_REASONS;
 use crate::header::{Kind, layout_hash};
 use crate::map::Parts;
+use crate::notice::NOTICES;
 use crate::record::{Counter, Record};
 use crate::ring::{Ring, RingHead};
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64};
@@ -65,10 +66,18 @@ pub struct SwitcherHead {
     pub evicted: Counter,
     /// Processes that have had this region.
     pub generation: Counter,
-    _apart: [Counter; 4],
+    /// Refusals without an answer, because the limit for their source didn't allow one. They are among `drops`.
+    pub unanswered: Counter,
+    _apart: [Counter; 3],
     /// Frames dropped, by [`crate::drop_reason::DropReason`].
     pub drops: [Counter; DROP_REASONS],
     _end: [Counter; DROP_REASONS.next_multiple_of(8) - DROP_REASONS],
+    /// Frames refused by a reset or an ICMP error, by [`crate::drop_reason::DropReason`]. They are among `sent`.
+    pub refused: [Counter; DROP_REASONS],
+    _end_refused: [Counter; DROP_REASONS.next_multiple_of(8) - DROP_REASONS],
+    /// Packets that went on, by [`crate::notice::Notice`].
+    pub notices: [Counter; NOTICES],
+    _end_notices: [Counter; NOTICES.next_multiple_of(8) - NOTICES],
 }
 
 /// Traffic of one service.
@@ -87,6 +96,10 @@ pub struct ServiceCounters {
     pub bytes_out: Counter,
     /// New connections that no backend could take.
     pub refused: Counter,
+    /// Connections that went to another backend, because their own was down, or drained for too long.
+    pub moved: Counter,
+    /// Connections that were reset for the same reason.
+    pub reset: Counter,
 }
 
 /// Traffic of one backend.
@@ -188,6 +201,7 @@ impl Typed for SwitcherRegion {
     const HASH: u64 = layout_hash(&[
         size_of::<SwitcherHead>(),
         DROP_REASONS,
+        NOTICES,
         size_of::<ServiceCounters>(),
         size_of::<BackendCounters>(),
         size_of::<Counter>(), // in_flight

@@ -118,7 +118,7 @@ impl Filter {
             ALGORITHM_SOURCE_HASH => tables.slot(&service, self.source_hash(id, prospect.flow.source)),
             _ => tables.slot(&service, (prospect.hash >> 16) as u32),
         };
-        Some(self.choice(&service, prospect, backend?))
+        Some(self.choice(id, &service, prospect, backend?))
     }
 
     /// The backend for a new connection, by present loads too; `None` if no backend takes any.
@@ -140,7 +140,7 @@ impl Filter {
         };
         // If none of those looked at takes any, a cell names one that does, if there is one.
         let backend = backend.or_else(|| tables.slot(&service, (hash >> 16) as u32));
-        Some(self.choice(&service, prospect, backend?))
+        Some(self.choice(id, &service, prospect, backend?))
     }
 
     /// The service with the slots and members of the client's class.
@@ -157,9 +157,9 @@ impl Filter {
         (self.owner.table().hash(&key) >> 16) as u32
     }
 
-    fn choice(&self, service: &ServiceRecord, prospect: &Prospect, backend: BackendId) -> Choice {
+    fn choice(&self, id: ServiceId, service: &ServiceRecord, prospect: &Prospect, backend: BackendId) -> Choice {
         let (client, client_port) = (prospect.flow.source, prospect.flow.source_port);
         let backend_hash = self.owner.table().hash(&Key { side: Side::Backend, client, client_port, id: backend.0 });
-        Choice { backend, mode: service.mode, backend_hash }
+        Choice { service: id, backend, mode: service.mode, backend_hash }
     }
 }

@@ -1,13 +1,15 @@
 //! The decision of the packet filter, patent Fig. 6, with its step numbers.
 
 use super::tcp_state::{Sender, begins};
-use super::{Filter, Prospect, Subject, Verdict, backend_key, client_key, closing};
+use super::{Choice, Filter, Prospect, Subject, Verdict, backend_key, client_key, closing};
 use crate::packet::{ArpFields, DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
 use shunt_shmlayout::address::{InterfaceId, ServiceId, TCP};
-use shunt_shmlayout::config_table::Generation;
+use shunt_shmlayout::config_table::{Generation, MODE_NAT, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop, Refusal, Side as TableSide, SideHashes, Snapshot, State};
 use shunt_shmlayout::endpoints::AddressUse;
-use shunt_shmlayout::regions::Side;
+use shunt_shmlayout::notice::Notice;
+use shunt_shmlayout::record::Counter;
+use shunt_shmlayout::regions::{ServiceCounters, Side};
 
 /// Entries looked at to make room in a full table.
 const EVICTION_BUDGET: usize = 64;
@@ -26,7 +28,7 @@ impl Filter {
                 match &found {
                     // Step 212, yes: its own backend (step 220).
                     Some(found) if !self.is_reused(found, flow) => {
-                        self.send_to_backend(tables, frame, flow, found, interface, now_ms)
+                        self.pass_to_backend(tables, frame, it, found, interface, now_ms)
                     }
                     // Step 210, yes: a new connection (steps 214 to 218).
                     _ if is_new(flow) => self.admit(tables, frame, it, id, interface, now_ms),
@@ -84,25 +86,68 @@ impl Filter {
         if self.has_unfilled_checksum(frame, flow, interface, now_ms) {
             return Verdict::Drop(DropReason::ChecksumUnfilled);
         }
-        let Some(choice) = it.choice.or_else(|| self.choose(tables, id, it, now_ms)) else {
-            if let Some(counters) = self.region.services.get(usize::from(id.0)) {
-                counters.refused.add(1);
-            }
-            return self.refuse(frame, flow, DropReason::NoBackend, now_ms);
-        };
+        match it.choice.or_else(|| self.choose(tables, id, it, now_ms)) {
+            Some(choice) => self.open(tables, frame, it, choice, interface, now_ms),
+            None => self.refuse_new(frame, flow, id, now_ms),
+        }
+    }
+
+    /// No backend of the service takes the connection.
+    pub(super) fn refuse_new(&mut self, frame: &mut [u8], flow: &Flow, id: ServiceId, now_ms: u64) -> Verdict {
+        if let Some(counters) = self.region.services.get(usize::from(id.0)) {
+            counters.refused.add(1);
+        }
+        self.refuse(frame, flow, DropReason::NoBackend, now_ms)
+    }
+
+    /// Records a connection to the backend that was chosen (step 218), and sends the packet there (216, 224).
+    pub(super) fn open(
+        &mut self,
+        tables: &Generation,
+        frame: &mut [u8],
+        it: &Prospect,
+        choice: Choice,
+        interface: InterfaceId,
+        now_ms: u64,
+    ) -> Verdict {
+        let flow = &it.flow;
+        let Some(backend) = tables.backend(choice.backend) else { return Verdict::Drop(DropReason::BadTable) };
+        if backend.address == flow.source {
+            return self.refuse(frame, flow, DropReason::BackendToItself, now_ms);
+        }
+        if backend.interface == interface.0 {
+            self.note_on_link(tables, flow, &choice, interface);
+        }
         let connection = Snapshot {
             client: flow.source,
             client_port: flow.source_port,
-            service: id,
+            service: choice.service,
             backend: choice.backend,
             protocol: flow.protocol,
             mode: choice.mode,
             created_ms: now_ms,
         };
         let hashes = SideHashes { client: it.hash, backend: choice.backend_hash };
-        match self.record(&connection, hashes, super::forward::last_hop(frame, interface)) {
-            Ok(found) => self.send_to_backend(tables, frame, flow, &found, interface, now_ms),
-            Err(reason) => Verdict::Drop(reason),
+        let found = match self.record(&connection, hashes, super::forward::last_hop(frame, interface)) {
+            Ok(found) => found,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        // Another switcher may have been faster, and chosen another one.
+        let is_ours = found.connection.backend == choice.backend;
+        let backend = if is_ours { Some(backend) } else { tables.backend(found.connection.backend) };
+        match backend {
+            // Not asked whether it is stale: what was chosen takes connections.
+            Some(backend) => self.send_to_backend(frame, flow, &found, &backend, interface, now_ms),
+            None => Verdict::Drop(DropReason::BadTable),
+        }
+    }
+
+    /// Notes a connection that goes out to the link that it came from, if the client is a neighbour there: of the backend,
+    /// too, which may answer it without Shunt.
+    #[cold]
+    fn note_on_link(&self, tables: &Generation, flow: &Flow, choice: &Choice, interface: InterfaceId) {
+        if choice.mode == MODE_NAT && tables.route(&flow.source) == Some(Route::OnLink(interface)) {
+            self.note(Notice::OnLinkClient);
         }
     }
 
@@ -145,11 +190,11 @@ impl Filter {
     }
 
     /// Step 208: a TCP reset, or drop.
-    fn refuse(&mut self, frame: &mut [u8], flow: &Flow, reason: DropReason, now_ms: u64) -> Verdict {
+    pub(super) fn refuse(&mut self, frame: &mut [u8], flow: &Flow, reason: DropReason, now_ms: u64) -> Verdict {
         if flow.protocol != PROTOCOL_TCP {
             return Verdict::Drop(reason);
         }
-        self.answer(flow, now_ms, reason, || reply::tcp_reset(frame, flow))
+        self.refuse_with(flow, now_ms, reason, || reply::tcp_reset(frame, flow))
     }
 
     /// To an address of services, but to none of them: echo is answered, TCP reset, the rest dropped.
@@ -157,7 +202,7 @@ impl Filter {
         match flow.protocol {
             PROTOCOL_ICMP => match super::icmp_error::refusal(frame, flow) {
                 Some(reason) => Verdict::Drop(reason),
-                None => self.answer(flow, now_ms, DropReason::IcmpType, || reply::echo_reply(frame, flow)),
+                None => self.answer_echo(frame, flow, now_ms),
             },
             PROTOCOL_TCP | PROTOCOL_UDP => self.refuse(frame, flow, DropReason::NoService, now_ms),
             _ => Verdict::Drop(DropReason::Protocol),
@@ -167,26 +212,44 @@ impl Filter {
     /// A client's packet whose time to live ends here.
     #[cold]
     pub(super) fn answer_exceeded(&mut self, frame: &mut [u8], flow: &Flow, now_ms: u64) -> Verdict {
-        self.answer(flow, now_ms, DropReason::TtlExceeded, || reply::time_exceeded(frame, flow))
+        self.refuse_with(flow, now_ms, DropReason::TtlExceeded, || reply::time_exceeded(frame, flow))
     }
 
-    /// Makes an answer, if the source's limit allows it; `reason` is counted where there is none to make.
-    fn answer(
+    /// Refuses a packet with an answer, if the source's limit allows one and there is one to make. It counts under
+    /// `reason` either way.
+    fn refuse_with(
         &mut self,
         flow: &Flow,
         now_ms: u64,
         reason: DropReason,
         make: impl FnOnce() -> Option<usize>,
     ) -> Verdict {
+        let head = self.region.head;
+        if !self.limiter.allows(&flow.source, now_ms) {
+            head.unanswered.add(1);
+            return Verdict::Drop(reason);
+        }
+        match make() {
+            Some(length) => {
+                head.answered.add(1);
+                head.refused[reason as usize].add(1);
+                Verdict::Reply(length)
+            }
+            None => Verdict::Drop(reason),
+        }
+    }
+
+    /// Echo is answered, if the source's limit allows it; no other message is.
+    fn answer_echo(&mut self, frame: &mut [u8], flow: &Flow, now_ms: u64) -> Verdict {
         if !self.limiter.allows(&flow.source, now_ms) {
             return Verdict::Drop(DropReason::ReplyLimit);
         }
-        match make() {
+        match reply::echo_reply(frame, flow) {
             Some(length) => {
                 self.region.head.answered.add(1);
                 Verdict::Reply(length)
             }
-            None => Verdict::Drop(reason),
+            None => Verdict::Drop(DropReason::IcmpType),
         }
     }
 
@@ -229,8 +292,23 @@ impl Filter {
             // Written only now and then: a line that all switchers read should rarely change.
             if after == before && !stale { before } else { Activity { last_seen_ms: now_ms, ..after } }
         });
-        if ended && let Some(in_flight) = self.region.in_flight.get(usize::from(found.connection.backend.0)) {
+        if ended {
+            self.count_end(found);
+        }
+    }
+
+    /// A connection is no longer in flight.
+    #[inline]
+    pub(super) fn count_end(&self, found: &Found) {
+        if let Some(in_flight) = self.region.in_flight.get(usize::from(found.connection.backend.0)) {
             in_flight.subtract(1);
+        }
+    }
+
+    /// Counts one for a connection's service.
+    pub(super) fn count(&self, found: &Found, counter: impl FnOnce(&'static ServiceCounters) -> &'static Counter) {
+        if let Some(counters) = self.region.services.get(usize::from(found.connection.service.0)) {
+            counter(counters).add(1);
         }
     }
 }

@@ -3,10 +3,10 @@
 
 use super::host::is_host;
 use super::tcp_state::Sender;
-use super::{Filter, Verdict};
+use super::{Filter, Prospect, Verdict};
 use crate::packet::{Address, DropReason, Flow, rewrite, v4_part};
 use shunt_shmlayout::address::{InterfaceId, Mac, NeighbourId};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, MODE_NAT, Route};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, MODE_NAT, ON_BACKEND_DOWN_RESET, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop};
 use shunt_shmlayout::regions::Wanted;
 
@@ -21,23 +21,44 @@ pub(super) fn last_hop(frame: &[u8], interface: InterfaceId) -> LastHop {
 }
 
 impl Filter {
-    /// A client's packet to the connection's own backend.
+    /// A client's packet of an existing connection: to the connection's own backend, unless it is stale.
     #[inline]
-    pub(super) fn send_to_backend(
+    pub(super) fn pass_to_backend(
         &mut self,
         tables: &Generation,
         frame: &mut [u8],
-        flow: &Flow,
+        it: &Prospect,
         found: &Found,
         interface: InterfaceId,
         now_ms: u64,
     ) -> Verdict {
+        let Some(backend) = tables.backend(found.connection.backend) else {
+            return Verdict::Drop(DropReason::BadTable);
+        };
+        if backend.flags & BackendRecord::STALE != 0
+            && let Some(verdict) = self.pass_stale(tables, frame, it, found, interface, now_ms)
+        {
+            return verdict;
+        }
+        self.send_to_backend(frame, &it.flow, found, &backend, interface, now_ms)
+    }
+
+    /// A client's packet to the connection's backend.
+    #[inline]
+    pub(super) fn send_to_backend(
+        &mut self,
+        frame: &mut [u8],
+        flow: &Flow,
+        found: &Found,
+        backend: &BackendRecord,
+        interface: InterfaceId,
+        now_ms: u64,
+    ) -> Verdict {
         let connection = &found.connection;
-        let Some(backend) = tables.backend(connection.backend) else { return Verdict::Drop(DropReason::BadTable) };
         if connection.mode == MODE_NAT && flow.ttl <= 1 {
             return self.answer_exceeded(frame, flow, now_ms);
         }
-        let mac = match self.backend_mac(&backend) {
+        let mac = match self.backend_mac(backend) {
             Ok(mac) => mac,
             Err(reason) => return Verdict::Drop(reason),
         };
@@ -77,6 +98,11 @@ impl Filter {
         let Some(service) = tables.service(connection.service) else { return Verdict::Drop(DropReason::BadTable) };
         if flow.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
+        }
+        if service.on_backend_down == ON_BACKEND_DOWN_RESET
+            && let Some(verdict) = self.return_stale(tables, frame, flow, found, &service, now_ms)
+        {
+            return verdict;
         }
         let is_answered = self.owner.table().entry(found.id).activity().flags & Activity::ANSWERED != 0;
         if !is_answered && self.has_unfilled_checksum(frame, flow, interface, now_ms) {

@@ -18,6 +18,9 @@ mod icmp_error;
 mod icmp_error_tests;
 mod limiter;
 pub(crate) mod prefetch;
+mod stale;
+#[cfg(test)]
+mod stale_tests;
 mod tcp_state;
 pub mod testing;
 #[cfg(test)]
@@ -32,6 +35,7 @@ use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::{Activity, EntryId, Key, Owner, Side, Snapshot, State};
 use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::neighbours::Neighbours;
+use shunt_shmlayout::notice::Notice;
 use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion};
 
 /// What the filter decided about a frame.
@@ -92,6 +96,7 @@ pub struct Prospect {
 /// The backend that a new connection goes to.
 #[derive(Clone, Copy, Debug)]
 struct Choice {
+    service: ServiceId,
     backend: BackendId,
     /// The service's mode.
     mode: u8,
@@ -179,6 +184,9 @@ impl Filter {
             },
         };
         if let Some((subject, key)) = side {
+            if flow.reserved_flag {
+                self.note(Notice::ReservedFlag);
+            }
             let hash = self.owner.table().hash(&key);
             prefetch::line(self.owner.table().first_bucket(key.side, hash));
             return Prospect { subject, flow, hash, likely: None, choice: None, is_tap };
@@ -213,6 +221,12 @@ impl Filter {
                 prefetch::line(self.owner.table().first_bucket(Side::Backend, choice.backend_hash));
             }
         }
+    }
+
+    /// Counts what is noteworthy about a packet that goes on.
+    #[cold]
+    fn note(&self, notice: Notice) {
+        self.region.head.notices[notice as usize].add(1);
     }
 
     /// Frees connections whose time is over, looking at `budget` of them. Returns how many were freed.

@@ -7,7 +7,7 @@ use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
     BackendRecord, ClassRecord, Generation, MODE_DSR, MODE_NAT, MemberRecord, Name, RangeRecord, ServiceRecord,
-    Timeouts,
+    StaleRecord, Timeouts,
 };
 use shunt_shmlayout::connections::Owner;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
@@ -214,6 +214,28 @@ impl World {
             algorithm,
             ..record
         });
+    }
+
+    /// Says what becomes of a service's stale connections: `ON_BACKEND_DOWN_KEEP` and the like.
+    pub fn on_backend_down(&self, id: ServiceId, on_backend_down: u8) {
+        let record = &self.generation().services[usize::from(id.0)];
+        record.store(&ServiceRecord { on_backend_down, ..record.load() });
+    }
+
+    /// Makes the connections of these pairs stale from some second on, 0 for "down", and those of no other. In the order
+    /// of backends, then services.
+    pub fn stale(&self, pairs: &[(BackendId, ServiceId, u32)]) {
+        let generation = self.generation();
+        for (id, backend) in generation.backends.iter().enumerate() {
+            let record: BackendRecord = backend.load();
+            let is_stale = pairs.iter().any(|(backend, ..)| usize::from(backend.0) == id);
+            let flag = if is_stale { BackendRecord::STALE } else { 0 };
+            backend.store(&BackendRecord { flags: record.flags & !BackendRecord::STALE | flag, ..record });
+        }
+        for (record, (backend, service, from_s)) in generation.stale_table.iter().zip(pairs) {
+            record.store(&StaleRecord { backend: backend.0, service: service.0, from_s: *from_s });
+        }
+        generation.head.stale.set(pairs.len() as u64);
     }
 
     /// Has these backends serve a service's clients from this address on, to the next one so given. In the order of

@@ -2,22 +2,26 @@
 
 use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, SERVICE, U1, World, pass, three_services, through};
 use super::*;
-use crate::packet::PROTOCOL_TCP;
 use crate::packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use crate::packet::testing::{
-    LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, segment_of, tcp, udp,
+    FrameBuilder, LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, segment_of,
+    tcp, udp,
 };
+use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT, ServiceRecord};
+use shunt_shmlayout::record::Counter;
 
 const NOBODY: ([u8; 4], u16) = ([198, 18, 0, 100], 81);
+const NOBODY_UDP: ([u8; 4], u16) = ([198, 18, 0, 100], 82);
 const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
 const B1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 0];
 const FORWARD_TO_BACKEND: fn(usize) -> Verdict = |length| Verdict::Forward(BACKENDS, length);
 
-/// Three services with a backend each, and one without.
+/// Three services with a backend each, and two without.
 fn world() -> World {
     let (mut world, _) = three_services();
     world.service(NOBODY, PROTOCOL_TCP, MODE_NAT, &[]);
+    world.service(NOBODY_UDP, PROTOCOL_UDP, MODE_NAT, &[]);
     world
 }
 
@@ -49,6 +53,35 @@ fn arrow_206_208_not_a_service_tcp_gets_a_reset() {
     assert_eq!((ends(&out), segment.flags, segment.acknowledgement.get()), (((SERVICE.0, 9), CLIENT), RST | ACK, 8));
     assert_eq!(out[..6], PEER_MAC);
     assert!(are_checksums_right(&out));
+}
+
+#[test]
+fn every_refusal_counts_under_its_reason_whether_answered_or_dropped() {
+    let world = world();
+    let mut filter = world.filter(0, 1);
+    let closed = (SERVICE.0, 9);
+    let long = |frame: FrameBuilder| frame.payload(&[7; 40]).ttl(1).build();
+    let cases = [
+        (DropReason::NoService, tcp(CLIENT, closed, SYN).build(), udp(CLIENT, closed).build()),
+        (DropReason::NoBackend, tcp(CLIENT, NOBODY, SYN).build(), udp(CLIENT, NOBODY_UDP).build()),
+        (DropReason::NoConnection, tcp(CLIENT, SERVICE, ACK).build(), tcp(CLIENT, SERVICE, RST).build()),
+        (DropReason::TtlExceeded, long(tcp(CLIENT, SERVICE, SYN)), tcp(CLIENT, SERVICE, SYN).ttl(1).build()),
+    ];
+    let refused = |reason: DropReason| world.switcher.head.refused[reason as usize].get();
+    for (reason, answered, dropped) in cases {
+        let (verdict, _) = through(&mut filter, answered.clone(), CLIENTS);
+        assert!(matches!(verdict, Verdict::Reply(_)), "{reason:?}");
+        assert_eq!((refused(reason), through(&mut filter, dropped, CLIENTS).0), (1, Verdict::Drop(reason)));
+        let limited = (0..2000).find_map(|_| match through(&mut filter, answered.clone(), CLIENTS).0 {
+            Verdict::Reply(_) => None,
+            other => Some(other),
+        });
+        assert_eq!(limited, Some(Verdict::Drop(reason)), "over the limit");
+        filter.limiter = Limiter::default();
+    }
+    assert_eq!(world.switcher.head.unanswered.get(), 4);
+    let answers: u64 = world.switcher.head.refused.iter().map(Counter::get).sum();
+    assert_eq!(answers, world.switcher.head.answered.get());
 }
 
 #[test]
@@ -173,6 +206,55 @@ fn a_service_without_backends_refuses_and_counts() {
     assert_eq!(world.switcher.services[3].refused.get(), 1);
 }
 
+fn noticed(world: &World, notice: Notice) -> u64 {
+    world.switcher.head.notices[notice as usize].get()
+}
+
+#[test]
+fn a_backend_that_its_own_service_chose_is_refused() {
+    let world = world();
+    let mut filter = world.filter(0, 1);
+    let (verdict, out) = through(&mut filter, tcp((B1.0, 40000), SERVICE, SYN).build(), BACKENDS);
+    assert_eq!(verdict, Verdict::Reply(out.len()));
+    assert_eq!(world.switcher.head.refused[DropReason::BackendToItself as usize].get(), 1);
+    let (verdict, _) = through(&mut filter, udp((U1.0, 40000), DNS).build(), BACKENDS);
+    assert_eq!(verdict, Verdict::Drop(DropReason::BackendToItself));
+    assert_eq!(in_flight(&world), ([0, 0], [0, 0]));
+    let (verdict, _) = through(&mut filter, tcp((U1.0, 40000), SERVICE, SYN).build(), BACKENDS);
+    assert!(matches!(verdict, Verdict::Forward(BACKENDS, _)), "another one may");
+}
+
+#[test]
+fn a_nat_client_on_its_backends_link_is_noted() {
+    let world = world();
+    let mut filter = world.filter(0, 1);
+    let neighbour = ([198, 18, 1, 77], 40000);
+    for (client, to, from, expected) in [
+        (CLIENT, SERVICE, CLIENTS, 0),
+        (([198, 18, 7, 7], 40000), SERVICE, BACKENDS, 0), // behind a router of that link
+        (neighbour, DSR, BACKENDS, 0),
+        (neighbour, SERVICE, BACKENDS, 1),
+    ] {
+        let (verdict, _) = through(&mut filter, tcp(client, to, SYN).build(), from);
+        assert!(matches!(verdict, Verdict::Forward(BACKENDS, _)));
+        assert_eq!(noticed(&world, Notice::OnLinkClient), expected, "{client:?} to {to:?}");
+    }
+    through(&mut filter, tcp(neighbour, SERVICE, ACK).build(), BACKENDS);
+    assert_eq!(noticed(&world, Notice::OnLinkClient), 1, "once a connection");
+}
+
+#[test]
+fn row_38_reserved_flag_is_forwarded_and_counted() {
+    let world = world();
+    let mut filter = world.filter(0, 1);
+    let mut frame = poke(tcp(CLIENT, SERVICE, SYN).build(), 14 + 6, &[0x80]);
+    seal(&mut frame);
+    let (verdict, _) = through(&mut filter, frame, CLIENTS);
+    assert!(matches!(verdict, Verdict::Forward(BACKENDS, _)));
+    from_client(&mut filter, ACK);
+    assert_eq!(noticed(&world, Notice::ReservedFlag), 1);
+}
+
 #[test]
 fn row_9_padding_is_trimmed() {
     let mut filter = world().filter(0, 1);
@@ -189,7 +271,7 @@ fn row_31_time_to_live_ends_here_and_is_decremented_else() {
     let long = || tcp(CLIENT, SERVICE, SYN).tcp_options(&[1; 20]).ttl(1).build();
     let (verdict, out) = through(&mut filter, long(), CLIENTS);
     assert_eq!((verdict, out.len(), &out[34..36]), (Verdict::Reply(out.len()), long().len(), &[11, 0][..]));
-    let limited = (0..2000).any(|_| through(&mut filter, long(), CLIENTS).0 == Verdict::Drop(DropReason::ReplyLimit));
+    let limited = (0..2000).any(|_| through(&mut filter, long(), CLIENTS).0 == Verdict::Drop(DropReason::TtlExceeded));
     assert!(limited, "as every answer");
     let (_, out) = through(&mut filter, tcp(CLIENT, SERVICE, SYN).ttl(9).build(), CLIENTS);
     assert_eq!(out[22], 8);

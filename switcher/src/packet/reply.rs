@@ -8,7 +8,7 @@ use zerocopy::FromBytes;
 use super::checksum::Difference;
 use super::rewrite::{headers_mut, set_ttl};
 use super::tcp::{ACK, FIN, RST, SYN};
-use super::{Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, ethernet, icmp, ipv4, quote, tcp, v4_part};
+use super::{Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, arp, ethernet, icmp, ipv4, quote, tcp, v4_part};
 
 /// Length of a reset from its IP header on.
 const RESET_LENGTH: usize = ipv4::HEADER_LENGTH + tcp::HEADER_LENGTH;
@@ -36,6 +36,26 @@ pub fn tcp_reset(frame: &mut [u8], flow: &Flow) -> Option<usize> {
     *tcp = reset_header(flow, &segment);
     tcp.seal(source, destination, &[]);
     turn_ethernet(frame);
+    Some(network_offset + RESET_LENGTH)
+}
+
+/// Makes a segment a reset that goes on to its receiver in its sender's name: with the segment's own sequence number, the
+/// next one that a receiver who has all before it expects. Source and destination are as the receiver knows them.
+#[cold]
+pub fn tcp_reset_onward(
+    frame: &mut [u8],
+    flow: &Flow,
+    (source, source_port): ([u8; 4], PortBe),
+    (destination, destination_port): ([u8; 4], PortBe),
+) -> Option<usize> {
+    let segment = *tcp::Header::ref_from_prefix(headers_mut(frame, flow)?.1).ok()?.0;
+    let network_offset = usize::from(flow.network_offset);
+    let (ip, rest) = ipv4::Header::mut_from_prefix(frame.get_mut(network_offset..)?).ok()?;
+    let (tcp, _) = tcp::Header::mut_from_prefix(rest).ok()?;
+    *ip = ipv4::Header::emit(source, destination, PROTOCOL_TCP, tcp::HEADER_LENGTH as u16);
+    let (sequence, acknowledgement) = (segment.sequence.get(), segment.acknowledgement.get());
+    *tcp = tcp::Header::emit(source_port, destination_port, sequence, acknowledgement, RST | flow.tcp_flags & ACK);
+    tcp.seal(source, destination, &[]);
     Some(network_offset + RESET_LENGTH)
 }
 

@@ -19,6 +19,7 @@ mod pool;
 mod problems;
 mod process_death;
 mod reload;
+mod stale;
 mod stop;
 mod waiting;
 mod wrong_port;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     tests.push(Test::new("drain", drain::drain));
     tests.push(Test::new("algorithms", algorithms::algorithms));
     tests.push(Test::new("backend_death", backend_death::backend_death));
+    tests.extend(stale::tests());
     tests.extend(as_client::tests());
     tests.extend(process_death::tests());
     tests.extend(host::tests());

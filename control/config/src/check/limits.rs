@@ -8,7 +8,7 @@ use crate::types::{Limits, Timeouts};
 const LAST_ID: u32 = 65_535;
 
 /// 30 days.
-const LONGEST_S: u32 = 30 * 86_400;
+pub(super) const LONGEST_S: u32 = 30 * 86_400;
 
 /// Reads `[limits]`.
 pub(super) fn read(mut section: Section<'_>) -> Limits {

@@ -8,7 +8,12 @@ use crate::feedback::{AgentCheck, Algorithm, Rule};
 use crate::report::{Field, Place, Report};
 use crate::section::Section;
 use crate::slots;
-use crate::types::{Backend, Health, Mode, Protocol, Service, Target, Timeouts};
+use crate::types::{Backend, Health, Mode, OnBackendDown, Protocol, Service, Target, Timeouts};
+
+/// How long connections may go on at a drained back-end, where the operator doesn't say it: UDP flows lose nothing by
+/// another one, TCP connections might be reset.
+const DRAIN_TIMEOUT_UDP_S: u32 = 30;
+const DRAIN_TIMEOUT_TCP_S: u32 = 300;
 
 /// A service as far as it could be read.
 pub(super) struct Draft {
@@ -20,6 +25,8 @@ pub(super) struct Draft {
     pub mode: Option<Mode>,
     pub slots: Field<u32>,
     pub timeouts: Timeouts,
+    pub on_backend_down: OnBackendDown,
+    pub drain_timeout_s: u32,
     pub health: Option<Health>,
     pub algorithm: Option<Field<Algorithm>>,
     pub rules: Vec<Rule>,
@@ -48,6 +55,8 @@ impl Draft {
             mode: self.mode?,
             slots: self.slots.value,
             timeouts: self.timeouts,
+            on_backend_down: self.on_backend_down,
+            drain_timeout_s: self.drain_timeout_s,
             health: self.health,
             algorithm: self.algorithm.map_or(Algorithm::Static, |algorithm| algorithm.value),
             rules: self.rules,
@@ -83,6 +92,7 @@ pub(super) fn read(mut section: Section<'_>, report: &Report, base: Timeouts) ->
         Target::Host => Some(Mode::Nat),
     };
     let timeouts = limits::read_timeouts(section.section("timeouts"), base);
+    let (on_backend_down, drain_timeout_s) = read_drain(&mut section, protocol);
     let health = match target {
         Target::Backends => health::read(section.section("health"), protocol, mode),
         Target::Host => None,
@@ -117,6 +127,8 @@ pub(super) fn read(mut section: Section<'_>, report: &Report, base: Timeouts) ->
         mode,
         slots,
         timeouts,
+        on_backend_down,
+        drain_timeout_s,
         health,
         algorithm,
         rules,
@@ -130,7 +142,19 @@ fn read_target(section: &mut Section<'_>) -> Target {
     let words = [("backends", Target::Backends), ("host", Target::Host)];
     let target = section.word("target", &words).map_or(Target::Backends, |field| field.value);
     if target == Target::Host {
-        for key in ["mode", "slots", "health", "backend", "timeouts", "algorithm", "rule", "agent_check"] {
+        const MEANINGLESS: [&str; 10] = [
+            "mode",
+            "slots",
+            "health",
+            "backend",
+            "timeouts",
+            "on_backend_down",
+            "drain_timeout_s",
+            "algorithm",
+            "rule",
+            "agent_check",
+        ];
+        for key in MEANINGLESS {
             if section.has(key) {
                 section.refuse(key, "does nothing where target is \"host\"; remove it, or remove target");
             }
@@ -138,6 +162,26 @@ fn read_target(section: &mut Section<'_>) -> Target {
         }
     }
     target
+}
+
+/// What becomes of the connections of a back-end that is down, and how long those of a drained one may go on.
+fn read_drain(section: &mut Section<'_>, protocol: Option<Protocol>) -> (OnBackendDown, u32) {
+    use OnBackendDown::{Keep, Move, Reset};
+    let is_udp = protocol == Some(Protocol::Udp);
+    let word = section.word("on_backend_down", &[("keep", Keep), ("move", Move), ("reset", Reset)]);
+    let on_backend_down = word.map_or(if is_udp { Move } else { Keep }, |field| field.value);
+    match (on_backend_down, protocol) {
+        (Move, Some(Protocol::Tcp)) => section.refuse(
+            "on_backend_down",
+            "\"move\" is for UDP: another back-end knows nothing of a TCP connection; write \"reset\" or \"keep\"",
+        ),
+        (Reset, Some(Protocol::Udp)) => {
+            section.refuse("on_backend_down", "\"reset\" is for TCP: UDP has no resets; write \"move\" or \"keep\"")
+        }
+        _ => {}
+    }
+    let default = if is_udp { DRAIN_TIMEOUT_UDP_S } else { DRAIN_TIMEOUT_TCP_S };
+    (on_backend_down, section.number_or("drain_timeout_s", 0..=limits::LONGEST_S, default))
 }
 
 /// `dsr_port` is the service's port if the back-end must listen on the same.

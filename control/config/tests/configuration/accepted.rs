@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::common::{VALID, spoil};
 use shunt_config::{
-    Config, Cpus, Health, Idle, Limits, Mode, PortKind, Probe, Protocol, Side, Target, Timeouts, XdpMode,
+    Config, Cpus, Health, Idle, Limits, Mode, OnBackendDown, PortKind, Probe, Protocol, Service, Side, Target,
+    Timeouts, XdpMode,
 };
 
 fn load_example(name: &str) -> Config {
@@ -35,6 +36,14 @@ fn the_nat_example_says_every_default() {
         Health { probe, port: Some(8081), as_client: false, interval_ms: 1000, timeout_ms: 500, rise: 2, fall: 3 };
     assert_eq!(web.health, Some(expected));
     assert_eq!(config.services[1].health, None);
+    let drain = |service: &Service| (service.on_backend_down, service.drain_timeout_s);
+    let said: Vec<_> = config.services.iter().map(drain).collect();
+    assert_eq!(said, [(OnBackendDown::Keep, 300), (OnBackendDown::Move, 30)]);
+    let defaults = Config::parse(VALID, "shunt.toml").expect("accepted");
+    assert_eq!(defaults.services.iter().map(drain).collect::<Vec<_>>(), said);
+    let reset = "slots = 4099\non_backend_down = \"reset\"\ndrain_timeout_s = 0";
+    let reset = Config::parse(&spoil(&[(22, reset)]), "shunt.toml").expect("accepted");
+    assert_eq!(drain(&reset.services[0]), (OnBackendDown::Reset, 0));
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn weights_that_are_all_0_are_refused() {
 
 #[test]
 fn services() {
-    let keys = "name, address, protocol, target, mode, timeouts, health, backend, slots, algorithm, rule, agent_check";
+    let keys = "name, address, protocol, target, mode, timeouts, on_backend_down, drain_timeout_s, health, backend, slots, algorithm, rule, agent_check";
     assert_refused(&[
         (18, r#"name = """#, "service[0].name: \"\" is not a name; write 1 to 31 letters, digits, '.', '_' and '-'"),
         (
@@ -55,6 +55,22 @@ fn services() {
         (21, r#"mode = "tunnel""#, r#"service.web.mode: "tunnel" is unknown; write one of "nat", "dsr""#),
         (22, "slots = 4096", "service.web.slots: 4096 is not a prime; write for example 4099"),
         (22, "weight = 1", &format!("service.web.weight: is an unknown key; the keys here are {keys}")),
+        (
+            22,
+            r#"on_backend_down = "drop""#,
+            r#"service.web.on_backend_down: "drop" is unknown; write one of "keep", "move", "reset""#,
+        ),
+        (
+            22,
+            r#"on_backend_down = "move""#,
+            r#"service.web.on_backend_down: "move" is for UDP: another back-end knows nothing of a TCP connection; write "reset" or "keep""#,
+        ),
+        (
+            37,
+            "on_backend_down = \"reset\"\nmode = \"dsr\"",
+            r#"service.dns.on_backend_down: "reset" is for TCP: UDP has no resets; write "move" or "keep""#,
+        ),
+        (22, "drain_timeout_s = -1", "service.web.drain_timeout_s: is -1; write a whole number from 0 to 2592000"),
         (22, "timeouts.udp = 0", "service.web.timeouts.udp: is 0; write a whole number from 1 to 2592000"),
     ]);
     let few_slots = spoil(&[

@@ -41,7 +41,7 @@ pub struct ConnectionRow {
     pub age_ms: u64,
     /// Milliseconds since its last packet.
     pub idle_ms: u64,
-    /// Of `answered`, `client_fin`, `backend_fin`.
+    /// Of `answered`, `client_fin`, `backend_fin`, `client_reset`, `backend_reset`.
     pub flags: Vec<&'static str>,
 }
 
@@ -82,6 +82,8 @@ fn row(configuration: &Configuration, connection: &Snapshot, activity: Activity,
         (Activity::ANSWERED, "answered"),
         (Activity::CLIENT_FIN, "client_fin"),
         (Activity::BACKEND_FIN, "backend_fin"),
+        (Activity::CLIENT_RESET, "client_reset"),
+        (Activity::BACKEND_RESET, "backend_reset"),
     ];
     ConnectionRow {
         protocol: protocol_name(connection.protocol),

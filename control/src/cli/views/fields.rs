@@ -31,7 +31,8 @@ pub const SERVICES: &str = "\
 Fields of --json:
   services[]: id, name, address, protocol, target (backends, host), mode, algorithm, client_ranges (that rules tell
       apart), state (up, no-backend, removed), backends_up, backends_total,
-      active_connections, connections (since the start), packets_in, bytes_in, packets_out, bytes_out, refused";
+      active_connections, connections (since the start), packets_in, bytes_in, packets_out, bytes_out, refused,
+      moved, reset (connections whose backend was down, or drained for too long)";
 
 /// Of `shunt backends`.
 pub const BACKENDS: &str = "\
@@ -47,10 +48,12 @@ pub const CONNECTIONS: &str = "\
 Fields of --json:
   matching: how many fit the filter
   connections[]: protocol, client, service, backend, state (opening, established, closing, closed), age_ms, idle_ms,
-      flags[] (answered, client_fin, backend_fin)";
+      flags[] (answered, client_fin, backend_fin, client_reset, backend_reset)";
 
 /// Of `shunt drops`.
 pub const DROPS: &str = "\
 Fields of --json:
-  total
-  drops[]: reason, count, per_switcher[], meaning";
+  total, answered (of all reasons), unanswered (refusals that the limit for their source left without an answer)
+  drops[]: reason, count (frames dropped), answered (refused by a reset or an ICMP error), per_switcher[] (of both
+      together), meaning
+  notices[]: notice, count, meaning (packets that went on; own_call: none of Shunt's packets)";

@@ -52,6 +52,10 @@ pub struct ServiceRow {
     pub bytes_out: u64,
     /// New connections that no backend could take.
     pub refused: u64,
+    /// Connections that went to another backend, because their own was down or drained for too long.
+    pub moved: u64,
+    /// Connections that were reset for the same reason.
+    pub reset: u64,
 }
 
 /// All services.
@@ -111,6 +115,8 @@ fn row(memory: &Memory, configuration: &Configuration, service: &Service, active
         packets_out: sum(|c| &c.packets_out),
         bytes_out: sum(|c| &c.bytes_out),
         refused: sum(|c| &c.refused),
+        moved: sum(|c| &c.moved),
+        reset: sum(|c| &c.reset),
     }
 }
 
@@ -134,6 +140,8 @@ impl Report for ServicesReport {
             ">PACKETS OUT",
             ">BYTES OUT",
             ">REFUSED",
+            ">MOVED",
+            ">RESET",
         ]);
         for service in &self.services {
             table.row([
@@ -151,6 +159,8 @@ impl Report for ServicesReport {
                 service.packets_out.to_string(),
                 bytes(service.bytes_out),
                 service.refused.to_string(),
+                service.moved.to_string(),
+                service.reset.to_string(),
             ]);
         }
         table.to_string()

@@ -14,6 +14,7 @@ use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::flip::publish;
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::loads::LoadRecord;
+use shunt_shmlayout::notice::Notice;
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, DaemonDrop, IfdaemonRegion, IfdaemonShape,
     InterfaceRecord, KeeperRegion, KeeperShape, PORT_RECEIVES, PortRecord, StoreRegion, StoreShape, SwitcherRecord,
@@ -202,6 +203,7 @@ impl Fixture {
         service.connections.set(3);
         service.packets_in.set(30);
         service.bytes_in.set(3000);
+        service.moved.set(4);
         backend.opened.set(3);
         self.switchers[1].backends[0].closed.set(2); // by another switcher than opened them
     }
@@ -217,7 +219,7 @@ fn a_service_is_summed_over_switchers_and_its_connections_counted() {
         "id": 0, "name": "web", "address": "198.18.0.100:80", "protocol": "tcp", "mode": "nat", "algorithm": "static", "client_ranges": 0, "state": "up",
         "target": "backends",
         "backends_up": 1, "backends_total": 2, "active_connections": 1, "connections": 3, "packets_in": 30,
-        "bytes_in": 3000, "packets_out": 0, "bytes_out": 0, "refused": 0,
+        "bytes_in": 3000, "packets_out": 0, "bytes_out": 0, "refused": 0, "moved": 4, "reset": 0,
     });
     assert_eq!(*row, expected);
     let lines: Vec<String> = report.text().lines().map(str::to_owned).collect();
@@ -326,7 +328,27 @@ fn drops_are_summed_most_first_and_zeros_only_on_demand() {
     assert_eq!(report["drops"][0]["per_switcher"], json!([0, 3]));
     assert_eq!(DropsReport::read(&memory, true, false).drops.len(), DropReason::ALL.len());
     let text = DropsReport::read(&memory, false, true).text();
-    assert!(text.starts_with("REASON     COUNT  SWITCHER 0  SWITCHER 1  MEANING\n"), "{text}");
+    assert!(text.ends_with("5 dropped, 0 refused with an answer\n"), "{text}");
+    assert!(text.starts_with("REASON     DROPPED  ANSWERED  SWITCHER 0  SWITCHER 1  MEANING\n"), "{text}");
+}
+
+#[test]
+fn refusals_with_an_answer_and_notices_stand_beside_the_drops() {
+    let fixture = Fixture::running("refusals");
+    fixture.switchers[0].head.refused[DropReason::NoBackend as usize].set(7);
+    fixture.switchers[1].head.unanswered.set(2);
+    fixture.switchers[1].head.notices[Notice::ReservedFlag as usize].set(3);
+    fixture.control.head.own_calls.set(1);
+    let report = DropsReport::read(&fixture.memory(), false, false);
+    let json = to_value(&report).unwrap();
+    let first = &json["drops"][0];
+    assert_eq!([&first["reason"], &first["count"], &first["answered"]], [&json!("no_backend"), &json!(0), &json!(7)]);
+    assert_eq!([&json["total"], &json["answered"], &json["unanswered"]], [5, 7, 2].map(|n| json!(n)).each_ref());
+    let notices: Vec<_> = report.notices.iter().map(|row| (row.notice, row.count)).collect();
+    assert_eq!(notices, [("reserved_flag", 3), ("own_call", 1)]);
+    let text = report.text();
+    assert!(text.contains("(2 of them for want of an answer that the limit for a source allows), 7 refused"), "{text}");
+    assert!(text.contains("\nown_call ") && text.contains("Configure [host]"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,178 @@
+//! Packets of stale connections: the backend is down, or was drained or removed longer ago than its service allows. UDP flows
+//! and unanswered connection attempts go to another backend, TCP connections are left or reset, as the service says.
+//!
+//! An entry holds no sequence numbers, and a receiver believes only a reset that has exactly the next one (RFC 9293
+//! 3.10.7.4, RFC 5961 3.2). A packet at hand has two: its own sequence number is the next one of its receiver, its
+//! acknowledgement that of its sender. So a segment with data becomes the reset for its receiver, if that had none yet; the
+//! sender, whose segment stays unacknowledged, sends it again and is answered with its own. Any other segment is answered at
+//! once. Whoever sends nothing is told nothing; the timeouts end such connections.
+
+use super::host::is_host;
+use super::tcp_state::{Sender, begins};
+use super::{Filter, Prospect, Verdict};
+use crate::packet::tcp::RST;
+use crate::packet::{DropReason, Flow, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, reply, v4_part};
+use shunt_shmlayout::address::{Address, InterfaceId, Mac};
+use shunt_shmlayout::config_table::{
+    BackendRecord, Generation, MODE_NAT, ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET, ServiceRecord,
+};
+use shunt_shmlayout::connections::{Activity, Found, State};
+
+/// Address and port.
+type End = (Address, PortBe);
+
+impl Filter {
+    /// What becomes of a client's packet whose backend has [`BackendRecord::STALE`]; `None` if it goes there all the same.
+    #[cold]
+    pub(super) fn pass_stale(
+        &mut self,
+        tables: &Generation,
+        frame: &mut [u8],
+        it: &Prospect,
+        found: &Found,
+        interface: InterfaceId,
+        now_ms: u64,
+    ) -> Option<Verdict> {
+        let connection = &found.connection;
+        let stale = tables.stale(connection.service, connection.backend, now_ms)?;
+        let service = tables.service(connection.service)?;
+        if self.may_move(&service, found, &it.flow) {
+            return match self.choose(tables, connection.service, it, now_ms) {
+                Some(choice) => {
+                    self.end(found);
+                    self.owner.table().unlink(found);
+                    self.count(found, |counters| &counters.moved);
+                    Some(self.open(tables, frame, it, choice, interface, now_ms))
+                }
+                // The checks may be wrong about all of them, and there is nothing to lose.
+                None if stale.from_s == 0 => None,
+                None => Some(self.refuse_new(frame, &it.flow, connection.service, now_ms)),
+            };
+        }
+        is_reset(&service, &it.flow).then(|| self.reset_from_client(tables, frame, &it.flow, found, &service, now_ms))
+    }
+
+    /// What becomes of a backend's packet of a service that resets stale connections; `None` if it goes to the client all
+    /// the same.
+    #[cold]
+    pub(super) fn return_stale(
+        &mut self,
+        tables: &Generation,
+        frame: &mut [u8],
+        flow: &Flow,
+        found: &Found,
+        service: &ServiceRecord,
+        now_ms: u64,
+    ) -> Option<Verdict> {
+        let connection = &found.connection;
+        let backend = tables.backend(connection.backend)?;
+        if backend.flags & BackendRecord::STALE == 0 || !is_reset(service, flow) {
+            return None;
+        }
+        tables.stale(connection.service, connection.backend, now_ms)?;
+        let hop = self.owner.table().entry(found.id).last_hop();
+        let (out, mac) = self.way_to_client(tables, &connection.client, hop);
+        let from = (service.address, service.port);
+        let told = self.tell_receiver(frame, flow, found, Sender::Backend, from, now_ms);
+        Some(match told {
+            Some(length) if is_host(hop.interface) => Verdict::ToHost(length),
+            Some(length) => self.leave(frame, out, mac, length),
+            None => self.tell_sender(frame, flow, found, Sender::Backend, now_ms),
+        })
+    }
+
+    /// UDP flows move if the service says so. A TCP client that still waits for the answer to its SYN has nothing to lose.
+    fn may_move(&self, service: &ServiceRecord, found: &Found, flow: &Flow) -> bool {
+        match flow.protocol {
+            PROTOCOL_UDP => service.on_backend_down == ON_BACKEND_DOWN_MOVE,
+            _ => {
+                let activity = self.owner.table().entry(found.id).activity();
+                let is_unanswered = activity.state == State::Opening && activity.flags & Activity::ANSWERED == 0;
+                is_unanswered && begins(flow.tcp_flags)
+            }
+        }
+    }
+
+    fn reset_from_client(
+        &mut self,
+        tables: &Generation,
+        frame: &mut [u8],
+        flow: &Flow,
+        found: &Found,
+        service: &ServiceRecord,
+        now_ms: u64,
+    ) -> Verdict {
+        let way = tables.backend(found.connection.backend).and_then(|backend| {
+            let mac: Mac = self.backend_mac(&backend).ok()?;
+            Some((backend, mac))
+        });
+        let told = way.and_then(|(backend, mac)| {
+            let is_translated = found.connection.mode == MODE_NAT;
+            let to = if is_translated { (backend.address, backend.port) } else { (service.address, service.port) };
+            let length = self.tell_receiver(frame, flow, found, Sender::Client, to, now_ms)?;
+            Some(self.leave(frame, InterfaceId(backend.interface), mac, length))
+        });
+        told.unwrap_or_else(|| self.tell_sender(frame, flow, found, Sender::Client, now_ms))
+    }
+
+    /// Makes a segment with data the reset for its receiver, if that had none yet. `end` is what is translated: where a
+    /// client's segment goes, where a backend's comes from. Returns the frame's new length.
+    fn tell_receiver(
+        &mut self,
+        frame: &mut [u8],
+        flow: &Flow,
+        found: &Found,
+        sender: Sender,
+        end: End,
+        now_ms: u64,
+    ) -> Option<usize> {
+        let told = if sender == Sender::Client { Activity::BACKEND_RESET } else { Activity::CLIENT_RESET };
+        let activity = self.owner.table().entry(found.id).activity();
+        if flow.payload_length == 0 || activity.flags & told != 0 {
+            return None;
+        }
+        let (source, destination) = match sender {
+            Sender::Client => ((flow.source, flow.source_port), end),
+            Sender::Backend => (end, (flow.destination, flow.destination_port)),
+        };
+        let v4 = |(address, port): End| (v4_part(address), port);
+        let length = reply::tcp_reset_onward(frame, flow, v4(source), v4(destination))?;
+        self.note_reset(found, told, now_ms);
+        self.region.head.refused[DropReason::StaleBackend as usize].add(1);
+        Some(length)
+    }
+
+    fn tell_sender(&mut self, frame: &mut [u8], flow: &Flow, found: &Found, sender: Sender, now_ms: u64) -> Verdict {
+        let told = if sender == Sender::Client { Activity::CLIENT_RESET } else { Activity::BACKEND_RESET };
+        let verdict = self.refuse(frame, flow, DropReason::StaleBackend, now_ms);
+        if matches!(verdict, Verdict::Reply(_)) {
+            self.note_reset(found, told, now_ms);
+        }
+        verdict
+    }
+
+    /// The connection is over; its entry stays for as long as a closed one, so that the other end is told, too.
+    fn note_reset(&self, found: &Found, told: u8, now_ms: u64) {
+        let next = |before: Activity| {
+            let flags = before.flags | Activity::ENDED | told;
+            Activity { last_seen_ms: now_ms, state: State::Closed, flags }
+        };
+        if self.owner.table().entry(found.id).advance(next) {
+            self.count_end(found);
+            self.count(found, |counters| &counters.reset);
+        }
+    }
+
+    /// Counts a connection as no longer in flight, if nobody has yet.
+    fn end(&self, found: &Found) {
+        let next = |before: Activity| Activity { flags: before.flags | Activity::ENDED, ..before };
+        if self.owner.table().entry(found.id).advance(next) {
+            self.count_end(found);
+        }
+    }
+}
+
+/// Whether a stale connection's segment leads to resets. One that is a reset itself ends the connection without another.
+fn is_reset(service: &ServiceRecord, flow: &Flow) -> bool {
+    flow.protocol == PROTOCOL_TCP && service.on_backend_down == ON_BACKEND_DOWN_RESET && flow.tcp_flags & RST == 0
+}

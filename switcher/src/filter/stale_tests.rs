@@ -1,0 +1,373 @@
+//! Connections whose backend went down, or was drained for longer than the service allows.
+
+use super::testing::{BACKENDS, CLIENTS, DNS, End, SERVICE, World, pass};
+use super::*;
+use crate::packet::tcp::{ACK, FIN, PSH, RST, SYN};
+use crate::packet::testing::{LOCAL_MAC, PEER_MAC, are_checksums_right, flow_of, poke, segment_of, tcp, udp};
+use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use shunt_shmlayout::config_table::{
+    ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH, MODE_DSR, MODE_NAT, ON_BACKEND_DOWN_KEEP,
+    ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET,
+};
+
+const CLIENT: End = ([198, 18, 0, 2], 40000);
+const NOW_MS: u64 = 10_000;
+
+/// A service with two backends.
+struct Pool {
+    world: World,
+    filter: Filter,
+    service: ServiceId,
+    backends: [(BackendId, End); 2],
+    at: End,
+    algorithm: u8,
+}
+
+impl Pool {
+    fn new(at: End, protocol: u8, mode: u8, on_backend_down: u8) -> Self {
+        let mut world = World::new(4096);
+        let port = if mode == MODE_DSR { at.1 } else { 5353 };
+        let ends = [([198, 18, 1, 11], port), ([198, 18, 1, 12], port)];
+        let backends = ends.map(|end| (world.backend(end, protocol), end));
+        let service = world.service(at, protocol, mode, &backends.map(|(id, _)| id));
+        world.on_backend_down(service, on_backend_down);
+        let filter = world.filter(0, 1);
+        let mut pool = Self { world, filter, service, backends, at, algorithm: ALGORITHM_SLOTS };
+        pool.take(&[true, true]);
+        pool
+    }
+
+    fn dns(on_backend_down: u8) -> Self {
+        Self::new(DNS, PROTOCOL_UDP, MODE_NAT, on_backend_down)
+    }
+
+    fn web(mode: u8, on_backend_down: u8) -> Self {
+        Self::new(SERVICE, PROTOCOL_TCP, mode, on_backend_down)
+    }
+
+    /// Which backends take new connections.
+    fn take(&mut self, takes: &[bool; 2]) {
+        let members: Vec<_> =
+            self.backends.iter().zip(takes).map(|((id, _), takes)| (*id, u16::from(*takes))).collect();
+        self.world.balance(self.service, self.algorithm, &members);
+    }
+
+    /// Takes one out: its connections are stale from this second on.
+    fn lose(&mut self, lost: usize, from_s: u32) {
+        self.take(&[lost != 0, lost != 1]);
+        self.world.stale(&[(self.backends[lost].0, self.service, from_s)]);
+    }
+
+    fn send(&mut self, frame: Vec<u8>, from: InterfaceId, now_ms: u64) -> (Verdict, Vec<u8>) {
+        let mut frame = frame;
+        let verdict = pass(&mut self.filter, &mut frame, from, now_ms);
+        (verdict, frame)
+    }
+
+    /// A query of the client; which backend gets it.
+    fn query(&mut self, now_ms: u64) -> Result<usize, Verdict> {
+        let (verdict, out) = self.send(udp(CLIENT, self.at).payload(b"query").build(), CLIENTS, now_ms);
+        self.receiver(verdict, &out)
+    }
+
+    /// The backend that a forwarded frame goes to, by its Ethernet address.
+    fn receiver(&self, verdict: Verdict, out: &[u8]) -> Result<usize, Verdict> {
+        let id = |(id, _): &(BackendId, End)| out[..6] == [2, 0, 0, 0, 0xb0, id.0 as u8];
+        match verdict {
+            Verdict::Forward(BACKENDS, _) => Ok(self.backends.iter().position(id).expect("a backend's address")),
+            other => Err(other),
+        }
+    }
+
+    fn segment(&mut self, flags: u8, payload: &[u8]) -> (Verdict, Vec<u8>) {
+        let frame = tcp(CLIENT, self.at, flags).sequence(1000).acknowledgement(2000).payload(payload).build();
+        self.send(frame, CLIENTS, NOW_MS)
+    }
+
+    fn reply(&mut self, from: usize, flags: u8, payload: &[u8]) -> (Verdict, Vec<u8>) {
+        let from = self.backends[from].1;
+        let frame = tcp(from, CLIENT, flags).sequence(2000).acknowledgement(1000).payload(payload).build();
+        self.send(frame, BACKENDS, NOW_MS)
+    }
+
+    /// An established connection; which backend has it.
+    fn establish(&mut self) -> usize {
+        let (verdict, out) = self.segment(SYN, b"");
+        let backend = self.receiver(verdict, &out).expect("forwarded");
+        self.reply(backend, SYN | ACK, b"");
+        self.segment(ACK, b"");
+        backend
+    }
+
+    /// In flight by the switchers' counts, and by the table.
+    fn in_flight(&self) -> ([i64; 2], [i64; 2]) {
+        let table = self.world.connections.table().expect("a whole table");
+        let live: Vec<_> = table.live().filter(|(_, now, _)| now.flags & Activity::ENDED == 0).collect();
+        let counted = |(id, _): (BackendId, End)| {
+            self.world.switchers.iter().map(|region| region.in_flight[usize::from(id.0)].get() as i64).sum()
+        };
+        let found = |(id, _): (BackendId, End)| live.iter().filter(|(it, ..)| it.backend == id).count() as i64;
+        (self.backends.map(counted), self.backends.map(found))
+    }
+
+    fn refused(&self) -> u64 {
+        self.world.switcher.head.refused[DropReason::StaleBackend as usize].get()
+    }
+}
+
+/// What was sent: flags, sequence and acknowledgement number, whose in whose name.
+fn reset_in(out: &[u8]) -> (u8, u32, End, End) {
+    assert!(are_checksums_right(out));
+    let received = poke(poke(out.to_vec(), 0, &LOCAL_MAC), 6, &PEER_MAC);
+    let (segment, flow) = (segment_of(&received), flow_of(&received));
+    assert_eq!(flow.payload_length, 0);
+    let end = |address: Address, port: PortBe| (address.v4().expect("IPv4"), port.get());
+    let (from, to) = (end(flow.source, flow.source_port), end(flow.destination, flow.destination_port));
+    (segment.flags, segment.sequence.get(), from, to)
+}
+
+#[test]
+fn a_flow_goes_to_another_backend_with_its_next_packet() {
+    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let old = pool.query(NOW_MS).unwrap();
+    pool.lose(old, 0);
+    let new = pool.query(NOW_MS).unwrap();
+    assert_ne!(new, old);
+    assert_eq!(pool.query(NOW_MS), Ok(new));
+    let counts: [i64; 2] = core::array::from_fn(|index| i64::from(index == new));
+    assert_eq!(pool.in_flight(), (counts, counts));
+    assert_eq!(pool.world.switcher.services[0].moved.get(), 1);
+
+    let (from_new, from_old) = (pool.backends[new].1, pool.backends[old].1);
+    let (verdict, _) = pool.send(udp(from_new, CLIENT).build(), BACKENDS, NOW_MS);
+    assert!(matches!(verdict, Verdict::Forward(CLIENTS, _)));
+    let (verdict, _) = pool.send(udp(from_old, CLIENT).build(), BACKENDS, NOW_MS);
+    assert_eq!(verdict, Verdict::Drop(DropReason::NoConnection), "too late");
+
+    pool.take(&[true, true]);
+    pool.world.stale(&[]);
+    assert_eq!(pool.query(NOW_MS), Ok(new), "it stays when the old one is back");
+    pool.filter.sweep(8192, NOW_MS);
+    assert_eq!(pool.in_flight(), (counts, counts));
+}
+
+#[test]
+fn dsr_flows_move_too_and_other_services_connections_stay() {
+    let mut pool = Pool::new(DNS, PROTOCOL_UDP, MODE_DSR, ON_BACKEND_DOWN_MOVE);
+    let old = pool.query(NOW_MS).unwrap();
+    let other = ServiceId(pool.service.0 + 1);
+    pool.world.stale(&[(pool.backends[old].0, other, 0)]);
+    assert_eq!(pool.query(NOW_MS), Ok(old), "down for another service only");
+    pool.lose(old, 0);
+    assert_eq!(pool.query(NOW_MS), Ok(1 - old));
+}
+
+#[test]
+fn a_flow_of_a_drained_backend_stays_until_the_deadline() {
+    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let old = pool.query(NOW_MS).unwrap();
+    pool.lose(old, 40);
+    assert_eq!((pool.query(39_999), pool.query(40_000)), (Ok(old), Ok(1 - old)));
+}
+
+#[test]
+fn a_flow_stays_where_the_service_says_so() {
+    let mut pool = Pool::dns(ON_BACKEND_DOWN_KEEP);
+    let old = pool.query(NOW_MS).unwrap();
+    pool.lose(old, 0);
+    assert_eq!(pool.query(NOW_MS), Ok(old));
+}
+
+#[test]
+fn without_another_backend_a_flow_stays_if_its_own_is_down_and_is_refused_if_it_was_drained() {
+    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let own = pool.query(NOW_MS).unwrap();
+    pool.lose(own, 0);
+    pool.take(&[false, false]);
+    assert_eq!(pool.query(NOW_MS), Ok(own));
+    pool.lose(own, 5);
+    pool.take(&[false, false]);
+    assert_eq!(pool.query(NOW_MS), Err(Verdict::Drop(DropReason::NoBackend)));
+    assert_eq!(pool.world.switcher.services[0].refused.get(), 1);
+    pool.world.stale(&[]);
+    assert_eq!(pool.query(NOW_MS), Ok(own), "enabled again");
+}
+
+#[test]
+fn by_each_algorithm_a_flow_moves_to_what_takes_connections() {
+    for algorithm in [ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH, ALGORITHM_LEAST_CONNECTIONS] {
+        let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+        pool.algorithm = algorithm;
+        pool.take(&[true, true]);
+        let old = pool.query(NOW_MS).unwrap();
+        pool.lose(old, 0);
+        assert_eq!(pool.query(NOW_MS), Ok(1 - old), "{algorithm}");
+    }
+}
+
+#[test]
+fn a_rule_says_which_backends_a_flow_may_move_to() {
+    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let third = pool.world.backend(([198, 18, 1, 13], 5353), PROTOCOL_UDP);
+    let (a, b) = (pool.backends[0].0, pool.backends[1].0);
+    pool.world.class(pool.service, CLIENT.0, &[(a, 1), (third, 0)]);
+    assert_eq!(pool.query(NOW_MS), Ok(0));
+    pool.world.class(pool.service, CLIENT.0, &[(a, 0), (third, 1)]);
+    pool.world.stale(&[(a, pool.service, 0)]);
+    pool.backends[1].0 = third;
+    assert_eq!(pool.query(NOW_MS), Ok(1), "{b:?} serves others");
+}
+
+#[test]
+fn tcp_connections_are_left_by_default_and_unanswered_attempts_go_elsewhere() {
+    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_KEEP);
+    let old = pool.establish();
+    pool.lose(old, 0);
+    for flags in [ACK | PSH, SYN, FIN | ACK] {
+        let (verdict, out) = pool.segment(flags, b"");
+        assert_eq!(pool.receiver(verdict, &out), Ok(old), "{flags:#x}");
+    }
+    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_KEEP);
+    let (verdict, out) = pool.segment(SYN, b"");
+    let old = pool.receiver(verdict, &out).unwrap();
+    pool.lose(old, 0);
+    let (verdict, out) = pool.segment(SYN, b"");
+    assert_eq!(pool.receiver(verdict, &out), Ok(1 - old), "sent again");
+    let counts: [i64; 2] = core::array::from_fn(|index| i64::from(index != old));
+    assert_eq!(pool.in_flight(), (counts, counts));
+}
+
+#[test]
+fn a_clients_data_resets_the_backend_and_sent_again_the_client() {
+    for mode in [MODE_NAT, MODE_DSR] {
+        let mut pool = Pool::web(mode, ON_BACKEND_DOWN_RESET);
+        let old = pool.establish();
+        pool.lose(old, 0);
+        let (verdict, out) = pool.segment(ACK | PSH, b"request");
+        assert_eq!(pool.receiver(verdict, &out), Ok(old));
+        let end = if mode == MODE_NAT { pool.backends[old].1 } else { SERVICE };
+        assert_eq!(reset_in(&out), (RST | ACK, 1000, CLIENT, end));
+        assert_eq!((pool.refused(), pool.world.switcher.services[0].reset.get()), (1, 1));
+        assert_eq!(pool.in_flight(), ([0, 0], [0, 0]));
+
+        let (verdict, out) = pool.segment(ACK | PSH, b"request");
+        assert_eq!((verdict, reset_in(&out)), (Verdict::Reply(out.len()), (RST, 2000, SERVICE, CLIENT)));
+        assert_eq!((pool.refused(), pool.world.switcher.services[0].reset.get()), (2, 1), "one connection");
+        let (verdict, out) = pool.segment(SYN, b"");
+        assert_eq!(pool.receiver(verdict, &out), Ok(1 - old), "the port used again is a new connection");
+    }
+}
+
+#[test]
+fn a_backends_data_resets_the_client_and_sent_again_the_backend() {
+    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_RESET);
+    let old = pool.establish();
+    let from = pool.backends[old].1;
+    pool.lose(old, 10);
+    let (verdict, out) = pool.reply(old, ACK | PSH, b"answer");
+    assert!(matches!(verdict, Verdict::Forward(CLIENTS, _)));
+    assert_eq!(reset_in(&out), (RST | ACK, 2000, SERVICE, CLIENT));
+    let (verdict, out) = pool.reply(old, ACK | PSH, b"answer");
+    assert_eq!((verdict, reset_in(&out)), (Verdict::Reply(out.len()), (RST, 1000, CLIENT, from)));
+    assert_eq!(pool.in_flight(), ([0, 0], [0, 0]));
+}
+
+#[test]
+fn what_carries_no_data_is_answered_at_once_and_a_reset_goes_through() {
+    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_RESET);
+    let old = pool.establish();
+    pool.lose(old, 0);
+    let (verdict, out) = pool.segment(ACK, b"");
+    assert_eq!((verdict, reset_in(&out).1), (Verdict::Reply(out.len()), 2000));
+    let (verdict, out) = pool.reply(old, FIN | ACK, b"");
+    assert_eq!((verdict, reset_in(&out).1), (Verdict::Reply(out.len()), 1000));
+
+    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_RESET);
+    let old = pool.establish();
+    pool.lose(old, 0);
+    let (verdict, out) = pool.segment(RST, b"");
+    assert_eq!(pool.receiver(verdict, &out), Ok(old));
+    assert_eq!((pool.refused(), pool.in_flight()), (0, ([0, 0], [0, 0])));
+}
+
+#[test]
+fn a_backend_without_an_ethernet_address_has_the_client_answered_at_once() {
+    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_RESET);
+    let old = pool.establish();
+    pool.lose(old, 0);
+    let table = pool.world.control.neighbours;
+    let id = table.find(BACKENDS, &Address::from_v4(pool.backends[old].1.0)).unwrap();
+    table.resolve(id, None);
+    let (verdict, out) = pool.segment(ACK | PSH, b"request");
+    assert_eq!((verdict, reset_in(&out).1), (Verdict::Reply(out.len()), 2000));
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Query,
+    Answer(usize),
+    Down(usize),
+    Drained(usize, u32),
+    Back,
+    Sweep(u64),
+}
+
+fn operation() -> impl proptest::strategy::Strategy<Value = Operation> {
+    use proptest::prelude::*;
+    prop_oneof![
+        6 => Just(Operation::Query),
+        2 => (0usize..2).prop_map(Operation::Answer),
+        1 => (0usize..2).prop_map(Operation::Down),
+        1 => (0usize..2, 0u32..8).prop_map(|(backend, s)| Operation::Drained(backend, s)),
+        1 => Just(Operation::Back),
+        1 => (0u64..200_000_000).prop_map(Operation::Sweep),
+    ]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    /// Counts in flight stay those of the table, by whichever of three switchers flows move, and no query goes to a backend
+    /// whose flows are stale while another one takes them.
+    #[test]
+    fn flows_move_and_counts_stay_exact(
+        operations in proptest::collection::vec((operation(), 0u16..4, 0usize..3), 1..150),
+    ) {
+        let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+        let mut filters = [0, 1, 2].map(|number| pool.world.filter(number, 3));
+        let mut lost: Option<(usize, u64)> = None;
+        for (clock, (operation, port, who)) in (1u64..).zip(operations) {
+            let (client, now_ms) = ((CLIENT.0, 1000 + port), NOW_MS + clock * 100);
+            let filter = &mut filters[who];
+            match operation {
+                Operation::Query => {
+                    let mut frame = udp(client, DNS).build();
+                    let verdict = pass(filter, &mut frame, CLIENTS, now_ms);
+                    let to = pool.receiver(verdict, &frame);
+                    proptest::prop_assert!(to.is_ok(), "{to:?}");
+                    let is_lost = lost.is_some_and(|(backend, from_ms)| now_ms >= from_ms && to == Ok(backend));
+                    proptest::prop_assert!(!is_lost, "{to:?}");
+                }
+                Operation::Answer(from) => {
+                    pass(filter, &mut udp(pool.backends[from].1, client).build(), BACKENDS, now_ms);
+                }
+                Operation::Down(backend) => {
+                    lost = Some((backend, 0));
+                    pool.lose(backend, 0);
+                }
+                Operation::Drained(backend, seconds) => {
+                    let from_s = (now_ms / 1000) as u32 + seconds;
+                    lost = Some((backend, u64::from(from_s) * 1000));
+                    pool.lose(backend, from_s);
+                }
+                Operation::Back => {
+                    lost = None;
+                    pool.take(&[true, true]);
+                    pool.world.stale(&[]);
+                }
+                Operation::Sweep(later_ms) => { filter.sweep(8192, now_ms + later_ms); }
+            }
+            let (counted, found) = pool.in_flight();
+            proptest::prop_assert_eq!(counted, found);
+        }
+    }
+}

@@ -100,7 +100,9 @@ pub(super) fn statistics(socket: BorrowedFd<'_>) -> io::Result<Losses> {
         ring_full: kernel.rx_ring_full,
         // `rx_dropped` counts packets that found no free frame as well as those that are too long for one.
         no_frame: kernel.rx_fill_ring_empty_descs,
-        invalid: kernel.rx_dropped + kernel.rx_invalid_descs + kernel.tx_invalid_descs,
+        invalid: kernel.rx_dropped.saturating_sub(kernel.rx_fill_ring_empty_descs)
+            + kernel.rx_invalid_descs
+            + kernel.tx_invalid_descs,
         send_errors: 0,
     })
 }

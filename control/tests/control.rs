@@ -28,6 +28,8 @@ use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
 
 /// Long enough for any machine; only a test that fails waits for it.
+/// The flags of a drained backend whose checks pass.
+const DRAINED: u8 = BackendRecord::UP | BackendRecord::DRAINED | BackendRecord::STALE;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Control has settled when it publishes nothing for so long; more than the configured silence of an agent.
 const CALM: Duration = Duration::from_millis(500);
@@ -271,7 +273,7 @@ fn live(lab: &Lab) {
     let answer = lab.order("{\"command\":\"enable\",\"backend\":\"nobody\"}");
     assert!(answer.contains("there are: closed, b1, b2"), "{answer}");
     assert_eq!(lab.backend(8000).unwrap().0, id);
-    assert_eq!(flags(lab, 8000), Some(BackendRecord::UP | BackendRecord::DRAINED), "survives control");
+    assert_eq!(flags(lab, 8000), Some(DRAINED), "survives control");
     forgets_a_removed_backend(lab, second.0.id());
     kill(Pid::from_raw(second.0.id() as i32), Signal::SIGTERM).unwrap();
     assert!(second.0.wait().unwrap().success());
@@ -375,8 +377,7 @@ fn drains(lab: &Lab) {
         });
     });
     let answer = lab.order("{\"command\":\"drain\",\"backend\":\"b1\"}");
-    let drained = BackendRecord::UP | BackendRecord::DRAINED | BackendRecord::STALE;
-    assert_eq!(flags(lab, 8000), Some(drained), "in force when it is answered");
+    assert_eq!(flags(lab, 8000), Some(DRAINED), "in force when it is answered");
     assert!(answer.starts_with("{\"ok\":true,\"backend\":\"b1\",\"epoch\":"), "{answer}");
     owner.join().unwrap();
     let backends = lab.order("{\"command\":\"backends\"}");
@@ -392,5 +393,5 @@ fn forgets_a_removed_backend(lab: &Lab, pid: u32) {
         let find = |generation: &Generation| generation.find(&Address::from_v4(PEER), PortBe::new(8001), TCP);
         lab.control.generations.iter().all(|generation| find(generation).is_none()).then_some(())
     });
-    assert_eq!(flags(lab, 8000), Some(BackendRecord::UP | BackendRecord::DRAINED), "survives a reload");
+    assert_eq!(flags(lab, 8000), Some(DRAINED), "survives a reload");
 }

@@ -18,8 +18,7 @@ pub use store::{
 };
 pub use switcher::{
     BackendCounters, FRAMES_IN_HAND, InterfaceCounters, PORTS, RINGS, ServiceCounters, SocketReading, SwitcherHead,
-    SwitcherRegion,
-    SwitcherShape, Wanted, connections_in_flight,
+    SwitcherRegion, SwitcherShape, Wanted, connections_in_flight,
 };
 
 use crate::header::{AttachError, Kind};

@@ -27,9 +27,9 @@ use shunt_shmlayout::regions::{
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
 
-/// Long enough for any machine; only a test that fails waits for it.
 /// The flags of a drained backend whose checks pass.
 const DRAINED: u8 = BackendRecord::UP | BackendRecord::DRAINED | BackendRecord::STALE;
+/// Long enough for any machine; only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Control has settled when it publishes nothing for so long; more than the configured silence of an agent.
 const CALM: Duration = Duration::from_millis(500);

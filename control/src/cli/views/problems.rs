@@ -198,7 +198,8 @@ fn nearly_full(table: &ConnectionTableRow) -> Option<Problem> {
 
 fn file_problems(status: &FileStatus) -> Vec<Problem> {
     let problem = |code, why: &String, what: &str, mend| {
-        Problem::new(code, Severity::Degraded, status.file.clone(), format!("{what}: {}", first_line(why)), mend)
+        let why = first_line(without_path(why, &status.file));
+        Problem::new(code, Severity::Degraded, status.file.clone(), format!("{what}: {why}"), mend)
     };
     let fault = status.fault.iter().map(|why| {
         let what = "Shunt would not start with this file";
@@ -209,6 +210,11 @@ fn file_problems(status: &FileStatus) -> Vec<Problem> {
         problem("reload_refused", why, what, "correct the file, then `shunt reload`")
     });
     fault.chain(refusal).collect()
+}
+
+/// The object names the file already.
+fn without_path<'t>(text: &'t str, file: &str) -> &'t str {
+    text.strip_prefix(file).and_then(|rest| rest.strip_prefix(':')).map_or(text, str::trim_start)
 }
 
 fn first_line(text: &str) -> String {

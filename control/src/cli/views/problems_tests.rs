@@ -160,7 +160,7 @@ fn the_file_and_the_last_reload_are_told_apart() {
     let status = |fault, refusal| Some(FileStatus { file: "/etc/shunt.toml".into(), fault, refusal });
     let fault = only(|instance| instance.configuration = status(two(), None));
     says(&fault, "configuration_refused", Severity::Degraded, "/etc/shunt.toml");
-    assert!(fault.text.ends_with("/etc/shunt.toml:3: a (and 1 more)"), "{}", fault.text);
+    assert!(fault.text.ends_with(" with this file: 3: a (and 1 more)"), "{}", fault.text);
     let refusal = only(|instance| instance.configuration = status(None, two()));
     says(&refusal, "reload_refused", Severity::Degraded, "/etc/shunt.toml");
     let mut silent = Instance::healthy();

@@ -444,6 +444,40 @@ fn the_help_knows_every_field_of_json() {
     }
 }
 
+/// The lines that are titles of tables: words in capitals, four at least.
+fn titles(text: &str) -> Vec<String> {
+    let is_title = |word: &str| word.chars().all(|c| c.is_ascii_uppercase() || "/-".contains(c));
+    let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines
+        .filter(|words| words.len() >= 4 && words.iter().all(|word| is_title(word)))
+        .map(|words| words.join(" "))
+        .collect()
+}
+
+#[test]
+fn the_readme_shows_the_tables_as_they_are() {
+    let fixture = Fixture::running("readme");
+    fixture.control.loads.set(BackendId(0), &LoadRecord { reported_ms: NOW_MS, ..LoadRecord::default() });
+    let memory = fixture.memory();
+    let configuration = Configuration::read(&memory.control).unwrap();
+    let filter = Filter { service: None, backend: None, limit: 50 };
+    let whole = [
+        StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS).text(),
+        ServicesReport::read(&memory, &configuration).text(),
+        ConnectionsReport::read(&memory, &configuration, &filter, NOW_MS).unwrap().text(),
+    ];
+    let backends = BackendsReport::read(&memory, &configuration, &HashMap::new(), NOW_MS).text();
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let shown = titles(&readme);
+    let real = titles(&whole.concat());
+    assert_eq!(real.len(), 4, "{real:?}");
+    assert!(real.iter().all(|title| shown.contains(title)), "README.md shows {shown:#?}, not all of {real:#?}");
+    // Of the backends' table, it shows a part.
+    let columns = titles(&backends);
+    let is_real = |title: &&String| real.contains(title) || columns[0].contains(title.as_str());
+    assert!(shown.iter().all(|title| is_real(&title)), "README.md shows {shown:#?}, which are not all real");
+}
+
 #[test]
 fn nothing_published_is_said() {
     let fixture = Fixture::empty("unpublished");

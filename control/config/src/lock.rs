@@ -35,6 +35,8 @@ pub enum LockError {
 pub struct Lock {
     path: PathBuf,
     file: Flock<File>,
+    /// The file's directory goes with it, if nothing else is in there: it is the instance's.
+    removes_directory: bool,
 }
 
 impl LockError {
@@ -51,10 +53,13 @@ impl Lock {
     /// Takes it at once, or says who has it. Makes the file's directory, closed to others.
     pub fn take(path: &Path, program: &'static str) -> Result<Self, LockError> {
         let pid = std::process::id().to_string();
-        Self::acquire(path, &pid)?.map_err(|pid| LockError::Held { program, pid })
+        let mut lock = Self::acquire(path, &pid)?.map_err(|pid| LockError::Held { program, pid })?;
+        lock.removes_directory = true;
+        Ok(lock)
     }
 
-    /// Takes what only one instance may have, or says which one has it.
+    /// Takes what only one instance may have, or says which one has it. Its directory is all instances', and stays: other
+    /// processes may have it mounted (`ReadWritePaths` of systemd).
     pub fn claim(path: &Path, instance: &Instance) -> Result<Result<Self, String>, LockError> {
         let holder = format!("instance \"{instance}\" (shunt-keeper pid {})", std::process::id());
         let refused =
@@ -76,7 +81,7 @@ impl Lock {
             Ok(locked) if !is_at(&locked, path) => Self::acquire(path, holder),
             Ok(mut locked) => {
                 note(&mut locked, holder).map_err(system)?;
-                Ok(Ok(Self { path: path.to_owned(), file: locked }))
+                Ok(Ok(Self { path: path.to_owned(), file: locked, removes_directory: false }))
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut holder = String::new();
@@ -91,7 +96,7 @@ impl Lock {
 impl Drop for Lock {
     /// Removes the file while it is still locked, and the instance's directory if nothing is left in it.
     fn drop(&mut self) {
-        if is_at(&self.file, &self.path) && std::fs::remove_file(&self.path).is_ok() {
+        if is_at(&self.file, &self.path) && std::fs::remove_file(&self.path).is_ok() && self.removes_directory {
             let _ = self.path.parent().map(std::fs::remove_dir);
         }
     }
@@ -139,7 +144,8 @@ mod tests {
         let holder = Lock::claim(&path, &b).unwrap().unwrap_err();
         assert_eq!(holder, format!("instance \"a\" (shunt-keeper pid {})", std::process::id()));
         drop(held);
-        assert!(Lock::claim(&path, &b).unwrap().is_ok());
+        drop(Lock::claim(&path, &b).unwrap().unwrap());
+        assert!(directory.path().exists() && !path.exists());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Laboratory tests: a running Shunt between clients and back-end servers in network namespaces, with `deploy/lab`. They
 //! need root and the release build: `cargo test -p tests --test lab [-- WORD...]`.
 
+mod adoption;
 mod algorithms;
 mod as_client;
 mod backend_death;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     tests.push(Test::new("problems", problems::problems));
     tests.push(Test::new("unfilled_checksums", problems::unfilled_checksums));
     tests.push(Test::new("stop", stop::stop));
+    tests.push(Test::new("adoption", adoption::adoption));
     tests.push(Test::new("interface", interface::interface));
     tests.push(Test::new("waiting", waiting::waiting));
     tests.push(Test::new("waiting_without_interface", waiting::waiting_without_interface));

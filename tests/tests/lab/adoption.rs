@@ -1,0 +1,39 @@
+//! A supervisor that finds its predecessor's processes never stops them, even if it has lost sight of one, whose second is refused.
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use shunt_tests::lab::{Lab, Shape, WEB};
+use shunt_tests::supervisor::{Supervisor, pid_of};
+use shunt_tests::traffic::http::get_many;
+use shunt_tests::wait::until;
+use std::fs::File;
+
+pub fn adoption() -> Result<()> {
+    let lab = Lab::up_patient("adopt", Shape::default())?;
+    let [keeper, switcher, first] = ["keeper", "switcher.0", "supervisor"].map(|name| pid_of(lab.name(), name));
+    let (keeper, switcher, first) = (keeper?, switcher?, first?);
+    kill(first, Signal::SIGKILL)?;
+    until("the supervisor's end", || Ok(kill(first, None).is_err().then_some(())))?;
+    // As if it had been killed between starting the switcher and writing down which one it is.
+    std::fs::remove_file(format!("/run/shunt/{}/pids/switcher.0", lab.name()))?;
+
+    let log = File::options().append(true).open(lab.configuration_path().with_file_name("log").join("shunt"))?;
+    let second = Supervisor::start(&lab.balancer(), &lab.configuration_path(), log)?;
+    let checked = refused_and_retried(&lab, switcher).and_then(|()| {
+        ensure!(pid_of(lab.name(), "keeper")? == keeper, "the keeper was started again");
+        get_many(&lab.client(), WEB, 20)?;
+        kill(switcher, Signal::SIGKILL)?;
+        lab.await_running()
+    });
+    second.stop()?;
+    checked
+}
+
+fn refused_and_retried(lab: &Lab, switcher: nix::unistd::Pid) -> Result<()> {
+    let refusal = format!("switcher 0 is already running as pid {switcher}; kill it first");
+    until("a second switcher that is refused twice", || {
+        let log = lab.log()?;
+        let retried = log.contains("exited with status 78; starting it again");
+        Ok((retried && log.matches(&format!("shunt-keeper refused: {refusal}")).count() > 1).then_some(()))
+    })
+}

@@ -15,7 +15,8 @@ pub struct Feedback {
     pub silence_ms: u32,
     /// Time constant of the smoothing: a step shows by 63 % after so long.
     pub smoothing_ms: u32,
-    /// The most that a weight changes in a second, in thousandths of itself.
+    /// The most by which a learnt weight, or one on its way back to the configured one, changes in a second, in thousandths of
+    /// itself.
     pub slew_permille_per_s: u32,
     /// Who may report, and about whom.
     pub agents: Vec<Agent>,

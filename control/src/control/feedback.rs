@@ -141,10 +141,10 @@ impl Feedback {
         members.filter(move |(_, id, _)| *id == backend).map(|(key, _, member)| (key.service.as_str(), member.why))
     }
 
-    /// What is known of a member's own opinion.
-    fn opinion(&self, key: &BackendKey, now_ms: u64) -> Opinion {
+    /// What is known of a member's own opinion. `opened` are the connections opened less closed since its report.
+    fn opinion(&self, key: &BackendKey, opened: i64, now_ms: u64) -> Opinion {
         let reported = match self.manager.load(&key.backend) {
-            Some(load) => load.opinion(now_ms),
+            Some(load) => load.opinion(opened, now_ms),
             None if self.manager.expects(&key.backend) => Opinion::Silent,
             None => Opinion::None,
         };
@@ -152,8 +152,9 @@ impl Feedback {
         reported.and(answered)
     }
 
-    /// One step of every pool. True if a publication is due.
-    fn step(&mut self, table: &mut Table, now_ms: u64) -> bool {
+    /// One step of every pool; `opened` tells connections opened less closed since a backend's report. True if a publication
+    /// is due.
+    fn step(&mut self, table: &mut Table, opened: impl Fn(BackendId) -> i64, now_ms: u64) -> bool {
         let elapsed_ms = (now_ms - self.last_ms).min(LONGEST_STEP_MS);
         self.last_ms = now_ms;
         let mut changed = false;
@@ -161,7 +162,7 @@ impl Feedback {
             let mut members: Vec<Member> = Vec::with_capacity(pool.members.len());
             for (key, id, member) in &pool.members {
                 let in_service = table.health(service, *id) == Health::Up && !table.is_drained(*id);
-                members.push(Member { in_service, opinion: self.opinion(key, now_ms), ..*member });
+                members.push(Member { in_service, opinion: self.opinion(key, opened(*id), now_ms), ..*member });
             }
             step(pool.algorithm, &mut members, elapsed_ms as f64 / 1000.0, self.slew_per_s);
             for ((key, _, before), after) in pool.members.iter_mut().zip(members) {
@@ -219,7 +220,12 @@ impl Control {
         let pause_ms = (cost_us * PARTS_OF_TIME / 1000).clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS);
         if now_ms >= self.feedback.last_ms + pause_ms {
             let start = Instant::now();
-            self.publication.dirty |= self.feedback.step(&mut self.table, now_ms);
+            let (switchers, loads) = (&self.memory.switchers, self.memory.control.loads);
+            let opened = |id| {
+                let now = connections_in_flight(switchers.iter().map(|switcher| switcher.in_flight), id);
+                (now as i64).saturating_sub(loads.get(id).connections.into())
+            };
+            self.publication.dirty |= self.feedback.step(&mut self.table, opened, now_ms);
             self.feedback.cost_us = start.elapsed().as_micros() as u64;
         }
     }

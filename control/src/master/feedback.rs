@@ -148,8 +148,6 @@ pub enum Why {
     OutOfService,
     /// Its load, in parts of the middle one of the pool.
     Even(f64),
-    /// The same, and the slew limit holds its weight back.
-    Slew(f64),
     /// Its agent says so.
     Percent(u16),
     /// Declines.
@@ -170,7 +168,6 @@ impl fmt::Display for Why {
             Self::Alone => f.write_str("even: alone"),
             Self::OutOfService => f.write_str("out of service"),
             Self::Even(load) => write!(f, "even: {load:.2} load"),
-            Self::Slew(load) => write!(f, "even: {load:.2} load, slew limit"),
             Self::Percent(percent) => write!(f, "agent says {percent}%"),
             Self::Declined => f.write_str("declines"),
             Self::Ignored => f.write_str("ignored: most decline"),
@@ -240,24 +237,14 @@ fn equalise(pool: &mut [Member], elapsed_s: f64, slew_per_s: f64) {
     let Some(measure) = Measures::common(measures.iter()) else { return };
     let loaded = pool.iter().filter_map(|member| {
         let (weight, learnt, factor) = (f64::from(member.weight), member.learnt, member.factor);
-        known(member).map(|measures| Loaded {
-            weight,
-            learnt,
-            factor,
-            load: measures.load(measure, weight),
-            is_held_back: false,
-        })
+        known(member).map(|measures| Loaded { weight, learnt, factor, load: measures.load(measure, weight) })
     });
     let mut loaded: Vec<Loaded> = loaded.collect();
     let middle = even::adjust(&mut loaded, elapsed_s, slew_per_s);
     let alone = loaded.len() == 1;
     for (member, loaded) in pool.iter_mut().filter(|member| known(member).is_some()).zip(loaded) {
         let load = loaded.load / middle;
-        member.why = match loaded.is_held_back {
-            _ if alone => Why::Alone,
-            true => Why::Slew(load),
-            false => Why::Even(load),
-        };
+        member.why = if alone { Why::Alone } else { Why::Even(load) };
         (member.learnt, member.factor) = (loaded.learnt, loaded.factor);
     }
 }

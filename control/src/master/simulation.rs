@@ -48,6 +48,10 @@ impl Server {
         Self { workers, mean_ms, queue: VecDeque::new(), busy: 0, ended: 0, execution_ms: 0.0, sojourn_ms: 0.0 }
     }
 
+    fn in_flight(&self) -> usize {
+        self.busy + self.queue.len()
+    }
+
     /// Requests a second that it can serve.
     pub fn capacity(&self) -> f64 {
         self.workers as f64 * 1000.0 / self.mean_ms
@@ -58,6 +62,8 @@ impl Server {
 #[derive(Clone, Copy, Debug)]
 pub struct Report {
     pub in_flight: f64,
+    /// The same when the report arrives: switchers count what came and went since.
+    pub in_flight_now: f64,
     /// Mean of the requests ended since the last report, if any did.
     pub execution_ms: Option<f64>,
     /// Their execution times by time: requests at work on average.
@@ -79,6 +85,8 @@ pub struct Pool {
     /// Requests a second.
     pub rate: f64,
     pub weights: Vec<f64>,
+    /// Not by weights: each to the one with the least in flight.
+    pub least_in_flight: bool,
     /// Between two reports.
     pub period_ms: u64,
     /// How many periods a report is under way.
@@ -100,6 +108,7 @@ impl Pool {
             servers,
             rate,
             weights,
+            least_in_flight: false,
             period_ms: 50,
             delay: 0,
             random: Random(seed),
@@ -148,16 +157,27 @@ impl Pool {
     fn arrive(&mut self) {
         let gap = self.random.exponential(1e9 / self.rate) as Time;
         self.at(self.now + gap, Event::Arrival);
+        let chosen = if self.least_in_flight { self.emptiest() } else { self.drawn() };
+        match self.servers[chosen].busy < self.servers[chosen].workers {
+            true => self.start(chosen, self.now),
+            false => self.servers[chosen].queue.push_back(self.now),
+        }
+    }
+
+    fn drawn(&mut self) -> usize {
         let mut left = self.random.unit() * self.weights.iter().sum::<f64>();
         let chosen = self.weights.iter().position(|weight| {
             left -= weight;
             left <= 0.0
         });
-        let chosen = chosen.unwrap_or(self.weights.len() - 1);
-        match self.servers[chosen].busy < self.servers[chosen].workers {
-            true => self.start(chosen, self.now),
-            false => self.servers[chosen].queue.push_back(self.now),
-        }
+        chosen.unwrap_or(self.weights.len() - 1)
+    }
+
+    /// Of equal ones, any.
+    fn emptiest(&mut self) -> usize {
+        let (count, first) = (self.servers.len(), (self.random.unit() * self.servers.len() as f64) as usize);
+        let from_first = (0..count).map(|place| (first + place) % count);
+        from_first.min_by_key(|index| self.servers[*index].in_flight()).unwrap_or(0)
     }
 
     fn start(&mut self, server: usize, arrived: Time) {
@@ -184,13 +204,18 @@ impl Pool {
             let (ended, sum) = (std::mem::take(&mut server.ended), std::mem::take(&mut server.execution_ms));
             let sojourn_ms = std::mem::take(&mut server.sojourn_ms);
             Report {
-                in_flight: (server.busy + server.queue.len()) as f64,
+                in_flight: server.in_flight() as f64,
+                in_flight_now: 0.0,
                 execution_ms: (ended > 0).then(|| sum / ended as f64),
                 busy: sum / period_ms,
                 in_system: sojourn_ms / period_ms,
             }
         });
         self.under_way.push_back(reports.collect());
-        (self.under_way.len() > self.delay).then(|| self.under_way.pop_front()).flatten()
+        let mut arrived = (self.under_way.len() > self.delay).then(|| self.under_way.pop_front()).flatten()?;
+        for (report, server) in arrived.iter_mut().zip(&self.servers) {
+            report.in_flight_now = server.in_flight() as f64;
+        }
+        Some(arrived)
     }
 }

@@ -18,8 +18,6 @@ pub struct BackendLoad {
     objection: Option<Objection>,
     reported_ms: u64,
     expires_ms: u64,
-    /// Requests in flight, or clients where the server doesn't tell requests apart.
-    in_flight: Smoothed,
     execution_us: Smoothed,
     cpu_permille: Smoothed,
     workers: Workers,
@@ -34,7 +32,6 @@ impl BackendLoad {
             objection,
             reported_ms: now_ms,
             expires_ms: 0,
-            in_flight: Smoothed::default(),
             execution_us: Smoothed::default(),
             cpu_permille: Smoothed::default(),
             workers: Workers::default(),
@@ -51,8 +48,6 @@ impl BackendLoad {
 
     /// Takes a further one, to which the objection is the same.
     pub fn update(&mut self, load: &Load, now_ms: u64, silence_ms: u64, smoothing_ms: f64) {
-        let in_flight = load.in_flight.or(load.clients);
-        self.in_flight.add(in_flight.map(f64::from), now_ms, smoothing_ms);
         self.execution_us.add(load.execution_us.map(f64::from), now_ms, smoothing_ms);
         self.cpu_permille.add(load.cpu_permille.map(f64::from), now_ms, smoothing_ms);
         if let (None, Some((in_flight, busy_milli))) = (self.objection, load.in_flight.zip(load.busy_milli)) {
@@ -60,7 +55,10 @@ impl BackendLoad {
         }
         // A backend that was slow and gets nothing any more would never show that it has become better: what it once said
         // of its execution times fades, so that it is tried again.
-        if load.execution_us.is_none() && in_flight == Some(0) && self.execution_us.value().is_some() {
+        if load.execution_us.is_none()
+            && load.in_flight.or(load.clients) == Some(0)
+            && self.execution_us.value().is_some()
+        {
             self.execution_us.add(Some(FADED_US), now_ms, silence_ms as f64);
         }
         self.last = load.clone();
@@ -72,12 +70,12 @@ impl BackendLoad {
         &self.agent
     }
 
-    /// What the server itself comes to: whether it takes connections, and its load.
-    pub fn opinion(&self, now_ms: u64) -> Opinion {
+    /// What the server itself comes to: whether it takes connections, and its load. `opened` is what [`Self::measures`] wants.
+    pub fn opinion(&self, opened: i64, now_ms: u64) -> Opinion {
         match self.last.state {
             _ if self.is_silent(now_ms) => Opinion::Silent,
             State::Drain | State::Down => Opinion::Declines,
-            State::Up => self.objection.map_or(Opinion::Takes(self.measures()), Opinion::Ignored),
+            State::Up => self.objection.map_or(Opinion::Takes(self.measures(opened)), Opinion::Ignored),
         }
     }
 
@@ -96,13 +94,15 @@ impl BackendLoad {
         self.reported_ms
     }
 
-    /// What the master compares.
-    pub fn measures(&self) -> Measures {
+    /// What the master compares: requests in flight, or clients where the server doesn't tell requests apart, with the
+    /// connections that switchers opened less closed since the report; the others smoothed.
+    pub fn measures(&self, opened: i64) -> Measures {
         if self.objection.is_some() {
             return Measures::default();
         }
+        let reported = self.last.in_flight.or(self.last.clients);
         Measures {
-            in_flight: self.in_flight.value(),
+            in_flight: reported.map(|reported| i64::from(reported).saturating_add(opened).max(0) as f64),
             execution_us: self.execution_us.value(),
             cpu_permille: self.cpu_permille.value(),
         }
@@ -118,7 +118,7 @@ impl BackendLoad {
         LoadRecord {
             in_flight: last.in_flight.unwrap_or(0),
             connections: u32::try_from(connections).unwrap_or(u32::MAX),
-            execution_us: small(self.measures().execution_us),
+            execution_us: small(self.measures(0).execution_us),
             clients: last.clients.unwrap_or(0),
             flags: flag(counts && last.in_flight.is_some(), LoadRecord::IN_FLIGHT)
                 | flag(matches!(self.objection, Some(Objection::NeverListening(_))), LoadRecord::NEVER_LISTENING)
@@ -130,7 +130,7 @@ impl BackendLoad {
                 | flag(counts && last.workers.is_none() && learnt.is_some(), LoadRecord::WORKERS_LEARNT)
                 | flag(last.state == State::Drain, LoadRecord::DRAIN)
                 | flag(last.state == State::Down, LoadRecord::DOWN),
-            score: small(self.measures().best().map(|measure| self.measures().load(measure, 1.0))),
+            score: small(self.measures(0).best().map(|measure| self.measures(0).load(measure, 1.0))),
             reported_ms: self.reported_ms,
             expires_ms: self.expires_ms,
             requests_per_s_milli: last.requests_per_s_milli.unwrap_or(0),

@@ -54,7 +54,7 @@ fn outcome(manager: &mut ResourceManager, datagram: &[u8]) -> ReportOutcome {
 }
 
 fn in_flight(manager: &ResourceManager, backend: &str) -> Option<f64> {
-    manager.load(backend).and_then(|load| load.measures().in_flight)
+    manager.load(backend).and_then(|load| load.measures(0).in_flight)
 }
 
 #[test]
@@ -65,6 +65,17 @@ fn an_authentic_report_counts_at_once() {
     let record = manager.load("b1").unwrap().record(3);
     assert_eq!((record.in_flight, record.connections, record.execution_us), (4, 3, 1000));
     assert_eq!((record.reported_ms, record.expires_ms, record.score), (10, 10 + SILENCE_MS, 5000));
+}
+
+#[test]
+fn what_came_and_went_since_a_report_counts_too() {
+    let mut manager = manager();
+    manager.receive(&sealed(&report(1, vec![load("b1", 4)])), 10).unwrap();
+    let known = manager.load("b1").unwrap();
+    assert_eq!(
+        [3, 0, -1, -9].map(|opened| known.measures(opened).in_flight),
+        [Some(7.0), Some(4.0), Some(3.0), Some(0.0)]
+    );
 }
 
 #[test]
@@ -137,13 +148,15 @@ fn workers_are_learnt_outlive_a_silence_and_what_the_agent_says_goes_before() {
 fn silence_ends_what_is_known_and_the_next_report_counts_whole() {
     let slow = Feedback { smoothing_ms: 60_000, ..feedback() };
     let mut manager = ResourceManager::new(&slow, agents(), ports());
-    manager.receive(&sealed(&report(1, vec![load("b1", 100)])), 0).unwrap();
-    manager.receive(&sealed(&report(2, vec![load("b1", 0)])), 600).unwrap();
-    assert!(in_flight(&manager, "b1").unwrap() > 98.0, "smoothed");
+    let execution_us = |manager: &ResourceManager| manager.load("b1").unwrap().measures(0).execution_us.unwrap();
+    let lasting = |execution_us| Load { execution_us: Some(execution_us), ..load("b1", 5) };
+    manager.receive(&sealed(&report(1, vec![lasting(100_000)])), 0).unwrap();
+    manager.receive(&sealed(&report(2, vec![lasting(0)])), 600).unwrap();
+    assert!(execution_us(&manager) > 98_000.0, "smoothed");
     assert!(!manager.load("b1").unwrap().is_silent(600 + SILENCE_MS - 1));
     assert!(manager.load("b1").unwrap().is_silent(600 + SILENCE_MS));
-    manager.receive(&sealed(&report(3, vec![load("b1", 7)])), 5000).unwrap();
-    assert_eq!(in_flight(&manager, "b1"), Some(7.0));
+    manager.receive(&sealed(&report(3, vec![lasting(700)])), 5000).unwrap();
+    assert_eq!(execution_us(&manager), 700.0);
 }
 
 #[test]
@@ -180,7 +193,7 @@ fn an_opinion_is_heard_without_a_number() {
     let down = Load { state: State::Down, ..Load::unknown(name("b1")) };
     manager.receive(&sealed(&report(1, vec![down])), 0).unwrap();
     let known = manager.load("b1").unwrap();
-    assert_eq!((known.opinion(0), known.opinion(SILENCE_MS)), (Opinion::Declines, Opinion::Silent));
+    assert_eq!((known.opinion(0, 0), known.opinion(0, SILENCE_MS)), (Opinion::Declines, Opinion::Silent));
     let record = known.record(0);
     assert_eq!((record.flags, record.score), (LoadRecord::DOWN, 0));
 }
@@ -206,7 +219,7 @@ fn a_load_of_a_port_that_nobody_listens_on_or_that_is_not_the_backends_counts_fo
         match ignored {
             None => assert_eq!((in_flight(&manager, "b1"), record.score), (Some(4.0), 5000)),
             Some((_, objection)) => {
-                assert_eq!(known.opinion(10), Opinion::Ignored(objection));
+                assert_eq!(known.opinion(0, 10), Opinion::Ignored(objection));
                 // What switchers go by.
                 assert_eq!((record.flags & LoadRecord::IN_FLIGHT, record.execution_us, record.score), (0, 0, 0));
             }
@@ -220,7 +233,7 @@ fn a_load_that_is_ignored_may_still_decline() {
     let mut manager = manager();
     let draining = Load { listening: Listening::Never, state: State::Drain, port: 8080, ..load("b1", 0) };
     manager.receive(&sealed(&report(1, vec![draining])), 0).unwrap();
-    assert_eq!(manager.load("b1").unwrap().opinion(0), Opinion::Declines);
+    assert_eq!(manager.load("b1").unwrap().opinion(0, 0), Opinion::Declines);
 }
 
 proptest! {

@@ -12,10 +12,10 @@ make_agent_keys() {
     done
 }
 
-# Control's half. What slows these back-ends down lasts 2 s: a smoothing of a few reports, or slower weights, would follow it too late.
+# Control's half, with its defaults.
 write_feedback() {
     local address name
-    printf '\n[feedback]\nlisten = "%s"\nsmoothing_ms = %s\nslew_permille_per_s = 10000\n' "$FEEDBACK_ADDRESS" "$REPORT_MS"
+    printf '\n[feedback]\nlisten = "%s"\n' "$FEEDBACK_ADDRESS"
     for address in "${SERVER_ADDRESSES[@]}"; do
         name=$(server_name "$address")
         printf '\n[[agent]]\nname = "%s"\nkey_file = "%s"\nbackends = ["%s"]\n' "$name" "$RUN/agents/$name.key" "$name"

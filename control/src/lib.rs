@@ -1,7 +1,9 @@
 //! The control processor (patent Fig. 4): everything that may block or allocate, so that switchers never do.
 
+pub mod accepted;
 pub mod admin;
 pub mod announcements;
+pub mod candidate;
 pub mod cli;
 pub mod clock;
 pub mod control;
@@ -10,8 +12,8 @@ pub mod master;
 pub mod other_instances;
 pub mod packet_socket;
 pub mod publish;
-pub mod reload;
 pub mod resource_manager;
 pub mod routing_daemon;
 pub mod start;
+pub mod state_file;
 pub mod tasks;

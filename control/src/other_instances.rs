@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use shunt_config::{Config, Instance, instances, region_name};
+use shunt_config::{Config, Instance, Problem, instances, region_name};
 use shunt_shmlayout::address::Address;
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
@@ -17,6 +17,15 @@ use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
 pub struct TakenAddress {
     address: IpAddr,
     instance: Instance,
+}
+
+impl TakenAddress {
+    /// The same with the file, line and field of the configuration that wants it.
+    pub fn problem(&self, config: &Config) -> Problem {
+        let service = config.services.iter().find(|service| service.address.ip() == self.address);
+        let field = service.map(|service| format!("service.{}.address", service.name));
+        config.source.problem(field.unwrap_or_else(|| "host.addresses".to_owned()), self.to_string())
+    }
 }
 
 /// Addresses of services and of the pseudo-interface.

@@ -1,20 +1,32 @@
-//! What control needs before its first turn: to be the only one, and the shared memory.
+//! What control needs before its first turn: to be the only one, the shared memory, and a configuration to go on with.
+//!
+//! ```text
+//!  the file on disk -- good --------------------------------------> Candidate
+//!                  \-- refused --> something runs, and what it runs \
+//!                             \    with was saved? ---- yes --------> Candidate (resumed), and it is said
+//!                              '------------------------ no --------> exit 78
+//! ```
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
-use shunt_config::{Config, ConfigError, Instance, Limits, LockError, region_name};
+use log::{error, info, warn};
+use shunt_config::{Config, ConfigError, Instance, Limits, Lock, LockError, Problem, control_lock, region_name};
 use shunt_shmlayout::connections::Connections;
+use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::AttachError;
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::neighbours::places;
-use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, KeeperRegion, SwitcherRegion, Typed};
+use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, ControlShape, KeeperRegion, SwitcherRegion, Typed};
+use shunt_shmlayout::sync::Ordering;
 
-use crate::publish::error::CapacityError;
+use crate::accepted::{self, Accepted};
+use crate::candidate::{Candidate, Document, Grounds};
 use crate::publish::publisher::is_alive;
-use crate::resource_manager::agents::AgentsError;
+use crate::publish::rehearsal::Rehearsal;
+use crate::publish::table::{NamedIds, Table};
+use crate::resource_manager::agents::KeyMissing;
 use crate::routing_daemon::error::NetlinkError;
 
 /// How long a keeper that isn't there yet is waited for.
@@ -31,17 +43,9 @@ pub enum StartError {
     /// Another one runs.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The memory was made for another configuration.
-    #[error(
-        "the shared memory of this instance was made with another {0} than the configuration has; restart Shunt to change it"
-    )]
-    OtherLimit(&'static str),
-    /// The configuration doesn't fit into what is in use.
-    #[error(transparent)]
-    Capacity(#[from] CapacityError),
-    /// The keys of the agents.
-    #[error(transparent)]
-    Agents(#[from] AgentsError),
+    /// The connection table's parts don't fit each other.
+    #[error("the connection table is damaged: stop Shunt and start it again, so that it is made anew")]
+    Table,
     /// Shared memory.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -62,9 +66,9 @@ impl StartError {
     /// Whether another start would end the same way.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Config(_) | Self::OtherLimit(_) | Self::Capacity(_) | Self::Agents(_) => true,
+            Self::Config(_) => true,
             Self::Lock(error) => error.is_refusal(),
-            Self::Attach(_) | Self::Netlink(_) | Self::System { .. } => false,
+            Self::Table | Self::Attach(_) | Self::Netlink(_) | Self::System { .. } => false,
         }
     }
 }
@@ -78,6 +82,8 @@ pub fn system_error<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(
 pub struct Memory {
     /// Ours.
     pub control: ControlRegion,
+    /// How much it has room for.
+    pub shape: ControlShape,
     /// Interfaces, and what the XDP maps hold.
     pub keeper: KeeperRegion,
     /// The connection table, to be counted.
@@ -88,21 +94,127 @@ pub struct Memory {
 
 impl Memory {
     /// Maps everything, once a keeper is there. Without a living one what it left is used: packets flow without it.
-    pub async fn attach(config: &Config) -> Result<Self, StartError> {
-        let keeper = wait_for_keeper(&config.instance).await?;
-        let name = |region: &str| region_name(&config.instance, region);
-        let (control, _) = ControlRegion::attach(&name("control"), Access::Write)?;
-        check_limits(&control, &config.limits)?;
+    pub async fn attach(instance: &Instance) -> Result<Self, StartError> {
+        let keeper = wait_for_keeper(instance).await?;
+        let name = |region: &str| region_name(instance, region);
+        let (_, control) = ControlRegion::attach(&name("control"), Access::Write)?;
+        let (control, shape) = ControlRegion::from_fd(&control, &name("control"), Access::Write)?;
         let (connections, _) = ConnectionsRegion::attach(&name("connections"), Access::Read)?;
-        let connections = connections.table().ok_or(StartError::OtherLimit("limits.connections"))?;
-        if keeper.switchers.len() != config.switchers.cpus.count() {
-            return Err(StartError::OtherLimit("number of switchers"));
-        }
+        let connections = connections.table().ok_or(StartError::Table)?;
         let switchers = 0..keeper.switchers.len();
         let switchers = switchers.map(|n| SwitcherRegion::attach(&name(&format!("switcher.{n}")), Access::Write));
         let switchers = switchers.map(|attached| attached.map(|(region, _)| region)).collect::<Result<_, _>>()?;
-        Ok(Self { control, keeper, connections, switchers })
+        Ok(Self { control, shape, keeper, connections, switchers })
     }
+
+    /// The generation in force; [`Active::NONE`] before the first.
+    pub fn active(&self) -> Active {
+        Active(self.control.head.active.load(Ordering::Acquire))
+    }
+
+    /// What of a configuration the memory was made otherwise for.
+    fn misfit(&self, config: &Config) -> Option<Problem> {
+        let switchers = (self.keeper.switchers.len() != config.switchers.cpus.count()).then_some("switchers");
+        let field = other_limit(&self.control, &config.limits).or(switchers)?;
+        let sentence = "isn't what the shared memory of this instance was made with; restart Shunt to change it";
+        Some(config.source.problem(field, sentence))
+    }
+
+    /// What a predecessor published last; nothing before the first publication.
+    fn table(&self, rehearsal: &Rehearsal) -> Table {
+        match self.active() {
+            Active::NONE => rehearsal.empty_table(),
+            active => Table::recover(&self.control.generations[active.buffer()]),
+        }
+    }
+}
+
+/// Everything to begin with.
+pub struct Start {
+    /// What to go on with.
+    pub candidate: Candidate,
+    /// Keeps it for a successor.
+    pub accepted: Accepted,
+    /// To try reloads out in.
+    pub rehearsal: Rehearsal,
+    /// The regions.
+    pub memory: Memory,
+    /// Why the file on disk isn't what it goes on with.
+    pub refusal: Option<ConfigError>,
+    /// Keys that it goes on without.
+    pub missing_keys: Vec<KeyMissing>,
+    /// Until the end, so that there is no other.
+    pub lock: Lock,
+}
+
+impl Start {
+    /// Takes the instance over that the file at `path` is of.
+    pub async fn begin(path: &Path) -> Result<Self, StartError> {
+        let file = Document::read(path);
+        let other = accepted::instance_of(&absolute(path));
+        let is_others = |other: &Instance| file.as_ref().map_or(true, |file| was_renamed(other, &file.config.instance));
+        let (instance, file) = match other.filter(is_others) {
+            Some(other) => (other, file),
+            None => {
+                let document = file?;
+                (document.config.instance.clone(), Ok(document))
+            }
+        };
+        let lock = Lock::take(&control_lock(&instance), "shunt-control")?;
+        let memory = Memory::attach(&instance).await?;
+        let rehearsal = Rehearsal::new(&memory.shape).map_err(system_error("memory to try configurations out in"))?;
+        let accepted = Accepted::of(&instance);
+        let Choice { candidate, refusal, missing_keys } = choose(file, &accepted, &memory, &rehearsal)?;
+        Ok(Self { candidate, accepted, rehearsal, memory, refusal, missing_keys, lock })
+    }
+}
+
+/// Whether an instance runs whose file somebody has given another name, which nothing has been started by.
+fn was_renamed(runs: &Instance, name: &Instance) -> bool {
+    let keeper = |instance: &Instance| KeeperRegion::attach(&region_name(instance, "keeper"), Access::Read).ok();
+    runs != name && keeper(name).is_none() && keeper(runs).is_some_and(|(keeper, _)| keeper_lives(&keeper))
+}
+
+/// What to go on with.
+struct Choice {
+    candidate: Candidate,
+    refusal: Option<ConfigError>,
+    missing_keys: Vec<KeyMissing>,
+}
+
+/// The file, or else what ran before, where something does.
+fn choose(
+    file: Result<Document, ConfigError>,
+    accepted: &Accepted,
+    memory: &Memory,
+    rehearsal: &Rehearsal,
+) -> Result<Choice, ConfigError> {
+    let (table, named) = (memory.table(rehearsal), NamedIds::in_generations(&memory.control.generations));
+    let before = if memory.active() == Active::NONE { None } else { accepted.load() };
+    let before = before.and_then(|before| fitting(before, memory).ok());
+    let running = before.as_ref().map(|document| &document.config);
+    let grounds = Grounds { rehearsal, table: &table, named: &named, running };
+    let refusal = match file.and_then(|document| Candidate::new(fitting(document, memory)?, &grounds)) {
+        Ok(candidate) => return Ok(Choice { candidate, refusal: None, missing_keys: Vec::new() }),
+        Err(refusal) => refusal,
+    };
+    let grounds = Grounds { rehearsal, table: &table, named: &named, running: None };
+    let Some(before) = before else { return Err(refusal) };
+    error!("the configuration file is refused, going on with the one accepted last:\n{refusal}");
+    let (candidate, missing_keys) = Candidate::resumed(before, &grounds)?;
+    missing_keys.iter().for_each(|key| warn!("agent {}: {key}; its reports are refused", key.agent));
+    Ok(Choice { candidate, refusal: Some(refusal), missing_keys })
+}
+
+fn fitting(document: Document, memory: &Memory) -> Result<Document, ConfigError> {
+    match memory.misfit(&document.config) {
+        Some(problem) => Err(ConfigError::Refused(vec![problem])),
+        None => Ok(document),
+    }
+}
+
+fn keeper_lives(keeper: &KeeperRegion) -> bool {
+    is_alive(keeper.head.pid.get(), keeper.head.start_time.get())
 }
 
 impl Memory {
@@ -120,7 +232,7 @@ async fn wait_for_keeper(instance: &Instance) -> Result<KeeperRegion, StartError
     loop {
         let attached = KeeperRegion::attach(&name, Access::Read).map(|(region, _)| region);
         match attached {
-            Ok(keeper) if is_alive(keeper.head.pid.get(), keeper.head.start_time.get()) => return Ok(keeper),
+            Ok(keeper) if keeper_lives(&keeper) => return Ok(keeper),
             Ok(keeper) if Instant::now() >= until => {
                 warn!("shunt-keeper is not running; going on with the memory it left");
                 return Ok(keeper);
@@ -136,7 +248,7 @@ async fn wait_for_keeper(instance: &Instance) -> Result<KeeperRegion, StartError
     }
 }
 
-fn check_limits(control: &ControlRegion, limits: &Limits) -> Result<(), StartError> {
+fn other_limit(control: &ControlRegion, limits: &Limits) -> Option<&'static str> {
     let generation = &control.generations[0];
     let numbers = [
         (generation.services.len(), limits.services, "limits.services"),
@@ -145,8 +257,7 @@ fn check_limits(control: &ControlRegion, limits: &Limits) -> Result<(), StartErr
         (control.neighbours.0.len(), places(limits.backends, limits.neighbours), "limits.neighbours"),
         ((generation.ranges.len() - 1) / 2, limits.routes, "limits.routes"),
     ];
-    let other = numbers.into_iter().find(|(made, configured, _)| *made != *configured as usize);
-    other.map_or(Ok(()), |(.., name)| Err(StartError::OtherLimit(name)))
+    numbers.into_iter().find(|(made, configured, _)| *made != *configured as usize).map(|(.., name)| name)
 }
 
 /// Where the configuration is, as an absolute path, so that a reload finds it whatever the working directory is by then.
@@ -163,9 +274,7 @@ mod tests {
         let shape = shunt_shmlayout::regions::ControlShape::new(8, 16, 2000, 64, 64);
         let region = ControlRegion::anonymous(&shape).unwrap();
         let right = Limits { services: 8, backends: 16, slots: 2000, neighbours: 64, routes: 64, ..Limits::default() };
-        assert!(check_limits(&region, &right).is_ok());
-        let wrong = Limits { routes: 65, ..right };
-        let refused = check_limits(&region, &wrong).unwrap_err().to_string();
-        assert!(refused.contains("another limits.routes than"), "{refused}");
+        assert_eq!(other_limit(&region, &right), None);
+        assert_eq!(other_limit(&region, &Limits { routes: 65, ..right }), Some("limits.routes"));
     }
 }

@@ -33,7 +33,7 @@ fn an_instance_that_does_not_run_is_named_and_fails() {
     for command in [&["drain", "b1"][..], &["enable", "b1"], &["reload"]] {
         let output = shunt(&[&["--instance", &name], command].concat());
         assert_eq!(output.status.code(), Some(1), "{command:?}");
-        assert!(text(&output.stderr).contains("shunt-control of instance"), "{command:?}");
+        assert!(text(&output.stderr).contains(&format!("instance {name} is not running; ")), "{command:?}");
     }
 }
 

@@ -196,7 +196,16 @@ impl Region {
         let map = MmapOptions::new().len(length.max(LINE)).map_anon()?;
         // Only faster, never needed: huge pages, and none of them first touched later.
         let _ = map.advise(memmap2::Advice::HugePage).and_then(|()| map.advise(memmap2::Advice::PopulateWrite));
-        let map = MmapRaw::from(map);
+        Self::of_own(map.into(), kind, layout_hash, length)
+    }
+
+    /// The same for memory of which only a part will be used: it takes no more pages than are written.
+    pub fn scratch(kind: Kind, layout_hash: u64, length: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(length.max(LINE)).no_reserve_swap().map_anon()?;
+        Self::of_own(map.into(), kind, layout_hash, length)
+    }
+
+    fn of_own(map: MmapRaw, kind: Kind, layout_hash: u64, length: usize) -> io::Result<Self> {
         let region = Self { base: map.as_mut_ptr(), length: map.len() };
         std::mem::forget(map);
         if let Some(header) = region.header() {

@@ -154,6 +154,8 @@ pub struct Backend {
     pub name: String,
     /// `up`, `down`, `drained`, `removed`.
     pub state: String,
+    /// What its checks found, from control.
+    pub health: Option<String>,
     /// Its part in each service.
     pub services: Vec<Member>,
     /// Connections that live now.

@@ -32,8 +32,8 @@ pub use exit::{REFUSED, give_up};
 pub use feedback::{Agent, AgentCheck, Algorithm, Feedback, Network, NetworkError, Rule};
 pub use lock::{Lock, LockError};
 pub use paths::{
-    Instance, InstanceError, bpf_directory, claim_lock, control_lock, control_socket, ifdaemon_lock, instances,
-    keeper_lock, keeper_socket, region_name, runtime_directory,
+    Instance, InstanceError, accepted_configuration, bpf_directory, claim_lock, control_lock, control_socket,
+    health_notes, ifdaemon_lock, instances, keeper_lock, keeper_socket, region_name, runtime_directory,
 };
 pub use queues::{FRAMES, MOST_PORTS, RING_SLOTS, STORE_PACKETS};
 pub use source::Source;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// Where the directories of all instances are.
 const RUNTIME_ROOT: &str = "/run/shunt";
 
 /// Name of one instance: 1 to 32 of `a`-`z`, `0`-`9` and `-`, so that it can stand in paths and region names.
@@ -61,6 +60,16 @@ pub fn keeper_socket(instance: &Instance) -> PathBuf {
 /// Where control takes orders (SOCK_STREAM, one JSON object a line).
 pub fn control_socket(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("control.sock")
+}
+
+/// The configuration that control accepted last, for a control that starts while the file on disk is bad.
+pub fn accepted_configuration(instance: &Instance) -> PathBuf {
+    runtime_directory(instance).join("accepted.toml")
+}
+
+/// What control's health checks last found, for a control that starts again.
+pub fn health_notes(instance: &Instance) -> PathBuf {
+    runtime_directory(instance).join("health.json")
 }
 
 /// What a running keeper holds locked, so that a second one stops.

@@ -5,7 +5,7 @@
 //! {"command":"drain","backend":"b1"}      {"ok":true,"backend":"b1","epoch":8}
 //! {"command":"enable","backend":"b1"}     {"ok":true,"backend":"b1","epoch":9}
 //! {"command":"backends"}                  {"ok":true,"backends":[{"name":"b1",...}]}
-//! {"command":"configuration"}             {"ok":true,"file":"/etc/shunt/shunt.toml","fault":null,"refusal":null}
+//! {"command":"configuration"}             {"ok":true,"file":"/etc/shunt/shunt.toml","fault":null,"refusal":null,...}
 //! anything that can't be done             {"ok":false,"error":"..."}
 //! ```
 
@@ -85,8 +85,12 @@ pub struct FileStatus {
     pub file: String,
     /// Why a start with it would be refused now.
     pub fault: Option<String>,
-    /// Why the last reload was refused; nothing after one that was accepted.
+    /// Why it was refused when control last read it, at a reload or at its start; nothing if it was accepted.
     pub refusal: Option<String>,
+    /// Whether what is in force couldn't be saved for a control that starts while the file is bad.
+    pub unsaved: bool,
+    /// Keys of agents that can't be read, and why.
+    pub missing_keys: Vec<String>,
 }
 
 /// An answer.

@@ -1,9 +1,10 @@
 //! Orders to control, by its admin socket: one JSON object a line, each way.
 
+use super::memory::advise;
 use crate::admin::protocol::FileStatus;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shunt_config::{Instance, control_socket};
+use shunt_config::{Instance, control_socket, runtime_directory};
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -22,6 +23,14 @@ pub enum AdminError {
         "shunt-control of instance {0} is not running: `shunt status` says which processes are; the supervisor starts it again"
     )]
     NotRunning(Instance),
+    /// No such instance.
+    #[error("instance {instance} is not running; {advice}")]
+    NoInstance {
+        /// Which.
+        instance: Instance,
+        /// What to do.
+        advice: String,
+    },
     /// Not root.
     #[error("the admin socket of instance {0} is open to root only: run it with sudo")]
     Denied(Instance),
@@ -56,7 +65,11 @@ struct Answer {
 /// Sends an order and returns what came with control's "ok".
 pub fn order(instance: &Instance, request: &Value) -> Result<serde_json::Map<String, Value>, AdminError> {
     let path = control_socket(instance);
+    let exists = runtime_directory(instance).exists();
     let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound if !exists => {
+            AdminError::NoInstance { instance: instance.clone(), advice: advise(instance) }
+        }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AdminError::NotRunning(instance.clone()),
         io::ErrorKind::PermissionDenied => AdminError::Denied(instance.clone()),
         _ => AdminError::NoAnswer { instance: instance.clone(), source },

@@ -1,13 +1,25 @@
 //! `shunt check FILE`: reads a configuration as the keeper and control would, and says what it is or what is wrong.
 
+use crate::publish::rehearsal::Rehearsal;
+use crate::publish::table::NamedIds;
+use anyhow::Context;
 use shunt_config::{Config, ConfigError};
 use std::collections::HashSet;
 use std::path::Path;
 
 /// Summarizes a file that may be used: a line for people, or assignments for a script.
-pub fn check(file: &Path, shell: bool) -> Result<String, ConfigError> {
+pub fn check(file: &Path, shell: bool) -> anyhow::Result<String> {
     let config = Config::load(file)?;
+    rehearse(&config)?;
     Ok(if shell { assignments(&config) } else { format!("{}: ok: {}\n", file.display(), summary(&config)) })
+}
+
+/// Publishes it into memory of its limits, as control would at its first start.
+fn rehearse(config: &Config) -> anyhow::Result<()> {
+    let rehearsal = Rehearsal::of_limits(&config.limits).context("memory to try the configuration out in")?;
+    let table = rehearsal.table(&rehearsal.empty_table(), config, &NamedIds::default());
+    table.map_err(|refusal| ConfigError::Refused(vec![refusal.problem(&config.source)]))?;
+    Ok(())
 }
 
 fn summary(config: &Config) -> String {

@@ -1,44 +1,67 @@
 //! Which instance a command is about.
 
-use shunt_config::{Instance, instances};
+use shunt_config::{Instance, InstanceError, instances};
 
 /// The variable that names the instance when the command line doesn't.
 pub const VARIABLE: &str = "SHUNT_INSTANCE";
 
-/// The environment names no instance.
+/// Why it isn't clear.
 #[derive(Debug, thiserror::Error)]
-#[error("{VARIABLE}={value:?} {source}")]
-pub struct VariableError {
-    value: String,
-    source: shunt_config::InstanceError,
+pub enum InstanceChoiceError {
+    /// The environment names no instance.
+    #[error("{VARIABLE}={value:?} {source}")]
+    Variable {
+        /// What it says.
+        value: String,
+        /// Why it is none.
+        source: InstanceError,
+    },
+    /// Nobody said which.
+    #[error("there are several instances: {}; say which with --instance NAME, or {VARIABLE}", list(.0))]
+    Several(Vec<Instance>),
 }
 
-/// The one on the command line; else the variable's; else the only one there is; else `shunt`.
-pub fn choose(named: Option<Instance>) -> Result<Instance, VariableError> {
+/// The one on the command line; else the variable's; else the only one there is; else `shunt`, unless there are others
+/// alone.
+pub fn choose(named: Option<Instance>) -> Result<Instance, InstanceChoiceError> {
     if let Some(instance) = named {
         return Ok(instance);
     }
     if let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         let value = value.to_string_lossy().into_owned();
-        return value.parse().map_err(|source| VariableError { value, source });
+        return value.parse().map_err(|source| InstanceChoiceError::Variable { value, source });
     }
-    Ok(only_one(instances()).unwrap_or_default())
+    choose_from(instances())
 }
 
-fn only_one(instances: Vec<Instance>) -> Option<Instance> {
-    let [only] = <[Instance; 1]>::try_from(instances).ok()?;
-    Some(only)
+fn choose_from(all: Vec<Instance>) -> Result<Instance, InstanceChoiceError> {
+    let default = Instance::default();
+    match &all[..] {
+        [only] => Ok(only.clone()),
+        [_, ..] if !all.contains(&default) => Err(InstanceChoiceError::Several(all)),
+        _ => Ok(default),
+    }
+}
+
+fn list(instances: &[Instance]) -> String {
+    instances.iter().map(Instance::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn chosen(names: &[&str]) -> Result<String, String> {
+        let all = names.iter().map(|name| name.parse().unwrap()).collect();
+        choose_from(all).map(|instance| instance.to_string()).map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn the_only_instance_is_chosen_and_two_are_none() {
-        let named = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<Instance>>();
-        assert_eq!(only_one(Vec::new()), None);
-        assert_eq!(only_one(named(&["lab"])).unwrap().as_str(), "lab");
-        assert_eq!(only_one(named(&["lab", "other"])), None);
+    fn one_of_several_is_not_guessed() {
+        assert_eq!(chosen(&[]), Ok("shunt".into()));
+        assert_eq!(chosen(&["lab"]), Ok("lab".into()));
+        assert_eq!(chosen(&["lab", "shunt"]), Ok("shunt".into()));
+        let said = "there are several instances: lab, other; say which with --instance NAME, or SHUNT_INSTANCE";
+        assert_eq!(chosen(&["lab", "other"]), Err(said.into()));
     }
 }

@@ -125,7 +125,8 @@ fn attach<R: Typed>(instance: &Instance, region: &str) -> Result<R, MemoryError>
     }
 }
 
-fn advise(instance: &Instance) -> String {
+/// What to do about an instance that doesn't run.
+pub fn advise(instance: &Instance) -> String {
     let others = instances();
     let others: Vec<_> = others.iter().filter(|other| *other != instance).map(Instance::as_str).collect();
     match others.as_slice() {

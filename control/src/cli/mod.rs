@@ -8,7 +8,7 @@ mod check;
 mod command;
 mod configuration;
 mod doctor;
-mod format;
+pub(crate) mod format;
 mod instance;
 mod memory;
 mod output;

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  netlink, health reports, reports of load, orders, counts, signals --> note it
-//!  each turn: heartbeat, interfaces, neighbours, loads, publication, draining, orders that waited too long
+//!  each turn: heartbeat, interfaces, neighbours, loads, publication, draining, orders that waited too long, files for a
+//!      successor
 //! ```
 
 mod draining;
@@ -13,36 +14,39 @@ mod orders;
 mod paths;
 mod publication;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{info, warn};
-use shunt_config::{Config, Lock, control_lock, control_socket};
+use shunt_config::{Config, Lock, control_socket};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::start_time;
-use shunt_shmlayout::sync::Ordering;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::accepted::Accepted;
 use crate::admin::server::{self, Order};
 use crate::announcements::Announcements;
+use crate::candidate::{Candidate, Document};
 use crate::clock::{monotonic_ms, wall_ms};
 use crate::health::checker::Checker;
 use crate::health::configured::checks;
+use crate::health::notes::Notes;
 use crate::health::{BackendKey, Health, Report};
 use crate::publish::arp_cache::ArpCache;
 use crate::publish::own::OwnAddresses;
 use crate::publish::publisher::Publisher;
-use crate::publish::table::{Capacity, NamedIds, Table};
+use crate::publish::rehearsal::Rehearsal;
+use crate::publish::table::Table;
 use crate::publish::ways::{Interfaces, Ways};
 use crate::resource_manager::agent_check::{Outcome, Questioner};
-use crate::resource_manager::agents::Agents;
+use crate::resource_manager::agents::{Agents, KeyMissing};
 use crate::routing_daemon::error::NetlinkError;
 use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use crate::routing_daemon::state::Changes;
-use crate::start::{Memory, StartError, absolute, system_error};
+use crate::start::{Memory, Start, StartError, absolute, system_error};
 use draining::Draining;
 use feedback::Feedback;
 use neighbours::Asking;
@@ -58,6 +62,8 @@ const QUIET_TURN: Duration = Duration::from_millis(20);
 pub struct Control {
     path: PathBuf,
     config: Config,
+    accepted: Accepted,
+    rehearsal: Rehearsal,
     memory: Memory,
     table: Table,
     ways: Ways,
@@ -71,10 +77,12 @@ pub struct Control {
     checker: Checker,
     feedback: Feedback,
     /// Why each check last changed its mind.
-    reasons: BTreeMap<BackendKey, String>,
+    notes: Notes,
     waiting: Vec<Waiting>,
-    /// Why the last reload was refused.
+    /// Why the file was refused when it was last read.
     refusal: Option<String>,
+    /// Keys of agents that it goes on without, and why.
+    missing_keys: Vec<String>,
     last_turn: Instant,
     inputs: Inputs,
     _lock: Lock,
@@ -94,15 +102,13 @@ struct Inputs {
 impl Control {
     /// Takes the instance over, as it stands or from nothing.
     pub async fn start(path: &Path) -> Result<Self, StartError> {
-        let config = Config::load(path)?;
-        let agents = Agents::load(&config.feedback)?;
-        let lock = Lock::take(&control_lock(&config.instance), "shunt-control")?;
-        let memory = Memory::attach(&config).await?;
-        let table = take_over(&memory, &config)?;
+        let Start { candidate, accepted, rehearsal, memory, refusal, missing_keys, lock } = Start::begin(path).await?;
+        let Candidate { document, table, agents } = candidate;
+        let notes = Notes::of(&document.config.instance, |key| health_of(&table, key));
         let follower = Follower::start(EVENT_BUFFER_BYTES)?;
         let raw = "a raw socket, to announce service addresses (run control as root or give it CAP_NET_RAW)";
         let announcements = Announcements::open().map_err(system_error(raw))?;
-        let socket = control_socket(&config.instance);
+        let socket = control_socket(&document.config.instance);
         let listener = server::listen(&socket).map_err(system_error(socket.display().to_string()))?;
         let (checker, reports) = Checker::new();
         let (draining, counts) = Draining::new();
@@ -114,7 +120,8 @@ impl Control {
         let cache = ArpCache::new(memory.control.neighbours, &memory.control.generations);
         let mut control = Self {
             path: absolute(path),
-            config,
+            accepted,
+            rehearsal,
             memory,
             table,
             ways: Ways::default(),
@@ -127,16 +134,20 @@ impl Control {
             draining,
             checker,
             feedback: Feedback::new(questioner),
-            reasons: BTreeMap::new(),
+            notes,
             waiting: Vec::new(),
-            refusal: None,
+            refusal: refusal.map(|refusal| refusal.to_string()),
+            missing_keys: missing_keys.iter().map(KeyMissing::to_string).collect(),
             last_turn: Instant::now(),
             inputs,
+            config: document.config.clone(),
             _lock: lock,
         };
         control.check_health();
         control.heed(agents);
-        control.memory.control.head.reloaded_ms.set(wall_ms());
+        if control.refusal.is_none() {
+            control.keep(&document);
+        }
         Ok(control)
     }
 
@@ -179,12 +190,25 @@ impl Control {
         self.publish(now_ms);
         self.count_connections(now_ms);
         self.give_up_waiting(now_ms);
+        self.leave_for_successor(now_ms);
+    }
+
+    /// A configuration was accepted: a successor of this process goes on by it.
+    fn keep(&mut self, document: &Document) {
+        self.accepted.save(document, &self.path, monotonic_ms());
+        self.memory.control.head.reloaded_ms.set(wall_ms());
+    }
+
+    fn leave_for_successor(&mut self, now_ms: u64) {
+        self.accepted.retry(now_ms);
+        self.notes.save();
     }
 
     /// Runs the checks that the configuration asks for.
     fn check_health(&mut self) {
         let checks = checks(&self.config);
-        self.reasons.retain(|key, _| checks.iter().any(|check| check.key == *key));
+        let checked: BTreeSet<&BackendKey> = checks.iter().map(|check| &check.key).collect();
+        self.notes.retain(|key| checked.contains(key));
         let table = &self.table;
         self.checker.apply(checks, |key| health_of(table, key));
         self.find_paths();
@@ -196,15 +220,15 @@ impl Control {
     }
 
     fn record_health(&mut self, report: Report) {
-        let Report { key, health, reason } = report;
+        let Report { key, health, reason } = &report;
         let ids = self.table.service_named(&key.service).zip(self.table.backend_named(&key.backend));
         let Some((service, backend)) = ids else { return };
         match health {
             Health::Up => info!("backend {} is up for service {}: {reason}", key.backend, key.service),
             Health::Down => warn!("backend {} is down for service {}: {reason}", key.backend, key.service),
         }
-        self.publication.dirty |= self.table.set_health(service, backend, health);
-        self.reasons.insert(key, reason);
+        self.publication.dirty |= self.table.set_health(service, backend, *health);
+        self.notes.add(report, wall_ms());
     }
 
     fn follow_network(&mut self, changes: Changes) {
@@ -254,18 +278,6 @@ impl Control {
             self.announcements.update(&self.table, &self.follower.state().links, &self.interfaces);
         }
     }
-}
-
-/// What the last control published and the file says; from nothing if there was none.
-fn take_over(memory: &Memory, config: &Config) -> Result<Table, StartError> {
-    let generations = &memory.control.generations;
-    let named = NamedIds::in_generations(generations);
-    let active = Active(memory.control.head.active.load(Ordering::Acquire));
-    let table = match active {
-        Active::NONE => Table::new(Capacity::of(&generations[0])).configured(config, &named),
-        active => Table::restart(&generations[active.buffer()], config, &named),
-    };
-    Ok(table?)
 }
 
 /// Says in the region who its writer is.

@@ -1,17 +1,19 @@
 //! The operator's orders, and when they are answered: once what was ordered is published.
 
 use log::{error, info};
-use shunt_config::Config;
+use shunt_config::{Config, ConfigError};
 use shunt_shmlayout::address::BackendId;
 use tokio::sync::oneshot;
 
 use super::Control;
 use crate::admin::protocol::{Accepted, BackendStatus, Command, FileStatus, Reply};
 use crate::admin::server::Order;
+use crate::candidate::{Candidate, Document, Grounds};
+use crate::cli::format::duration;
 use crate::clock::{monotonic_ms, wall_ms};
 use crate::health::BackendKey;
+use crate::health::notes::Note;
 use crate::publish::table::{Backend, NamedIds};
-use crate::reload::{ReloadError, Reloaded, reload};
 
 /// After so long an order that isn't in force is answered with who is in the way.
 const LONGEST_WAIT_MS: u64 = 5_000;
@@ -53,29 +55,39 @@ impl Control {
         }
     }
 
-    fn reload(&mut self) -> Result<Accepted, ReloadError> {
+    /// All of the file is taken, or nothing.
+    fn reload(&mut self) -> Result<Accepted, ConfigError> {
         // Reports under the old names must not be taken for others of the same name.
         while let Ok(report) = self.inputs.reports.try_recv() {
             self.record_health(report);
         }
-        let head = self.memory.control.head;
+        let candidate = self.candidate().inspect_err(|refusal| {
+            self.memory.control.head.reloads_refused.add(1);
+            error!("reload refused, the configuration stays as it was:\n{refusal}");
+        });
+        self.refusal = candidate.as_ref().err().map(ConfigError::to_string);
+        Ok(self.accept(candidate?))
+    }
+
+    /// What the file comes to, if all of it can be used.
+    fn candidate(&self) -> Result<Candidate, ConfigError> {
         let named = NamedIds::in_generations(&self.memory.control.generations);
-        let Reloaded { config, table, agents } =
-            reload(&self.path, &self.config, &self.table, &named).inspect_err(|refusal| {
-                head.reloads_refused.add(1);
-                self.refusal = Some(refusal.to_string());
-                error!("reload refused, the configuration stays as it was:\n{refusal}");
-            })?;
-        self.refusal = None;
-        (self.config, self.table) = (config, table);
+        let (rehearsal, table, named, running) = (&self.rehearsal, &self.table, &named, Some(&self.config));
+        Candidate::new(Document::read(&self.path)?, &Grounds { rehearsal, table, named, running })
+    }
+
+    fn accept(&mut self, candidate: Candidate) -> Accepted {
+        let Candidate { document, table, agents } = candidate;
+        self.keep(&document);
+        self.missing_keys.clear();
+        (self.config, self.table) = (document.config, table);
         self.draining.reloads += 1;
         self.check_health();
         self.heed(agents);
-        head.reloaded_ms.set(wall_ms());
         let services = self.config.services.len();
         let backends = self.table.backends().filter(|(_, backend)| !backend.removed).count();
         info!("reloaded {}: {services} services, {backends} backends", self.path.display());
-        Ok(Accepted::Reloaded { services, backends })
+        Accepted::Reloaded { services, backends }
     }
 
     fn drain(&mut self, name: &str, drained: bool) -> Result<Accepted, String> {
@@ -91,6 +103,8 @@ impl Control {
             file: self.path.display().to_string(),
             fault: Config::load(&self.path).err().map(|error| error.to_string()),
             refusal: self.refusal.clone(),
+            unsaved: !self.accepted.is_saved(),
+            missing_keys: self.missing_keys.clone(),
         }
     }
 
@@ -119,14 +133,19 @@ impl Control {
         self.table.backends().map(status).collect()
     }
 
-    /// What each service's check of a backend last said.
+    /// What each service's check of a backend last said, and how long ago.
     fn health_text(&self, id: BackendId, backend: &Backend) -> String {
         let services = self.config.services.iter().filter(|service| service.health.is_some());
         let members = services.filter(|service| service.backends.iter().any(|member| member.name == backend.name));
+        let now_ms = wall_ms();
         let texts = members.map(|service| {
             let key = BackendKey { service: service.name.clone(), backend: backend.name.clone() };
-            let reason = self.reasons.get(&key).map(String::as_str);
-            format!("{}: {}", service.name, reason.unwrap_or("no change since control started"))
+            match self.notes.get(&key) {
+                Some(Note { reason, since_ms, .. }) => {
+                    format!("{}: {reason}, for {}", service.name, duration(now_ms.saturating_sub(*since_ms)))
+                }
+                None => format!("{}: no change since control started", service.name),
+            }
         });
         let texts: Vec<String> = if backend.removed { Vec::new() } else { texts.collect() };
         match texts.is_empty() {

@@ -2,19 +2,20 @@
 
 use std::net::SocketAddr;
 
+use shunt_config::{Problem, Source};
+use shunt_shmlayout::endpoints::Endpoint;
+
 /// A configuration that the memory made at start-up has no room for.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CapacityError {
     /// Every id is in use.
     #[error(
-        "{name} is one {kind} too many: limits.{kind}s is {limit}, and {leaving} that left the configuration still have \
+        "is one {kind} too many: limits.{kind}s is {limit}, and {leaving} that left the configuration still have \
          connections; raise the limit and restart Shunt, or wait until they are gone"
     )]
     Ids {
         /// "service" or "backend".
         kind: &'static str,
-        /// The first that found no place.
-        name: String,
         /// How many there may be.
         limit: usize,
         /// How many of them left the configuration and are kept for their connections.
@@ -49,14 +50,37 @@ pub enum CapacityError {
         /// How many there may be.
         limit: usize,
     },
+    /// The endpoint hash has no place for an address.
+    #[error("{at} finds no place in the endpoint table; raise limits.backends and restart Shunt")]
+    Endpoints {
+        /// Address and port, or an address as such.
+        at: String,
+    },
 }
 
-/// The endpoint hash has no place for an address.
+/// What of a configuration can't be published, and why not.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{at} finds no place in the endpoint table; raise limits.backends and restart Shunt. The last table stays active"
-)]
+#[error("{field}: {reason}")]
+pub struct Unpublishable {
+    /// Path of the field in the configuration.
+    pub field: String,
+    /// What there is no room for.
+    pub reason: CapacityError,
+}
+
+impl Unpublishable {
+    /// The same with file and line.
+    pub fn problem(&self, source: &Source) -> Problem {
+        source.problem(self.field.as_str(), self.reason.to_string())
+    }
+}
+
+/// The endpoint hash of a generation has no place for an address.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at} finds no place in the endpoint table; the last table stays active")]
 pub struct WriteError {
     /// The address.
     pub at: SocketAddr,
+    /// What it leads to.
+    pub endpoint: Endpoint,
 }

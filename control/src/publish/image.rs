@@ -194,7 +194,7 @@ impl Image {
         generation.head.filled_ms.set(now_ms);
         for (identity, endpoint) in &self.endpoints {
             let added = generation.add_endpoint(identity.address, identity.port, identity.protocol, *endpoint);
-            added.map_err(|_| WriteError { at: identity.socket_address() })?;
+            added.map_err(|_| WriteError { at: identity.socket_address(), endpoint: *endpoint })?;
         }
         Ok(())
     }

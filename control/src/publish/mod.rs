@@ -2,7 +2,7 @@
 //! table 64 with its two buffers, routing table 62, ARP cache).
 //!
 //! ```text
-//!  Config, health, drain --> Table  \
+//!  Config, health, drain --> Table  \      (a reload's first into memory of its own: rehearsal)
 //!  active generation ----> (recover)  > Image --> idle generation --> flip
 //!  netlink's State ------> Ways     /                        (publisher)
 //!                     \--> ArpCache (in place: one word a neighbour)
@@ -18,6 +18,7 @@ pub mod image;
 pub mod own;
 pub mod publisher;
 mod recover;
+pub mod rehearsal;
 pub mod retirement;
 pub mod service;
 pub mod stale;

@@ -2,24 +2,18 @@
 //!
 //! Slots aren't read: the master fills the same ones from the same weights, once the configuration says how many.
 
-use shunt_config::Config;
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, MemberRecord, Name, ServiceRecord, TARGET_HOST};
 use shunt_shmlayout::endpoints::Endpoint;
 
-use super::error::CapacityError;
 use super::identity::Identity;
 use super::service::{Member, NEUTRAL_PERMILLE, Service};
-use super::table::{Backend, Capacity, NamedIds, Table};
+use super::table::{Backend, Capacity, Table};
 use crate::health::Health;
 
 impl Table {
-    /// What `active` and the file come to: ids, drained flags and health as they were last published.
-    pub fn restart(active: &Generation, config: &Config, named: &NamedIds) -> Result<Self, CapacityError> {
-        Self::recover(active).configured(config, named)
-    }
-
-    pub(super) fn recover(generation: &Generation) -> Self {
+    /// What was last published: ids, drained flags, health, and what feedback made of weights.
+    pub fn recover(generation: &Generation) -> Self {
         let mut table = Self::new(Capacity::of(generation));
         for (index, name) in generation.backend_names.iter().enumerate() {
             let id = BackendId(index as u16);

@@ -12,7 +12,7 @@ use shunt_shmlayout::config_table::{
     Generation, MODE_DSR, MODE_NAT, ON_BACKEND_DOWN_KEEP, ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET, Timeouts,
 };
 
-use super::error::CapacityError;
+use super::error::{CapacityError, Unpublishable};
 use super::identity::Identity;
 use super::service::{Member, NEUTRAL_PERMILLE, Service, weigh};
 use crate::health::Health;
@@ -193,7 +193,7 @@ impl Table {
 
     /// The table after a reload. Ids, health and drained flags of whatever stays are kept. `named` tells ids that can't
     /// be given out.
-    pub fn configured(&self, config: &Config, named: &NamedIds) -> Result<Self, CapacityError> {
+    pub fn configured(&self, config: &Config, named: &NamedIds) -> Result<Self, Unpublishable> {
         let mut next = self.clone();
         next.configure_backends(config, named)?;
         next.configure_services(config, named)?;
@@ -205,7 +205,7 @@ impl Table {
         Ok(next)
     }
 
-    fn configure_backends(&mut self, config: &Config, named: &NamedIds) -> Result<(), CapacityError> {
+    fn configure_backends(&mut self, config: &Config, named: &NamedIds) -> Result<(), Unpublishable> {
         let mut ids: BTreeMap<Identity, BackendId> = self.backends().map(|(id, b)| (b.identity, id)).collect();
         for backend in self.backends.values_mut() {
             backend.removed = true;
@@ -215,7 +215,10 @@ impl Table {
                 let identity = Identity::new(configured.address, service.protocol);
                 let id = match ids.get(&identity) {
                     Some(id) => *id,
-                    None => self.free_backend(named, &configured.name)?,
+                    None => self.free_backend(named).map_err(|reason| {
+                        let field = format!("service.{}.backend.{}", service.name, configured.name);
+                        Unpublishable { field, reason }
+                    })?,
                 };
                 ids.insert(identity, id);
                 let name = configured.name.clone();
@@ -235,7 +238,7 @@ impl Table {
         Ok(())
     }
 
-    fn configure_services(&mut self, config: &Config, named: &NamedIds) -> Result<(), CapacityError> {
+    fn configure_services(&mut self, config: &Config, named: &NamedIds) -> Result<(), Unpublishable> {
         let ids: BTreeMap<Identity, ServiceId> = self.services().map(|(id, s)| (s.identity, id)).collect();
         let backends: BTreeMap<Identity, BackendId> = self.backends().map(|(id, b)| (b.identity, id)).collect();
         let mut configured_ids = BTreeSet::new();
@@ -243,7 +246,10 @@ impl Table {
             let identity = Identity::new(configured.address, configured.protocol);
             let id = match ids.get(&identity) {
                 Some(id) => *id,
-                None => self.free_service(named, &configured.name)?,
+                None => self.free_service(named).map_err(|reason| {
+                    let field = format!("service.{}", configured.name);
+                    Unpublishable { field, reason }
+                })?,
             };
             configured_ids.insert(id);
             let service = self.services.entry(id).or_insert_with(|| Service::new(String::new(), identity));
@@ -268,37 +274,47 @@ impl Table {
         Ok(())
     }
 
-    fn free_backend(&self, named: &NamedIds, name: &str) -> Result<BackendId, CapacityError> {
-        let (kind, limit) = ("backend", self.capacity.backends);
+    fn free_backend(&self, named: &NamedIds) -> Result<BackendId, CapacityError> {
+        let limit = self.capacity.backends;
         let mut ids = (0..limit).map(|id| BackendId(id as u16));
         let free = ids.find(|id| !self.backends.contains_key(id) && !named.backends.contains(id));
         let leaving = || self.backends.values().filter(|backend| backend.removed).count();
-        free.ok_or_else(|| CapacityError::Ids { kind, name: name.to_owned(), limit, leaving: leaving() })
+        free.ok_or_else(|| CapacityError::Ids { kind: "backend", limit, leaving: leaving() })
     }
 
-    fn free_service(&self, named: &NamedIds, name: &str) -> Result<ServiceId, CapacityError> {
-        let (kind, limit) = ("service", self.capacity.services);
+    fn free_service(&self, named: &NamedIds) -> Result<ServiceId, CapacityError> {
+        let limit = self.capacity.services;
         let mut ids = (0..limit).map(|id| ServiceId(id as u16));
         let free = ids.find(|id| !self.services.contains_key(id) && !named.services.contains(id));
         let leaving = || self.services.values().filter(|service| service.is_removed()).count();
-        free.ok_or_else(|| CapacityError::Ids { kind, name: name.to_owned(), limit, leaving: leaving() })
+        free.ok_or_else(|| CapacityError::Ids { kind: "service", limit, leaving: leaving() })
     }
 
-    fn check_sums(&self) -> Result<(), CapacityError> {
+    fn check_sums(&self) -> Result<(), Unpublishable> {
         let Capacity { slots, members, classes, .. } = self.capacity;
-        let wanted: usize = self.services.values().map(Service::cells_wanted).sum();
-        if wanted > slots {
-            return Err(CapacityError::Slots { wanted, limit: slots });
-        }
-        let wanted: usize = self.services.values().map(Service::members_wanted).sum();
-        if wanted > members {
-            return Err(CapacityError::Members { wanted, limit: members });
-        }
-        let wanted: usize = self.services.values().map(|service| service.ranges.len()).sum();
-        if wanted > classes {
-            return Err(CapacityError::Classes { wanted, limit: classes });
-        }
-        Ok(())
+        self.check_sum("slots", slots, Service::cells_wanted, |wanted, limit| CapacityError::Slots { wanted, limit })?;
+        let too_many = |wanted, limit| CapacityError::Members { wanted, limit };
+        self.check_sum("backend", members, Service::members_wanted, too_many)?;
+        let too_many = |wanted, limit| CapacityError::Classes { wanted, limit };
+        self.check_sum("rule", classes, |service| service.ranges.len(), too_many)
+    }
+
+    /// Blames the first service that takes more than the others left.
+    fn check_sum(
+        &self,
+        key: &str,
+        limit: usize,
+        wanted_by: impl Fn(&Service) -> usize,
+        too_many: impl Fn(usize, usize) -> CapacityError,
+    ) -> Result<(), Unpublishable> {
+        let wanted: usize = self.services.values().map(&wanted_by).sum();
+        let mut sum = 0;
+        let beyond = self.services.values().find(|service| {
+            sum += wanted_by(service);
+            sum > limit
+        });
+        let field = |service: &Service| format!("service.{}.{key}", service.name);
+        beyond.map_or(Ok(()), |service| Err(Unpublishable { field: field(service), reason: too_many(wanted, limit) }))
     }
 }
 

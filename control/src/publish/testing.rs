@@ -9,7 +9,7 @@ use shunt_shmlayout::regions::{
 };
 
 use super::arp_cache::ArpCache;
-use super::error::CapacityError;
+use super::error::Unpublishable;
 use super::image::{Image, hops};
 use super::own::OwnAddresses;
 use super::publisher::Publisher;
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Takes a configuration over.
-    pub fn reload(&mut self, services: &[ServiceOf<'_>]) -> Result<(), CapacityError> {
+    pub fn reload(&mut self, services: &[ServiceOf<'_>]) -> Result<(), Unpublishable> {
         let named = NamedIds::in_generations(&self.region.generations);
         self.table = self.table.configured(&config(services), &named)?;
         Ok(())

@@ -9,7 +9,7 @@ use shunt_shmlayout::flip::{Active, follow};
 use shunt_shmlayout::regions::{ControlRegion, ControlShape, Typed};
 use shunt_shmlayout::sync::Ordering;
 
-use super::error::CapacityError;
+use super::error::{CapacityError, Unpublishable};
 use super::publisher::Publisher;
 use super::retirement::Counts;
 use super::table::NamedIds;
@@ -377,9 +377,13 @@ fn a_reload_without_room_is_refused_and_changes_nothing() {
     let all: Vec<(u8, u16)> = (1..=17).map(|n| (n, 1)).collect();
     let before = format!("{:?}", world.table);
     let refused = world.reload(&[(1, "nat", &all)]).unwrap_err();
-    assert_eq!(refused, CapacityError::Ids { kind: "backend", name: "b17".into(), limit: 16, leaving: 0 });
+    assert_eq!(refused.field, "service.s1.backend.b17");
+    assert_eq!(refused.reason, CapacityError::Ids { kind: "backend", limit: 16, leaving: 0 });
     let services: Vec<ServiceOf<'_>> = (1..=9).map(|n| (n, "nat", &all[..1])).collect();
-    assert!(matches!(world.reload(&services), Err(CapacityError::Ids { kind: "service", .. })));
+    assert!(matches!(
+        world.reload(&services),
+        Err(Unpublishable { reason: CapacityError::Ids { kind: "service", .. }, .. })
+    ));
     assert_eq!(format!("{:?}", world.table), before);
 }
 

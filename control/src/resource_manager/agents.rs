@@ -4,21 +4,25 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use shunt_agent::report::{Arrival, Key, KeyError, Name, Refusal, ReplayWindow, Report, open};
-use shunt_config::Feedback;
+use shunt_config::{Feedback, Problem, Source};
 
-/// Why the agents of a configuration can't be used.
+/// Why an agent's reports can't be believed.
 #[derive(Debug, thiserror::Error)]
-pub enum AgentsError {
-    /// The key can't.
-    #[error("the key of agent {agent}, {path}, {source}")]
-    Key {
-        /// Whose.
-        agent: String,
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: KeyError,
-    },
+#[error("{path} {source}")]
+pub struct KeyMissing {
+    /// Whose key.
+    pub agent: String,
+    /// Where it should be.
+    pub path: PathBuf,
+    /// Why it can't be used.
+    pub source: KeyError,
+}
+
+impl KeyMissing {
+    /// The same with file, line and field.
+    pub fn problem(&self, source: &Source) -> Problem {
+        source.problem(format!("agent.{}.key_file", self.agent), self.to_string())
+    }
 }
 
 struct Agent {
@@ -35,23 +39,29 @@ pub struct Agents {
 }
 
 impl Agents {
-    /// Those of a configuration, with their keys read from the files.
-    pub fn load(feedback: &Feedback) -> Result<Self, AgentsError> {
-        let mut agents = Self::default();
-        for agent in &feedback.agents {
-            let key = Key::load(&agent.key_file).map_err(|source| AgentsError::Key {
-                agent: agent.name.clone(),
-                path: agent.key_file.clone(),
-                source,
-            })?;
-            agents.add(&agent.name, key, agent.backends.iter().cloned());
+    /// Those of a configuration, with their keys read from the files. One without a key is never believed: its backends
+    /// count as silent.
+    pub fn load(feedback: &Feedback) -> (Self, Vec<KeyMissing>) {
+        let (mut agents, mut missing) = (Self::default(), Vec::new());
+        for shunt_config::Agent { name, key_file, backends } in &feedback.agents {
+            match Key::load(key_file) {
+                Ok(key) => agents.add(name, key, backends.iter().cloned()),
+                Err(source) => {
+                    agents.expect_from(name, backends.iter().cloned());
+                    missing.push(KeyMissing { agent: name.clone(), path: key_file.clone(), source });
+                }
+            }
         }
-        Ok(agents)
+        (agents, missing)
     }
 
     /// Adds one that may speak for these backends.
     pub fn add(&mut self, name: &str, key: Key, backends: impl IntoIterator<Item = String>) {
         self.by_name.insert(name.to_owned(), Agent { key, window: ReplayWindow::default() });
+        self.expect_from(name, backends);
+    }
+
+    fn expect_from(&mut self, name: &str, backends: impl IntoIterator<Item = String>) {
         self.speakers.extend(backends.into_iter().map(|backend| (backend, name.to_owned())));
     }
 

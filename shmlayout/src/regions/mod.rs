@@ -77,6 +77,12 @@ pub trait Typed: Sized {
         Self::write_shape(&region, shape).ok_or_else(|| std::io::Error::other("the shape is impossible"))
     }
 
+    /// In memory of this process alone that takes no more than is written, to try something out.
+    fn scratch(shape: &Self::Shape) -> std::io::Result<Self> {
+        let region = Region::scratch(Self::KIND, Self::HASH, Self::length(shape))?;
+        Self::write_shape(&region, shape).ok_or_else(|| std::io::Error::other("the shape is impossible"))
+    }
+
     #[doc(hidden)]
     fn write_shape(region: &Region, shape: &Self::Shape) -> Option<Self> {
         let (words, mut parts) = after_shape(region.parts());

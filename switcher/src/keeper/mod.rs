@@ -245,5 +245,6 @@ impl Keeper {
         drop(self.server);
         teardown::remove_pins(&self.config.instance);
         teardown::remove_memory(&self.regions);
+        teardown::remove_saved(&self.config.instance);
     }
 }

@@ -5,6 +5,7 @@ mod adoption;
 mod algorithms;
 mod as_client;
 mod backend_death;
+mod bad_file;
 mod bad_start;
 mod bystander;
 mod doctor;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     tests.extend(process_death::tests());
     tests.extend(host::tests());
     tests.extend(icmp_errors::tests());
+    tests.push(Test::new("bad_file", bad_file::bad_file));
     tests.push(Test::new("bad_start", bad_start::bad_start));
     tests.push(Test::new("doctor", doctor::doctor));
     tests.push(Test::new("problems", problems::problems));

@@ -24,7 +24,7 @@ Fields of --json (without shared memory: instance, health and problems only):
 Codes of problems:
   not_running, nothing_published, process_dead, process_silent, process_absent, service_without_backend (not serving;
       process_...: degraded if keeper or control), epoch_not_taken, backend_down, checksum_unfilled, table_nearly_full,
-      configuration_refused, reload_refused, frames_unaccounted (degraded)";
+      configuration_refused, reload_refused, key_missing, configuration_unsaved, frames_unaccounted (degraded)";
 
 /// Of `shunt services`.
 pub const SERVICES: &str = "\

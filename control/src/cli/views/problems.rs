@@ -206,10 +206,17 @@ fn file_problems(status: &FileStatus) -> Vec<Problem> {
         problem("configuration_refused", why, what, "`shunt check FILE` lists every mistake")
     });
     let refusal = status.refusal.iter().map(|why| {
-        let what = "the last reload was refused, and the configuration before it stays in force";
+        let what = "it was refused when it was last read, and the configuration accepted before stays in force";
         problem("reload_refused", why, what, "correct the file, then `shunt reload`")
     });
-    fault.chain(refusal).collect()
+    let key = status.missing_keys.iter().map(|why| {
+        problem("key_missing", why, "an agent's reports are refused", "give control its key, then `shunt reload`")
+    });
+    let unsaved = status.unsaved.then(|| {
+        let text = "control can't save what it accepted, and would not start again beside a bad file".to_owned();
+        Problem::new("configuration_unsaved", Severity::Degraded, status.file.clone(), text, "make room in /run/shunt")
+    });
+    fault.chain(refusal).chain(key).chain(unsaved).collect()
 }
 
 /// The object names the file already.

@@ -28,6 +28,11 @@ struct Instance {
     configuration: Option<FileStatus>,
 }
 
+fn file_status() -> FileStatus {
+    let (fault, refusal, missing_keys) = (None, None, Vec::new());
+    FileStatus { file: "/etc/shunt.toml".into(), fault, refusal, unsaved: false, missing_keys }
+}
+
 impl Instance {
     fn healthy() -> Self {
         let processes = vec![
@@ -45,7 +50,7 @@ impl Instance {
             connection_table: ConnectionTableRow { live: 899, exact: false, capacity: 1000, evicted: 0 },
             traffic: traffic(64, 64),
             unfilled: Vec::new(),
-            configuration: Some(FileStatus { file: "/etc/shunt.toml".into(), fault: None, refusal: None }),
+            configuration: Some(file_status()),
         }
     }
 
@@ -157,12 +162,17 @@ fn unfilled_checksums_are_told_while_they_are_recent() {
 #[test]
 fn the_file_and_the_last_reload_are_told_apart() {
     let two = || Some("/etc/shunt.toml:3: a\n/etc/shunt.toml:4: b".to_owned());
-    let status = |fault, refusal| Some(FileStatus { file: "/etc/shunt.toml".into(), fault, refusal });
+    let status = |fault, refusal| Some(FileStatus { fault, refusal, ..file_status() });
     let fault = only(|instance| instance.configuration = status(two(), None));
     says(&fault, "configuration_refused", Severity::Degraded, "/etc/shunt.toml");
     assert!(fault.text.ends_with(" with this file: 3: a (and 1 more)"), "{}", fault.text);
     let refusal = only(|instance| instance.configuration = status(None, two()));
     says(&refusal, "reload_refused", Severity::Degraded, "/etc/shunt.toml");
+    let missing_keys = vec!["/etc/shunt/key cannot be read".to_owned()];
+    let key = only(|instance| instance.configuration = Some(FileStatus { missing_keys, ..file_status() }));
+    says(&key, "key_missing", Severity::Degraded, "/etc/shunt.toml");
+    let unsaved = only(|instance| instance.configuration = Some(FileStatus { unsaved: true, ..file_status() }));
+    says(&unsaved, "configuration_unsaved", Severity::Degraded, "/etc/shunt.toml");
     let mut silent = Instance::healthy();
     silent.configuration = None;
     assert_eq!(silent.problems(), []);

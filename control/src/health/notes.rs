@@ -1,0 +1,170 @@
+//! Why and since when each checked backend is up or down: what the checks found last, kept for a successor of control,
+//! which finds in shared memory only what health it came to.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use log::warn;
+use serde::{Deserialize, Serialize};
+use shunt_config::{Instance, health_notes};
+
+use super::{BackendKey, Health, Report};
+use crate::state_file;
+
+/// Writing may take one part in so many of control's time: a large pool that flaps must not keep it busy.
+const PARTS_OF_TIME: u32 = 10;
+
+/// A change of health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Whether it came up.
+    pub up: bool,
+    /// What the check found.
+    pub reason: String,
+    /// Wall-clock time, milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// A note in the file.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    service: String,
+    backend: String,
+    #[serde(flatten)]
+    note: Note,
+}
+
+/// The last change of each check.
+pub struct Notes {
+    path: PathBuf,
+    notes: BTreeMap<BackendKey, Note>,
+    is_saved: bool,
+    not_before: Option<Instant>,
+    has_failed: bool,
+}
+
+impl Notes {
+    /// Those that a predecessor left, as far as they say what `health_of` says. A file that can't be read holds none.
+    pub fn of(instance: &Instance, health_of: impl Fn(&BackendKey) -> Health) -> Self {
+        Self::at(health_notes(instance), health_of)
+    }
+
+    fn at(path: PathBuf, health_of: impl Fn(&BackendKey) -> Health) -> Self {
+        let lines: Vec<Line> =
+            fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let notes = lines.into_iter().map(|Line { service, backend, note }| (BackendKey { service, backend }, note));
+        let notes = notes.filter(|(key, note)| note.up == (health_of(key) == Health::Up)).collect();
+        Self { path, notes, is_saved: true, not_before: None, has_failed: false }
+    }
+
+    /// Notes a change.
+    pub fn add(&mut self, Report { key, health, reason }: Report, wall_ms: u64) {
+        self.notes.insert(key, Note { up: health == Health::Up, reason, since_ms: wall_ms });
+        self.is_saved = false;
+    }
+
+    /// What is known of a check.
+    pub fn get(&self, key: &BackendKey) -> Option<&Note> {
+        self.notes.get(key)
+    }
+
+    /// Forgets those that nobody checks any more.
+    pub fn retain(&mut self, is_checked: impl Fn(&BackendKey) -> bool) {
+        let before = self.notes.len();
+        self.notes.retain(|key, _| is_checked(key));
+        self.is_saved &= self.notes.len() == before;
+    }
+
+    /// Writes what changed, when it is time; must be called now and then.
+    pub fn save(&mut self) {
+        let start = Instant::now();
+        if self.is_saved || self.not_before.is_some_and(|not_before| start < not_before) {
+            return;
+        }
+        self.write();
+        self.not_before = Some(start + start.elapsed() * PARTS_OF_TIME);
+    }
+
+    fn write(&mut self) {
+        let line = |(BackendKey { service, backend }, note): (&BackendKey, &Note)| Line {
+            service: service.clone(),
+            backend: backend.clone(),
+            note: note.clone(),
+        };
+        let lines: Vec<Line> = self.notes.iter().map(line).collect();
+        let written = serde_json::to_vec(&lines).map_err(Into::into);
+        match written.and_then(|bytes| state_file::replace(&self.path, &bytes)) {
+            Ok(()) => (self.is_saved, self.has_failed) = (true, false),
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    let path = self.path.display();
+                    warn!("{path}: {error}; a control that starts again won't know why backends are up or down");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(backend: &str) -> BackendKey {
+        BackendKey { service: "web".into(), backend: backend.into() }
+    }
+
+    fn report(backend: &str, health: Health) -> Report {
+        Report { key: key(backend), health, reason: format!("{backend} is {health:?}") }
+    }
+
+    #[test]
+    fn a_successor_knows_what_still_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("health.json");
+        let mut notes = Notes::at(path.clone(), |_| Health::Up);
+        for (backend, health) in [("b1", Health::Down), ("b2", Health::Down), ("b3", Health::Up), ("b4", Health::Down)]
+        {
+            notes.add(report(backend, health), 1_000);
+        }
+        notes.retain(|key| key.backend != "b4");
+        notes.save();
+        // It came up, and control was killed before that was noted.
+        let health_of = |key: &BackendKey| if key.backend == "b1" { Health::Down } else { Health::Up };
+        let successor = Notes::at(path, health_of);
+        let note = Note { up: false, reason: "b1 is Down".into(), since_ms: 1_000 };
+        assert_eq!(successor.get(&key("b1")), Some(&note));
+        assert_eq!((successor.get(&key("b2")), successor.get(&key("b4"))), (None, None));
+        assert!(successor.get(&key("b3")).is_some());
+    }
+
+    #[test]
+    fn only_what_changed_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("health.json");
+        let mut notes = Notes::at(path.clone(), |_| Health::Up);
+        let is_written = |notes: &mut Notes| {
+            notes.not_before = None;
+            notes.save();
+            std::fs::remove_file(&path).is_ok()
+        };
+        assert!(!is_written(&mut notes));
+        notes.add(report("b1", Health::Down), 1);
+        assert!(is_written(&mut notes) && !is_written(&mut notes));
+        notes.retain(|_| true);
+        assert!(!is_written(&mut notes));
+        notes.retain(|_| false);
+        assert!(is_written(&mut notes));
+    }
+
+    #[test]
+    fn a_damaged_file_holds_no_notes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("health.json");
+        for content in ["", "[{\"service\":\"web\"", "7", "[{}]"] {
+            std::fs::write(&path, content).unwrap();
+            assert!(Notes::at(path.clone(), |_| Health::Up).notes.is_empty(), "{content}");
+        }
+    }
+}

@@ -106,18 +106,19 @@ fn programs() -> Result<()> {
         }
         Server::start(&balancer, program, &arguments.replace("HOST", &host)).map(Some)
     };
-    let _dns = listen(
-        "dnsmasq",
-        "-k --no-resolv --no-hosts -C /dev/null --bind-interfaces -a HOST --address=/www.example/198.18.0.100",
-    )?;
-    let _iperf = listen("iperf3", "-s -B HOST")?;
-    await_listener(&client, SocketAddr::new(HOST.into(), 53))?;
-    await_listener(&client, SocketAddr::new(HOST.into(), 5201))?;
-    run("dig", "+short +tries=3 @HOST www.example", "198.18.0.100")?;
-    run("dig", "+short +tcp @HOST www.example", "198.18.0.100")?;
-    run("iperf3", "-c HOST -t 1", "receiver")?;
-    run("iperf3", "-c HOST -t 1 -R", "receiver")?;
-    run("iperf3", "-c HOST -t 1 -u -b 10M", "receiver")?;
+    let zone = "-k --no-resolv --no-hosts -C /dev/null --bind-interfaces -a HOST --address=/www.example/198.18.0.100";
+    if let Some(_dns) = listen("dnsmasq", zone)? {
+        await_listener(&client, SocketAddr::new(HOST.into(), 53))?;
+        run("dig", "+short +tries=3 @HOST www.example", "198.18.0.100")?;
+        run("dig", "+short +tcp @HOST www.example", "198.18.0.100")?;
+    }
+    // A server for each run: after a client, iperf3 opens its listener anew, and resets the next client if it is waiting already.
+    for (port, options) in [(5201, ""), (5202, "-R"), (5203, "-u -b 10M")] {
+        if let Some(_iperf) = listen("iperf3", &format!("-s -p {port} -B HOST"))? {
+            await_bound(&balancer, port)?;
+            run("iperf3", &format!("-c HOST -p {port} -t 1 {options}"), "receiver")?;
+        }
+    }
     secure_shell(&lab)?;
     lab.operator().await_balance(0)
 }
@@ -231,6 +232,14 @@ fn await_listener(from: &Namespace, to: SocketAddr) -> Result<()> {
             let connected = std::net::TcpStream::connect_timeout(&to, Duration::from_secs(1));
             Ok(connected.ok().map(drop))
         })
+    })
+}
+
+/// Waits for a listener without calling it.
+fn await_bound(at: &Namespace, port: u16) -> Result<()> {
+    until(&format!("a listener at port {port}"), || {
+        let listeners = output(at.command("ss").args(["-Hltn", &format!("sport = :{port}")]))?;
+        Ok((!listeners.is_empty()).then_some(()))
     })
 }
 

@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::check_server::{CheckServer, answer_for};
 use crate::epoch::{self, EpochError};
 use crate::listening::Listener;
-use crate::report::{Key, Listening, Load, Name, PERIOD_MS, Report, SealError, State, seal};
+use crate::report::{Key, Listening, Load, MOST_AHEAD_US, Name, PERIOD_MS, Report, SealError, State, seal};
 use crate::sample::cgroup::{self, Cgroup};
 use crate::sample::command::Command;
 use crate::sample::machine::Machine;
@@ -95,13 +95,29 @@ pub struct Agent {
     is_open: bool,
 }
 
+/// The epoch of this run. A file from a time when the clock was ahead outlives that clock.
+fn begin_run(file: PathBuf) -> Result<u64, RunError> {
+    let clock_us = epoch::of_clock();
+    let epoch_us = epoch::begin(&file, clock_us).map_err(|error| RunError::Epoch(file.clone(), error))?;
+    let ahead_us = epoch_us - clock_us;
+    if ahead_us > MOST_AHEAD_US {
+        log::warn!(
+            "epoch_file {}: the agent last started {} s later than the clock says now, so control refuses its reports \
+             (epoch_ahead) until then; if the clock was wrong at that start, remove the file and start the agent again",
+            file.display(),
+            ahead_us / 1_000_000
+        );
+    }
+    Ok(epoch_us)
+}
+
 impl Agent {
     /// Opens everything; measures nothing yet.
     pub fn start(settings: Settings, now: Instant) -> Result<Self, RunError> {
         let Settings { name, control, period, look_interval, sharp_permille, epoch_file, statsd_socket, backends } =
             settings;
         let boot_epoch = match epoch_file {
-            Some(file) => epoch::begin(&file, epoch::of_clock()).map_err(|error| RunError::Epoch(file, error))?,
+            Some(file) => begin_run(file)?,
             None => epoch::of_clock(),
         };
         let statsd = statsd_socket.map(|path| Socket::open(&path).map_err(|error| RunError::Statsd(path, error)));

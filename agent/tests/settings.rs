@@ -33,6 +33,14 @@ port = 8080
 "#;
 
 #[test]
+fn shunts_own_file_is_called_one() {
+    let shunts = include_str!("../../deploy/examples/minimal.toml");
+    let expected = "agent.toml: is Shunt's configuration, not an agent's; `shunt check` and deploy/shunt-supervisor take it. \
+                    An agent's has name, control and [[backend]] (deploy/examples/agent.toml)";
+    assert_eq!(refusals(shunts), [expected]);
+}
+
+#[test]
 fn the_smallest_file_has_the_defaults() {
     let (text, _key) = with_key(SMALLEST);
     let settings = Settings::parse(&text, "agent.toml").unwrap();

@@ -28,6 +28,8 @@ counted! {
     Stale = "stale",
     /// Came before.
     Replayed = "replayed",
+    /// Of a run of the agent that starts in the future: its clock was ahead.
+    EpochAhead = "epoch_ahead",
     /// Says what can't be.
     Absurd = "absurd",
     /// Speaks for a backend that isn't the agent's.

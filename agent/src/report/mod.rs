@@ -21,7 +21,7 @@ use std::fmt;
 
 pub use key::{Key, KeyError};
 pub use refusal::Refusal;
-pub use replay::{Arrival, ReplayWindow};
+pub use replay::{Arrival, MOST_AHEAD_US, ReplayWindow};
 pub use wire::{LONGEST_BYTES, SealError, open, seal};
 
 /// Back-ends in one report: as many as fit with the longest names and the largest numbers.

@@ -28,11 +28,14 @@ pub enum Refusal {
     /// Came before.
     #[error("a repetition of one that came before")]
     Replayed,
+    /// Of a run that starts in the future.
+    #[error("from an agent whose clock was ahead when it started: set its clock, then start it again")]
+    EpochAhead,
 }
 
 impl Refusal {
     /// All of them, each at the index of its number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::TooShort,
         Self::TooLong,
         Self::Version,
@@ -41,6 +44,7 @@ impl Refusal {
         Self::Malformed,
         Self::Stale,
         Self::Replayed,
+        Self::EpochAhead,
     ];
 
     /// The name in counters, columns and JSON.
@@ -54,6 +58,7 @@ impl Refusal {
             Self::Malformed => "malformed",
             Self::Stale => "stale",
             Self::Replayed => "replayed",
+            Self::EpochAhead => "epoch_ahead",
         }
     }
 }

@@ -4,6 +4,11 @@
 
 use super::{Refusal, Report};
 
+/// How far ahead of control's clock an agent may say that it started: as far as Kerberos lets clocks be apart (RFC 4120
+/// section 8.2, 5 minutes). Too far, and an agent whose clock was ahead once is taken for an earlier run of itself for as
+/// long afterwards; too near, and usual differences between clocks refuse agents.
+pub const MOST_AHEAD_US: u64 = 5 * 60 * 1_000_000;
+
 /// Reports that may overtake each other on the way.
 const WIDTH: u64 = 64;
 
@@ -26,11 +31,15 @@ pub struct ReplayWindow {
 }
 
 impl ReplayWindow {
-    /// Admits an authentic report once.
-    pub fn admit(&mut self, report: &Report) -> Result<Arrival, Refusal> {
+    /// Admits an authentic report once, while the clock says `wall_us` (microseconds since 1970). A run that goes on is
+    /// admitted whatever the clock says by now.
+    pub fn admit(&mut self, report: &Report, wall_us: u64) -> Result<Arrival, Refusal> {
         let Report { boot_epoch, sequence, .. } = *report;
         if boot_epoch < self.boot_epoch {
             return Err(Refusal::Stale);
+        }
+        if boot_epoch > self.boot_epoch && boot_epoch > wall_us.saturating_add(MOST_AHEAD_US) {
+            return Err(Refusal::EpochAhead);
         }
         if boot_epoch > self.boot_epoch {
             *self = Self { boot_epoch, newest: sequence, came: 1 };
@@ -68,23 +77,46 @@ mod tests {
     #[test]
     fn each_report_is_admitted_once() {
         let mut window = ReplayWindow::default();
-        assert_eq!(window.admit(&report(7, 1)), Ok(Arrival::Newest));
-        assert_eq!(window.admit(&report(7, 1)), Err(Refusal::Replayed));
-        assert_eq!(window.admit(&report(7, 3)), Ok(Arrival::Newest));
-        assert_eq!(window.admit(&report(7, 2)), Ok(Arrival::Late));
-        assert_eq!(window.admit(&report(7, 2)), Err(Refusal::Replayed));
-        assert_eq!(window.admit(&report(7, 66)), Ok(Arrival::Newest));
-        assert_eq!(window.admit(&report(7, 3)), Err(Refusal::Replayed), "63 behind");
-        assert_eq!(window.admit(&report(7, 2)), Err(Refusal::Stale), "64 behind");
+        assert_eq!(window.admit(&report(7, 1), 0), Ok(Arrival::Newest));
+        assert_eq!(window.admit(&report(7, 1), 0), Err(Refusal::Replayed));
+        assert_eq!(window.admit(&report(7, 3), 0), Ok(Arrival::Newest));
+        assert_eq!(window.admit(&report(7, 2), 0), Ok(Arrival::Late));
+        assert_eq!(window.admit(&report(7, 2), 0), Err(Refusal::Replayed));
+        assert_eq!(window.admit(&report(7, 66), 0), Ok(Arrival::Newest));
+        assert_eq!(window.admit(&report(7, 3), 0), Err(Refusal::Replayed), "63 behind");
+        assert_eq!(window.admit(&report(7, 2), 0), Err(Refusal::Stale), "64 behind");
     }
 
     #[test]
     fn an_earlier_run_is_stale_and_a_later_one_counts_anew() {
         let mut window = ReplayWindow::default();
-        window.admit(&report(7, 1_000_000)).unwrap();
-        assert_eq!(window.admit(&report(6, 2_000_000)), Err(Refusal::Stale));
-        assert_eq!(window.admit(&report(8, 1)), Ok(Arrival::Newest));
-        assert_eq!(window.admit(&report(7, 1_000_001)), Err(Refusal::Stale));
+        window.admit(&report(7, 1_000_000), 0).unwrap();
+        assert_eq!(window.admit(&report(6, 2_000_000), 0), Err(Refusal::Stale));
+        assert_eq!(window.admit(&report(8, 1), 0), Ok(Arrival::Newest));
+        assert_eq!(window.admit(&report(7, 1_000_001), 0), Err(Refusal::Stale));
+    }
+
+    #[test]
+    fn a_run_from_the_future_moves_nothing_and_the_next_one_counts() {
+        let (mut window, wall_us) = (ReplayWindow::default(), 1_795_000_000_000_000);
+        let year_us = 365 * 86_400 * 1_000_000;
+        assert_eq!(window.admit(&report(wall_us - 7, 5), wall_us), Ok(Arrival::Newest));
+        assert_eq!(window.admit(&report(wall_us + year_us, 1), wall_us), Err(Refusal::EpochAhead));
+        assert_eq!(window.admit(&report(wall_us - 7, 6), wall_us), Ok(Arrival::Newest), "the run before goes on");
+        let ahead = wall_us + MOST_AHEAD_US;
+        assert_eq!(window.admit(&report(ahead + 1, 1), wall_us), Err(Refusal::EpochAhead));
+        assert_eq!(window.admit(&report(ahead, 1), wall_us), Ok(Arrival::Newest));
+        assert_eq!(
+            window.admit(&report(ahead, 2), wall_us - year_us),
+            Ok(Arrival::Newest),
+            "control's clock was set back"
+        );
+        assert_eq!(window.admit(&report(wall_us, 1), wall_us), Err(Refusal::Stale), "replays stay out");
+        assert_eq!(
+            window.admit(&report(ahead + 2, 1), wall_us + 2),
+            Ok(Arrival::Newest),
+            "no later than after the bound"
+        );
     }
 
     proptest! {
@@ -94,7 +126,7 @@ mod tests {
             let (mut window, mut came) = (ReplayWindow::default(), HashSet::new());
             for (boot_epoch, sequence) in sent {
                 let newest = came.iter().max().copied();
-                match window.admit(&report(boot_epoch, sequence)) {
+                match window.admit(&report(boot_epoch, sequence), 0) {
                     Ok(arrival) => {
                         prop_assert!(came.insert((boot_epoch, sequence)), "twice: {boot_epoch} {sequence}");
                         let is_newest = newest.is_none_or(|newest| newest < (boot_epoch, sequence));

@@ -128,6 +128,7 @@ impl Settings {
     /// Checks `text`; `file_name` is what refusals name.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
         let parsed = document::parse_document(text, file_name)?;
+        document::refuse_other_kind(parsed.get_ref(), file_name, document::FileKind::Agent)?;
         let problems = document::Report::new(file_name, text);
         let settings = file::read(&problems, parsed.get_ref());
         problems.conclude(settings)

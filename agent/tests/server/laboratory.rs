@@ -134,7 +134,7 @@ impl Control {
         let length = self.socket.recv(&mut bytes).expect("a report");
         let known = |agent: &shunt_agent::report::Name| (agent.as_str() == "server-1").then_some(&self.key);
         let report = open(&bytes[..length], known).expect("an authentic report");
-        assert_eq!(self.window.admit(&report), Ok(Arrival::Newest));
+        assert_eq!(self.window.admit(&report, shunt_agent::epoch::of_clock()), Ok(Arrival::Newest));
         report
     }
 

@@ -58,6 +58,24 @@ pub enum ConfigError {
         /// What the TOML parser expected there.
         message: String,
     },
+    /// A file for `shunt-agent`, where one for Shunt was expected.
+    #[error(
+        "{file}: is an agent's configuration, not Shunt's; give it to shunt-agent --config on the back-end server. \
+         Shunt's has [switchers], [[interface]] and [[service]] (deploy/examples/minimal.toml)"
+    )]
+    AgentsFile {
+        /// The path as the operator gave it.
+        file: String,
+    },
+    /// A file for Shunt, where one for `shunt-agent` was expected.
+    #[error(
+        "{file}: is Shunt's configuration, not an agent's; `shunt check` and deploy/shunt-supervisor take it. \
+         An agent's has name, control and [[backend]] (deploy/examples/agent.toml)"
+    )]
+    ShuntsFile {
+        /// The path as the operator gave it.
+        file: String,
+    },
     /// The text is TOML, but says something that Shunt cannot do. All that is wrong, in the order of the lines.
     #[error("{}", one_a_line(.0))]
     Refused(Vec<Problem>),

@@ -14,6 +14,7 @@ mod cpus;
 mod error;
 mod exit;
 mod feedback;
+mod kind;
 mod lock;
 mod paths;
 mod queues;
@@ -44,6 +45,7 @@ pub use types::{
 
 /// The means of reading a file this way, for other files of Shunt's: the agent's own configuration.
 pub mod document {
+    pub use crate::kind::{FileKind, refuse_other_kind};
     pub use crate::read::{parse_document, read_text};
     pub use crate::report::{Field, Place, Report, quoted};
     pub use crate::section::Section;
@@ -58,6 +60,7 @@ impl Config {
     /// Checks `text`; `file_name` is what refusals name.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
         let document = read::parse_document(text, file_name)?;
+        kind::refuse_other_kind(document.get_ref(), file_name, kind::FileKind::Shunt)?;
         let report = report::Report::new(file_name, text);
         let config = check::resolve(&report, document.get_ref());
         report.conclude(config)

@@ -62,6 +62,37 @@ mod tests {
     }
 
     #[test]
+    fn an_agents_file_is_called_one() {
+        let refusal = check(&example("agent.toml"), false).unwrap_err().to_string();
+        assert!(refusal.contains("agent.toml: is an agent's configuration, not Shunt's; "), "{refusal}");
+        assert!(!refusal.contains('\n'), "{refusal}");
+    }
+
+    #[test]
+    fn what_only_publication_shows_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("shunt.toml");
+        let clients: Vec<String> = (0..40).map(|n| format!("\"198.18.6.{}\"", 2 * n)).collect();
+        let text = std::fs::read_to_string(example("minimal.toml")).unwrap();
+        let rule = format!("mode = \"nat\"\nrule = [{{ clients = [{}], backends = [\"b1\"] }}]", clients.join(","));
+        let text = text.replacen("mode = \"nat\"", &rule, 1) + "[limits]\nservices = 1\n";
+        std::fs::write(&file, &text).unwrap();
+        let line = 1 + text.lines().position(|line| line.starts_with("rule")).unwrap();
+        let refusal = check(&file, false).unwrap_err().to_string();
+        let expected = format!("shunt.toml:{line}: service.web.rule: the rules of all services tell 80 ranges");
+        assert!(refusal.contains(&expected) && refusal.contains("raise limits.services"), "{refusal}");
+    }
+
+    #[test]
+    fn examples_name_one_server_the_same() {
+        let feedback = Config::load(&example("feedback.toml")).unwrap().feedback;
+        let agent = std::fs::read_to_string(example("agent.toml")).unwrap();
+        let has = |name: &str| agent.contains(&format!("\nname = {name:?}\n"));
+        let server = feedback.agents.iter().find(|server| has(&server.name)).expect("the agent's own name");
+        assert!(server.backends.iter().all(|backend| has(backend)), "{server:?}");
+    }
+
+    #[test]
     fn a_missing_file_is_refused_by_name() {
         assert!(check(Path::new("/nowhere.toml"), true).unwrap_err().to_string().contains("/nowhere.toml"));
     }

@@ -12,7 +12,8 @@ use shunt_shmlayout::regions::connections_in_flight;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
 use super::Control;
-use crate::clock::monotonic_ms;
+use crate::cli::format::duration;
+use crate::clock::{WallClock, monotonic_ms, wall_ms};
 use crate::health::{BackendKey, Health};
 use crate::master::feedback::{Member, Objection, Opinion, Why, step};
 use crate::publish::service::{NEUTRAL_PERMILLE, Service};
@@ -45,6 +46,8 @@ pub(super) struct Feedback {
     last_ms: u64,
     /// What the last step took of control's time, slots included, microseconds.
     cost_us: u64,
+    /// Agents' starts are held against it.
+    clock: WallClock,
 }
 
 /// A service that somebody reports about.
@@ -69,6 +72,7 @@ impl Feedback {
             slew_per_s: 0.0,
             last_ms: 0,
             cost_us: 0,
+            clock: WallClock::start(),
         }
     }
 
@@ -181,7 +185,8 @@ impl Control {
     /// Takes what arrived. Switchers see an accepted report at once.
     pub(super) fn take_reports(&mut self) {
         let (now_ms, region) = (monotonic_ms(), self.memory.control);
-        let Feedback { socket, manager, ids, workers, .. } = &mut self.feedback;
+        let Feedback { socket, manager, ids, workers, clock, .. } = &mut self.feedback;
+        manager.follow_clock(clock.latest_us());
         socket.take(|datagram| {
             let outcome = match manager.receive(datagram, now_ms) {
                 Ok(report) => {
@@ -199,6 +204,14 @@ impl Control {
             };
             count(region.reports, outcome);
         });
+        for (agent, epoch_us) in self.feedback.manager.take_ahead() {
+            let ahead_ms = (epoch_us / 1000).saturating_sub(wall_ms());
+            warn!(
+                "agent {agent}: its clock was {} ahead of this machine's when it started, its reports are refused; set \
+                 the wrong one of both, then start the agent again",
+                duration(ahead_ms)
+            );
+        }
     }
 
     pub(super) fn record_answer(&mut self, outcome: Outcome) {

@@ -28,6 +28,8 @@ impl KeyMissing {
 struct Agent {
     key: Key,
     window: ReplayWindow,
+    /// Its last report was refused for its clock.
+    is_ahead: bool,
 }
 
 /// Every agent.
@@ -36,6 +38,10 @@ pub struct Agents {
     by_name: HashMap<String, Agent>,
     /// By backend: the one agent that may speak for it.
     speakers: HashMap<String, String>,
+    /// What the clock says, microseconds since 1970.
+    pub(super) wall_us: u64,
+    /// Agents whose clocks were found ahead, with their epochs.
+    pub(super) newly_ahead: Vec<(String, u64)>,
 }
 
 impl Agents {
@@ -57,7 +63,7 @@ impl Agents {
 
     /// Adds one that may speak for these backends.
     pub fn add(&mut self, name: &str, key: Key, backends: impl IntoIterator<Item = String>) {
-        self.by_name.insert(name.to_owned(), Agent { key, window: ReplayWindow::default() });
+        self.by_name.insert(name.to_owned(), Agent { key, window: ReplayWindow::default(), is_ahead: false });
         self.expect_from(name, backends);
     }
 
@@ -69,9 +75,10 @@ impl Agents {
     pub fn after(mut self, before: Self) -> Self {
         for (name, agent) in before.by_name {
             if let Some(same) = self.by_name.get_mut(&name) {
-                same.window = agent.window;
+                (same.window, same.is_ahead) = (agent.window, agent.is_ahead);
             }
         }
+        (self.wall_us, self.newly_ahead) = (before.wall_us, before.newly_ahead);
         self
     }
 
@@ -80,8 +87,13 @@ impl Agents {
         let key_of = |name: &Name| self.by_name.get(name.as_str()).map(|agent| &agent.key);
         let report = open(datagram, key_of)?;
         let agent = self.by_name.get_mut(report.agent.as_str()).ok_or(Refusal::UnknownAgent)?;
-        let arrival = agent.window.admit(&report)?;
-        Ok((report, arrival))
+        let arrival = agent.window.admit(&report, self.wall_us);
+        let is_ahead = arrival == Err(Refusal::EpochAhead);
+        if is_ahead && !agent.is_ahead {
+            self.newly_ahead.push((report.agent.to_string(), report.boot_epoch));
+        }
+        agent.is_ahead = is_ahead;
+        Ok((report, arrival?))
     }
 
     /// Whether this backend is the agent's.

@@ -57,6 +57,16 @@ impl ResourceManager {
         (self.silence_ms, self.smoothing_ms) = (feedback.silence_ms.into(), feedback.smoothing_ms.into());
     }
 
+    /// Notes what the wall clock says, microseconds since 1970: an agent that says that it started much later isn't believed.
+    pub fn follow_clock(&mut self, wall_us: u64) {
+        self.agents.wall_us = wall_us;
+    }
+
+    /// The agents whose clocks were found ahead since the last call, and where they were at their starts.
+    pub fn take_ahead(&mut self) -> Vec<(String, u64)> {
+        std::mem::take(&mut self.agents.newly_ahead)
+    }
+
     /// Takes a datagram. If it is accepted, the loads that it brought are known from now on, also those that don't count:
     /// [`ResourceManager::outcome`] tells.
     pub fn receive(&mut self, datagram: &[u8], now_ms: u64) -> Result<Report, ReportOutcome> {
@@ -122,6 +132,7 @@ fn outcome_of(refusal: Refusal) -> ReportOutcome {
         Refusal::Malformed => ReportOutcome::Malformed,
         Refusal::Stale => ReportOutcome::Stale,
         Refusal::Replayed => ReportOutcome::Replayed,
+        Refusal::EpochAhead => ReportOutcome::EpochAhead,
     }
 }
 

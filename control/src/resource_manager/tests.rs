@@ -97,6 +97,7 @@ fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
         (later(36, vec![load("b1", 50)]), ReportOutcome::Stale),
         (later(99, vec![load("b1", 50)]), ReportOutcome::Late),
         (sealed(&Report { boot_epoch: 0, ..report(500, vec![load("b1", 50)]) }), ReportOutcome::Stale),
+        (sealed(&Report { boot_epoch: u64::MAX, ..report(1, vec![load("b1", 50)]) }), ReportOutcome::EpochAhead),
         (sealed(&Report { agent: name("nobody"), ..report(101, vec![]) }), ReportOutcome::UnknownAgent),
         (vec![0; 1401], ReportOutcome::TooLong),
         (vec![0; 3], ReportOutcome::TooShort),
@@ -185,6 +186,24 @@ fn a_reload_keeps_what_is_known_and_what_must_not_come_again() {
     assert_eq!(outcome(&mut manager, &first), ReportOutcome::Replayed);
     assert_eq!((in_flight(&manager, "b1"), in_flight(&manager, "b2")), (Some(4.0), None));
     assert_eq!((manager.expects("b1"), manager.expects("b2")), (true, false));
+}
+
+/// An agent whose clock was a year ahead counts again as soon as it starts with the right time, and is told of once.
+#[test]
+fn an_agent_whose_clock_was_ahead_is_not_locked_out() {
+    let mut manager = manager();
+    let (now_us, year_us) = (1_795_000_000_000_000, 365 * 86_400 * 1_000_000);
+    manager.follow_clock(now_us);
+    let run = |boot_epoch, sequence| sealed(&Report { boot_epoch, ..report(sequence, vec![load("b1", 4)]) });
+    for sequence in 1..4 {
+        assert_eq!(outcome(&mut manager, &run(now_us + year_us, sequence)), ReportOutcome::EpochAhead);
+    }
+    assert_eq!(manager.take_ahead(), [("a".to_owned(), now_us + year_us)]);
+    manager.configure(&feedback(), agents(), ports());
+    assert_eq!(outcome(&mut manager, &run(now_us + year_us, 4)), ReportOutcome::EpochAhead);
+    assert!(manager.take_ahead().is_empty() && manager.load("b1").is_none());
+    assert_eq!(outcome(&mut manager, &run(now_us, 1)), ReportOutcome::Accepted);
+    assert_eq!(outcome(&mut manager, &run(now_us, 1)), ReportOutcome::Replayed);
 }
 
 #[test]

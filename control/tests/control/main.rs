@@ -154,6 +154,9 @@ fn follows_reports(lab: &Lab) {
     forged[10] ^= 1;
     socket.send_to(&forged, REPORTS).unwrap();
     until("a forged report is counted", || (outcomes(ReportOutcome::Forged) == 1).then_some(()));
+    let ahead = Report { boot_epoch: u64::MAX, ..report(1) };
+    socket.send_to(&seal(&ahead, &key).unwrap(), REPORTS).unwrap();
+    until("a report from the future is counted", || (outcomes(ReportOutcome::EpochAhead) == 1).then_some(()));
     assert!(outcomes(ReportOutcome::Accepted) > 0);
     until("silence leads back to the configured weight", || share(b1).filter(|share| *share == even));
     let answer = lab.order("{\"command\":\"backends\"}");

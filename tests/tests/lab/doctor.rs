@@ -48,7 +48,7 @@ fn example(lab: &Lab, name: &str) -> Result<Configuration> {
     let text = text.replace("cpus = [2, 3]", "cpus = [0, 1]").replace("idle = \"spin\"", "idle = \"yield\"");
     let text = text.replace("\"eth0\"", "\"client0\"").replace("\"eth1\"", "\"back0\"");
     let keys = lab.folder();
-    for server in ["server1", "server2"] {
+    for server in ["server-1", "server-2"] {
         std::fs::write(keys.join(server), "01".repeat(32))?;
         std::fs::set_permissions(keys.join(server), std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     }

@@ -67,8 +67,8 @@ fn read_listen(section: &mut Section<'_>) -> Option<SocketAddr> {
 }
 
 fn read_agent(mut section: Section<'_>) -> AgentDraft {
-    let name = address::read_name(&mut section, "server1");
-    section.require("key_file", "key_file = \"/etc/shunt/server1.key\"");
+    let name = address::read_name(&mut section, "server-1");
+    section.require("key_file", "key_file = \"/etc/shunt/server-1.key\"");
     let key_file = section.text("key_file").map(|path| PathBuf::from(path.value));
     if let Some(path) = key_file.as_ref().filter(|path| !path.is_absolute()) {
         let text = quoted(&path.display().to_string());

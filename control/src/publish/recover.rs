@@ -29,6 +29,7 @@ impl Table {
             }
         }
         table.recover_deadlines(generation);
+        table.index_names();
         table
     }
 }

@@ -89,12 +89,21 @@ pub struct Table {
     pub(super) services: BTreeMap<ServiceId, Service>,
     pub(super) backends: BTreeMap<BackendId, Backend>,
     pub(super) host_addresses: BTreeSet<Address>,
+    names: Names,
+}
+
+/// Ids of what is configured, by the operator's names: looked up for each result of a health check.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    services: BTreeMap<String, ServiceId>,
+    backends: BTreeMap<String, BackendId>,
 }
 
 impl Table {
     /// Without services and backends.
     pub fn new(capacity: Capacity) -> Self {
-        Self { capacity, services: BTreeMap::new(), backends: BTreeMap::new(), host_addresses: BTreeSet::new() }
+        let (services, backends) = (BTreeMap::new(), BTreeMap::new());
+        Self { capacity, services, backends, host_addresses: BTreeSet::new(), names: Names::default() }
     }
 
     /// The addresses of the box's own programs.
@@ -124,12 +133,21 @@ impl Table {
 
     /// The configured service of that name.
     pub fn service_named(&self, name: &str) -> Option<ServiceId> {
-        self.services().find(|(_, service)| !service.is_removed() && service.name == name).map(|(id, _)| id)
+        self.names.services.get(name).copied()
     }
 
     /// The configured backend of that name.
     pub fn backend_named(&self, name: &str) -> Option<BackendId> {
-        self.backends().find(|(_, backend)| !backend.removed && backend.name == name).map(|(id, _)| id)
+        self.names.backends.get(name).copied()
+    }
+
+    /// To be called when names have changed, or what is removed.
+    pub(super) fn index_names(&mut self) {
+        let services = self.services().filter(|(_, service)| !service.is_removed());
+        let services = services.map(|(id, service)| (service.name.clone(), id)).collect();
+        let backends = self.backends().filter(|(_, backend)| !backend.removed);
+        let backends = backends.map(|(id, backend)| (backend.name.clone(), id)).collect();
+        self.names = Names { services, backends };
     }
 
     /// What the check of a backend by a service says; up where there is none.
@@ -197,6 +215,7 @@ impl Table {
         let mut next = self.clone();
         next.configure_backends(config, named)?;
         next.configure_services(config, named)?;
+        next.index_names();
         let host = config.host.iter().flat_map(|host| &host.addresses);
         next.host_addresses = host.map(|address| Address::from_v4(address.octets())).collect();
         next.check_sums()?;
@@ -207,6 +226,8 @@ impl Table {
 
     fn configure_backends(&mut self, config: &Config, named: &NamedIds) -> Result<(), Unpublishable> {
         let mut ids: BTreeMap<Identity, BackendId> = self.backends().map(|(id, b)| (b.identity, id)).collect();
+        let taken: BTreeSet<BackendId> = self.backends.keys().chain(&named.backends).copied().collect();
+        let mut free = (0..self.capacity.backends).map(|id| BackendId(id as u16)).filter(|id| !taken.contains(id));
         for backend in self.backends.values_mut() {
             backend.removed = true;
         }
@@ -215,9 +236,9 @@ impl Table {
                 let identity = Identity::new(configured.address, service.protocol);
                 let id = match ids.get(&identity) {
                     Some(id) => *id,
-                    None => self.free_backend(named).map_err(|reason| {
-                        let field = format!("service.{}.backend.{}", service.name, configured.name);
-                        Unpublishable { field, reason }
+                    None => free.next().ok_or_else(|| Unpublishable {
+                        field: format!("service.{}.backend.{}", service.name, configured.name),
+                        reason: self.no_backend_id(),
                     })?,
                 };
                 ids.insert(identity, id);
@@ -241,14 +262,16 @@ impl Table {
     fn configure_services(&mut self, config: &Config, named: &NamedIds) -> Result<(), Unpublishable> {
         let ids: BTreeMap<Identity, ServiceId> = self.services().map(|(id, s)| (s.identity, id)).collect();
         let backends: BTreeMap<Identity, BackendId> = self.backends().map(|(id, b)| (b.identity, id)).collect();
+        let taken: BTreeSet<ServiceId> = self.services.keys().chain(&named.services).copied().collect();
+        let mut free = (0..self.capacity.services).map(|id| ServiceId(id as u16)).filter(|id| !taken.contains(id));
         let mut configured_ids = BTreeSet::new();
         for configured in &config.services {
             let identity = Identity::new(configured.address, configured.protocol);
             let id = match ids.get(&identity) {
                 Some(id) => *id,
-                None => self.free_service(named).map_err(|reason| {
-                    let field = format!("service.{}", configured.name);
-                    Unpublishable { field, reason }
+                None => free.next().ok_or_else(|| Unpublishable {
+                    field: format!("service.{}", configured.name),
+                    reason: self.no_service_id(),
                 })?,
             };
             configured_ids.insert(id);
@@ -274,20 +297,14 @@ impl Table {
         Ok(())
     }
 
-    fn free_backend(&self, named: &NamedIds) -> Result<BackendId, CapacityError> {
-        let limit = self.capacity.backends;
-        let mut ids = (0..limit).map(|id| BackendId(id as u16));
-        let free = ids.find(|id| !self.backends.contains_key(id) && !named.backends.contains(id));
-        let leaving = || self.backends.values().filter(|backend| backend.removed).count();
-        free.ok_or_else(|| CapacityError::Ids { kind: "backend", limit, leaving: leaving() })
+    fn no_backend_id(&self) -> CapacityError {
+        let leaving = self.backends.values().filter(|backend| backend.removed).count();
+        CapacityError::Ids { kind: "backend", limit: self.capacity.backends, leaving }
     }
 
-    fn free_service(&self, named: &NamedIds) -> Result<ServiceId, CapacityError> {
-        let limit = self.capacity.services;
-        let mut ids = (0..limit).map(|id| ServiceId(id as u16));
-        let free = ids.find(|id| !self.services.contains_key(id) && !named.services.contains(id));
-        let leaving = || self.services.values().filter(|service| service.is_removed()).count();
-        free.ok_or_else(|| CapacityError::Ids { kind: "service", limit, leaving: leaving() })
+    fn no_service_id(&self) -> CapacityError {
+        let leaving = self.services.values().filter(|service| service.is_removed()).count();
+        CapacityError::Ids { kind: "service", limit: self.capacity.services, leaving }
     }
 
     fn check_sums(&self) -> Result<(), Unpublishable> {

@@ -16,6 +16,8 @@ pub struct Measures {
     pub execution_us: Option<f64>,
     /// Use of its CPU time, thousandths.
     pub cpu_permille: Option<f64>,
+    /// It has had nothing to do for so long that `execution_us` is forgotten: it counts as the others' mean.
+    pub is_rested: bool,
 }
 
 /// One way to tell a load, the best first.
@@ -43,6 +45,12 @@ impl Measures {
     /// The best way to tell this load.
     pub fn best(&self) -> Option<Measure> {
         Self::ALL.into_iter().find(|measure| self.has(*measure))
+    }
+
+    /// These, with how long requests take at the others where that is forgotten.
+    fn with_usual(self, execution_us: Option<f64>) -> Self {
+        let usual = execution_us.filter(|_| self.is_rested);
+        Self { execution_us: self.execution_us.or(usual), ..self }
     }
 
     /// The best way that tells the load of all of them.
@@ -229,10 +237,12 @@ fn explain(algorithm: Algorithm, opinion: Opinion) -> Why {
 
 /// Equalises the loads of those that are known and take connections.
 fn equalise(pool: &mut [Member], elapsed_s: f64, slew_per_s: f64) {
-    let known = |member: &Member| match member.opinion {
+    let own = |member: &Member| match member.opinion {
         Opinion::Takes(measures) if member.in_service && member.weight > 0 => Some(measures),
         _ => None,
     };
+    let usual_us = mean(pool.iter().filter_map(own).filter_map(|measures| measures.execution_us));
+    let known = |member: &Member| own(member).map(|measures| measures.with_usual(usual_us));
     let measures: Vec<Measures> = pool.iter().filter_map(known).collect();
     let Some(measure) = Measures::common(measures.iter()) else { return };
     let loaded = pool.iter().filter_map(|member| {
@@ -249,6 +259,11 @@ fn equalise(pool: &mut [Member], elapsed_s: f64, slew_per_s: f64) {
     }
 }
 
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+    (count > 0.0).then(|| sum / count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,7 +273,7 @@ mod tests {
     }
 
     fn loaded(in_flight: f64) -> Opinion {
-        Opinion::Takes(Measures { in_flight: Some(in_flight), execution_us: Some(1000.0), cpu_permille: None })
+        Opinion::Takes(Measures { in_flight: Some(in_flight), execution_us: Some(1000.0), ..Measures::default() })
     }
 
     fn declined(opinions: &[Opinion]) -> Vec<bool> {
@@ -323,13 +338,26 @@ mod tests {
     #[test]
     fn what_not_all_report_is_not_compared() {
         let cpu = Measures { cpu_permille: Some(900.0), ..Measures::default() };
-        let both = Measures { in_flight: Some(1000.0), execution_us: Some(1.0), cpu_permille: Some(100.0) };
+        let both =
+            Measures { in_flight: Some(1000.0), execution_us: Some(1.0), cpu_permille: Some(100.0), is_rested: false };
         let mut pool = [member(Opinion::Takes(cpu)), member(Opinion::Takes(both))];
         step(Algorithm::Even, &mut pool, 0.05, 2.0);
         assert!(pool[0].factor < 1.0 && pool[1].factor > 1.0, "{pool:?}");
         let mut nothing = [member(Opinion::Takes(cpu)), member(Opinion::Takes(Measures::default()))];
         step(Algorithm::Even, &mut nothing, 0.05, 2.0);
         assert_eq!((nothing[0].factor, nothing[1].factor), (1.0, 1.0));
+    }
+
+    #[test]
+    fn one_that_has_rested_counts_as_the_mean_of_the_others() {
+        let rested = Measures { in_flight: Some(4.0), is_rested: true, ..Measures::default() };
+        let mut pool = [member(loaded(4.0)), member(Opinion::Takes(rested)), member(loaded(9.0))];
+        step(Algorithm::Even, &mut pool, 0.05, 2.0);
+        assert_eq!((pool[0].factor, pool[0].why), (pool[1].factor, pool[1].why));
+        assert!(pool[1].factor > pool[2].factor, "{pool:?}");
+        let mut all = [member(Opinion::Takes(rested)); 3];
+        step(Algorithm::Even, &mut all, 0.05, 2.0);
+        assert_eq!(all.map(|member| member.factor), [1.0; 3]);
     }
 
     #[test]

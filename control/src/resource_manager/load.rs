@@ -7,9 +7,6 @@ use super::smoothing::Smoothed;
 use super::workers::Workers;
 use crate::master::feedback::{Measures, Objection, Opinion};
 
-/// What execution times fade to. Not 0, which says "doesn't say" in a record.
-const FADED_US: f64 = 1.0;
-
 /// One backend's load.
 #[derive(Clone, Debug)]
 pub struct BackendLoad {
@@ -21,6 +18,10 @@ pub struct BackendLoad {
     execution_us: Smoothed,
     cpu_permille: Smoothed,
     workers: Workers,
+    /// Since when it reports that it has nothing to do.
+    idle_since_ms: Option<u64>,
+    /// It has said how long requests take, and that was too long ago.
+    is_rested: bool,
 }
 
 impl BackendLoad {
@@ -35,6 +36,8 @@ impl BackendLoad {
             execution_us: Smoothed::default(),
             cpu_permille: Smoothed::default(),
             workers: Workers::default(),
+            idle_since_ms: None,
+            is_rested: false,
         };
         new.update(load, now_ms, silence_ms, 0.0);
         new
@@ -53,14 +56,16 @@ impl BackendLoad {
         if let (None, Some((in_flight, busy_milli))) = (self.objection, load.in_flight.zip(load.busy_milli)) {
             self.workers.learn(in_flight.into(), f64::from(busy_milli) / 1000.0, now_ms);
         }
-        // A backend that was slow and gets nothing any more would never show that it has become better: what it once said
-        // of its execution times fades, so that it is tried again.
-        if load.execution_us.is_none()
-            && load.in_flight.or(load.clients) == Some(0)
+        let is_idle = load.execution_us.is_none() && load.in_flight.or(load.clients) == Some(0);
+        self.idle_since_ms = is_idle.then(|| self.idle_since_ms.unwrap_or(now_ms));
+        // A backend that was slow and gets nothing any more would never show that it has become better: its execution times
+        // are forgotten, and it is tried again as an average one.
+        if self.idle_since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= silence_ms)
             && self.execution_us.value().is_some()
         {
-            self.execution_us.add(Some(FADED_US), now_ms, silence_ms as f64);
+            (self.execution_us, self.is_rested) = (Smoothed::default(), true);
         }
+        self.is_rested &= self.execution_us.value().is_none();
         self.last = load.clone();
         (self.reported_ms, self.expires_ms) = (now_ms, now_ms + silence_ms);
     }
@@ -105,6 +110,7 @@ impl BackendLoad {
             in_flight: reported.map(|reported| i64::from(reported).saturating_add(opened).max(0) as f64),
             execution_us: self.execution_us.value(),
             cpu_permille: self.cpu_permille.value(),
+            is_rested: self.is_rested,
         }
     }
 

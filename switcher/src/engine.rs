@@ -163,6 +163,7 @@ impl Engine {
                 let lost = port.losses();
                 counters.missed.add(lost.ring_full + lost.no_frame + lost.invalid);
                 counters.errors.add(lost.send_errors);
+                port.commit_losses();
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::packet::tcp::{ACK, SYN};
 use crate::packet::testing::{icmp_echo, tcp, udp};
 use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP, ethernet};
 use crate::port::memory::Wire;
-use crate::port::{CHUNK, Ledger};
+use crate::port::{CHUNK, Frame, Ledger, Losses, Port};
 use shunt_shmlayout::config_table::MODE_NAT;
 
 const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
@@ -144,6 +144,40 @@ fn losses_add_to_what_a_predecessor_counted() {
     assert!(counted > 40);
     bench.engine.turn(4000);
     assert_eq!(missed(&bench), counted);
+}
+
+/// A port that lost packets, and whose switcher is killed before it commits them.
+struct Killed;
+
+impl Port for Killed {
+    fn receive(&mut self, _: &mut Pool, _: &mut Batch) {}
+
+    fn send(&mut self, _: &mut Pool, frame: Frame) -> Result<(), Frame> {
+        Err(frame)
+    }
+
+    fn flush(&mut self, _: &mut Pool) {}
+
+    fn is_tap(&self) -> bool {
+        false
+    }
+
+    fn losses(&mut self) -> Losses {
+        Losses { ring_full: 3, send_errors: 2, ..Losses::default() }
+    }
+
+    fn commit_losses(&mut self) {
+        panic!("killed");
+    }
+}
+
+#[test]
+fn losses_are_counted_before_they_are_committed() {
+    let mut bench = bench(1000);
+    bench.engine.outlets.ports[0].port = Box::new(Killed);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.engine.turn(1))).expect_err("killed");
+    let counters = &bench.world.switcher.interfaces[usize::from(CLIENTS.0)];
+    assert_eq!((counters.missed.get(), counters.errors.get()), (3, 2));
 }
 
 #[test]

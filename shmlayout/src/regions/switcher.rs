@@ -136,7 +136,7 @@ pub struct InterfaceCounters {
     pub unfilled_ms: Counter,
 }
 
-/// What a switcher last read of the kernel's own counts of a socket, which outlive the switcher. Its successor adds what
+/// What a switcher last counted of the kernel's own counts of a socket, which outlive the switcher. Its successor adds what
 /// came since.
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, KnownLayout)]
@@ -147,7 +147,7 @@ pub struct SocketReading {
     pub ring_full: Counter,
     /// Packets lost because there was no free frame.
     pub no_frame: Counter,
-    /// Packets and descriptors refused.
+    /// Packets and descriptors refused, at most so far: what the kernel says of them may fall.
     pub invalid: Counter,
 }
 

@@ -83,7 +83,11 @@ impl Port for MemoryPort {
     }
 
     fn losses(&mut self) -> Losses {
-        std::mem::take(&mut self.wire.queues().losses)
+        self.wire.queues().losses
+    }
+
+    fn commit_losses(&mut self) {
+        self.wire.queues().losses = Losses::default();
     }
 }
 

@@ -123,8 +123,13 @@ pub trait Port {
     /// Whether the kernel's own stack also sees each received packet (AF_PACKET), so that what isn't Shunt's needs no answer.
     fn is_tap(&self) -> bool;
 
-    /// What was lost since the last call, or since the predecessor's last one. A system call, for once a second.
+    /// What was lost since the losses that were last counted, by this process or its predecessor. A system call, for once a
+    /// second.
     fn losses(&mut self) -> Losses;
+
+    /// The losses last told are counted: nobody is to be told them again. A port that outlives its switcher tells a successor
+    /// those that weren't.
+    fn commit_losses(&mut self) {}
 
     /// Which frames stand in rings that outlive the switcher; `None` where frames are copied in and out.
     fn standing(&self, _ledger: &Ledger) -> Option<Standing> {

@@ -224,8 +224,12 @@ fn losses_are_counted_once_whoever_has_the_socket() {
         XdpPort::map(socket, port, SLOTS, &kept.ledger(), kept.region.sockets).expect("mapped")
     };
     // A new switcher each time; packets go to either queue.
-    let look =
-        || (0..QUEUES as u8).map(|port| map(port).losses()).map(|lost| lost.no_frame + lost.invalid).sum::<u64>();
+    let count = |mut port: XdpPort| {
+        let lost = port.losses();
+        port.commit_losses();
+        lost.no_frame + lost.invalid
+    };
+    let look = || (0..QUEUES as u8).map(|port| count(map(port))).sum::<u64>();
     for round in ["first", "second"] {
         // Nobody offers the kernel a frame.
         (0..200).for_each(|n| peer.send(&packet(SERVICE, 4000 + n as u16, n)));
@@ -235,6 +239,12 @@ fn losses_are_counted_once_whoever_has_the_socket() {
             lost += look();
         }
         assert_eq!((lost, look()), (200, 0), "{round} round");
+        peer.send(&packet(SERVICE, 4000, 0));
+        let uncounted = || (0..QUEUES as u8).map(|port| map(port).losses().no_frame).sum::<u64>();
+        while uncounted() == 0 && start.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
+        assert_eq!((uncounted(), look()), (1, 1), "killed before it counted, {round} round");
     }
 }
 

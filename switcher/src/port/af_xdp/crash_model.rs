@@ -35,7 +35,7 @@ pub(in crate::port) fn before_store() {
 }
 
 /// Runs `life` and kills it before store number `stores`; whether it was killed.
-fn kill_at(stores: u64, life: impl FnOnce()) -> bool {
+pub(super) fn kill_at(stores: u64, life: impl FnOnce()) -> bool {
     STORES_LEFT.set(Some(stores));
     let killed = catch_unwind(AssertUnwindSafe(life)).is_err();
     STORES_LEFT.set(None);

@@ -68,6 +68,8 @@ pub struct XdpPort {
     /// Nobody else fetches the queue's packets from the device.
     busy_polls: bool,
     reading: &'static SocketReading,
+    /// The socket's cookie and counts that were told last, until they are counted.
+    told: Option<(u64, Losses)>,
 }
 
 impl XdpPort {
@@ -91,7 +93,8 @@ impl XdpPort {
             receive: Ring::map(fd, libc::XDP_PGOFF_RX_RING as u64, &offsets.rx, slots)?,
             transmit: Ring::map(fd, libc::XDP_PGOFF_TX_RING as u64, &offsets.tx, slots)?,
         };
-        Ok(XdpPort { socket, queue: Queue::resume(port, rings), kick: Kick::default(), busy_polls: false, reading })
+        let queue = Queue::resume(port, rings);
+        Ok(XdpPort { socket, queue, kick: Kick::default(), busy_polls: false, reading, told: None })
     }
 
     /// For a socket that [`prefer_busy_poll`] was set for.
@@ -145,9 +148,17 @@ impl Port for XdpPort {
         // A socket that tells neither is asked again in a second.
         let socket = self.socket.as_fd();
         let kernel = socket::cookie(socket).and_then(|cookie| Ok((cookie, socket::statistics(socket)?)));
-        let lost = kernel.map(|(cookie, now)| losses::since(self.reading, cookie, &now)).unwrap_or_default();
+        self.told = kernel.ok();
+        let since = |(cookie, now): &(u64, Losses)| losses::since(self.reading, *cookie, now);
+        let lost = self.told.as_ref().map(since).unwrap_or_default();
         let invalid = lost.invalid + self.queue.take_invalid();
         Losses { invalid, send_errors: self.kick.take_errors(), ..lost }
+    }
+
+    fn commit_losses(&mut self) {
+        if let Some((cookie, now)) = self.told.take() {
+            losses::commit(self.reading, cookie, &now);
+        }
     }
 
     fn standing(&self, ledger: &Ledger) -> Option<Standing> {

@@ -98,7 +98,8 @@ pub(super) fn statistics(socket: BorrowedFd<'_>) -> io::Result<Losses> {
     let (kernel, _) = system::option::<libc::xdp_statistics>(socket, libc::SOL_XDP, libc::XDP_STATISTICS)?;
     Ok(Losses {
         ring_full: kernel.rx_ring_full,
-        // `rx_dropped` counts packets that found no free frame as well as those that are too long for one.
+        // `rx_dropped` counts packets that found no free frame as well as those that are too long for one. It counts the
+        // former later, so this difference may fall.
         no_frame: kernel.rx_fill_ring_empty_descs,
         invalid: kernel.rx_dropped.saturating_sub(kernel.rx_fill_ring_empty_descs)
             + kernel.rx_invalid_descs

@@ -5,10 +5,13 @@
 //! | 0 control | generation 32, claimer 8, phase 8 | the chunk's owner |
 //! | 1-2 client address | 128 | the owner, while claimed |
 //! | 3 identity | client port 16, service 16, backend 16, protocol 8, mode 8 | the owner, while claimed |
-//! | 4 activity | last seen in ms 40, state 8, flags 8 | any switcher, by compare and exchange |
+//! | 4 activity | last seen in ms 40, generation 12, state 4, flags 8 | any switcher, by compare and exchange |
 //! | 5 last hop | Ethernet address 48, interface 15 | any switcher |
 //! | 6 created | ms | the owner, while claimed |
 //! | 7 | kept for the mode that re-writes the client's address too | |
+//!
+//! The activity repeats the generation's low bits, so that a switcher that found a connection and was interrupted can't change
+//! the one that its owner put there meanwhile. It would have to sleep through 4096 connections of one entry.
 
 use super::hash::{Key, Side};
 use crate::address::{Address, BackendId, InterfaceId, PortBe, ServiceId};
@@ -27,6 +30,24 @@ pub struct Entry {
     last_hop: AtomicU64,
     created: AtomicU64,
     _reserved: AtomicU64,
+}
+
+/// Which of the connections that an entry holds one after another: its generation number, modulo 4096.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EntryGeneration(u16);
+
+impl EntryGeneration {
+    const BITS: u64 = 0xfff;
+
+    #[inline]
+    fn of_control(control: u64) -> Self {
+        Self((control >> 32 & Self::BITS) as u16)
+    }
+
+    #[inline]
+    fn of_activity(word: u64) -> Self {
+        Self((word >> 12 & Self::BITS) as u16)
+    }
 }
 
 const FREE: u8 = 0;
@@ -51,7 +72,7 @@ pub enum State {
 
 impl State {
     fn from_bits(bits: u8) -> Self {
-        match bits {
+        match bits & 0xf {
             1 => Self::Opening,
             2 => Self::Established,
             3 => Self::Closing,
@@ -87,8 +108,8 @@ impl Activity {
     pub const BACKEND_RESET: u8 = 32;
 
     #[inline]
-    fn word(self) -> u64 {
-        self.last_seen_ms << 24 | (self.state as u64) << 8 | u64::from(self.flags)
+    fn word(self, generation: EntryGeneration) -> u64 {
+        self.last_seen_ms << 24 | u64::from(generation.0) << 12 | (self.state as u64) << 8 | u64::from(self.flags)
     }
 
     #[inline]
@@ -161,9 +182,10 @@ impl Snapshot {
 }
 
 impl Entry {
-    /// Copies a live entry's identity; `None` if it isn't live, or changed meanwhile (then it is another connection's).
+    /// Copies a live entry's identity, with its generation; `None` if it isn't live, or changed meanwhile (then it is another
+    /// connection's).
     #[inline]
-    pub fn read(&self) -> Option<Snapshot> {
+    pub(super) fn read(&self) -> Option<(Snapshot, EntryGeneration)> {
         let control = self.control.load(Ordering::Acquire); // pairs with publish()
         if control as u8 != LIVE {
             return None;
@@ -175,7 +197,7 @@ impl Entry {
         if self.control.load(Ordering::Relaxed) != control {
             return None;
         }
-        Some(Snapshot {
+        let connection = Snapshot {
             client: Address::from_words(client),
             client_port: PortBe(((identity >> 48) as u16).to_ne_bytes()),
             service: ServiceId((identity >> 32) as u16),
@@ -183,36 +205,34 @@ impl Entry {
             protocol: (identity >> 8) as u8,
             mode: identity as u8,
             created_ms,
-        })
+        };
+        Some((connection, EntryGeneration::of_control(control)))
     }
 
-    /// The entry as it is used: last seen, state, flags.
+    /// The activity of the connection of this generation; `None` if the entry is another one's by now.
     #[inline]
-    pub fn activity(&self) -> Activity {
-        Activity::from_word(self.activity.load(Ordering::Relaxed))
+    pub(super) fn activity_of(&self, generation: EntryGeneration) -> Option<Activity> {
+        let word = self.activity.load(Ordering::Relaxed);
+        (EntryGeneration::of_activity(word) == generation).then(|| Activity::from_word(word))
     }
 
-    /// Changes the activity to what `next` makes of it. True if this is what ended the connection
-    /// ([`Activity::ENDED`]): of all switchers, one is told so. A dead entry stays as it is until it is filled anew, so
-    /// what its owner finds then is final.
+    /// Changes the activity of the connection of this generation to what `next` makes of it. Exactly one switcher gets true:
+    /// the one whose change ended the connection ([`Activity::ENDED`]). A dead entry stays as it is until it is filled
+    /// anew, so what its owner finds then is final.
     #[inline]
-    pub fn advance(&self, next: impl Fn(Activity) -> Activity) -> bool {
-        loop {
-            let before = self.activity();
+    pub(super) fn advance(&self, generation: EntryGeneration, next: impl Fn(Activity) -> Activity) -> bool {
+        while let Some(before) = self.activity_of(generation) {
             let after = next(before);
             if before.state == State::Dead || after == before {
                 return false;
             }
-            if self.update(before, after) {
+            let (old, new) = (before.word(generation), after.word(generation));
+            // Relaxed suffices: no other data depends on it.
+            if self.activity.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 return after.flags & !before.flags & Activity::ENDED != 0;
             }
         }
-    }
-
-    /// Replaces `old` by `new`; false if another switcher was faster. Nothing hangs on its order.
-    #[inline]
-    pub(super) fn update(&self, old: Activity, new: Activity) -> bool {
-        self.activity.compare_exchange(old.word(), new.word(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        false
     }
 
     /// The client's last hop.
@@ -228,6 +248,11 @@ impl Entry {
         if self.last_hop.load(Ordering::Relaxed) != word {
             self.last_hop.store(word, Ordering::Relaxed);
         }
+    }
+
+    /// The owner's: which connection it holds, or is to hold.
+    pub(super) fn generation(&self) -> EntryGeneration {
+        EntryGeneration::of_control(self.control.load(Ordering::Relaxed))
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -248,7 +273,7 @@ impl Entry {
         }
         self.identity.store(connection.identity(), Ordering::Relaxed);
         self.created.store(connection.created_ms, Ordering::Relaxed);
-        self.activity.store(activity.word(), Ordering::Relaxed);
+        self.activity.store(activity.word(self.generation()), Ordering::Relaxed);
         self.last_hop.store(hop.word(), Ordering::Relaxed);
     }
 

@@ -19,7 +19,7 @@ mod index;
 mod owner;
 mod table;
 
-pub use entry::{Activity, Entry, LastHop, Snapshot, State};
+pub use entry::{Activity, Entry, EntryGeneration, LastHop, Snapshot, State};
 pub use hash::{HashKey, Key, Side};
 pub use index::{Bucket, PROBES, SLOTS};
 pub use owner::{Owner, Refusal, SideHashes};

@@ -152,7 +152,7 @@ impl<'a> Owner<'a> {
         now: Activity,
         hop: LastHop,
         withdrawn: impl FnOnce(&Activity),
-    ) -> Result<EntryId, Refusal> {
+    ) -> Result<Found, Refusal> {
         let table = self.table;
         let (client, backend) = (connection.key(Side::Client), connection.key(Side::Backend));
         let SideHashes { client: client_hash, backend: backend_hash } = hashes;
@@ -164,18 +164,17 @@ impl<'a> Owner<'a> {
         entry.claim(self.number);
         entry.fill(connection, now, hop);
         entry.publish();
-        let mine = Found { id: EntryId(id), connection: *connection };
+        let mine = Found { id: EntryId(id), generation: entry.generation(), connection: *connection };
         let Ok(position) = table.index(Side::Client).insert(client_hash, id) else {
             withdrawn(&self.release(&mine));
             return Err(Refusal::ProbesFull);
         };
         fence(Ordering::SeqCst); // my slot before the look for a twin: the twin's switcher does the same
         for (at, other) in table.index(Side::Client).candidates(client_hash) {
-            let Some(twin) = table.entries.get(other as usize).and_then(|entry| entry.read()) else { continue };
-            if other == id || twin.key(Side::Client) != client {
+            let Some(twin) = table.read(other) else { continue };
+            if other == id || twin.connection.key(Side::Client) != client {
                 continue;
             }
-            let twin = Found { id: EntryId(other), connection: twin };
             if at < position {
                 withdrawn(&self.release(&mine));
                 return Err(Refusal::Twin);
@@ -186,15 +185,14 @@ impl<'a> Owner<'a> {
             withdrawn(&self.release(&mine));
             return Err(Refusal::ProbesFull);
         }
-        Ok(mine.id)
+        Ok(mine)
     }
 
     /// Unlinks and frees an entry of a chunk of ours. Returns its final activity.
     fn release(&mut self, found: &Found) -> Activity {
         self.table.unlink(found);
-        let entry = &self.table.entries[found.id.0 as usize];
-        let last = entry.activity();
-        entry.free();
+        let last = self.table.activity(found);
+        self.table.entry(found.id).free();
         self.give_back(found.id.0);
         last
     }
@@ -210,12 +208,11 @@ impl<'a> Owner<'a> {
         let mut count = 0;
         for _ in 0..budget {
             let Some((chunk, id)) = self.visit() else { return count };
-            let entry = &self.table.entries[id];
-            if let Some(connection) = entry.read() {
-                let activity = entry.activity();
-                if activity.state == State::Dead || expired(&connection, &activity) {
-                    let last = self.release(&Found { id: EntryId(id as u32), connection });
-                    freed(&connection, &last);
+            if let Some(found) = self.table.read(id) {
+                let activity = self.table.activity(&found);
+                if activity.state == State::Dead || expired(&found.connection, &activity) {
+                    let last = self.release(&found);
+                    freed(&found.connection, &last);
                     count += 1;
                 }
             }
@@ -225,12 +222,12 @@ impl<'a> Owner<'a> {
     }
 
     /// The next entry of ours, and its chunk; `None` once after the last one.
-    fn visit(&mut self) -> Option<(u32, usize)> {
+    fn visit(&mut self) -> Option<(u32, u32)> {
         let Some(&chunk) = self.owned.get(self.sweep.0) else {
             self.sweep = (0, 0);
             return None;
         };
-        let id = chunk as usize * CHUNK + self.sweep.1;
+        let id = (chunk as usize * CHUNK + self.sweep.1) as u32;
         self.sweep.1 += 1;
         Some((chunk, id))
     }
@@ -258,12 +255,10 @@ impl<'a> Owner<'a> {
         for _ in 0..budget {
             let Some((chunk, id)) = self.visit() else { continue };
             self.leave_visited(chunk); // gives nothing back: the table is full
-            let entry = &self.table.entries[id];
-            let Some(connection) = entry.read() else { continue };
-            let found = Found { id: EntryId(id as u32), connection };
-            match entry.activity().state {
+            let Some(found) = self.table.read(id) else { continue };
+            match self.table.activity(&found).state {
                 State::Dead | State::Closed => {
-                    freed(&connection, &self.release(&found));
+                    freed(&found.connection, &self.release(&found));
                     return true;
                 }
                 State::Opening => opening = opening.or(Some(found)),

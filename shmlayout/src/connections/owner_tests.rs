@@ -21,7 +21,7 @@ fn opening(last_seen_ms: u64) -> Activity {
     Activity { last_seen_ms, state: State::Opening, flags: 0 }
 }
 
-fn record(owner: &mut Owner<'_>, connection: &Snapshot, now: Activity) -> Result<EntryId, Refusal> {
+fn record(owner: &mut Owner<'_>, connection: &Snapshot, now: Activity) -> Result<Found, Refusal> {
     owner.record(connection, owner.table().hashes(connection), now, HOP, |_| {})
 }
 
@@ -62,20 +62,41 @@ mod plain {
     }
 
     #[test]
+    fn what_was_found_before_says_nothing_about_the_next_connection_of_its_entry() {
+        let table = table(1);
+        let mut owner = Owner::adopt(table, 0, 1);
+        let old: Vec<Found> =
+            (0..CHUNK as u16).map(|n| record(&mut owner, &connection(n, 1, 1), opening(5)).unwrap()).collect();
+        owner.sweep(CHUNK, |_, _| true, |_, _| {});
+        // The same clients: even their slots look the same.
+        let new: Vec<Found> =
+            (0..CHUNK as u16).map(|n| record(&mut owner, &connection(n, 1, 1), opening(6)).unwrap()).collect();
+        let end = |now: Activity| Activity { flags: now.flags | Activity::ENDED, ..now };
+        for (old, new) in old.iter().zip(&new) {
+            assert_eq!((old.id, old.connection), (new.id, new.connection));
+            assert_eq!(table.activity(old).state, State::Dead);
+            assert!(!table.advance(old, end));
+            table.unlink(old);
+            assert_eq!(table.activity(new), opening(6));
+            assert_eq!(find(&table, &new.connection, Side::Client), Some(new.connection));
+            assert_eq!(find(&table, &new.connection, Side::Backend), Some(new.connection));
+        }
+    }
+
+    #[test]
     fn a_table_takes_all_it_was_made_for_then_refuses_then_evicts_the_opening() {
         let table = table(4);
         let mut owner = Owner::adopt(table, 0, 1);
-        for n in 0..4 * CHUNK as u16 {
-            record(&mut owner, &connection(n, n % 7, n % 5), opening(0)).unwrap();
-        }
+        let all: Vec<Found> = (0..4 * CHUNK as u16)
+            .map(|n| record(&mut owner, &connection(n, n % 7, n % 5), opening(0)).unwrap())
+            .collect();
         let one_more = connection(60000, 1, 1);
         assert_eq!(record(&mut owner, &one_more, opening(0)), Err(Refusal::TableFull));
-        for entry in table.entries {
-            entry.update(opening(0), Activity { state: State::Established, ..opening(0) });
+        for found in &all {
+            table.advance(found, |now| Activity { state: State::Established, ..now });
         }
         assert!(!owner.evict(4 * CHUNK, |_, _| {}), "established connections keep their place");
-        let entry = &table.entries[77];
-        entry.update(entry.activity(), opening(0));
+        table.advance(&all[77], |_| opening(0));
         assert!(owner.evict(5 * CHUNK, |_, _| {}));
         record(&mut owner, &one_more, opening(0)).unwrap();
     }
@@ -209,7 +230,7 @@ mod model {
             let reader = loom::thread::spawn(move || table.entries[0].read());
             owner.sweep(1, |_, _| true, |_, _| {});
             record(&mut owner, &new, opening(0)).unwrap();
-            if let Some(seen) = reader.join().unwrap() {
+            if let Some((seen, _)) = reader.join().unwrap() {
                 assert!(seen == old || seen == new, "{seen:?}");
             }
         });
@@ -220,12 +241,36 @@ mod model {
             let table = table();
             let it = connection(1, 1, 1);
             let mut owner = Owner::adopt(table, 0, 1);
-            let id = record(&mut owner, &it, opening(0)).unwrap();
+            let found = record(&mut owner, &it, opening(0)).unwrap();
             let end = |now: Activity| Activity { state: State::Closed, flags: now.flags | Activity::ENDED, ..now };
-            let another = loom::thread::spawn(move || table.entry(id).advance(end));
+            let another = loom::thread::spawn(move || table.advance(&found, end));
             let mut counted = 0;
             owner.sweep(1, |_, _| true, |_, last| counted += u32::from(last.flags & Activity::ENDED == 0));
             assert_eq!(counted + u32::from(another.join().unwrap()), 1);
+        });
+    }
+
+    #[test]
+    fn loom_an_interrupted_switcher_never_touches_the_next_connection_of_an_entry() {
+        bounded().check(|| {
+            let table = table();
+            let (old, new) = (connection(1, 1, 1), connection(2, 2, 2));
+            let mut owner = Owner::adopt(table, 0, 1);
+            let found = record(&mut owner, &old, opening(0)).unwrap();
+            let end = |now: Activity| Activity { flags: now.flags | Activity::ENDED, ..now };
+            let another = loom::thread::spawn(move || {
+                let ended = table.advance(&found, end);
+                table.unlink(&found);
+                ended
+            });
+            let mut counted = 0;
+            owner.sweep(1, |_, _| true, |_, last| counted += u32::from(last.flags & Activity::ENDED == 0));
+            let next = record(&mut owner, &new, opening(0)).unwrap();
+            assert_eq!(next.id, found.id, "the only entry of the chunk");
+            assert_eq!(counted + u32::from(another.join().unwrap()), 1);
+            assert_eq!(table.activity(&next), opening(0));
+            let key = new.key(Side::Client);
+            assert_eq!(table.find(&key, table.hash(&key)), Some(next));
         });
     }
 }

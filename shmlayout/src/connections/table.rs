@@ -1,6 +1,6 @@
 //! The connection table as every switcher sees it: find, unlink, look through.
 
-use super::entry::{Activity, Entry, Snapshot, State};
+use super::entry::{Activity, Entry, EntryGeneration, Snapshot, State};
 use super::hash::{HashKey, Key, Side};
 use super::index::{Bucket, Index};
 use super::owner::SideHashes;
@@ -18,10 +18,12 @@ pub const CHUNK: usize = 1;
 pub struct EntryId(pub u32);
 
 /// A connection that was found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
     /// Where it stands.
     pub id: EntryId,
+    /// Which of that entry's connections it is.
+    pub generation: EntryGeneration,
     /// What it is.
     pub connection: Snapshot,
 }
@@ -104,8 +106,15 @@ impl<'a> Connections<'a> {
 
     #[inline]
     fn at(&self, entry: u32, key: &Key) -> Option<Found> {
-        let connection = self.entries.get(entry as usize)?.read()?;
-        (connection.key(key.side) == *key).then_some(Found { id: EntryId(entry), connection })
+        let found = self.read(entry)?;
+        (found.connection.key(key.side) == *key).then_some(found)
+    }
+
+    /// The live connection in an entry.
+    #[inline]
+    pub(super) fn read(&self, entry: u32) -> Option<Found> {
+        let (connection, generation) = self.entries.get(entry as usize)?.read()?;
+        Some(Found { id: EntryId(entry), generation, connection })
     }
 
     /// An entry by its id; ids come from [`Connections::find`] and the owner, so they are in range.
@@ -114,18 +123,41 @@ impl<'a> Connections<'a> {
         &self.entries[id.0 as usize]
     }
 
+    /// A connection's activity; of one that was freed meanwhile, a dead one's.
+    #[inline]
+    pub fn activity(&self, found: &Found) -> Activity {
+        let gone = Activity { last_seen_ms: 0, state: State::Dead, flags: 0 };
+        self.entry(found.id).activity_of(found.generation).unwrap_or(gone)
+    }
+
+    /// Changes a connection's activity to what `next` makes of it, unless it was unlinked or freed meanwhile. Exactly one
+    /// switcher gets true: the one whose change ended the connection ([`Activity::ENDED`]).
+    #[inline]
+    pub fn advance(&self, found: &Found, next: impl Fn(Activity) -> Activity) -> bool {
+        self.entry(found.id).advance(found.generation, next)
+    }
+
     /// Takes a connection out of both indexes, so that its owner frees it at its next visit. Any switcher may do so, and
-    /// twice does no harm.
+    /// twice does no harm. One that was freed meanwhile is left, as its entry may be another connection's.
+    ///
+    /// A slot names an entry, not its generation. Between the check and the removals, the owner can still free the
+    /// entry and record the very same client, service and backend there. That connection then loses a slot, not its state.
     pub fn unlink(&self, found: &Found) {
+        if self.entry(found.id).activity_of(found.generation).is_none() {
+            return;
+        }
         let hashes = self.hashes(&found.connection);
         self.client.remove(hashes.client, found.id.0);
         self.backend.remove(hashes.backend, found.id.0);
-        self.entry(found.id).advance(|now| Activity { state: State::Dead, ..now });
+        self.advance(found, |now| Activity { state: State::Dead, ..now });
     }
 
     /// Every live connection, in no order, while others come and go.
     pub fn live(&self) -> impl Iterator<Item = (Snapshot, Activity, &'a Entry)> + use<'a> {
-        let all = self.entries.iter().filter_map(|entry| Some((entry.read()?, entry.activity(), entry)));
+        let all = self.entries.iter().filter_map(|entry| {
+            let (connection, generation) = entry.read()?;
+            Some((connection, entry.activity_of(generation)?, entry))
+        });
         all.filter(|(_, activity, _)| activity.state != State::Dead)
     }
 }

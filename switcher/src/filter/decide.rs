@@ -1,7 +1,7 @@
 //! The decision of the packet filter, patent Fig. 6, with its step numbers.
 
 use super::tcp_state::{Sender, begins};
-use super::{Choice, Filter, Prospect, Subject, Verdict, backend_key, client_key, closing};
+use super::{Choice, Filter, Passage, Prospect, Subject, Verdict, backend_key, client_key, closing};
 use crate::packet::{ArpFields, DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
 use shunt_shmlayout::address::{InterfaceId, ServiceId, TCP};
 use shunt_shmlayout::config_table::{Generation, MODE_NAT, Route};
@@ -20,25 +20,23 @@ impl Filter {
     #[inline]
     pub fn decide(&mut self, frame: &mut [u8], it: &Prospect, interface: InterfaceId, now_ms: u64) -> Verdict {
         let Some(tables) = self.generation else { return Verdict::NotOurs };
-        let flow = &it.flow;
+        let (flow, passage) = (&it.flow, Passage { tables, it, interface, now_ms });
         match it.subject {
             // Step 206: a valid service entry.
             Subject::Service(id) => {
                 let found = self.owner.table().find_likely(&client_key(flow, id), it.hash, it.likely);
                 match &found {
                     // Step 212, yes: its own backend (step 220).
-                    Some(found) if !self.is_reused(found, flow) => {
-                        self.pass_to_backend(tables, frame, it, found, interface, now_ms)
-                    }
+                    Some(found) if !self.is_reused(found, flow) => self.pass_to_backend(frame, &passage, found),
                     // Step 210, yes: a new connection (steps 214 to 218).
-                    _ if is_new(flow) => self.admit(tables, frame, it, id, interface, now_ms),
+                    _ if is_new(flow) => self.admit(frame, &passage, id),
                     // Step 212, no: reset or drop (step 208).
                     _ => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
                 }
             }
             // The same figure for the way back: an existing connection, or neither.
             Subject::Backend(id) => match self.owner.table().find_likely(&backend_key(flow, id), it.hash, it.likely) {
-                Some(found) => self.send_to_client(tables, frame, flow, &found, interface, now_ms),
+                Some(found) => self.send_to_client(frame, &passage, &found),
                 None if tables.address_use(&flow.destination) == Some(AddressUse::Host) => {
                     Verdict::ToHost(usize::from(flow.end))
                 }
@@ -61,7 +59,7 @@ impl Filter {
     fn is_reused(&self, found: &Found, flow: &Flow) -> bool {
         let over = flow.protocol == PROTOCOL_TCP
             && begins(flow.tcp_flags)
-            && self.owner.table().entry(found.id).activity().state == State::Closed;
+            && self.owner.table().activity(found).state == State::Closed;
         if over {
             self.owner.table().unlink(found);
         }
@@ -70,16 +68,9 @@ impl Filter {
 
     /// A new connection: chooses its backend by the configuration table (step 214), records it (218) and sends the
     /// packet there (216, 224).
-    fn admit(
-        &mut self,
-        tables: &Generation,
-        frame: &mut [u8],
-        it: &Prospect,
-        id: ServiceId,
-        interface: InterfaceId,
-        now_ms: u64,
-    ) -> Verdict {
-        let flow = &it.flow;
+    fn admit(&mut self, frame: &mut [u8], passage: &Passage, id: ServiceId) -> Verdict {
+        let &Passage { tables, it, interface, now_ms } = passage;
+        let flow = passage.flow();
         if interface != InterfaceId::HOST && tables.address_use(&flow.source).is_some() {
             return Verdict::Drop(DropReason::SpoofedService);
         }
@@ -87,36 +78,27 @@ impl Filter {
             return Verdict::Drop(DropReason::ChecksumUnfilled);
         }
         match it.choice.or_else(|| self.choose(tables, id, it, now_ms)) {
-            Some(choice) => self.open(tables, frame, it, choice, interface, now_ms),
-            None => self.refuse_new(frame, flow, id, now_ms),
+            Some(choice) => {
+                let opened = self.open(frame, passage, choice);
+                self.begin(frame, passage, opened)
+            }
+            None => {
+                if let Some(counters) = self.region.services.get(usize::from(id.0)) {
+                    counters.refused.add(1);
+                }
+                self.refuse(frame, flow, DropReason::NoBackend, now_ms)
+            }
         }
     }
 
-    /// No backend of the service takes the connection.
-    pub(super) fn refuse_new(&mut self, frame: &mut [u8], flow: &Flow, id: ServiceId, now_ms: u64) -> Verdict {
-        if let Some(counters) = self.region.services.get(usize::from(id.0)) {
-            counters.refused.add(1);
-        }
-        self.refuse(frame, flow, DropReason::NoBackend, now_ms)
-    }
-
-    /// Records a connection to the backend that was chosen (step 218), and sends the packet there (216, 224).
-    pub(super) fn open(
-        &mut self,
-        tables: &Generation,
-        frame: &mut [u8],
-        it: &Prospect,
-        choice: Choice,
-        interface: InterfaceId,
-        now_ms: u64,
-    ) -> Verdict {
+    /// Step 218: records a connection to the backend that was chosen. Returns another switcher's record of it, which may
+    /// name another backend, if that was faster.
+    pub(super) fn open(&mut self, frame: &[u8], passage: &Passage, choice: Choice) -> Result<Found, DropReason> {
+        let &Passage { tables, it, interface, now_ms } = passage;
         let flow = &it.flow;
-        let Some(backend) = tables.backend(choice.backend) else { return Verdict::Drop(DropReason::BadTable) };
+        let backend = tables.backend(choice.backend).ok_or(DropReason::BadTable)?;
         if backend.address == flow.source {
-            return self.refuse(frame, flow, DropReason::BackendToItself, now_ms);
-        }
-        if backend.interface == interface.0 {
-            self.note_on_link(tables, flow, &choice, interface);
+            return Err(DropReason::BackendToItself);
         }
         let connection = Snapshot {
             client: flow.source,
@@ -128,16 +110,35 @@ impl Filter {
             created_ms: now_ms,
         };
         let hashes = SideHashes { client: it.hash, backend: choice.backend_hash };
-        let found = match self.record(&connection, hashes, super::forward::last_hop(frame, interface)) {
+        match self.record(&connection, hashes, super::forward::last_hop(frame, interface)) {
+            Ok(found) => {
+                if backend.interface == interface.0 {
+                    self.note_on_link(passage, &choice);
+                }
+                Ok(found)
+            }
+            Err(Refusal::Twin) => {
+                let found = self.owner.table().find(&connection.key(TableSide::Client), hashes.client);
+                found.ok_or(DropReason::NoConnection)
+            }
+            Err(Refusal::TableFull) => Err(DropReason::TableFull),
+            Err(Refusal::ProbesFull) => Err(DropReason::TableProbes),
+            Err(Refusal::BackendSideTaken) => Err(DropReason::BackendSideTaken),
+        }
+    }
+
+    /// Sends the first packet of a connection to its backend (216, 224), if it was opened.
+    pub(super) fn begin(&mut self, frame: &mut [u8], passage: &Passage, opened: Result<Found, DropReason>) -> Verdict {
+        let found = match opened {
             Ok(found) => found,
+            Err(reason @ DropReason::BackendToItself) => {
+                return self.refuse(frame, passage.flow(), reason, passage.now_ms);
+            }
             Err(reason) => return Verdict::Drop(reason),
         };
-        // Another switcher may have been faster, and chosen another one.
-        let is_ours = found.connection.backend == choice.backend;
-        let backend = if is_ours { Some(backend) } else { tables.backend(found.connection.backend) };
-        match backend {
+        match passage.tables.backend(found.connection.backend) {
             // Not asked whether it is stale: what was chosen takes connections.
-            Some(backend) => self.send_to_backend(frame, flow, &found, &backend, interface, now_ms),
+            Some(backend) => self.send_to_backend(frame, passage, &found, &backend),
             None => Verdict::Drop(DropReason::BadTable),
         }
     }
@@ -145,19 +146,20 @@ impl Filter {
     /// Notes a connection that goes out to the link that it came from, if the client is a neighbour there: of the backend,
     /// too, which may answer it without Shunt.
     #[cold]
-    fn note_on_link(&self, tables: &Generation, flow: &Flow, choice: &Choice, interface: InterfaceId) {
-        if choice.mode == MODE_NAT && tables.route(&flow.source) == Some(Route::OnLink(interface)) {
+    fn note_on_link(&self, passage: &Passage, choice: &Choice) {
+        let route = passage.tables.route(&passage.flow().source);
+        if choice.mode == MODE_NAT && route == Some(Route::OnLink(passage.interface)) {
             self.note(Notice::OnLinkClient);
         }
     }
 
-    /// Step 218: the entry, made by us or at the same time by another switcher.
-    fn record(&mut self, connection: &Snapshot, hashes: SideHashes, hop: LastHop) -> Result<Found, DropReason> {
+    /// The entry of a new connection, counted.
+    fn record(&mut self, connection: &Snapshot, hashes: SideHashes, hop: LastHop) -> Result<Found, Refusal> {
         let state = if connection.protocol == TCP { State::Opening } else { State::Established };
         let activity = Activity { last_seen_ms: connection.created_ms, state, flags: 0 };
         let in_flight = self.region.in_flight.get(usize::from(connection.backend.0));
         let count = || in_flight.into_iter().for_each(|in_flight| in_flight.add(1));
-        // Whoever ended it meanwhile has subtracted what is added here.
+        // Balances the decrement of whoever ended it concurrently.
         let withdrawn = |last: &Activity| {
             if last.flags & Activity::ENDED != 0 {
                 count()
@@ -168,25 +170,15 @@ impl Filter {
             self.region.head.evicted.add(1);
             result = self.owner.record(connection, hashes, activity, hop, withdrawn);
         }
-        match result {
-            Ok(id) => {
-                if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
-                    counters.connections.add(1);
-                }
-                if let Some(counters) = self.region.backends.get(usize::from(connection.backend.0)) {
-                    counters.opened.add(1);
-                }
-                count();
-                Ok(Found { id, connection: *connection })
-            }
-            Err(Refusal::Twin) => {
-                let found = self.owner.table().find(&connection.key(TableSide::Client), hashes.client);
-                found.ok_or(DropReason::NoConnection)
-            }
-            Err(Refusal::TableFull) => Err(DropReason::TableFull),
-            Err(Refusal::ProbesFull) => Err(DropReason::TableProbes),
-            Err(Refusal::BackendSideTaken) => Err(DropReason::BackendSideTaken),
+        let found = result?;
+        if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
+            counters.connections.add(1);
         }
+        if let Some(counters) = self.region.backends.get(usize::from(connection.backend.0)) {
+            counters.opened.add(1);
+        }
+        count();
+        Ok(found)
     }
 
     /// Step 208: a TCP reset, or drop.
@@ -279,10 +271,14 @@ impl Filter {
         }
     }
 
-    /// Notes that a packet of a connection was seen, and what it says about the connection's state.
+    /// Notes that a packet of a connection goes on, and what it says about the connection's state.
     #[inline]
-    pub(super) fn touch(&self, found: &Found, flow: &Flow, sender: Sender, now_ms: u64) {
-        let ended = self.owner.table().entry(found.id).advance(|before| {
+    pub(super) fn touch(&self, found: &Found, passage: &Passage, sender: Sender) {
+        let (flow, now_ms) = (passage.flow(), passage.now_ms);
+        if flow.reserved_flag {
+            self.note(Notice::ReservedFlag);
+        }
+        let ended = self.owner.table().advance(found, |before| {
             let after = match (flow.protocol, sender) {
                 (PROTOCOL_TCP, _) => super::tcp_state::next(before, flow.tcp_flags, sender, found.connection.mode),
                 (_, Sender::Backend) => Activity { flags: before.flags | Activity::ANSWERED, ..before },

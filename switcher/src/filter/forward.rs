@@ -3,8 +3,8 @@
 
 use super::host::is_host;
 use super::tcp_state::Sender;
-use super::{Filter, Prospect, Verdict};
-use crate::packet::{Address, DropReason, Flow, rewrite, v4_part};
+use super::{Filter, Passage, Verdict};
+use crate::packet::{Address, DropReason, rewrite, v4_part};
 use shunt_shmlayout::address::{InterfaceId, Mac, NeighbourId};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, MODE_NAT, ON_BACKEND_DOWN_RESET, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop};
@@ -23,24 +23,16 @@ pub(super) fn last_hop(frame: &[u8], interface: InterfaceId) -> LastHop {
 impl Filter {
     /// A client's packet of an existing connection: to the connection's own backend, unless it is stale.
     #[inline]
-    pub(super) fn pass_to_backend(
-        &mut self,
-        tables: &Generation,
-        frame: &mut [u8],
-        it: &Prospect,
-        found: &Found,
-        interface: InterfaceId,
-        now_ms: u64,
-    ) -> Verdict {
-        let Some(backend) = tables.backend(found.connection.backend) else {
+    pub(super) fn pass_to_backend(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Verdict {
+        let Some(backend) = passage.tables.backend(found.connection.backend) else {
             return Verdict::Drop(DropReason::BadTable);
         };
         if backend.flags & BackendRecord::STALE != 0
-            && let Some(verdict) = self.pass_stale(tables, frame, it, found, interface, now_ms)
+            && let Some(verdict) = self.pass_stale(frame, passage, found)
         {
             return verdict;
         }
-        self.send_to_backend(frame, &it.flow, found, &backend, interface, now_ms)
+        self.send_to_backend(frame, passage, found, &backend)
     }
 
     /// A client's packet to the connection's backend.
@@ -48,22 +40,20 @@ impl Filter {
     pub(super) fn send_to_backend(
         &mut self,
         frame: &mut [u8],
-        flow: &Flow,
+        passage: &Passage,
         found: &Found,
         backend: &BackendRecord,
-        interface: InterfaceId,
-        now_ms: u64,
     ) -> Verdict {
-        let connection = &found.connection;
+        let (connection, flow) = (&found.connection, passage.flow());
         if connection.mode == MODE_NAT && flow.ttl <= 1 {
-            return self.answer_exceeded(frame, flow, now_ms);
+            return self.answer_exceeded(frame, flow, passage.now_ms);
         }
         let mac = match self.backend_mac(backend) {
             Ok(mac) => mac,
             Err(reason) => return Verdict::Drop(reason),
         };
-        self.touch(found, flow, Sender::Client, now_ms);
-        self.note_last_hop(found, last_hop(frame, interface));
+        self.touch(found, passage, Sender::Client);
+        self.note_last_hop(found, last_hop(frame, passage.interface));
         if connection.mode == MODE_NAT {
             rewrite::nat_destination(frame, flow, v4_part(backend.address), backend.port);
             rewrite::decrement_ttl(frame, flow);
@@ -82,16 +72,9 @@ impl Filter {
 
     /// A backend's packet to the client; only `nat` has its replies come this way.
     #[inline]
-    pub(super) fn send_to_client(
-        &mut self,
-        tables: &Generation,
-        frame: &mut [u8],
-        flow: &Flow,
-        found: &Found,
-        interface: InterfaceId,
-        now_ms: u64,
-    ) -> Verdict {
-        let connection = &found.connection;
+    pub(super) fn send_to_client(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Verdict {
+        let &Passage { tables, it, interface, now_ms } = passage;
+        let (connection, flow) = (&found.connection, &it.flow);
         if connection.mode != MODE_NAT {
             return Verdict::NotOurs;
         }
@@ -100,15 +83,15 @@ impl Filter {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
         if service.on_backend_down == ON_BACKEND_DOWN_RESET
-            && let Some(verdict) = self.return_stale(tables, frame, flow, found, &service, now_ms)
+            && let Some(verdict) = self.return_stale(frame, passage, found, &service)
         {
             return verdict;
         }
-        let is_answered = self.owner.table().entry(found.id).activity().flags & Activity::ANSWERED != 0;
+        let is_answered = self.owner.table().activity(found).flags & Activity::ANSWERED != 0;
         if !is_answered && self.has_unfilled_checksum(frame, flow, interface, now_ms) {
             return Verdict::Drop(DropReason::ChecksumUnfilled);
         }
-        self.touch(found, flow, Sender::Backend, now_ms);
+        self.touch(found, passage, Sender::Backend);
         rewrite::nat_source(frame, flow, v4_part(service.address), service.port);
         rewrite::decrement_ttl(frame, flow);
         let hop = self.owner.table().entry(found.id).last_hop();

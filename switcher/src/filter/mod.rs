@@ -93,6 +93,23 @@ pub struct Prospect {
     is_tap: bool,
 }
 
+/// A frame's way through [`Filter::decide`]: what is known of it, and what it is decided by.
+#[derive(Clone, Copy)]
+struct Passage<'a> {
+    tables: &'static Generation,
+    it: &'a Prospect,
+    /// Where the frame came in.
+    interface: InterfaceId,
+    now_ms: u64,
+}
+
+impl<'a> Passage<'a> {
+    #[inline]
+    fn flow(&self) -> &'a Flow {
+        &self.it.flow
+    }
+}
+
 /// The backend that a new connection goes to.
 #[derive(Clone, Copy, Debug)]
 struct Choice {
@@ -184,9 +201,6 @@ impl Filter {
             },
         };
         if let Some((subject, key)) = side {
-            if flow.reserved_flag {
-                self.note(Notice::ReservedFlag);
-            }
             let hash = self.owner.table().hash(&key);
             prefetch::line(self.owner.table().first_bucket(key.side, hash));
             return Prospect { subject, flow, hash, likely: None, choice: None, is_tap };
@@ -223,7 +237,7 @@ impl Filter {
         }
     }
 
-    /// Counts what is noteworthy about a packet that goes on.
+    /// Counts what is noteworthy about a packet that goes on, once that is decided.
     #[cold]
     fn note(&self, notice: Notice) {
         self.region.head.notices[notice as usize].add(1);

@@ -9,12 +9,12 @@
 
 use super::host::is_host;
 use super::tcp_state::{Sender, begins};
-use super::{Filter, Prospect, Verdict};
+use super::{Choice, Filter, Passage, Verdict};
 use crate::packet::tcp::RST;
 use crate::packet::{DropReason, Flow, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, reply, v4_part};
 use shunt_shmlayout::address::{Address, InterfaceId, Mac};
 use shunt_shmlayout::config_table::{
-    BackendRecord, Generation, MODE_NAT, ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET, ServiceRecord,
+    BackendRecord, MODE_NAT, ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET, ServiceRecord,
 };
 use shunt_shmlayout::connections::{Activity, Found, State};
 
@@ -24,32 +24,21 @@ type End = (Address, PortBe);
 impl Filter {
     /// What becomes of a client's packet whose backend has [`BackendRecord::STALE`]; `None` if it goes there all the same.
     #[cold]
-    pub(super) fn pass_stale(
-        &mut self,
-        tables: &Generation,
-        frame: &mut [u8],
-        it: &Prospect,
-        found: &Found,
-        interface: InterfaceId,
-        now_ms: u64,
-    ) -> Option<Verdict> {
+    pub(super) fn pass_stale(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Option<Verdict> {
+        let &Passage { tables, it, now_ms, .. } = passage;
         let connection = &found.connection;
         let stale = tables.stale(connection.service, connection.backend, now_ms)?;
         let service = tables.service(connection.service)?;
         if self.may_move(&service, found, &it.flow) {
             return match self.choose(tables, connection.service, it, now_ms) {
-                Some(choice) => {
-                    self.end(found);
-                    self.owner.table().unlink(found);
-                    self.count(found, |counters| &counters.moved);
-                    Some(self.open(tables, frame, it, choice, interface, now_ms))
-                }
+                Some(choice) => Some(self.move_to(frame, passage, found, choice)),
                 // The checks may be wrong about all of them, and there is nothing to lose.
                 None if stale.from_s == 0 => None,
-                None => Some(self.refuse_new(frame, &it.flow, connection.service, now_ms)),
+                // No new connection: the service has counted it already.
+                None => Some(self.refuse(frame, &it.flow, DropReason::NoBackend, now_ms)),
             };
         }
-        is_reset(&service, &it.flow).then(|| self.reset_from_client(tables, frame, &it.flow, found, &service, now_ms))
+        is_reset(&service, &it.flow).then(|| self.reset_from_client(frame, passage, found, &service))
     }
 
     /// What becomes of a backend's packet of a service that resets stale connections; `None` if it goes to the client all
@@ -57,27 +46,26 @@ impl Filter {
     #[cold]
     pub(super) fn return_stale(
         &mut self,
-        tables: &Generation,
         frame: &mut [u8],
-        flow: &Flow,
+        passage: &Passage,
         found: &Found,
         service: &ServiceRecord,
-        now_ms: u64,
     ) -> Option<Verdict> {
+        let tables = passage.tables;
         let connection = &found.connection;
         let backend = tables.backend(connection.backend)?;
-        if backend.flags & BackendRecord::STALE == 0 || !is_reset(service, flow) {
+        if backend.flags & BackendRecord::STALE == 0 || !is_reset(service, passage.flow()) {
             return None;
         }
-        tables.stale(connection.service, connection.backend, now_ms)?;
+        tables.stale(connection.service, connection.backend, passage.now_ms)?;
         let hop = self.owner.table().entry(found.id).last_hop();
         let (out, mac) = self.way_to_client(tables, &connection.client, hop);
         let from = (service.address, service.port);
-        let told = self.tell_receiver(frame, flow, found, Sender::Backend, from, now_ms);
+        let told = self.tell_receiver(frame, passage, found, Sender::Backend, from);
         Some(match told {
             Some(length) if is_host(hop.interface) => Verdict::ToHost(length),
             Some(length) => self.leave(frame, out, mac, length),
-            None => self.tell_sender(frame, flow, found, Sender::Backend, now_ms),
+            None => self.tell_sender(frame, passage, found, Sender::Backend),
         })
     }
 
@@ -86,33 +74,43 @@ impl Filter {
         match flow.protocol {
             PROTOCOL_UDP => service.on_backend_down == ON_BACKEND_DOWN_MOVE,
             _ => {
-                let activity = self.owner.table().entry(found.id).activity();
+                let activity = self.owner.table().activity(found);
                 let is_unanswered = activity.state == State::Opening && activity.flags & Activity::ANSWERED == 0;
                 is_unanswered && begins(flow.tcp_flags)
             }
         }
     }
 
+    /// Ends a connection and opens it anew at the backend that was chosen. Several switchers may do so at once: they end up
+    /// with one new connection, and the one that ended the old one counts the move.
+    fn move_to(&mut self, frame: &mut [u8], passage: &Passage, found: &Found, choice: Choice) -> Verdict {
+        let is_ours = self.end(found);
+        self.owner.table().unlink(found);
+        let opened = self.open(frame, passage, choice);
+        if is_ours && opened.is_ok() {
+            self.count(found, |counters| &counters.moved);
+        }
+        self.begin(frame, passage, opened)
+    }
+
     fn reset_from_client(
         &mut self,
-        tables: &Generation,
         frame: &mut [u8],
-        flow: &Flow,
+        passage: &Passage,
         found: &Found,
         service: &ServiceRecord,
-        now_ms: u64,
     ) -> Verdict {
-        let way = tables.backend(found.connection.backend).and_then(|backend| {
+        let way = passage.tables.backend(found.connection.backend).and_then(|backend| {
             let mac: Mac = self.backend_mac(&backend).ok()?;
             Some((backend, mac))
         });
         let told = way.and_then(|(backend, mac)| {
             let is_translated = found.connection.mode == MODE_NAT;
             let to = if is_translated { (backend.address, backend.port) } else { (service.address, service.port) };
-            let length = self.tell_receiver(frame, flow, found, Sender::Client, to, now_ms)?;
+            let length = self.tell_receiver(frame, passage, found, Sender::Client, to)?;
             Some(self.leave(frame, InterfaceId(backend.interface), mac, length))
         });
-        told.unwrap_or_else(|| self.tell_sender(frame, flow, found, Sender::Client, now_ms))
+        told.unwrap_or_else(|| self.tell_sender(frame, passage, found, Sender::Client))
     }
 
     /// Makes a segment with data the reset for its receiver, if that had none yet. `end` is what is translated: where a
@@ -120,15 +118,14 @@ impl Filter {
     fn tell_receiver(
         &mut self,
         frame: &mut [u8],
-        flow: &Flow,
+        passage: &Passage,
         found: &Found,
         sender: Sender,
         end: End,
-        now_ms: u64,
     ) -> Option<usize> {
+        let flow = passage.flow();
         let told = if sender == Sender::Client { Activity::BACKEND_RESET } else { Activity::CLIENT_RESET };
-        let activity = self.owner.table().entry(found.id).activity();
-        if flow.payload_length == 0 || activity.flags & told != 0 {
+        if flow.payload_length == 0 || self.owner.table().activity(found).flags & told != 0 {
             return None;
         }
         let (source, destination) = match sender {
@@ -137,16 +134,16 @@ impl Filter {
         };
         let v4 = |(address, port): End| (v4_part(address), port);
         let length = reply::tcp_reset_onward(frame, flow, v4(source), v4(destination))?;
-        self.note_reset(found, told, now_ms);
+        self.note_reset(found, told, passage.now_ms);
         self.region.head.refused[DropReason::StaleBackend as usize].add(1);
         Some(length)
     }
 
-    fn tell_sender(&mut self, frame: &mut [u8], flow: &Flow, found: &Found, sender: Sender, now_ms: u64) -> Verdict {
+    fn tell_sender(&mut self, frame: &mut [u8], passage: &Passage, found: &Found, sender: Sender) -> Verdict {
         let told = if sender == Sender::Client { Activity::CLIENT_RESET } else { Activity::BACKEND_RESET };
-        let verdict = self.refuse(frame, flow, DropReason::StaleBackend, now_ms);
+        let verdict = self.refuse(frame, passage.flow(), DropReason::StaleBackend, passage.now_ms);
         if matches!(verdict, Verdict::Reply(_)) {
-            self.note_reset(found, told, now_ms);
+            self.note_reset(found, told, passage.now_ms);
         }
         verdict
     }
@@ -157,18 +154,20 @@ impl Filter {
             let flags = before.flags | Activity::ENDED | told;
             Activity { last_seen_ms: now_ms, state: State::Closed, flags }
         };
-        if self.owner.table().entry(found.id).advance(next) {
+        if self.owner.table().advance(found, next) {
             self.count_end(found);
             self.count(found, |counters| &counters.reset);
         }
     }
 
-    /// Counts a connection as no longer in flight, if nobody has yet.
-    fn end(&self, found: &Found) {
+    /// Counts a connection as no longer in flight, if nobody has yet. Exactly one switcher gets true.
+    fn end(&self, found: &Found) -> bool {
         let next = |before: Activity| Activity { flags: before.flags | Activity::ENDED, ..before };
-        if self.owner.table().entry(found.id).advance(next) {
+        let is_ours = self.owner.table().advance(found, next);
+        if is_ours {
             self.count_end(found);
         }
+        is_ours
     }
 }
 

@@ -9,6 +9,7 @@ use shunt_shmlayout::config_table::{
     ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH, MODE_DSR, MODE_NAT, ON_BACKEND_DOWN_KEEP,
     ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET,
 };
+use shunt_shmlayout::connections::Found;
 
 const CLIENT: End = ([198, 18, 0, 2], 40000);
 const NOW_MS: u64 = 10_000;
@@ -151,6 +152,95 @@ fn a_flow_goes_to_another_backend_with_its_next_packet() {
     assert_eq!(pool.in_flight(), (counts, counts));
 }
 
+/// The flow of `CLIENT` as a switcher finds it, and a packet of it on its way.
+fn found_by(filter: &Filter, pool: &Pool, frame: &[u8]) -> (Prospect, Found) {
+    let mut prospect = filter.look(frame, CLIENTS, false);
+    filter.approach(&mut prospect);
+    let key = client_key(&prospect.flow, pool.service);
+    let found = filter.owner.table().find(&key, prospect.hash).expect("a connection");
+    (prospect, found)
+}
+
+#[test]
+fn a_flow_that_several_switchers_move_at_once_has_moved_once() {
+    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let mut filters = [0, 1].map(|number| pool.world.filter(number, 2));
+    let old = pool.query(NOW_MS).unwrap();
+    pool.lose(old, 0);
+    let frame = udp(CLIENT, DNS).payload(b"query").build();
+    // Both find it before either moves it.
+    let found = filters.each_ref().map(|filter| found_by(filter, &pool, &frame));
+    for (filter, (it, found)) in filters.iter_mut().zip(&found) {
+        let passage = Passage { tables: pool.world.generation(), it, interface: CLIENTS, now_ms: NOW_MS };
+        let mut frame = frame.clone();
+        let verdict = filter.pass_stale(&mut frame, &passage, found).expect("it doesn't stay");
+        assert_eq!(pool.receiver(verdict, &frame), Ok(1 - old));
+        let counts: [i64; 2] = core::array::from_fn(|index| i64::from(index != old));
+        assert_eq!(pool.in_flight(), (counts, counts));
+    }
+    let moved = pool.world.switchers.iter().map(|region| region.services[0].moved.get());
+    assert_eq!(moved.sum::<u64>(), 1);
+}
+
+#[test]
+fn a_move_that_comes_too_late_leaves_the_next_connection_of_the_entry_alone() {
+    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let old = pool.query(NOW_MS).unwrap();
+    pool.lose(old, 0);
+    let frame = udp(CLIENT, DNS).payload(b"query").build();
+    let mut late = pool.world.filter(1, 2);
+    let (it, found) = found_by(&late, &pool, &frame);
+    // Meanwhile the owner frees the entry, and others fill the chunk.
+    pool.filter.sweep(8192, NOW_MS + 200_000_000);
+    for port in 0..1024 {
+        pool.send(udp((CLIENT.0, 1000 + port), DNS).build(), CLIENTS, NOW_MS);
+    }
+    let before = pool.in_flight();
+    assert_eq!((before.0[1 - old], before.0), (1024, before.1));
+    let passage = Passage { tables: pool.world.generation(), it: &it, interface: CLIENTS, now_ms: NOW_MS };
+    late.pass_stale(&mut frame.clone(), &passage, &found).expect("it doesn't stay");
+    let (counted, live) = pool.in_flight();
+    assert_eq!((counted[1 - old], counted), (1025, live), "all of the others', and the late one's");
+    assert_eq!(pool.world.switchers[1].services[0].moved.get(), 0);
+}
+
+#[test]
+fn a_move_into_a_full_table_is_dropped_and_not_counted() {
+    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let old = pool.query(NOW_MS).unwrap();
+    let capacity = pool.world.connections.table().expect("a whole table").capacity();
+    for number in 1..capacity {
+        let client = ([198, 18, 2, (number / 1024) as u8], 1000 + (number % 1024) as u16);
+        pool.send(udp(client, DNS).build(), CLIENTS, NOW_MS);
+    }
+    pool.lose(old, 0);
+    // A switcher without an entry of its own can't evict any.
+    let mut other = pool.world.filter(1, 2);
+    let mut frame = udp(CLIENT, DNS).payload(b"query").build();
+    assert_eq!(pass(&mut other, &mut frame, CLIENTS, NOW_MS), Verdict::Drop(DropReason::TableFull));
+    let moved = |pool: &Pool| pool.world.switchers.iter().map(|it| it.services[0].moved.get()).sum::<u64>();
+    assert_eq!(moved(&pool), 0);
+    let (counted, found) = pool.in_flight();
+    assert_eq!((counted, counted.iter().sum::<i64>()), (found, capacity as i64 - 1));
+    assert_eq!(pool.query(NOW_MS), Ok(1 - old), "its old entry makes room for it");
+    assert_eq!(moved(&pool), 0, "a new connection by now");
+}
+
+#[test]
+fn a_move_to_the_client_itself_is_refused_and_not_counted() {
+    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let client = (pool.backends[1].1.0, 40000);
+    pool.take(&[true, false]);
+    let send = |pool: &mut Pool| pool.send(udp(client, DNS).payload(b"query").build(), BACKENDS, NOW_MS).0;
+    assert!(matches!(send(&mut pool), Verdict::Forward(BACKENDS, _)));
+    pool.lose(0, 0);
+    for _ in 0..2 {
+        assert_eq!(send(&mut pool), Verdict::Drop(DropReason::BackendToItself));
+        assert_eq!(pool.in_flight(), ([0, 0], [0, 0]));
+    }
+    assert_eq!(pool.world.switcher.services[0].moved.get(), 0);
+}
+
 #[test]
 fn dsr_flows_move_too_and_other_services_connections_stay() {
     let mut pool = Pool::new(DNS, PROTOCOL_UDP, MODE_DSR, ON_BACKEND_DOWN_MOVE);
@@ -187,8 +277,10 @@ fn without_another_backend_a_flow_stays_if_its_own_is_down_and_is_refused_if_it_
     assert_eq!(pool.query(NOW_MS), Ok(own));
     pool.lose(own, 5);
     pool.take(&[false, false]);
-    assert_eq!(pool.query(NOW_MS), Err(Verdict::Drop(DropReason::NoBackend)));
-    assert_eq!(pool.world.switcher.services[0].refused.get(), 1);
+    for _ in 0..3 {
+        assert_eq!(pool.query(NOW_MS), Err(Verdict::Drop(DropReason::NoBackend)));
+    }
+    assert_eq!(pool.world.switcher.services[0].refused.get(), 0, "no new connection");
     pool.world.stale(&[]);
     assert_eq!(pool.query(NOW_MS), Ok(own), "enabled again");
 }

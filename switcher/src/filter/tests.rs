@@ -256,6 +256,24 @@ fn row_38_reserved_flag_is_forwarded_and_counted() {
 }
 
 #[test]
+fn what_is_refused_is_not_noted_as_going_on() {
+    let (mut world, backend) = three_services();
+    world.service(NOBODY, PROTOCOL_TCP, MODE_NAT, &[backend]);
+    let mut filter = world.filter(0, 1);
+    let mut frame = poke(tcp(CLIENT, SERVICE, ACK).build(), 14 + 6, &[0x80]);
+    seal(&mut frame);
+    let (verdict, out) = through(&mut filter, frame, CLIENTS);
+    assert_eq!(verdict, Verdict::Reply(out.len()), "of no connection");
+    assert_eq!(noticed(&world, Notice::ReservedFlag), 0);
+
+    let neighbour = ([198, 18, 1, 77], 40000);
+    let verdicts = [SERVICE, NOBODY].map(|to| through(&mut filter, tcp(neighbour, to, SYN).build(), BACKENDS).0);
+    assert!(matches!(verdicts[0], Verdict::Forward(BACKENDS, _)));
+    assert_eq!(verdicts[1], Verdict::Drop(DropReason::BackendSideTaken), "by its connection to the first service");
+    assert_eq!(noticed(&world, Notice::OnLinkClient), 1);
+}
+
+#[test]
 fn row_9_padding_is_trimmed() {
     let mut filter = world().filter(0, 1);
     let bare = tcp(CLIENT, SERVICE, SYN).build();

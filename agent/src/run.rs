@@ -9,6 +9,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -287,7 +288,7 @@ impl Backend {
     /// The load as all together know it; who knows the server best has the last word.
     fn measure(&mut self, machine: &Machine, sockets: &Sockets) {
         let mut load = Load::unknown(self.settings.name.clone());
-        load.workers = self.settings.workers;
+        load.workers = self.settings.workers.and_then(NonZeroU32::new);
         // Whichever is nearer to its limit.
         load.cpu_permille = machine.cpu_permille().max(self.cgroup.cpu_permille());
         load.memory_permille = machine.memory_permille().max(self.cgroup.memory_permille());
@@ -305,7 +306,7 @@ impl Backend {
         if is_draining && load.state == State::Up {
             load.state = State::Drain;
         }
-        self.load = load;
+        self.load = load.bounded();
     }
 }
 

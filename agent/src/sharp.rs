@@ -5,9 +5,8 @@ use crate::report::Load;
 /// Of fewer requests or clients, every change would be sharp.
 const SMALLEST_CHANGE: u32 = 8;
 
-/// Whether `now` differs from what was `reported` by `permille` of it: what counts connections and requests by the larger
-/// of both, what is a share by itself. A new state, or
-/// somebody or nobody listening, is always sharp.
+/// Whether `now` differs from what was `reported` by `permille`: of the larger number for counts of connections and
+/// requests, absolutely for shares. A new state is always sharp, and so is a change in whether anybody listens.
 pub fn is_sharp(reported: &[Load], now: &[Load], permille: u16) -> bool {
     reported.len() != now.len() || reported.iter().zip(now).any(|(reported, now)| differ(reported, now, permille))
 }

@@ -12,12 +12,14 @@
 //! Numbers are fixed-point integers with their unit in the name; what a server can't tell is absent, not zero.
 
 mod key;
+mod limits;
 mod refusal;
 mod replay;
 mod wire;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::num::NonZeroU32;
 
 pub use key::{Key, KeyError};
 pub use refusal::Refusal;
@@ -69,7 +71,7 @@ pub struct Load {
     /// Requests ended each 1000 seconds.
     pub requests_per_s_milli: Option<u64>,
     /// Requests that it works on at a time; more have to wait.
-    pub workers: Option<u32>,
+    pub workers: Option<NonZeroU32>,
     /// Requests at work over the last moments, waiting ones not counted, thousandths: their execution time by time.
     pub busy_milli: Option<u32>,
 }

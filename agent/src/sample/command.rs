@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::Source;
-use super::number::narrowed;
+use super::number::{self, narrowed};
 use super::trouble::Trouble;
 use super::window::{Window, microseconds};
 use crate::report::{Load, State};
@@ -140,7 +140,7 @@ impl Source for Command {
         load.cpu_permille = share(cpu_permille).or(load.cpu_permille);
         load.memory_permille = share(memory_permille).or(load.memory_permille);
         load.execution_us = wide(execution_us).or(load.execution_us);
-        load.workers = wide(workers).or(load.workers);
+        load.workers = workers.and_then(number::workers).or(load.workers);
         load.requests_per_s_milli = self.rate.ratio(1_000_000_000).or(load.requests_per_s_milli);
     }
 }
@@ -247,6 +247,7 @@ fn parse_state(word: &str) -> Option<State> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::num::NonZeroU32;
     use std::time::Duration;
 
     /// Runs `command` until it is over, for all the time it needs; `at` is the time it is told.
@@ -272,13 +273,17 @@ mod tests {
         let mut told =
             command("echo in_flight = 12; echo workers=4; echo; echo state=drain; echo requests=$((7 * 1000))", begin);
         let load = load_after(&mut told, begin);
-        assert_eq!((load.in_flight, load.state, load.clients, load.workers), (Some(12), State::Drain, None, Some(4)));
+        assert_eq!(
+            (load.in_flight, load.state, load.clients, load.workers),
+            (Some(12), State::Drain, None, NonZeroU32::new(4))
+        );
         assert_eq!(load.requests_per_s_milli, None, "of one run");
-        told.settings.run = "echo requests=8000".to_owned();
+        told.settings.run = "echo requests=8000; echo workers=0".to_owned();
         let load = load_after(&mut told, begin + Duration::from_millis(999));
         assert_eq!(load.in_flight, Some(12), "not due yet");
         let load = load_after(&mut told, begin + Duration::from_secs(1));
         assert_eq!((load.in_flight, load.requests_per_s_milli), (None, Some(1_000_000)));
+        assert_eq!(load.workers, None, "0 says nothing");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Decimal numbers of others' texts as fixed-point integers.
 
+use std::num::NonZeroU32;
+
 /// `text`, digits with at most one point, in units of 10^-`places`; what is finer is cut off.
 pub(crate) fn fixed_point(text: &str, places: usize) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -25,6 +27,11 @@ pub(crate) fn scaled(value: f64, scale: f64) -> Option<u64> {
 /// As much of `value` as fits.
 pub(crate) fn narrowed<T: TryFrom<u64>>(value: u64, most: T) -> T {
     T::try_from(value).unwrap_or(most)
+}
+
+/// A number of workers; none for a gauge of 0, which says that its application doesn't know.
+pub(crate) fn workers(value: u64) -> Option<NonZeroU32> {
+    NonZeroU32::new(narrowed(value, u32::MAX))
 }
 
 #[cfg(test)]

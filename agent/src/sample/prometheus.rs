@@ -7,7 +7,7 @@ use nix::poll::PollFlags;
 
 use super::Source;
 use super::http::Fetch;
-use super::number::{narrowed, scaled};
+use super::number::{narrowed, scaled, workers};
 use super::trouble::Trouble;
 use super::window::{Window, microseconds};
 use crate::report::Load;
@@ -128,7 +128,7 @@ impl Source for Prometheus {
         load.in_flight = self.in_flight.map(|number| narrowed(number, u32::MAX)).or(load.in_flight);
         load.requests_per_s_milli = self.rate.ratio(1_000_000_000).or(load.requests_per_s_milli);
         load.execution_us = self.execution_us.map(|us| narrowed(us, u32::MAX)).or(load.execution_us);
-        load.workers = self.workers.map(|number| narrowed(number, u32::MAX)).or(load.workers);
+        load.workers = self.workers.and_then(workers).or(load.workers);
         load.busy_milli = self.busy.ratio(1000).map(|number| narrowed(number, u32::MAX)).or(load.busy_milli);
     }
 }
@@ -175,6 +175,7 @@ mod tests {
     use super::*;
     use crate::settings::Page;
     use proptest::prelude::*;
+    use std::num::NonZeroU32;
     use std::time::Duration;
 
     fn metrics() -> Metrics {
@@ -236,7 +237,11 @@ other NaN
             (load.in_flight, load.execution_us, load.requests_per_s_milli),
             (Some(6), Some(4000), Some(500_000))
         );
-        assert_eq!((load.workers, load.busy_milli), (Some(8), Some(2000)), "200 ms of work in 100 ms");
+        assert_eq!((load.workers, load.busy_milli), (NonZeroU32::new(8), Some(2000)), "200 ms of work in 100 ms");
+        server.workers = Some(0);
+        load.workers = NonZeroU32::new(16);
+        server.contribute(&mut load);
+        assert_eq!(load.workers, NonZeroU32::new(16), "0 leaves what is known otherwise");
         server.record(page(6.0, 1050.0), begin + Duration::from_millis(150));
         server.contribute(&mut load);
         assert_eq!(server.execution_us, None, "none ended");

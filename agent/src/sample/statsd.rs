@@ -13,7 +13,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::number::{fixed_point, narrowed};
+use super::number::{fixed_point, narrowed, workers};
 use super::window::{Window, microseconds};
 use crate::report::Load;
 use crate::settings::Metrics;
@@ -183,7 +183,7 @@ impl Pushed {
         load.requests_per_s_milli = self.rate.ratio(1_000_000_000).or(load.requests_per_s_milli);
         let mean_us = self.executed_us.checked_div(self.executed);
         load.execution_us = mean_us.map(|us| narrowed(us, u32::MAX)).or(load.execution_us);
-        load.workers = self.workers.map(|number| narrowed(number, u32::MAX)).or(load.workers);
+        load.workers = self.workers.and_then(workers).or(load.workers);
         load.busy_milli = self.busy.ratio(1000).map(|number| narrowed(number, u32::MAX)).or(load.busy_milli);
     }
 
@@ -197,6 +197,7 @@ impl Pushed {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::num::NonZeroU32;
     use std::time::Duration;
 
     #[test]
@@ -244,7 +245,11 @@ mod tests {
         assert!(!socket.take(|name, value| pushed.record(name, value)), "taken twice");
         let mut load = Load::unknown("b1".parse().unwrap());
         pushed.contribute(&mut load);
-        assert_eq!((load.in_flight, load.execution_us, load.workers), (Some(5), Some(15_000), Some(4)));
+        assert_eq!((load.in_flight, load.execution_us, load.workers), (Some(5), Some(15_000), NonZeroU32::new(4)));
+        pushed.record("workers", Value::Gauge(0));
+        load.workers = None;
+        pushed.contribute(&mut load);
+        assert_eq!(load.workers, None, "0 says nothing");
         pushed.begin_report();
         load.execution_us = None;
         pushed.contribute(&mut load);

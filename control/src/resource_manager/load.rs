@@ -1,5 +1,7 @@
 //! What is known of one backend's load: its last report, and the smoothed values that the master compares.
 
+use std::num::NonZeroU32;
+
 use shunt_agent::report::{Listening, Load, State};
 use shunt_shmlayout::loads::LoadRecord;
 
@@ -142,7 +144,7 @@ impl BackendLoad {
             requests_per_s_milli: last.requests_per_s_milli.unwrap_or(0),
             cpu_permille: last.cpu_permille.unwrap_or(0),
             memory_permille: last.memory_permille.unwrap_or(0),
-            workers: last.workers.or(learnt).filter(|_| counts).unwrap_or(0),
+            workers: last.workers.map(NonZeroU32::get).or(learnt).filter(|_| counts).unwrap_or(0),
             ..LoadRecord::default()
         }
     }

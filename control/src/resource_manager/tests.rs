@@ -1,5 +1,7 @@
 //! What is believed, and that nothing else moves.
 
+use std::num::NonZeroU32;
+
 use proptest::prelude::*;
 use shunt_agent::report::{Key, Listening, Name, State, seal};
 use shunt_shmlayout::loads::LoadRecord;
@@ -111,8 +113,7 @@ fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
         (later(107, vec![absurd(|load| load.execution_us = Some(u32::MAX))]), ReportOutcome::Absurd),
         (later(108, vec![absurd(|load| load.requests_per_s_milli = Some(u64::MAX))]), ReportOutcome::Absurd),
         (later(109, vec![absurd(|load| load.memory_permille = Some(u16::MAX))]), ReportOutcome::Absurd),
-        (later(112, vec![absurd(|load| load.workers = Some(0))]), ReportOutcome::Absurd),
-        (later(113, vec![absurd(|load| load.workers = Some(u32::MAX))]), ReportOutcome::Absurd),
+        (later(113, vec![absurd(|load| load.workers = NonZeroU32::new(u32::MAX))]), ReportOutcome::Absurd),
         (later(114, vec![absurd(|load| load.busy_milli = Some(u32::MAX))]), ReportOutcome::Absurd),
         (sealed(&Report { period_ms: 1, ..report(110, vec![]) }), ReportOutcome::Absurd),
     ];
@@ -129,6 +130,7 @@ fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
 fn work(manager: &mut ResourceManager, first: u64, workers: Option<u32>) -> (u32, bool) {
     for turn in first..first + 200 {
         let in_flight = turn as u32 % 9;
+        let workers = workers.and_then(NonZeroU32::new);
         let busy = Load { workers, busy_milli: Some(in_flight.min(4) * 1000), ..load("b1", in_flight) };
         manager.receive(&sealed(&report(turn, vec![busy])), turn * 50).unwrap();
     }

@@ -1,15 +1,17 @@
 //! How many requests a backend works on at a time, learnt from what it reports: those in flight, and those at work.
 //!
-//! Of `n` requests in flight, a backend with `w` workers works on min(n, w). So the estimate moves until as many would be at work by
-//! it as were, on average over some seconds (stochastic approximation: Robbins and Monro, 1951). That needs no execution
-//! time and survives its changes. Nothing is told before requests have waited: until then any larger number explains
-//! the reports as well. A backend whose execution times include the wait never seems to make anybody wait, and so its
-//! workers stay unknown.
+//! Of `n` requests in flight, a backend with `w` workers works on min(n, w). So the estimate moves until as many would be at
+//! work by it as were, on average over some seconds (stochastic approximation: Robbins and Monro, 1951). That needs no
+//! execution time and survives its changes. Nothing is told before requests have waited: until then any larger number
+//! explains the reports as well. A backend whose execution times include the wait never seems to make anybody wait, and
+//! so its workers stay unknown.
 
 /// Time constant of all averages: a few hundred requests of a slow backend.
 const AVERAGING_MS: f64 = 10_000.0;
 /// Averages over a shorter time show what is just begun as if it waited.
 const LEAST_MS: f64 = 5_000.0;
+/// Agents report at least every second. Whatever happened in a longer gap, one sample says nothing of it.
+const LONGEST_GAP_MS: u64 = 2_000;
 /// Fewer than this part of the requests in flight at work: the others wait.
 const AT_WORK: f64 = 0.9;
 
@@ -29,11 +31,16 @@ pub struct Workers {
 impl Workers {
     /// Takes what a report says: requests in flight now, and at work on average over the last moments.
     pub fn learn(&mut self, in_flight: f64, at_work: f64, now_ms: u64) {
-        let Some(last_ms) = self.last_ms.replace(now_ms) else {
-            (self.estimate, self.in_flight, self.at_work) = (at_work.max(1.0), in_flight, at_work);
+        let gap_ms = self.last_ms.replace(now_ms).map(|last_ms| now_ms.saturating_sub(last_ms));
+        let Some(gap_ms) = gap_ms.filter(|gap_ms| *gap_ms <= LONGEST_GAP_MS) else {
+            // What is known outlives a silence; what isn't yet is learnt anew.
+            if !self.is_known {
+                (self.estimate, self.in_flight, self.at_work) = (at_work.max(1.0), in_flight, at_work);
+                self.seen_ms = 0.0;
+            }
             return;
         };
-        let elapsed_ms = (now_ms.saturating_sub(last_ms) as f64).min(AVERAGING_MS);
+        let elapsed_ms = gap_ms as f64;
         self.seen_ms += elapsed_ms;
         // At first all that was seen counts equally, so that a start isn't remembered for long.
         let share = elapsed_ms / self.seen_ms.clamp(1.0, AVERAGING_MS);
@@ -102,6 +109,42 @@ mod tests {
             learnt.number()
         };
         assert_eq!([8.0, 3.0, 12.0].map(|workers| run(workers, &mut learnt)), [Some(8), Some(3), Some(12)]);
+    }
+
+    /// Reports of 16 workers, 50 ms apart, for so long.
+    fn work(learnt: &mut Workers, now_ms: &mut u64, seconds: u64) {
+        for turn in 0..seconds * 20 {
+            *now_ms += 50;
+            let in_flight = (turn % 40) as f64;
+            learnt.learn(in_flight, in_flight.min(16.0), *now_ms);
+        }
+    }
+
+    #[test]
+    fn a_silence_changes_nothing_that_is_known() {
+        let (mut learnt, mut now_ms) = (Workers::default(), 0);
+        work(&mut learnt, &mut now_ms, 60);
+        let before = learnt.number();
+        assert!(before.is_some_and(|number| (15..=17).contains(&number)), "{before:?}");
+        for gap_ms in [LONGEST_GAP_MS + 1, 30_000] {
+            now_ms += gap_ms;
+            // Twenty were let in at once, and none has been at work yet.
+            learnt.learn(20.0, 0.0, now_ms);
+            assert_eq!(learnt.number(), before, "{gap_ms}");
+        }
+        now_ms += 50;
+        learnt.learn(20.0, 16.0, now_ms);
+        assert_eq!(learnt.number(), before, "nor does the report after it count whole");
+    }
+
+    #[test]
+    fn samples_around_a_silence_make_nobody_known() {
+        let (mut learnt, mut now_ms) = (Workers::default(), 0);
+        work(&mut learnt, &mut now_ms, 4);
+        now_ms += 30_000;
+        learnt.learn(20.0, 0.0, now_ms);
+        learnt.learn(20.0, 0.0, now_ms + 50);
+        assert_eq!(learnt.number(), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::super::{Listening, State};
 use super::*;
 use proptest::prelude::*;
+use std::num::NonZeroU32;
 
 fn key() -> Key {
     Key::new(&[b'k'; 32]).unwrap()
@@ -24,7 +25,7 @@ fn report() -> Report {
         clients: Some(12),
         execution_us: Some(1500),
         requests_per_s_milli: Some(2_500_000),
-        workers: Some(4),
+        workers: NonZeroU32::new(4),
         ..Load::unknown(name("b1"))
     };
     let loads = vec![load, Load::unknown(name("b2"))];
@@ -63,7 +64,7 @@ fn the_longest_report_fits() {
         memory_permille: Some(u16::MAX),
         execution_us: Some(u32::MAX),
         requests_per_s_milli: Some(u64::MAX),
-        workers: Some(u32::MAX),
+        workers: NonZeroU32::new(u32::MAX),
         busy_milli: Some(u32::MAX),
         backend: name(&"b".repeat(31)),
     };
@@ -143,7 +144,7 @@ fn any_load() -> impl Strategy<Value = Load> {
             memory_permille: narrow[1],
             execution_us: wide[2],
             requests_per_s_milli: rate,
-            workers: wide[3],
+            workers: wide[3].and_then(NonZeroU32::new),
             busy_milli: wide[4],
         },
     )

@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn each_service_address_once_on_each_living_client_side_link() {
-        let capacity = Capacity { services: 8, backends: 8, slots: 2000, members: 16, classes: 8 };
+        let capacity = Capacity { services: 8, backends: 8, slots: 2000, members: 16, classes: 8, stale: 32 };
         let config = config(&[(1, "nat", &[(1, 1)]), (2, "dsr", &[(2, 1)]), (3, "host", &[])]);
         let table = Table::new(capacity).configured(&config, &NamedIds::default()).unwrap();
         let mut links = kernel().links;

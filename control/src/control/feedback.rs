@@ -81,8 +81,9 @@ impl Feedback {
         !self.pools.is_empty()
     }
 
-    /// Takes a configuration over, and what the table has of it.
-    pub fn configure(&mut self, config: &Config, table: &Table, agents: Agents, loads: Loads) {
+    /// Takes a configuration over, and what the table has of it. The table forgets what was made of services that nobody
+    /// reports about any more, as their agents left the configuration or control can't read their keys.
+    pub fn configure(&mut self, config: &Config, table: &mut Table, agents: Agents, loads: Loads) {
         let feedback = &config.feedback;
         let backends = config.services.iter().flat_map(|service| &service.backends);
         let ports = backends.map(|backend| (backend.name.clone(), backend.address.port())).collect();
@@ -104,6 +105,8 @@ impl Feedback {
             .services()
             .filter_map(|(id, service)| Some((id, self.pool(table, service, before.get(&id))?)))
             .collect();
+        let ids: Vec<ServiceId> = table.services().map(|(id, _)| id).collect();
+        ids.iter().filter(|id| !self.pools.contains_key(id)).for_each(|id| table.forget_feedback(*id));
         self.write_loads(loads);
     }
 
@@ -288,5 +291,33 @@ fn tell(key: &BackendKey, before: Why, after: Why) {
         Why::Declined => warn!("backend {backend} of service {service} declines: it gets no new connections"),
         Why::Ignored => warn!("backend {backend} of service {service} declines, as most do: ignored"),
         _ => info!("backend {backend} of service {service} reports and takes connections"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::testing::{World, config, region};
+
+    #[test]
+    fn nobody_stays_out_by_the_last_word_of_an_agent_that_left_the_configuration() {
+        let (region, pool) = (region(), &[(1, "nat", &[(1, 1), (2, 1)][..])]);
+        let mut world = World::new(region, vec![]);
+        world.apply(pool);
+        let (service, b1, b2) = (world.service(1), world.backend(1), world.backend(2));
+        world.table.set_feedback(service, &[(b1, 1000, true), (b2, 3000, false)]);
+        let factors = |generation: &shunt_shmlayout::config_table::Generation| {
+            let record = generation.service(service).unwrap();
+            generation.members_of(&record).map(|member| member.factor_permille).collect::<Vec<_>>()
+        };
+        assert_eq!(factors(&world.publish().unwrap()), [0, 3000]);
+        let mut restarted = World::new(region, vec![]);
+        assert!(restarted.table.services().any(|(_, it)| it.member(b1).is_some_and(|member| member.declined)));
+        for world in [&mut restarted, &mut world] {
+            let (questioner, _answers) = Questioner::new();
+            let mut feedback = Feedback::new(questioner);
+            feedback.configure(&config(pool), &mut world.table, Agents::default(), region.loads);
+            assert_eq!(factors(&world.publish().unwrap()), [1000, 1000]);
+        }
     }
 }

@@ -50,6 +50,18 @@ pub enum CapacityError {
         /// How many there may be.
         limit: usize,
     },
+    /// Too many pairs of service and backend, with those that left the configuration.
+    #[error(
+        "is too much for one reload: with those that left the configuration there are {wanted} pairs of service and \
+         back-end, the memory has room for {limit}; replace them in several steps, wait until connections to those that \
+         left are gone, or raise limits.backends and restart Shunt"
+    )]
+    Stale {
+        /// How many there would be.
+        wanted: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The endpoint hash has no place for an address.
     #[error("{at} finds no place in the endpoint table; raise limits.backends and restart Shunt")]
     Endpoints {

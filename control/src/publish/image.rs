@@ -161,8 +161,10 @@ impl Image {
             && backend_ids.filter(|id| generation.backend(*id).is_some()).all(|id| backends.contains(&id))
     }
 
-    /// Fills an idle generation. `published_ms` is wall-clock time, `now_ms` of CLOCK_MONOTONIC. The table has checked that there is room for everything but endpoints, whose hash may
-    /// be unlucky; what was written is of no use then, and harms nobody.
+    /// Fills an idle generation. `published_ms` is wall-clock time, `now_ms` of CLOCK_MONOTONIC.
+    ///
+    /// The table has checked that there is room for everything but endpoints, whose hash may be unlucky. What was written
+    /// is of no use then, and harms nobody.
     pub fn write(&self, generation: &Generation, published_ms: u64, now_ms: u64) -> Result<(), WriteError> {
         generation.clear();
         for (id, record, name) in &self.services {

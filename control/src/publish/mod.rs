@@ -13,6 +13,7 @@
 
 pub mod arp_cache;
 pub mod error;
+mod feedback;
 pub mod identity;
 pub mod image;
 pub mod own;

@@ -93,6 +93,22 @@ mod tests {
     }
 
     #[test]
+    fn every_pair_can_be_replaced_at_once_and_more_only_when_the_first_are_gone() {
+        let shape = ControlShape { members: 2, ..shape(64) };
+        let rehearsal = Rehearsal::new(&shape).unwrap();
+        let pair = |a: u8, b: u8| config(&[(1, "nat", &[(a, 1), (b, 1)])]);
+        let (named, mut table) = (NamedIds::default(), rehearsal.empty_table());
+        for config in [pair(1, 2), pair(3, 4)] {
+            table = rehearsal.table(&table, &config, &named).unwrap();
+        }
+        let refused = rehearsal.table(&table, &pair(4, 5), &named).unwrap_err();
+        assert_eq!(
+            (refused.field.as_str(), refused.reason),
+            ("service.s1.backend", CapacityError::Stale { wanted: 5, limit: 4 })
+        );
+    }
+
+    #[test]
     fn each_limit_is_told_at_the_service_that_goes_beyond_it() {
         let two = config(&[(1, "nat", &[(1, 1)]), (2, "nat", &[(2, 1)])]);
         let base = shape(64);

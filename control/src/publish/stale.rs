@@ -56,6 +56,11 @@ impl Service {
         stale
     }
 
+    /// Records that it takes in the table of stale pairs if all of its backends, now and before, are out.
+    pub(super) fn stale_wanted(&self) -> usize {
+        if self.heeds_stale() { self.members.len() + self.deadlines.departed.len() } else { 0 }
+    }
+
     /// Whether a switcher has to know: UDP flows that are to stay need no look.
     fn heeds_stale(&self) -> bool {
         self.identity.protocol != shunt_shmlayout::address::UDP || self.on_backend_down == ON_BACKEND_DOWN_MOVE

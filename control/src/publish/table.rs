@@ -30,6 +30,8 @@ pub struct Capacity {
     pub members: usize,
     /// Ranges of clients.
     pub classes: usize,
+    /// Pairs of service and backend whose connections may be stale.
+    pub stale: usize,
 }
 
 impl Capacity {
@@ -41,6 +43,7 @@ impl Capacity {
             slots: generation.slots.len(),
             members: generation.members.len(),
             classes: generation.classes.len(),
+            stale: generation.stale_table.len(),
         }
     }
 }
@@ -111,6 +114,12 @@ impl Table {
         &self.host_addresses
     }
 
+    /// Whether an address is a service's, a removed one's too, or one of the box's own programs'.
+    pub fn has_address(&self, address: &Address) -> bool {
+        self.host_addresses.contains(address)
+            || self.services.values().any(|service| service.identity.address == *address)
+    }
+
     /// The services, removed ones included.
     pub fn services(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
         self.services.iter().map(|(id, service)| (*id, service))
@@ -158,24 +167,6 @@ impl Table {
     /// Whether every check of a backend passes.
     pub fn is_up(&self, backend: BackendId) -> bool {
         self.services.values().all(|service| service.health_of(backend) != Some(Health::Down))
-    }
-
-    /// Takes over what feedback makes of a service's members. What is hardly another factor stays as it was, so that
-    /// noise makes no publications. False if nothing changed.
-    pub fn set_feedback(&mut self, service: ServiceId, made: &[(BackendId, u16, bool)]) -> bool {
-        let Some(service) = self.services.get_mut(&service) else { return false };
-        let mut changed = false;
-        for (backend, factor_permille, declined) in made {
-            let Some(member) = service.member_mut(*backend) else { continue };
-            if differs(member.factor_permille, *factor_permille) || member.declined != *declined {
-                (member.factor_permille, member.declined) = (*factor_permille, *declined);
-                changed = true;
-            }
-        }
-        if changed {
-            service.refill(&self.backends);
-        }
-        changed
     }
 
     /// Those of which a check fails: all at once, for asking about each goes through all services.
@@ -308,12 +299,14 @@ impl Table {
     }
 
     fn check_sums(&self) -> Result<(), Unpublishable> {
-        let Capacity { slots, members, classes, .. } = self.capacity;
+        let Capacity { slots, members, classes, stale, .. } = self.capacity;
         self.check_sum("slots", slots, Service::cells_wanted, |wanted, limit| CapacityError::Slots { wanted, limit })?;
         let too_many = |wanted, limit| CapacityError::Members { wanted, limit };
         self.check_sum("backend", members, Service::members_wanted, too_many)?;
         let too_many = |wanted, limit| CapacityError::Classes { wanted, limit };
-        self.check_sum("rule", classes, |service| service.ranges.len(), too_many)
+        self.check_sum("rule", classes, |service| service.ranges.len(), too_many)?;
+        let too_many = |wanted, limit| CapacityError::Stale { wanted, limit };
+        self.check_sum("backend", stale, Service::stale_wanted, too_many)
     }
 
     /// Blames the first service that takes more than the others left.
@@ -356,12 +349,6 @@ fn members(
         Member { backend, weight, health: health(backend), factor_permille, declined }
     };
     configured.backends.iter().filter_map(known).map(member).collect()
-}
-
-/// Whether a factor is so different that a publication is worth it: by a hundredth, or where it returns to neutral.
-fn differs(now: u16, next: u16) -> bool {
-    let hundredth = now.div_ceil(100);
-    now.abs_diff(next) >= hundredth || now != next && next == NEUTRAL_PERMILLE
 }
 
 fn mode_bits(mode: Mode) -> u8 {

@@ -19,6 +19,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Room for this many ranges of clients, for each service that there is room for.
 const CLASSES_PER_SERVICE: u64 = 4;
 
+/// Stale pairs for each pair in the configuration: itself, and one that it took the place of.
+const STALE_PER_MEMBER: u64 = 2;
+
 /// Addresses of the pseudo-interface that fit beside services and backends.
 pub const HOST_ADDRESSES: u64 = 64;
 
@@ -133,6 +136,7 @@ impl Typed for ControlRegion {
         offset_of!(ServiceRecord, on_backend_down),
         size_of::<StaleRecord>(),
         offset_of!(GenerationHead, stale),
+        STALE_PER_MEMBER as usize,
         size_of::<BackendRecord>(),
         offset_of!(BackendRecord, flags),
         offset_of!(BackendRecord, neighbour),
@@ -187,7 +191,7 @@ fn generation(parts: &mut Parts, shape: &ControlShape) -> Option<Generation> {
     let slots = parts.take(shape.slots as usize);
     let ranges = parts.take(shape.ranges as usize);
     let classes = parts.take(shape.classes as usize);
-    let stale_table = parts.take(shape.members as usize);
+    let stale_table = parts.take((shape.members * STALE_PER_MEMBER) as usize);
     let head = head?; // after the rest: a region that is only measured has no head
     Some(Generation {
         head,

@@ -51,8 +51,14 @@ impl Stack {
     }
 
     /// Hands in a packet that came.
-    pub fn put(&mut self, packet: Vec<u8>) {
-        self.wire.incoming.push_back(packet);
+    pub fn put(&mut self, packet: &[u8]) {
+        self.wire.incoming.push_back(packet.to_vec());
+    }
+
+    /// Memory that packets handed in take until [`Stack::advance`].
+    #[cfg(test)]
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.wire.incoming.iter().map(Vec::capacity).sum()
     }
 
     /// The next packet to send.
@@ -158,8 +164,8 @@ mod tests {
             if there.is_none() && back.is_none() {
                 return;
             }
-            there.into_iter().for_each(|packet| server.put(packet));
-            back.into_iter().for_each(|packet| client.put(packet));
+            there.into_iter().for_each(|packet| server.put(&packet));
+            back.into_iter().for_each(|packet| client.put(&packet));
         }
     }
 
@@ -204,7 +210,7 @@ mod tests {
         proptest!(|(packets in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..8))| {
             let mut client = client();
             client.advance(Duration::ZERO);
-            packets.into_iter().for_each(|packet| client.put(packet));
+            packets.iter().for_each(|packet| client.put(packet));
             client.advance(Duration::from_millis(1));
         });
     }

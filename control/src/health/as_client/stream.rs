@@ -22,6 +22,8 @@ use crate::packet_socket::{self, Instruction};
 
 /// The kernel may have joined several packets of a connection into one (GRO).
 const LONGEST_PACKET: usize = 64 << 10;
+/// Packets taken in one poll: a flood from the backend must hold up neither control nor its memory.
+const MOST_IN_A_POLL: usize = 32;
 const PROTOCOL_TCP: u32 = 6;
 
 /// An open connection. Dropping it resets it, as a balancer's checks do: so neither side keeps anything of it.
@@ -31,6 +33,7 @@ pub struct Stream {
     path: Path,
     began: Instant,
     timer: Pin<Box<Sleep>>,
+    buffer: Box<[u8]>,
     /// Keeps the kernel's own programs from the port, and the kernel from answering for it.
     _port: std::net::TcpListener,
 }
@@ -48,7 +51,8 @@ impl Stream {
         let stack = Stack::connect(source, target, RandomState::new().hash_one(source));
         let stack = stack.ok_or(ErrorKind::InvalidInput)?;
         let (socket, timer) = (packet_socket::register(socket)?, Box::pin(sleep(Duration::ZERO)));
-        let mut stream = Self { stack, socket, path, began: Instant::now(), timer, _port: port };
+        let buffer = vec![0; LONGEST_PACKET].into_boxed_slice();
+        let mut stream = Self { stack, socket, path, began: Instant::now(), timer, buffer, _port: port };
         poll_fn(|context| stream.poll_connected(context)).await?;
         Ok(stream)
     }
@@ -64,14 +68,19 @@ impl Stream {
 
     /// Takes what has come, sends what is due, and has the task woken when there is more of either.
     fn drive(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        while let Poll::Ready(ready) = self.socket.poll_read_ready(context) {
-            let mut packet = vec![0; LONGEST_PACKET];
-            let read =
-                |socket: &AsyncFd<OwnedFd>| Ok(recv(socket.get_ref().as_raw_fd(), &mut packet, MsgFlags::empty())?);
-            if let Ok(length) = ready?.try_io(read) {
-                packet.truncate(length?);
-                self.stack.put(packet);
+        let socket = &self.socket;
+        let has_more = take(&mut self.stack, &mut self.buffer, |buffer| {
+            // `try_io` fails where the socket was empty after all; then it is waited for again.
+            while let Poll::Ready(ready) = socket.poll_read_ready(context) {
+                let read = |socket: &AsyncFd<OwnedFd>| Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?);
+                if let Ok(length) = ready?.try_io(read) {
+                    return length.map(Some);
+                }
             }
+            Ok(None)
+        })?;
+        if has_more {
+            context.waker().wake_by_ref();
         }
         loop {
             self.exchange()?;
@@ -143,6 +152,19 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// Hands the stack what `read` yields until that is nothing; true if there may be more.
+fn take(
+    stack: &mut Stack,
+    buffer: &mut [u8],
+    mut read: impl FnMut(&mut [u8]) -> io::Result<Option<usize>>,
+) -> io::Result<bool> {
+    for _ in 0..MOST_IN_A_POLL {
+        let Some(length) = read(buffer)? else { return Ok(false) };
+        stack.put(&buffer[..length.min(buffer.len())]);
+    }
+    Ok(true)
+}
+
 /// A port that no program of this machine has. Its kernel would reset the connection, of which it knows nothing; a
 /// listener that takes nothing makes it silent.
 fn reserve_port(path: &Path) -> io::Result<std::net::TcpListener> {
@@ -171,4 +193,23 @@ fn replies(target: SocketAddrV4, port: u16) -> [Instruction; 9] {
 
 fn code(bits: u32) -> u16 {
     bits as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_taken_in_parts_and_copied_by_its_length() {
+        let (source, target) = ("198.18.1.1:40000".parse().unwrap(), "198.18.0.100:80".parse().unwrap());
+        let mut stack = Stack::connect(source, target, 1).unwrap();
+        let mut buffer = vec![0x45; LONGEST_PACKET];
+        assert!(take(&mut stack, &mut buffer, |_| Ok(Some(60))).unwrap(), "more may be there");
+        assert_eq!(stack.waiting_bytes(), MOST_IN_A_POLL * 60);
+        stack.advance(Duration::ZERO);
+        assert_eq!(stack.waiting_bytes(), 0);
+        let mut lengths = [Some(40), None, Some(40)].into_iter();
+        assert!(!take(&mut stack, &mut buffer, |_| Ok(lengths.next().flatten())).unwrap());
+        assert_eq!(stack.waiting_bytes(), 40);
+    }
 }

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use shunt_config::{Config, ConfigError, Problem, document};
+use shunt_instances::TakenAddress;
 
-use crate::other_instances::check_addresses;
 use crate::publish::rehearsal::Rehearsal;
 use crate::publish::table::{NamedIds, Table};
 use crate::resource_manager::agents::{Agents, KeyMissing};
@@ -56,8 +56,8 @@ impl Candidate {
         let Document { config, .. } = &document;
         let mut problems: Vec<Problem> =
             grounds.running.and_then(|now| fixed_difference(now, config)).into_iter().collect();
-        let taken = grounds.running.and_then(|now| check_addresses(config, now).err());
-        problems.extend(taken.map(|taken| taken.problem(config)));
+        let taken = TakenAddress::find(config, |address| grounds.table.has_address(&address.into()));
+        problems.extend(taken.iter().map(|taken| taken.problem(config)));
         let (agents, missing) = Agents::load(&config.feedback);
         problems.extend(missing.iter().map(|key| key.problem(&config.source)));
         let table = grounds.rehearsal.table(grounds.table, config, grounds.named);

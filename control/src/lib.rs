@@ -9,7 +9,6 @@ pub mod clock;
 pub mod control;
 pub mod health;
 pub mod master;
-pub mod other_instances;
 pub mod packet_socket;
 pub mod publish;
 pub mod resource_manager;

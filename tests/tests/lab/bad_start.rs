@@ -117,9 +117,25 @@ fn same_address(lab: &Lab) -> Result<()> {
     let operator = Operator::of(&other);
     let published = until("the other instance", || Ok(operator.status().ok().filter(|status| status.epoch > 0)));
     let reloaded = configure("198.18.0.100").map(|()| operator.try_order("reload"));
+    let restarted = kill_control(&other, &operator);
     supervisor.stop()?;
     published.with_context(|| std::fs::read_to_string(folder.path().join("log")).unwrap_or_default())?;
-    refused(&reloaded??, &words).context("a reload")
+    refused(&reloaded??, &words).context("a reload")?;
+    restarted.context("a restart of control")
+}
+
+/// The next control refuses the file too, and goes on by what it accepted before.
+fn kill_control(instance: &str, operator: &Operator) -> Result<()> {
+    let before = pid_of(instance, "control")?;
+    kill(before, Signal::SIGKILL)?;
+    let words = ["reload_refused", "address 198.18.0.100 is served by instance"];
+    until("a control that refuses the file", || {
+        let is_another = pid_of(instance, "control").is_ok_and(|pid| pid != before);
+        let text = String::from_utf8_lossy(&operator.try_order("status")?.stdout).into_owned();
+        Ok((is_another && words.iter().all(|word| text.contains(word))).then_some(()))
+    })?;
+    ensure!(!operator.order("services")?.contains("198.18.0.100"), "the address is served");
+    Ok(())
 }
 
 /// Another instance in the same namespace, with something in its configuration that this machine can't do.

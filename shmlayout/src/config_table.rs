@@ -298,12 +298,22 @@ impl Generation {
     /// A service as this client is served by it: with the slots and members of the client's class.
     #[inline]
     pub fn service_for(&self, service: ServiceRecord, client: &Address) -> ServiceRecord {
-        let first = service.classes_first as usize;
-        let classes = self.classes.get(first..first.saturating_add(service.classes_count as usize)).unwrap_or_default();
+        let classes = self.classes_in(&service);
         let after = classes.partition_point(|class| class.load::<ClassRecord>().start.number() <= client.number());
         let Some(class) = after.checked_sub(1).and_then(|index| classes.get(index)) else { return service };
         let ClassRecord { slots_first, slots_count, members_first, members_count, .. } = class.load();
         ServiceRecord { slots_first, slots_count, members_first, members_count, ..service }
+    }
+
+    #[inline]
+    fn classes_in(&self, service: &ServiceRecord) -> &'static [Record<4>] {
+        let (first, count) = (service.classes_first as usize, service.classes_count as usize);
+        self.classes.get(first..first.saturating_add(count)).unwrap_or_default()
+    }
+
+    /// The ranges of clients that a service tells apart, each up to the next; none if it doesn't.
+    pub fn classes_of(&self, service: &ServiceRecord) -> impl Iterator<Item = ClassRecord> + '_ {
+        self.classes_in(service).iter().map(|record| record.load())
     }
 
     /// The records of a service's backends.

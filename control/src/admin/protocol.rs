@@ -5,7 +5,7 @@
 //! {"command":"drain","backend":"b1"}      {"ok":true,"backend":"b1","epoch":8}
 //! {"command":"enable","backend":"b1"}     {"ok":true,"backend":"b1","epoch":9}
 //! {"command":"backends"}                  {"ok":true,"backends":[{"name":"b1",...}]}
-//! {"command":"configuration"}             {"ok":true,"file":"/etc/shunt/shunt.toml","fault":null,"refusal":null,...}
+//! {"command":"configuration"}             {"ok":true,"file":"/etc/shunt/shunt.toml","refusal":null,...}
 //! anything that can't be done             {"ok":false,"error":"..."}
 //! ```
 
@@ -31,7 +31,7 @@ pub enum Command {
     },
     /// Tell what isn't in shared memory: why each backend is up or down, and how far draining is.
     Backends,
-    /// Tell how the configuration file is, and what came of the last reload.
+    /// Tell which is the configuration file, and what came of the last reload.
     Configuration,
 }
 
@@ -78,13 +78,12 @@ pub struct BackendStatus {
     pub connections: Option<u64>,
 }
 
-/// The configuration file, as control reads it.
+/// The configuration file, as control read it last. Whether it is good now is for the asker to find out: reading a large one
+/// takes longer than control may stand still.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStatus {
     /// Its path.
     pub file: String,
-    /// Why a start with it would be refused now.
-    pub fault: Option<String>,
     /// Why it was refused when control last read it, at a reload or at its start; nothing if it was accepted.
     pub refusal: Option<String>,
     /// Whether what is in force couldn't be saved for a control that starts while the file is bad.

@@ -4,7 +4,7 @@ use super::memory::advise;
 use crate::admin::protocol::FileStatus;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use shunt_config::{Instance, control_socket, runtime_directory};
+use shunt_config::{Config, Instance, control_socket, runtime_directory};
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -100,10 +100,25 @@ fn judge(line: &str) -> Option<Result<serde_json::Map<String, Value>, AdminError
     }
 }
 
-/// What control says of its configuration file; nothing where it doesn't answer.
-pub fn configuration(instance: &Instance) -> Option<FileStatus> {
-    let answer = order(instance, &json!({ "command": "configuration" })).ok()?;
-    serde_json::from_value(Value::Object(answer)).ok()
+/// The configuration file of a running instance.
+pub struct ConfigurationFile {
+    /// What control says of it.
+    pub status: FileStatus,
+    /// Why a start with it would be refused now.
+    pub fault: Option<String>,
+}
+
+impl ConfigurationFile {
+    /// Asks control which it is, and reads it; `None` where control doesn't answer.
+    pub fn of(instance: &Instance) -> Option<Self> {
+        let answer = order(instance, &json!({ "command": "configuration" })).ok()?;
+        Some(Self::read(serde_json::from_value(Value::Object(answer)).ok()?))
+    }
+
+    fn read(status: FileStatus) -> Self {
+        let fault = Config::load(status.file.as_ref()).err().map(|error| error.to_string());
+        Self { status, fault }
+    }
 }
 
 /// What only control knows of a backend.
@@ -141,6 +156,17 @@ mod tests {
         for line in ["", "{}", "[1]", "{\"ok\":false}"] {
             assert!(judge(line).is_none(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_file_s_fault_is_found_without_control() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display().to_string();
+        let said = json!({ "file": path, "refusal": null, "unsaved": false, "missing_keys": [] });
+        let read = || ConfigurationFile::read(serde_json::from_value(said.clone()).unwrap());
+        assert!(read().fault.is_some_and(|fault| fault.starts_with(&format!("{path}:1: is empty"))));
+        std::fs::write(file.path(), "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n").unwrap();
+        assert_eq!(read().fault, None);
     }
 
     #[test]

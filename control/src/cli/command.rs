@@ -160,7 +160,7 @@ fn status(named: Option<Instance>, exact: bool, output: Output) -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|instance| output.show(|| look(&instance, &mut memory, exact)));
     match shown.map(|view| view.worst()) {
-        Ok(None) => ExitCode::SUCCESS,
+        Ok(None | Some(Severity::Notice)) => ExitCode::SUCCESS,
         Ok(Some(Severity::Degraded)) => ExitCode::from(DEGRADED),
         Ok(Some(Severity::NotServing)) => ExitCode::from(NOT_SERVING),
         Err(error) => {
@@ -187,7 +187,8 @@ fn look(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow
     std::thread::sleep(LOOK);
     // A control that stands still would let one wait for its answer.
     let answers = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
-    let asked = processes(memory, monotonic_ms()).iter().any(answers).then(|| admin::configuration(instance)).flatten();
+    let asked =
+        processes(memory, monotonic_ms()).iter().any(answers).then(|| admin::ConfigurationFile::of(instance)).flatten();
     Ok(StatusView::Present(Box::new(StatusReport::read(memory, &before, asked.as_ref(), exact, monotonic_ms()))))
 }
 

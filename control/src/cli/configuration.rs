@@ -4,7 +4,7 @@
 //! before and after, and copies again if that changed.
 
 use shunt_shmlayout::address::{BackendId, ServiceId};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, MemberRecord, Name, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, ClassRecord, Generation, MemberRecord, Name, ServiceRecord};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::regions::ControlRegion;
 use shunt_shmlayout::sync::{Ordering, fence};
@@ -44,6 +44,8 @@ pub struct Service {
     pub record: ServiceRecord,
     /// Its backends.
     pub members: Vec<MemberRecord>,
+    /// Ranges of its clients, if rules tell them apart.
+    pub classes: Vec<ClassRecord>,
     /// How many slots name each backend.
     pub slots: HashMap<BackendId, u32>,
 }
@@ -132,7 +134,8 @@ impl Service {
             *slots.entry(BackendId(cell.load(Ordering::Relaxed))).or_default() += 1;
         }
         let name = generation.service_names.get(usize::from(id.0))?.load::<Name>().to_string();
-        Some(Self { id, name, members: generation.members_of(&record).collect(), record, slots })
+        let (members, classes) = (generation.members_of(&record).collect(), generation.classes_of(&record).collect());
+        Some(Self { id, name, members, classes, record, slots })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The operator's orders, and when they are answered: once what was ordered is published.
 
 use log::{error, info};
-use shunt_config::{Config, ConfigError};
+use shunt_config::ConfigError;
 use shunt_shmlayout::address::BackendId;
 use tokio::sync::oneshot;
 
@@ -101,7 +101,6 @@ impl Control {
     fn file_status(&self) -> FileStatus {
         FileStatus {
             file: self.path.display().to_string(),
-            fault: Config::load(&self.path).err().map(|error| error.to_string()),
             refusal: self.refusal.clone(),
             unsaved: !self.accepted.is_saved(),
             missing_keys: self.missing_keys.clone(),

@@ -123,7 +123,7 @@ impl DropsReport {
         let Self { total, answered, unanswered, .. } = self;
         let unanswered = match unanswered {
             0 => String::new(),
-            count => format!(" ({count} of them for want of an answer that the limit for a source allows)"),
+            count => format!(" ({count} of them unanswered: rate limit of the source)"),
         };
         format!("{table}{total} dropped{unanswered}, {answered} refused with an answer\n")
     }

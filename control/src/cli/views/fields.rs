@@ -20,11 +20,12 @@ Fields of --json (without shared memory: instance, health and problems only):
   connection_table: live, exact, capacity, evicted
   traffic: received, sent, dropped, passed, answered, difference (received - sent - dropped - passed)
   reports[]: outcome, count, meaning
-  problems[]: code, severity (degraded, not-serving), object, text, mend
+  problems[]: code, severity (notice, degraded, not-serving), object, text, mend
 Codes of problems:
   not_running, nothing_published, process_dead, process_silent, process_absent, service_without_backend (not serving;
-      process_...: degraded if keeper or control), epoch_not_taken, backend_down, checksum_unfilled, table_nearly_full,
-      configuration_refused, reload_refused, key_missing, configuration_unsaved, frames_unaccounted (degraded)";
+      process_...: degraded if keeper or control), epoch_not_taken, backend_down, backend_declined, table_nearly_full,
+      configuration_refused, reload_refused, key_missing, configuration_unsaved, frames_unaccounted (degraded),
+      checksum_unfilled (degraded; a notice where clients send, of which any can craft such packets)";
 
 /// Of `shunt services`.
 pub const SERVICES: &str = "\

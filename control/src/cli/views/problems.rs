@@ -5,7 +5,7 @@
 
 use super::processes::{ProcessRow, ProcessState};
 use super::status::{ConnectionTableRow, TrafficRow};
-use crate::admin::protocol::FileStatus;
+use crate::cli::admin::ConfigurationFile;
 use crate::cli::format::duration;
 use serde::Serialize;
 
@@ -18,6 +18,8 @@ pub const UNFILLED_RECENT_MS: u64 = 60_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
+    /// Worth a look. Clients can bring it about, so that it must not call anybody.
+    Notice,
     /// Every service is served, but something needs attention.
     Degraded,
     /// Some clients get no service.
@@ -54,8 +56,19 @@ impl Problem {
 pub struct ServiceState {
     /// Its name.
     pub name: String,
-    /// Whether a new connection finds a backend.
-    pub is_served: bool,
+    /// Whose new connections find a backend.
+    pub served: Served,
+}
+
+/// Which clients of a service are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Served {
+    /// All.
+    All,
+    /// Not those of a rule, as the client with this address.
+    Not(String),
+    /// Nobody.
+    Nobody,
 }
 
 /// An interface that a packet with an unfilled checksum came in by.
@@ -64,6 +77,8 @@ pub struct Unfilled {
     pub interface: String,
     /// How long ago.
     pub age_ms: u64,
+    /// Whether clients send there, of which any can craft such a packet.
+    pub has_clients: bool,
 }
 
 /// What is judged.
@@ -74,8 +89,10 @@ pub struct Observed<'a> {
     pub epoch: u64,
     /// The services of the active configuration.
     pub services: &'a [ServiceState],
-    /// Names of the backends whose checks or agents say that they are down.
+    /// Names of the backends of which a check fails.
     pub backends_down: &'a [String],
+    /// Names of the other backends whose agents say that they take no connections.
+    pub backends_declined: &'a [String],
     /// How full the connection table is.
     pub connection_table: &'a ConnectionTableRow,
     /// What became of all frames.
@@ -84,16 +101,17 @@ pub struct Observed<'a> {
     pub frames_in_hand: u64,
     /// Interfaces with unfilled checksums.
     pub unfilled: &'a [Unfilled],
-    /// What control says of the configuration file, if it answers.
-    pub configuration: Option<&'a FileStatus>,
+    /// The configuration file, if control answers.
+    pub configuration: Option<&'a ConfigurationFile>,
 }
 
 /// Everything that is wrong, what matters most first.
 pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     let mut problems = process_problems(observed.processes);
     problems.extend(epoch_problems(observed));
-    problems.extend(observed.services.iter().filter(|service| !service.is_served).map(unserved));
+    problems.extend(observed.services.iter().filter_map(unserved));
     problems.extend(observed.backends_down.iter().map(|name| backend_down(name)));
+    problems.extend(observed.backends_declined.iter().map(|name| backend_declined(name)));
     problems.extend(observed.unfilled.iter().filter(|it| it.age_ms < UNFILLED_RECENT_MS).map(unfilled));
     problems.extend(nearly_full(observed.connection_table));
     problems.extend(observed.configuration.into_iter().flat_map(file_problems));
@@ -102,9 +120,9 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     problems
 }
 
-/// The worst of them; `None` if all is well.
+/// The worst of them; `None` if all is well but for notices.
 pub fn worst(problems: &[Problem]) -> Option<Severity> {
-    problems.iter().map(|problem| problem.severity).max()
+    problems.iter().map(|problem| problem.severity).max().filter(|severity| *severity > Severity::Notice)
 }
 
 /// Of an instance that has no shared memory: `text` says so, `mend` how to start it.
@@ -160,10 +178,17 @@ fn epoch_problems(observed: &Observed<'_>) -> Vec<Problem> {
     behind.collect()
 }
 
-fn unserved(service: &ServiceState) -> Problem {
-    let text = "no back-end takes connections: new clients are refused".to_owned();
-    let mend = "`shunt backends` says why each is down, or who was drained";
-    Problem::new("service_without_backend", Severity::NotServing, format!("service {}", service.name), text, mend)
+fn unserved(service: &ServiceState) -> Option<Problem> {
+    let text = match &service.served {
+        Served::All => return None,
+        Served::Not(client) => {
+            format!("no back-end of a rule takes connections: its clients, as {client}, are refused")
+        }
+        Served::Nobody => "no back-end takes connections: new clients are refused".to_owned(),
+    };
+    let (object, mend) =
+        (format!("service {}", service.name), "`shunt backends` says why each is down, or who was drained");
+    Some(Problem::new("service_without_backend", Severity::NotServing, object, text, mend))
 }
 
 fn backend_down(name: &str) -> Problem {
@@ -172,10 +197,17 @@ fn backend_down(name: &str) -> Problem {
     Problem::new("backend_down", Severity::Degraded, format!("backend {name}"), text, mend)
 }
 
+fn backend_declined(name: &str) -> Problem {
+    let text = "its agent says drain or down: it gets no new connection".to_owned();
+    let mend = "`shunt backends` shows the report; the server's own log says why";
+    Problem::new("backend_declined", Severity::Degraded, format!("backend {name}"), text, mend)
+}
+
 /// What to do about unfilled checksums of an interface's packets.
 pub fn fill_checksums(interface: &str) -> String {
     format!(
-        "where the senders are, on the other end of {interface}: ethtool -K PEER tx off;          if {interface} is a virtio device: ethtool -K {interface} rx off"
+        "where the senders are, on the other end of {interface}: ethtool -K PEER tx off; if {interface} is a virtio \
+         device: ethtool -K {interface} rx off"
     )
 }
 
@@ -185,7 +217,9 @@ fn unfilled(it: &Unfilled) -> Problem {
         duration(it.age_ms)
     );
     let object = format!("interface {}", it.interface);
-    Problem::new("checksum_unfilled", Severity::Degraded, object, text, &fill_checksums(&it.interface))
+    // From clients, a packet a minute of a stranger's would be enough.
+    let severity = if it.has_clients { Severity::Notice } else { Severity::Degraded };
+    Problem::new("checksum_unfilled", severity, object, text, &fill_checksums(&it.interface))
 }
 
 fn nearly_full(table: &ConnectionTableRow) -> Option<Problem> {
@@ -196,12 +230,12 @@ fn nearly_full(table: &ConnectionTableRow) -> Option<Problem> {
         .then(|| Problem::new("table_nearly_full", Severity::Degraded, "connection table", text, mend))
 }
 
-fn file_problems(status: &FileStatus) -> Vec<Problem> {
+fn file_problems(ConfigurationFile { status, fault }: &ConfigurationFile) -> Vec<Problem> {
     let problem = |code, why: &String, what: &str, mend| {
         let why = first_line(without_path(why, &status.file));
         Problem::new(code, Severity::Degraded, status.file.clone(), format!("{what}: {why}"), mend)
     };
-    let fault = status.fault.iter().map(|why| {
+    let fault = fault.iter().map(|why| {
         let what = "Shunt would not start with this file";
         problem("configuration_refused", why, what, "`shunt check FILE` lists every mistake")
     });

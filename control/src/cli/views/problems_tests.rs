@@ -1,6 +1,7 @@
 //! Each problem alone, beside an instance of which nothing is wrong.
 
 use super::*;
+use crate::admin::protocol::FileStatus;
 
 fn process(process: &'static str, number: Option<usize>) -> ProcessRow {
     ProcessRow {
@@ -22,15 +23,20 @@ struct Instance {
     epoch: u64,
     services: Vec<ServiceState>,
     backends_down: Vec<String>,
+    backends_declined: Vec<String>,
     connection_table: ConnectionTableRow,
     traffic: TrafficRow,
     unfilled: Vec<Unfilled>,
-    configuration: Option<FileStatus>,
+    configuration: Option<ConfigurationFile>,
 }
 
 fn file_status() -> FileStatus {
-    let (fault, refusal, missing_keys) = (None, None, Vec::new());
-    FileStatus { file: "/etc/shunt.toml".into(), fault, refusal, unsaved: false, missing_keys }
+    FileStatus { file: "/etc/shunt.toml".into(), refusal: None, unsaved: false, missing_keys: Vec::new() }
+}
+
+/// A file without a fault.
+fn file(status: FileStatus) -> Option<ConfigurationFile> {
+    Some(ConfigurationFile { status, fault: None })
 }
 
 impl Instance {
@@ -45,12 +51,13 @@ impl Instance {
         Self {
             processes,
             epoch: 5,
-            services: vec![ServiceState { name: "web".into(), is_served: true }],
+            services: vec![ServiceState { name: "web".into(), served: Served::All }],
             backends_down: Vec::new(),
+            backends_declined: Vec::new(),
             connection_table: ConnectionTableRow { live: 899, exact: false, capacity: 1000, evicted: 0 },
             traffic: traffic(64, 64),
             unfilled: Vec::new(),
-            configuration: Some(file_status()),
+            configuration: file(file_status()),
         }
     }
 
@@ -60,6 +67,7 @@ impl Instance {
             epoch: self.epoch,
             services: &self.services,
             backends_down: &self.backends_down,
+            backends_declined: &self.backends_declined,
             connection_table: &self.connection_table,
             traffic: &self.traffic,
             frames_in_hand: 128,
@@ -134,10 +142,15 @@ fn who_has_not_taken_the_newest_epoch_is_told_if_it_lives() {
 
 #[test]
 fn services_and_backends_are_told_by_name() {
-    let service = only(|instance| instance.services[0].is_served = false);
+    let service = only(|instance| instance.services[0].served = Served::Nobody);
     says(&service, "service_without_backend", Severity::NotServing, "service web");
+    let rule = only(|instance| instance.services[0].served = Served::Not("10.1.0.0".into()));
+    says(&rule, "service_without_backend", Severity::NotServing, "service web");
+    assert!(rule.text.contains("its clients, as 10.1.0.0, are refused"), "{}", rule.text);
     let backend = only(|instance| instance.backends_down.push("b2".into()));
     says(&backend, "backend_down", Severity::Degraded, "backend b2");
+    let declined = only(|instance| instance.backends_declined.push("b2".into()));
+    says(&declined, "backend_declined", Severity::Degraded, "backend b2");
 }
 
 #[test]
@@ -149,29 +162,37 @@ fn the_connection_table_is_told_from_nine_tenths_on() {
 
 #[test]
 fn unfilled_checksums_are_told_while_they_are_recent() {
-    let with =
-        |age_ms| move |instance: &mut Instance| instance.unfilled.push(Unfilled { interface: "eth1".into(), age_ms });
-    let problem = only(with(1500));
+    let with = |age_ms, has_clients| {
+        let unfilled = Unfilled { interface: "eth1".into(), age_ms, has_clients };
+        move |instance: &mut Instance| instance.unfilled.push(unfilled)
+    };
+    let problem = only(with(1500, false));
     says(&problem, "checksum_unfilled", Severity::Degraded, "interface eth1");
-    assert!(problem.text.contains("1.5s ago") && problem.mend.contains("ethtool -K PEER tx off"), "{problem:?}");
+    assert!(problem.text.contains("1.5s ago"), "{problem:?}");
+    let mend = "where the senders are, on the other end of eth1: ethtool -K PEER tx off; if eth1 is a virtio device: \
+                ethtool -K eth1 rx off";
+    assert_eq!(problem.mend, mend);
+    let crafted = only(with(1500, true));
+    says(&crafted, "checksum_unfilled", Severity::Notice, "interface eth1");
+    assert_eq!(worst(&[crafted]), None, "any client could keep the exit status from 0");
     let mut past = Instance::healthy();
-    with(UNFILLED_RECENT_MS)(&mut past);
+    with(UNFILLED_RECENT_MS, false)(&mut past);
     assert_eq!(past.problems(), []);
 }
 
 #[test]
 fn the_file_and_the_last_reload_are_told_apart() {
     let two = || Some("/etc/shunt.toml:3: a\n/etc/shunt.toml:4: b".to_owned());
-    let status = |fault, refusal| Some(FileStatus { fault, refusal, ..file_status() });
-    let fault = only(|instance| instance.configuration = status(two(), None));
+    let faulty = || Some(ConfigurationFile { status: file_status(), fault: two() });
+    let fault = only(|instance| instance.configuration = faulty());
     says(&fault, "configuration_refused", Severity::Degraded, "/etc/shunt.toml");
     assert!(fault.text.ends_with(" with this file: 3: a (and 1 more)"), "{}", fault.text);
-    let refusal = only(|instance| instance.configuration = status(None, two()));
+    let refusal = only(|instance| instance.configuration = file(FileStatus { refusal: two(), ..file_status() }));
     says(&refusal, "reload_refused", Severity::Degraded, "/etc/shunt.toml");
     let missing_keys = vec!["/etc/shunt/key cannot be read".to_owned()];
-    let key = only(|instance| instance.configuration = Some(FileStatus { missing_keys, ..file_status() }));
+    let key = only(|instance| instance.configuration = file(FileStatus { missing_keys, ..file_status() }));
     says(&key, "key_missing", Severity::Degraded, "/etc/shunt.toml");
-    let unsaved = only(|instance| instance.configuration = Some(FileStatus { unsaved: true, ..file_status() }));
+    let unsaved = only(|instance| instance.configuration = file(FileStatus { unsaved: true, ..file_status() }));
     says(&unsaved, "configuration_unsaved", Severity::Degraded, "/etc/shunt.toml");
     let mut silent = Instance::healthy();
     silent.configuration = None;
@@ -191,7 +212,7 @@ fn frames_that_nothing_explains_are_told() {
 fn the_worst_comes_first_and_decides() {
     let mut instance = Instance::healthy();
     instance.backends_down.push("b2".into());
-    instance.services[0].is_served = false;
+    instance.services[0].served = Served::Nobody;
     let problems = instance.problems();
     assert_eq!(
         problems.iter().map(|problem| problem.code).collect::<Vec<_>>(),

@@ -51,7 +51,8 @@ pub struct ProcessRow {
     pub heartbeat_age_ms: Option<u64>,
     /// The CPU a switcher is pinned to.
     pub cpu: Option<u32>,
-    /// The configuration epoch it uses (the interface daemon none, 0): control's is the active one, the keeper's the one whose addresses it has taken.
+    /// The configuration epoch it uses: control's is the active one, the keeper's the one whose addresses it has taken. The
+    /// interface daemon uses none, 0.
     pub epoch: u64,
     /// Share of turns in which nothing was received, while `shunt status` looked.
     pub idle_percent: Option<f64>,

@@ -3,10 +3,10 @@
 use super::host::HostRow;
 use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
-use super::problems::{Observed, Problem, ServiceState, Severity, Unfilled, not_running, problems, worst};
+use super::problems::{Observed, Problem, Served, ServiceState, Severity, Unfilled, not_running, problems, worst};
 use super::processes::{ProcessRow, processes};
-use crate::admin::protocol::FileStatus;
-use crate::cli::configuration::{Backend, Configuration};
+use crate::cli::admin::ConfigurationFile;
+use crate::cli::configuration::{Backend, Configuration, Service};
 use crate::cli::format::{bytes, duration, or_dash};
 use crate::cli::memory::Memory;
 use crate::cli::output::Report;
@@ -16,8 +16,9 @@ use shunt_config::Instance;
 use shunt_shmlayout::config_table::{BackendRecord, ServiceRecord, TARGET_HOST};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::record::Counter;
-use shunt_shmlayout::regions::{FRAMES_IN_HAND, SwitcherHead, SwitcherRegion};
+use shunt_shmlayout::regions::{FRAMES_IN_HAND, InterfaceRecord, Side, SwitcherHead, SwitcherRegion};
 use shunt_shmlayout::sync::Ordering;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// One moment; two of them tell how idle each switcher is in between, and whether it takes a new configuration.
@@ -108,20 +109,21 @@ pub struct StatusReport {
 }
 
 impl StatusReport {
-    /// Reads it; `before` was taken a moment ago, `file` is what control says, `now_ms` is of CLOCK_MONOTONIC.
-    pub fn read(memory: &Memory, before: &Sample, file: Option<&FileStatus>, exact: bool, now_ms: u64) -> Self {
+    /// Reads it; `before` was taken a moment ago, `file` is there if control answers, `now_ms` is of CLOCK_MONOTONIC.
+    pub fn read(memory: &Memory, before: &Sample, file: Option<&ConfigurationFile>, exact: bool, now_ms: u64) -> Self {
         let sample = Sample::take(memory);
         let mut processes = processes(memory, now_ms);
         for row in &mut processes {
             row.idle_percent = row.number.and_then(|number| sample.idle_percent(before, number));
         }
         let (connection_table, traffic) = (connection_table(memory, exact), traffic(memory));
-        let (services, backends_down) = served(memory);
+        let State { services, down, declined } = state(memory);
         let problems = problems(&Observed {
             processes: &processes,
             epoch: before.epoch,
             services: &services,
-            backends_down: &backends_down,
+            backends_down: &down,
+            backends_declined: &declined,
             connection_table: &connection_table,
             traffic: &traffic,
             frames_in_hand: frames_in_hand(memory),
@@ -153,27 +155,46 @@ fn active(memory: &Memory) -> Active {
 
 fn health(problems: &[Problem]) -> &'static str {
     match worst(problems) {
-        None => "healthy",
+        None | Some(Severity::Notice) => "healthy",
         Some(Severity::Degraded) => "degraded",
         Some(Severity::NotServing) => "not-serving",
     }
 }
 
-/// The services of the active configuration, and the backends that are down; nothing before the first one.
-fn served(memory: &Memory) -> (Vec<ServiceState>, Vec<String>) {
-    let Ok(configuration) = Configuration::read(&memory.control) else { return Default::default() };
+/// How services and backends of the active configuration are; nothing before the first one.
+#[derive(Default)]
+struct State {
+    services: Vec<ServiceState>,
+    down: Vec<String>,
+    /// Not among those that are down.
+    declined: Vec<String>,
+}
+
+fn state(memory: &Memory) -> State {
+    let Ok(configuration) = Configuration::read(&memory.control) else { return State::default() };
     let is_configured = |record: &ServiceRecord| record.target == TARGET_HOST || record.members_count > 0;
     let services = configuration.services.iter().filter(|service| is_configured(&service.record));
-    let services = services.map(|service| ServiceState {
-        name: service.name.clone(),
-        is_served: service.record.target == TARGET_HOST || service.record.slots_count > 0,
-    });
-    let is_down = |backend: &&Backend| {
-        let flags = BackendRecord::UP | BackendRecord::DRAINED | BackendRecord::REMOVED;
-        !backend.is(flags)
-    };
-    let down = configuration.backends.iter().filter(is_down).map(|backend| backend.name.clone());
-    (services.collect(), down.collect())
+    let services = services.map(|service| ServiceState { name: service.name.clone(), served: served(service) });
+    let takes_part = |backend: &&Backend| !backend.is(BackendRecord::DRAINED | BackendRecord::REMOVED);
+    let (up, down): (Vec<&Backend>, Vec<&Backend>) =
+        configuration.backends.iter().filter(takes_part).partition(|backend| backend.is(BackendRecord::UP));
+    // A factor of 0 says that it declined.
+    let members = configuration.services.iter().flat_map(|service| &service.members);
+    let declined: BTreeSet<u16> =
+        members.filter(|member| member.factor_permille == 0).map(|member| member.backend).collect();
+    let names = |backends: &[&Backend]| backends.iter().map(|backend| backend.name.clone()).collect();
+    let declining: Vec<&Backend> = up.into_iter().filter(|backend| declined.contains(&backend.id.0)).collect();
+    State { services: services.collect(), down: names(&down), declined: names(&declining) }
+}
+
+fn served(service: &Service) -> Served {
+    let unserved = service.classes.iter().find(|class| class.slots_count == 0);
+    match (service.record.slots_count, unserved) {
+        _ if service.record.target == TARGET_HOST => Served::All,
+        (0, _) => Served::Nobody,
+        (_, Some(class)) => Served::Not(class.start.to_string()),
+        _ => Served::All,
+    }
 }
 
 /// Those of switchers that live, and those that others had when they were killed.
@@ -187,8 +208,11 @@ fn unfilled(memory: &Memory, now_ms: u64) -> Vec<Unfilled> {
         let counters = memory.switchers.iter().filter_map(|region| region.interfaces.get(usize::from(id)));
         counters.map(|counters| counters.unfilled_ms.get()).max().filter(|last_ms| *last_ms != 0)
     };
-    let interfaces = memory.keeper.interfaces().filter_map(|(id, record)| Some((record.name.to_string(), last(id)?)));
-    interfaces.map(|(interface, last_ms)| Unfilled { interface, age_ms: now_ms.saturating_sub(last_ms) }).collect()
+    let unfilled = |(id, record): (_, InterfaceRecord)| {
+        let (interface, age_ms) = (record.name.to_string(), now_ms.saturating_sub(last(id)?));
+        Some(Unfilled { interface, age_ms, has_clients: Side::from_bits(record.side).has_clients() })
+    };
+    memory.keeper.interfaces().filter_map(unfilled).collect()
 }
 
 fn sum(memory: &Memory, counter: fn(&SwitcherHead) -> &Counter) -> u64 {

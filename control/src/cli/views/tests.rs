@@ -8,7 +8,7 @@ use crate::cli::output::Report;
 use serde_json::{Value, json, to_value};
 use shunt_config::Instance;
 use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, ServiceId};
-use shunt_shmlayout::config_table::{BackendRecord, MemberRecord, Name, ServiceRecord, TARGET_HOST};
+use shunt_shmlayout::config_table::{BackendRecord, ClassRecord, MemberRecord, Name, ServiceRecord, TARGET_HOST};
 use shunt_shmlayout::connections::{Activity, LastHop, Owner, Snapshot, State};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::flip::publish;
@@ -347,7 +347,7 @@ fn refusals_with_an_answer_and_notices_stand_beside_the_drops() {
     let notices: Vec<_> = report.notices.iter().map(|row| (row.notice, row.count)).collect();
     assert_eq!(notices, [("reserved_flag", 3), ("own_call", 1)]);
     let text = report.text();
-    assert!(text.contains("(2 of them for want of an answer that the limit for a source allows), 7 refused"), "{text}");
+    assert!(text.contains("(2 of them unanswered: rate limit of the source), 7 refused"), "{text}");
     assert!(text.contains("\nown_call ") && text.contains("Configure [host]"), "{text}");
 }
 
@@ -486,6 +486,37 @@ fn nothing_published_is_said() {
     let report = StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS);
     assert!(report.text().contains("balanced"), "{}", report.text());
     assert!(report.text().contains("! nothing_published: configuration: "), "{}", report.text());
+}
+
+#[test]
+fn a_declining_backend_and_a_rule_without_any_are_problems() {
+    let fixture = Fixture::running("declined");
+    let generation = &fixture.control.generations[1];
+    let told = |code: &str| {
+        let memory = fixture.memory();
+        let report = StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS);
+        report.text().lines().find(|line| line.starts_with(&format!("! {code}: "))).map(str::to_owned)
+    };
+    assert_eq!((told("backend_declined"), told("service_without_backend")), (None, None));
+    generation.members[0].store(&MemberRecord { backend: 0, weight: 2, effective: 0, factor_permille: 0 });
+    assert!(told("backend_declined").is_some_and(|line| line.contains(" backend b1: its agent says drain or down")));
+    generation.members[1].store(&MemberRecord { backend: 1, weight: 1, effective: 0, factor_permille: 0 });
+    assert!(told("backend_down").is_some_and(|line| line.contains(" backend b2: ")), "told once, as down");
+
+    let record: ServiceRecord = generation.services[0].load();
+    generation.services[0].store(&ServiceRecord { classes_count: 2, ..record });
+    let class = |first, slots_count| ClassRecord {
+        start: Address::from_v4([first, 0, 0, 0]),
+        slots_count,
+        ..ClassRecord::default()
+    };
+    generation.classes[0].store(&class(0, 4));
+    generation.classes[1].store(&class(10, 0));
+    let line = told("service_without_backend").expect("a problem");
+    assert!(line.contains("! service_without_backend: service web: no back-end of a rule takes"), "{line}");
+    assert!(line.contains("its clients, as 10.0.0.0, are refused"), "{line}");
+    generation.classes[1].store(&class(10, 4));
+    assert_eq!(told("service_without_backend"), None);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! [PART OF A CASE'S NAME]]`.
 //!
 //! The cases are those published for the peers: packets of existing connections in shuffled order, only new connections (also
-//! by each algorithm), not a service. A frame's headers are written just before its batch is timed, so they are in the cache, as after
-//! reception. Prints a table (median and range over the rounds) and asserts nothing about time.
+//! by each algorithm), not a service. A frame's headers are written just before its batch is timed, so they are in the
+//! cache, as after reception. Prints a table (median and range over the rounds) and asserts nothing about time.
 
 use shunt_shmlayout::address::BackendId;
 use shunt_shmlayout::config_table::{

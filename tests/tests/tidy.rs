@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Lines of a file before its tests.
 const LONGEST: usize = 400;
 
+/// Characters of a line that is a comment; the formatter leaves those alone.
+const WIDEST_COMMENT: usize = 132;
+
 /// Where `unsafe` may stand: files that own a system interface or a mapping.
 const UNSAFE: &[&str] = &[
     "control/src/cli/doctor/system.rs",
@@ -163,6 +166,17 @@ fn names(line: &str, reason: &str) -> bool {
         let ends = !line[at + reason.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
         ends && line[..at].ends_with("::")
     })
+}
+
+#[test]
+fn comments_are_not_too_wide() {
+    let wide: Vec<String> = sources()
+        .iter()
+        .flat_map(|(path, text)| text.lines().enumerate().map(move |(number, line)| (path, number + 1, line)))
+        .filter(|(_, _, line)| line.trim_start().starts_with("//") && line.chars().count() > WIDEST_COMMENT)
+        .map(|(path, number, line)| format!("{path}:{number}: {} characters", line.chars().count()))
+        .collect();
+    assert!(wide.is_empty(), "wider than {WIDEST_COMMENT}: {wide:#?}");
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Filter {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
         if service.on_backend_down == ON_BACKEND_DOWN_RESET
-            && let Some(verdict) = self.return_stale(frame, passage, found, &service)
+            && let Some(verdict) = self.return_stale(frame, passage, found)
         {
             return verdict;
         }

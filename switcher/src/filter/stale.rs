@@ -44,17 +44,13 @@ impl Filter {
     /// What becomes of a backend's packet of a service that resets stale connections; `None` if it goes to the client all
     /// the same.
     #[cold]
-    pub(super) fn return_stale(
-        &mut self,
-        frame: &mut [u8],
-        passage: &Passage,
-        found: &Found,
-        service: &ServiceRecord,
-    ) -> Option<Verdict> {
+    pub(super) fn return_stale(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Option<Verdict> {
         let tables = passage.tables;
         let connection = &found.connection;
+        // Read once more: a reference to the caller's copy would have all replies keep the whole record in memory.
+        let service = tables.service(connection.service)?;
         let backend = tables.backend(connection.backend)?;
-        if backend.flags & BackendRecord::STALE == 0 || !is_reset(service, passage.flow()) {
+        if backend.flags & BackendRecord::STALE == 0 || !is_reset(&service, passage.flow()) {
             return None;
         }
         tables.stale(connection.service, connection.backend, passage.now_ms)?;

@@ -7,11 +7,10 @@ use std::time::Instant;
 use clap::Parser;
 use shunt_agent::run::Agent;
 use shunt_agent::settings::Arguments;
-use shunt_config::give_up;
+use shunt_config::{give_up, start_log};
 
 fn main() -> ExitCode {
-    let filter = env_logger::Env::default().default_filter_or("info");
-    env_logger::Builder::from_env(filter).format_target(false).init();
+    start_log(false);
     let settings = match Arguments::parse().settings() {
         Ok(settings) => settings,
         Err(error) => return give_up("shunt-agent", error, true),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use shunt_config::give_up;
+use shunt_config::{give_up, start_log};
 use shunt_control::control::Control;
 use shunt_control::start::StartError;
 
@@ -20,7 +20,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    start_log(true);
     match run(&arguments.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -18,7 +18,7 @@ use anyhow::Context;
 use clap::Parser;
 use log::info;
 use nix::sys::signal::{SigSet, Signal};
-use shunt_config::{Instance, Lock, LockError, give_up, ifdaemon_lock, keeper_socket};
+use shunt_config::{Instance, Lock, LockError, give_up, ifdaemon_lock, keeper_socket, start_log};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{IfdaemonRegion, StoreRegion, Typed};
@@ -43,7 +43,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    start_log(true);
     match run(&arguments.instance) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => give_up("shunt-ifdaemon", format_args!("{error:#}"), is_refusal(&error)),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{info, warn};
-use shunt_config::{Idle, Instance, give_up, keeper_socket};
+use shunt_config::{Idle, Instance, give_up, keeper_socket, start_log};
 use shunt_shmlayout::clock::coarse_now_ms as now_ms;
 use shunt_shmlayout::header::start_time;
 use shunt_switcher::assemble;
@@ -29,7 +29,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    start_log(true);
     let Err(error) = run(&arguments);
     let Arguments { instance, number } = arguments;
     let reason = format_args!("switcher {number} of instance {instance}: {error:#}");

@@ -168,6 +168,17 @@ fn names(line: &str, reason: &str) -> bool {
     })
 }
 
+/// These macros panic where nothing can be written; `say` and `output::write` don't.
+#[test]
+fn no_program_prints_by_a_macro_that_panics() {
+    let is_print = |line: &str| ["print!(", "println!("].iter().any(|print| uncommented(line).contains(print));
+    let sources = sources();
+    let programs = sources.iter().filter(|(path, _)| !is_test(path) && !path.ends_with("build.rs"));
+    let found: Vec<&String> =
+        programs.filter(|(_, text)| code(text).lines().any(is_print)).map(|(path, _)| path).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn comments_are_not_too_wide() {
     let wide: Vec<String> = sources()

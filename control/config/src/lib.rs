@@ -24,6 +24,7 @@ mod report;
 mod section;
 mod slots;
 mod source;
+mod stderr;
 mod types;
 
 use std::path::Path;
@@ -39,6 +40,7 @@ pub use paths::{
 };
 pub use queues::{FRAMES, MOST_PORTS, RING_SLOTS, STORE_PACKETS};
 pub use source::Source;
+pub use stderr::{say, start_log};
 pub use types::{
     Backend, Config, Health, Host, Idle, Interface, Limits, Mode, OnBackendDown, PortKind, Prefix, Probe, Protocol,
     Service, Side, Switchers, Target, Timeouts, XdpMode,

@@ -11,7 +11,7 @@ use super::{admin, check, doctor, instance};
 use crate::clock::monotonic_ms;
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use shunt_config::{ConfigError, Instance, REFUSED, give_up};
+use shunt_config::{ConfigError, Instance, REFUSED, give_up, say};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -113,7 +113,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(code) => code,
         // Its lines begin with the file's name already.
         Err(error) if error.is::<ConfigError>() => {
-            eprintln!("{error}");
+            say(error);
             ExitCode::from(REFUSED)
         }
         Err(error) => give_up("shunt", format_args!("{error:#}"), false),
@@ -149,7 +149,7 @@ fn attach(named: Option<Instance>) -> anyhow::Result<Memory> {
 
 /// What is shown is what a dead process left: say so, beside it.
 fn warn_of_missing(memory: &Memory) -> anyhow::Result<()> {
-    process_problems(&processes(memory, monotonic_ms())).iter().for_each(|problem| eprint!("{}", problem.line()));
+    process_problems(&processes(memory, monotonic_ms())).iter().for_each(|problem| say(problem.line().trim_end()));
     Ok(())
 }
 
@@ -164,7 +164,7 @@ fn status(named: Option<Instance>, exact: bool, output: Output) -> ExitCode {
         Ok(Some(Severity::Degraded)) => ExitCode::from(DEGRADED),
         Ok(Some(Severity::NotServing)) => ExitCode::from(NOT_SERVING),
         Err(error) => {
-            eprintln!("shunt: {error:#}");
+            say(format_args!("shunt: {error:#}"));
             ExitCode::from(UNKNOWN)
         }
     }

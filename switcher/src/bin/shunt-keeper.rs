@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use shunt_config::{Config, ConfigError, give_up};
+use shunt_config::{Config, ConfigError, give_up, start_log};
 use shunt_switcher::keeper::KeeperError;
 
 /// Shunt's privileged process: makes the shared memory, opens the interface queues and hands them to the switchers.
@@ -18,7 +18,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    start_log(true);
     match run(&arguments.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => give_up("shunt-keeper", format_args!("{error:#}"), is_refusal(&error)),

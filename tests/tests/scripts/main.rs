@@ -2,6 +2,7 @@
 
 mod clean_up;
 mod help;
+mod log;
 mod programs;
 mod rust;
 

@@ -1,0 +1,196 @@
+//! What a log that can't be written changes: nothing but the log.
+
+use crate::{said, write_program};
+use anyhow::Result;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, geteuid, mkfifo};
+use shunt_tests::operator::{binaries, root};
+use shunt_tests::supervisor::pid_of;
+use shunt_tests::wait::until;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+fn full() -> File {
+    OpenOptions::new().write(true).open("/dev/full").expect("/dev/full")
+}
+
+#[test]
+fn a_refusal_that_cannot_be_printed_keeps_its_status() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bad = folder.path().join("bad.toml");
+    std::fs::write(&bad, "nonsense = 1\n").expect("a configuration");
+    let bad = bad.to_str().expect("a path");
+    let cases: [(&str, &[&str], i32); 5] = [
+        ("shunt-keeper", &["--config", bad], 78),
+        ("shunt-control", &["--config", bad], 78),
+        ("shunt-agent", &["--config", bad], 78),
+        ("shunt", &["check", bad], 78),
+        ("shunt", &["--instance", "nope", "status"], 3),
+    ];
+    for (name, arguments, expected) in cases {
+        let mut command = Command::new(binaries().expect("binaries").join(name));
+        let status = command.args(arguments).stdout(full()).stderr(full()).status().expect(name);
+        // Without an instance, `shunt status` may print that first, which fails too.
+        assert_eq!(status.code(), Some(expected), "{name} {arguments:?}: {status}");
+    }
+}
+
+/// A supervisor of programs that do nothing, below which the test can take away what it writes to.
+struct Fixture {
+    folder: tempfile::TempDir,
+    instance: String,
+    /// The keeper's, which the supervisor waits for.
+    _socket: UnixListener,
+    supervisor: Option<Child>,
+    is_mounted: bool,
+}
+
+impl Fixture {
+    /// `tmpfs` is the size of a file system of its own for the instance's folder.
+    fn new(word: &str, tmpfs: Option<&str>) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let instance = format!("{word}-{}", std::process::id());
+        let run = Path::new("/run/shunt").join(&instance);
+        std::fs::create_dir_all(&run)?;
+        if let Some(size) = tmpfs {
+            mount(Some("tmpfs"), &run, Some("tmpfs"), MsFlags::empty(), Some(size))?;
+        }
+        let check = format!("#!/bin/sh\n[ \"$2\" != --shell ] || printf 'INSTANCE={instance}\\nSWITCHERS=1\\n'\n");
+        write_program(&folder.path().join("shunt"), &(check + "[ \"$2\" = --shell ] || echo accepted\n"));
+        for name in ["keeper", "control", "switcher", "ifdaemon"] {
+            write_program(&folder.path().join(format!("shunt-{name}")), "#!/bin/sh\nexec sleep 1000\n");
+        }
+        let socket = UnixListener::bind(run.join("keeper.sock"))?;
+        Ok(Self { folder, instance, _socket: socket, supervisor: None, is_mounted: tmpfs.is_some() })
+    }
+
+    fn run_folder(&self) -> PathBuf {
+        Path::new("/run/shunt").join(&self.instance)
+    }
+
+    fn start(&mut self, log: File) -> Result<()> {
+        let mut command = Command::new(root().join("deploy/shunt-supervisor"));
+        command.arg("any.toml").env("SHUNT_BIN", self.folder.path()).stdin(Stdio::null());
+        self.supervisor = Some(command.stdout(log.try_clone()?).stderr(log).spawn()?);
+        Ok(())
+    }
+
+    /// Ends the switcher, and waits for the next one.
+    fn replace_switcher(&self) -> Result<()> {
+        let switcher = || Ok(pid_of(&self.instance, "switcher.0").ok());
+        let first = until("a switcher", switcher)?;
+        kill(first, Signal::SIGKILL)?;
+        until("another switcher", || Ok(switcher()?.filter(|pid| *pid != first)))?;
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        if let Some(mut supervisor) = self.supervisor.take() {
+            kill(Pid::from_raw(i32::try_from(supervisor.id())?), Signal::SIGTERM)?;
+            let status = until("the supervisor's end", || Ok(supervisor.try_wait()?))?;
+            anyhow::ensure!(status.success(), "the supervisor ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _ = self.stop();
+        if self.is_mounted {
+            let _ = umount2(&self.run_folder(), MntFlags::MNT_DETACH);
+        }
+        let _ = std::fs::remove_dir_all(self.run_folder());
+    }
+}
+
+fn is_root() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        eprintln!("SKIPPED: the supervisor needs root");
+    }
+    is_root
+}
+
+#[test]
+fn a_supervisor_goes_on_while_the_disk_of_its_log_is_full() -> Result<()> {
+    if is_root() {
+        let mut fixture = Fixture::new("full-log", None)?;
+        fixture.start(full())?;
+        fixture.replace_switcher()?;
+        fixture.stop()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_supervisor_goes_on_while_nobody_reads_its_log() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let mut fixture = Fixture::new("blocked-log", None)?;
+    let path = fixture.folder.path().join("log");
+    mkfifo(&path, Mode::S_IRWXU)?;
+    let mut reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path)?;
+    let writer = OpenOptions::new().write(true).open(&path)?;
+    // Fills the pipe by a description of its own.
+    let mut filler = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path)?;
+    while std::io::Write::write(&mut filler, &[b'.'; 4096]).is_ok() {}
+    fixture.start(writer)?;
+    fixture.replace_switcher()?;
+    let mut bytes = Vec::new();
+    let mut said = || -> Result<String> {
+        // Ends with "would block"; what was read until then stays.
+        let _ = reader.read_to_end(&mut bytes);
+        Ok(String::from_utf8(bytes.clone())?)
+    };
+    let text = said()?;
+    assert!(!text.contains("starting it again"), "the pipe had room: {text}");
+    fixture.replace_switcher()?;
+    let text =
+        until("a line once there is room", || Ok(Some(said()?).filter(|text| text.contains("starting it again"))))?;
+    assert!(text.contains(" log lines lost\n"), "{text}");
+    fixture.stop()
+}
+
+#[test]
+fn a_supervisor_goes_on_without_pid_files_until_there_is_room() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let mut fixture = Fixture::new("full-run", Some("size=64k"))?;
+    let filler = fixture.run_folder().join("filler");
+    let filled = std::fs::write(&filler, vec![0; 1 << 20]);
+    assert!(filled.is_err(), "the file system has room");
+    let log = fixture.folder.path().join("log");
+    fixture.start(File::create(&log)?)?;
+    let text = || -> Result<String> { Ok(std::fs::read_to_string(&log)?) };
+    until("the start", || Ok(text()?.contains("started: keeper").then_some(())))?;
+    assert_eq!(text()?.matches("cannot write").count(), 5, "{}", text()?);
+    std::fs::remove_file(&filler)?;
+    fixture.replace_switcher()?;
+    assert!(pid_of(&fixture.instance, "keeper").is_ok() && pid_of(&fixture.instance, "control").is_ok());
+    fixture.stop()
+}
+
+/// The refusal's text, where there is a log.
+#[test]
+fn a_supervisor_says_why_a_configuration_is_refused() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let fixture = Fixture::new("refused", None)?;
+    write_program(&fixture.folder.path().join("shunt"), "#!/bin/sh\necho any.toml:1: nonsense >&2\nexit 78\n");
+    let mut command = Command::new(root().join("deploy/shunt-supervisor"));
+    command.arg("any.toml").env("SHUNT_BIN", fixture.folder.path());
+    let (status, _, errors) = said(&command.output()?);
+    assert_eq!(status, Some(78), "{errors}");
+    assert!(errors.starts_with("any.toml:1: nonsense\n") && errors.contains("are above"), "{errors}");
+    Ok(())
+}

@@ -66,45 +66,82 @@ enum Measure {
     Requests,
 }
 
-/// The members of a service that a choice is among, with their loads, copied out once: a choice that looks at them twice
-/// sees the same.
-struct Candidates {
-    all: [(MemberRecord, Load); WINDOW],
+/// The members of a service that a choice is among, copied out once. Their loads are read when the choice asks: `lightest`
+/// asks for two.
+struct Candidates<'a> {
+    members: [MemberRecord; WINDOW],
     count: usize,
+    loads: &'a Loads,
+    measure: Measure,
+    now_ms: u64,
 }
 
-impl Candidates {
-    fn new(members: &[Record<1>], hash: u64, loads: &Loads, measure: Measure, now_ms: u64) -> Self {
+impl<'a> Candidates<'a> {
+    fn new(members: &[Record<1>], hash: u64, loads: &'a Loads, measure: Measure, now_ms: u64) -> Self {
         let first = if members.len() > WINDOW { hash as usize % members.len() } else { 0 };
         let (before, after) = members.split_at(first);
-        let mut all = [(MemberRecord::default(), Load::default()); WINDOW];
-        for (to, from) in all.iter_mut().zip(after.iter().chain(before)) {
-            let member = from.load();
-            *to = (member, loads.load(BackendId(member.backend), measure, now_ms));
+        let mut copy = [MemberRecord::default(); WINDOW];
+        for (to, from) in copy.iter_mut().zip(after.iter().chain(before)) {
+            *to = from.load();
         }
-        Self { all, count: members.len().min(WINDOW) }
+        Self { members: copy, count: members.len().min(WINDOW), loads, measure, now_ms }
     }
 
     fn chosen(&self, choose: fn(&Self, u64) -> Option<usize>, hash: u64) -> Option<BackendId> {
         choose(self, hash).map(|index| self.backend(index))
     }
 
+    /// The same by a choice that asks for a load more than once, and must get the same answer.
+    fn chosen_of_copy<'s>(&'s self, choose: fn(&Still<'s>, u64) -> Option<usize>, hash: u64) -> Option<BackendId> {
+        choose(&Still::new(self), hash).map(|index| self.backend(index))
+    }
+
     fn backend(&self, index: usize) -> BackendId {
-        BackendId(self.all[index].0.backend)
+        BackendId(self.members[index].backend)
     }
 }
 
-impl Pool for Candidates {
+impl Pool for Candidates<'_> {
     fn count(&self) -> usize {
         self.count
     }
 
     fn weight(&self, index: usize) -> u32 {
-        self.all[index].0.weight_permille()
+        self.members[index].weight_permille()
     }
 
     fn load(&self, index: usize) -> Load {
-        self.all[index].1
+        self.loads.load(self.backend(index), self.measure, self.now_ms)
+    }
+}
+
+/// Candidates with a copy of their loads, which others change meanwhile.
+struct Still<'a> {
+    candidates: &'a Candidates<'a>,
+    loads: [Load; WINDOW],
+}
+
+impl<'a> Still<'a> {
+    fn new(candidates: &'a Candidates<'a>) -> Self {
+        let mut loads = [Load::default(); WINDOW];
+        for (index, load) in loads.iter_mut().enumerate().take(candidates.count) {
+            *load = candidates.load(index);
+        }
+        Self { candidates, loads }
+    }
+}
+
+impl Pool for Still<'_> {
+    fn count(&self) -> usize {
+        self.candidates.count
+    }
+
+    fn weight(&self, index: usize) -> u32 {
+        self.candidates.weight(index)
+    }
+
+    fn load(&self, index: usize) -> Load {
+        self.loads[index]
     }
 }
 
@@ -135,7 +172,7 @@ impl Filter {
         let backend = match service.algorithm {
             ALGORITHM_LIGHTEST => among(Measure::Requests).chosen(lightest, hash),
             ALGORITHM_LEAST_CONNECTIONS => among(Measure::Connections).chosen(least_connections, hash),
-            ALGORITHM_LATENCY => among(Measure::Requests).chosen(shortest_wait, hash),
+            ALGORITHM_LATENCY => among(Measure::Requests).chosen_of_copy(shortest_wait, hash),
             _ => return self.choose_early(tables, id, prospect),
         };
         // If none of those looked at takes any, a cell names one that does, if there is one.

@@ -10,11 +10,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug, thiserror::Error)]
 pub enum EpochError {
     /// The file can't be read or written.
-    #[error(transparent)]
+    #[error("{0}; make its folder, or name a file in one where the agent may write")]
     File(#[from] io::Error),
     /// The file holds something else.
     #[error("holds no number; it isn't the agent's file, or it was damaged: remove it")]
     NotANumber,
+}
+
+impl EpochError {
+    /// Whether another start would end the same way.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::File(error) => is_refusal(error),
+            Self::NotANumber => true,
+        }
+    }
+}
+
+/// Whether an error of a file lasts until somebody changes the configuration or the folder.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), NotFound | NotADirectory | IsADirectory | PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// The epoch of a run that starts now, without a memory of earlier ones.
@@ -54,6 +70,8 @@ mod tests {
         assert_eq!(begin(&file, 5000).unwrap(), 5000);
         fs::write(&file, "x").unwrap();
         assert!(matches!(begin(&file, 6000), Err(EpochError::NotANumber)));
+        let error = begin(&folder.path().join("missing/epoch"), 1000).unwrap_err();
+        assert!(error.is_refusal() && error.to_string().contains("; make its folder, or name a file"), "{error}");
         assert!(of_clock() > 1_700_000_000_000_000);
     }
 }

@@ -16,5 +16,5 @@ fn main() -> ExitCode {
         Err(error) => return give_up("shunt-agent", error, true),
     };
     let Err(error) = Agent::start(settings, Instant::now()).and_then(|mut agent| agent.run());
-    give_up("shunt-agent", error, false)
+    give_up("shunt-agent", &error, error.is_refusal())
 }

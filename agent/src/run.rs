@@ -57,6 +57,17 @@ pub enum RunError {
     Seal(#[from] SealError),
 }
 
+impl RunError {
+    /// Whether another start would end the same way.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Epoch(_, error) => error.is_refusal(),
+            Self::Statsd(_, error) => epoch::is_refusal(error),
+            Self::Check(..) | Self::Control(..) | Self::Kernel(..) | Self::Seal(_) => false,
+        }
+    }
+}
+
 /// One back-end and all that knows its load.
 struct Backend {
     settings: settings::Backend,

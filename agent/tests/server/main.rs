@@ -7,6 +7,7 @@ use laboratory::{has, in_server, until};
 use shunt_agent::report::{Listening, State};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::Command;
 
@@ -230,6 +231,20 @@ fn what_cannot_work_is_refused_with_the_reason() {
         (Some(78), true),
         "{said}"
     );
+    let (folder, key) = (tempfile::tempdir().unwrap(), "k".repeat(32));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("key"), key).unwrap();
+    std::fs::set_permissions(path("key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let epoch = path("missing/epoch");
+    let text = format!(
+        "name = \"a\"\ncontrol = \"127.0.0.1:7946\"\nkey_file = {:?}\nepoch_file = {epoch:?}\n[[backend]]\nname = \"b1\"\n\
+         port = 8080\n",
+        path("key")
+    );
+    std::fs::write(path("agent.toml"), text).unwrap();
+    let (status, said) = agent(&["--config", &path("agent.toml")]);
+    let expected = format!("shunt-agent: epoch_file {epoch}: No such file or directory (os error 2); make its folder");
+    assert_eq!((status, said.starts_with(&expected)), (Some(78), true), "{said}");
     for wrong in [&["--name", "a b"][..], &["--name", "a"], &[], &["--period-ms", "5"], &["--backend", "b1"]] {
         assert_eq!(agent(wrong).0, Some(2), "{wrong:?}");
     }

@@ -24,7 +24,7 @@ use std::num::NonZeroU32;
 pub use key::{Key, KeyError};
 pub use refusal::Refusal;
 pub use replay::{Arrival, MOST_AHEAD_US, ReplayWindow};
-pub use wire::{LONGEST_BYTES, SealError, open, seal};
+pub use wire::{LONGEST_BYTES, SealError, claimed, open, seal};
 
 /// Back-ends in one report: as many as fit with the longest names and the largest numbers.
 pub const MOST_LOADS: usize = 15;

@@ -64,16 +64,26 @@ pub fn open<'k>(datagram: &[u8], key_of: impl FnOnce(&Name) -> Option<&'k Key>) 
         return Err(Refusal::TooLong);
     }
     let (message, tag) = datagram.split_at(datagram.len() - TAG_BYTES);
-    let [VERSION, name_bytes, rest @ ..] = message else {
-        return Err(Refusal::Version);
-    };
-    let (name, body) = rest.split_at_checked(usize::from(*name_bytes)).ok_or(Refusal::Malformed)?;
-    let name = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).ok_or(Refusal::UnknownAgent)?;
+    let (name, body) = split(message)?;
     let key = key_of(&name).ok_or(Refusal::UnknownAgent)?;
     if !key.is_tag(message, tag) {
         return Err(Refusal::Forged);
     }
     decode(name, body).ok_or(Refusal::Malformed)
+}
+
+/// The agent that a datagram names as its sender, authentic or not.
+pub fn claimed(datagram: &[u8]) -> Option<Name> {
+    split(datagram).ok().map(|(name, _)| name)
+}
+
+fn split(message: &[u8]) -> Result<(Name, &[u8]), Refusal> {
+    let [VERSION, name_bytes, rest @ ..] = message else {
+        return Err(Refusal::Version);
+    };
+    let (name, body) = rest.split_at_checked(usize::from(*name_bytes)).ok_or(Refusal::Malformed)?;
+    let name = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).ok_or(Refusal::UnknownAgent)?;
+    Ok((name, body))
 }
 
 fn decode(agent: Name, body: &[u8]) -> Option<Report> {

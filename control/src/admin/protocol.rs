@@ -90,6 +90,47 @@ pub struct FileStatus {
     pub unsaved: bool,
     /// Keys of agents that can't be read, and why.
     pub missing_keys: Vec<String>,
+    /// What keeps load reports from counting.
+    pub reports: ReportPath,
+}
+
+/// How load reports come in. All ages are in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportPath {
+    /// `feedback.listen` where control can't listen there, and why.
+    pub not_listening: Option<(String, String)>,
+    /// Agents that don't report.
+    pub silent: Vec<SilentAgent>,
+    /// Reports that were refused lately, by source and reason.
+    pub refused: Vec<RefusedReports>,
+}
+
+/// An agent that doesn't report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilentAgent {
+    /// Its name.
+    pub name: String,
+    /// Whose load isn't known.
+    pub backends: Vec<String>,
+    /// How long ago it last reported, or, if it never did, how long control has waited for it.
+    pub age_ms: u64,
+    /// Whether it ever reported to this control.
+    pub has_reported: bool,
+}
+
+/// Reports from one source that were refused for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedReports {
+    /// The sender's address.
+    pub source: String,
+    /// The agent that they name, which may not be the sender.
+    pub agent: Option<String>,
+    /// The name of the outcome.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+    /// How long ago the last one came.
+    pub age_ms: u64,
 }
 
 /// An answer.

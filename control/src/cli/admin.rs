@@ -162,7 +162,8 @@ mod tests {
     fn a_file_s_fault_is_found_without_control() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().display().to_string();
-        let said = json!({ "file": path, "refusal": null, "unsaved": false, "missing_keys": [] });
+        let reports = json!({ "not_listening": null, "silent": [], "refused": [] });
+        let said = json!({ "file": path, "refusal": null, "unsaved": false, "missing_keys": [], "reports": reports });
         let read = || ConfigurationFile::read(serde_json::from_value(said.clone()).unwrap());
         assert!(read().fault.is_some_and(|fault| fault.starts_with(&format!("{path}:1: is empty"))));
         std::fs::write(file.path(), "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n").unwrap();

@@ -12,6 +12,7 @@ use shunt_shmlayout::regions::connections_in_flight;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
 use super::Control;
+use crate::admin::protocol::ReportPath;
 use crate::cli::format::duration;
 use crate::clock::{WallClock, monotonic_ms, wall_ms};
 use crate::health::{BackendKey, Health};
@@ -22,6 +23,7 @@ use crate::resource_manager::ResourceManager;
 use crate::resource_manager::agent_check::{Known, Outcome, Questioner, questions};
 use crate::resource_manager::agents::Agents;
 use crate::resource_manager::socket::ReportSocket;
+use crate::resource_manager::watch::Watch;
 
 /// From one step of the master to the next. A publication follows each that changes something; where publications are
 /// dear, for there are thousands of services, steps are rarer, down to the longest pause.
@@ -36,6 +38,7 @@ const LONGEST_STEP_MS: u64 = 1000;
 pub(super) struct Feedback {
     pub socket: ReportSocket,
     manager: ResourceManager,
+    watch: Watch,
     questioner: Questioner,
     answers: BTreeMap<BackendKey, Known>,
     ids: HashMap<String, BackendId>,
@@ -64,6 +67,7 @@ impl Feedback {
         Self {
             socket: ReportSocket::default(),
             manager,
+            watch: Watch::default(),
             questioner,
             answers: BTreeMap::new(),
             ids: HashMap::new(),
@@ -74,6 +78,12 @@ impl Feedback {
             cost_us: 0,
             clock: WallClock::start(),
         }
+    }
+
+    /// What keeps reports from counting.
+    pub fn report_path(&self, now_ms: u64) -> ReportPath {
+        let not_listening = self.socket.fault().map(|(listen, why)| (listen.to_string(), why.to_owned()));
+        ReportPath { not_listening, silent: self.watch.silent(now_ms), refused: self.watch.refused(now_ms) }
     }
 
     /// Whether somebody is to report: weights may follow at any turn.
@@ -88,6 +98,7 @@ impl Feedback {
         let backends = config.services.iter().flat_map(|service| &service.backends);
         let ports = backends.map(|backend| (backend.name.clone(), backend.address.port())).collect();
         self.manager.configure(feedback, agents, ports);
+        self.watch.configure(feedback, monotonic_ms());
         self.socket.listen(feedback.listen);
         self.slew_per_s = f64::from(feedback.slew_permille_per_s) / 1000.0;
         let questions = questions(config);
@@ -188,9 +199,9 @@ impl Control {
     /// Takes what arrived. Switchers see an accepted report at once.
     pub(super) fn take_reports(&mut self) {
         let (now_ms, region) = (monotonic_ms(), self.memory.control);
-        let Feedback { socket, manager, ids, workers, clock, .. } = &mut self.feedback;
+        let Feedback { socket, manager, watch, ids, workers, clock, .. } = &mut self.feedback;
         manager.follow_clock(clock.latest_us());
-        socket.take(|datagram| {
+        socket.take(|source, datagram| {
             let outcome = match manager.receive(datagram, now_ms) {
                 Ok(report) => {
                     for load in &report.loads {
@@ -206,6 +217,7 @@ impl Control {
                 Err(outcome) => outcome,
             };
             count(region.reports, outcome);
+            watch.observe(source, datagram, outcome, now_ms);
         });
         for (agent, epoch_us) in self.feedback.manager.take_ahead() {
             let ahead_ms = (epoch_us / 1000).saturating_sub(wall_ms());

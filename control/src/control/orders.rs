@@ -104,6 +104,7 @@ impl Control {
             refusal: self.refusal.clone(),
             unsaved: !self.accepted.is_saved(),
             missing_keys: self.missing_keys.clone(),
+            reports: self.feedback.report_path(monotonic_ms()),
         }
     }
 

@@ -16,6 +16,7 @@ pub mod load;
 pub mod plausible;
 pub mod smoothing;
 pub mod socket;
+pub mod watch;
 pub mod workers;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The socket that reports arrive at.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use log::{info, warn};
 use shunt_agent::report::LONGEST_BYTES;
@@ -18,6 +18,8 @@ pub struct ReportSocket {
     listen: Option<SocketAddr>,
     socket: Option<UdpSocket>,
     not_before_ms: u64,
+    /// Why there is no socket.
+    fault: Option<String>,
 }
 
 impl ReportSocket {
@@ -36,15 +38,21 @@ impl ReportSocket {
         match bind(listen) {
             Ok(socket) => {
                 info!("agents' reports are taken at {listen}");
-                self.socket = Some(socket);
+                (self.socket, self.fault) = (Some(socket), None);
             }
             Err(error) => {
                 if self.not_before_ms == 0 {
                     warn!("feedback.listen {listen}: {error}; no report arrives, trying again each second");
                 }
                 self.not_before_ms = now_ms + RETRY_MS;
+                self.fault = Some(error.to_string());
             }
         }
+    }
+
+    /// Where it can't listen, and why.
+    pub fn fault(&self) -> Option<(SocketAddr, &str)> {
+        self.listen.zip(self.fault.as_deref())
     }
 
     /// Waits until something arrives; for ever where there is no socket.
@@ -58,17 +66,23 @@ impl ReportSocket {
         }
     }
 
-    /// Gives away what has arrived, a bounded number of datagrams. One too long is cut one byte after the longest.
-    pub fn take(&self, mut each: impl FnMut(&[u8])) {
+    /// Gives away what has arrived and from where, a bounded number of datagrams. One too long is cut one byte after the
+    /// longest.
+    pub fn take(&self, mut each: impl FnMut(IpAddr, &[u8])) {
         let mut datagram = [0; LONGEST_BYTES + 1];
         let Some(socket) = &self.socket else { return };
         for _ in 0..MOST_AT_ONCE {
-            match socket.try_recv(&mut datagram) {
-                Ok(length) => each(&datagram[..length]),
+            match socket.try_recv_from(&mut datagram) {
+                Ok((length, source)) => each(source.ip().to_canonical(), &datagram[..length]),
                 Err(_) => return, // would block; or an error of one datagram, which is gone then
             }
         }
     }
+}
+
+/// Whether control could listen there.
+pub fn try_bind(listen: SocketAddr) -> io::Result<()> {
+    std::net::UdpSocket::bind(listen).map(drop)
 }
 
 fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
@@ -94,7 +108,7 @@ mod tests {
         let mut lengths = Vec::new();
         while lengths.len() < 2 {
             socket.readable().await;
-            socket.take(|datagram| lengths.push(datagram.len()));
+            socket.take(|_, datagram| lengths.push(datagram.len()));
         }
         assert_eq!(lengths, [7, LONGEST_BYTES + 1]);
     }
@@ -106,12 +120,15 @@ mod tests {
         socket.listen(other.local_addr().ok());
         socket.open(0);
         assert!(socket.socket.is_none());
+        let fault = socket.fault().expect("a fault");
+        assert_eq!(Some(fault.0), other.local_addr().ok());
+        assert!(fault.1.contains("in use"), "{fault:?}");
         drop(other);
         socket.open(RETRY_MS - 1);
         assert!(socket.socket.is_none());
         socket.open(RETRY_MS);
-        assert!(socket.socket.is_some());
+        assert!(socket.socket.is_some() && socket.fault().is_none());
         socket.listen(None);
-        socket.take(|_| panic!("nobody listens"));
+        socket.take(|_, _| panic!("nobody listens"));
     }
 }

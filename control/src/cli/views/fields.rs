@@ -24,8 +24,9 @@ Fields of --json (without shared memory: instance, health and problems only):
 Codes of problems:
   not_running, nothing_published, process_dead, process_silent, process_absent, service_without_backend (not serving;
       process_...: degraded if keeper or control), epoch_not_taken, backend_down, backend_declined, table_nearly_full,
-      configuration_refused, reload_refused, key_missing, configuration_unsaved, frames_unaccounted (degraded),
-      checksum_unfilled (degraded; a notice where clients send, of which any can craft such packets)";
+      configuration_refused, reload_refused, key_missing, configuration_unsaved, frames_unaccounted, agent_silent,
+      feedback_not_listening (degraded), reports_refused (degraded; a notice while all agents report and anybody can
+      have sent them), checksum_unfilled (degraded; a notice where clients send, of which any can craft such packets)";
 
 /// Of `shunt services`.
 pub const SERVICES: &str = "\

@@ -3,6 +3,8 @@
 //! Each problem has a code for programs, which stays the same between versions, and a severity, from which the exit status
 //! follows as monitoring plug-ins have it.
 
+mod reports;
+
 use super::processes::{ProcessRow, ProcessState};
 use super::status::{ConnectionTableRow, TrafficRow};
 use crate::cli::admin::ConfigurationFile;
@@ -11,6 +13,8 @@ use serde::Serialize;
 
 /// Above so many percent of its capacity the connection table is nearly full.
 const NEARLY_FULL_PERCENT: u64 = 90;
+/// Most lines of text for one code: a dead server can have hundreds of backends.
+const MOST_LINES: usize = 10;
 /// A packet with an unfilled checksum is a problem for so long: clients that wait try again within a minute (RFC 6298).
 pub const UNFILLED_RECENT_MS: u64 = 60_000;
 
@@ -115,6 +119,7 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     problems.extend(observed.unfilled.iter().filter(|it| it.age_ms < UNFILLED_RECENT_MS).map(unfilled));
     problems.extend(nearly_full(observed.connection_table));
     problems.extend(observed.configuration.into_iter().flat_map(file_problems));
+    problems.extend(observed.configuration.into_iter().flat_map(|file| reports::report_problems(&file.status.reports)));
     problems.extend(unaccounted(observed.traffic, observed.frames_in_hand));
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     problems
@@ -123,6 +128,21 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
 /// The worst of them; `None` if all is well but for notices.
 pub fn worst(problems: &[Problem]) -> Option<Severity> {
     problems.iter().map(|problem| problem.severity).max().filter(|severity| *severity > Severity::Notice)
+}
+
+/// As `shunt status` prints them: of many with one code only the first.
+pub fn lines(problems: &[Problem]) -> String {
+    problems.chunk_by(|a, b| a.code == b.code).map(lines_of_one_code).collect()
+}
+
+fn lines_of_one_code(problems: &[Problem]) -> String {
+    let (shown, more) = problems.split_at(problems.len().min(MOST_LINES));
+    let mut text: String = shown.iter().map(Problem::line).collect();
+    if let Some(Problem { code, .. }) = more.first() {
+        let command = if code.starts_with("backend_") { "shunt backends" } else { "shunt status --json" };
+        text += &format!("! {code}: and {} more (`{command}` shows all)\n", more.len());
+    }
+    text
 }
 
 /// Of an instance that has no shared memory: `text` says so, `mend` how to start it.

@@ -1,7 +1,7 @@
 //! Each problem alone, beside an instance of which nothing is wrong.
 
 use super::*;
-use crate::admin::protocol::FileStatus;
+use crate::admin::protocol::{FileStatus, RefusedReports, ReportPath, SilentAgent};
 
 fn process(process: &'static str, number: Option<usize>) -> ProcessRow {
     ProcessRow {
@@ -31,7 +31,8 @@ struct Instance {
 }
 
 fn file_status() -> FileStatus {
-    FileStatus { file: "/etc/shunt.toml".into(), refusal: None, unsaved: false, missing_keys: Vec::new() }
+    let (missing_keys, reports) = (Vec::new(), ReportPath::default());
+    FileStatus { file: "/etc/shunt.toml".into(), refusal: None, unsaved: false, missing_keys, reports }
 }
 
 /// A file without a fault.
@@ -197,6 +198,85 @@ fn the_file_and_the_last_reload_are_told_apart() {
     let mut silent = Instance::healthy();
     silent.configuration = None;
     assert_eq!(silent.problems(), []);
+}
+
+fn with_reports(reports: ReportPath) -> Vec<Problem> {
+    Instance { configuration: file(FileStatus { reports, ..file_status() }), ..Instance::healthy() }.problems()
+}
+
+fn silent_agent(has_reported: bool) -> SilentAgent {
+    SilentAgent { name: "a".into(), backends: vec!["b1".into(), "b2".into()], age_ms: 12_000, has_reported }
+}
+
+fn refused_reports(agent: Option<&str>, reason: &str) -> RefusedReports {
+    let (agent, reason) = (agent.map(str::to_owned), reason.to_owned());
+    RefusedReports { source: "198.18.1.9".into(), agent, reason, count: 39, age_ms: 50 }
+}
+
+#[test]
+fn an_address_that_control_cannot_listen_at_is_told_instead_of_the_silence_that_follows() {
+    let not_listening = Some(("198.18.9.9:7946".to_owned(), "Cannot assign requested address".to_owned()));
+    let reports = ReportPath { not_listening, silent: vec![silent_agent(false)], refused: Vec::new() };
+    let [problem] = <[Problem; 1]>::try_from(with_reports(reports)).unwrap();
+    says(&problem, "feedback_not_listening", Severity::Degraded, "feedback.listen 198.18.9.9:7946");
+    assert!(problem.text.contains("Cannot assign requested address"), "{}", problem.text);
+}
+
+#[test]
+fn an_agent_that_never_started_or_was_killed_is_told_with_its_backends() {
+    for (has_reported, how) in [(false, "no report in the 12.0s"), (true, "its last report came 12.0s ago")] {
+        let reports = ReportPath { silent: vec![silent_agent(has_reported)], ..ReportPath::default() };
+        let [problem] = <[Problem; 1]>::try_from(with_reports(reports)).unwrap();
+        says(&problem, "agent_silent", Severity::Degraded, "agent a");
+        assert!(problem.text.starts_with(how) && problem.text.contains("b1, b2"), "{}", problem.text);
+    }
+}
+
+#[test]
+fn refused_reports_are_told_with_source_reason_and_remedy() {
+    for (agent, reason, mend) in
+        [("a", "forged", "copy the agent's key file"), ("z", "unknown_agent", "correct `name` in the agent's file")]
+    {
+        let refused = vec![refused_reports(Some(agent), reason)];
+        let missed = ReportPath { silent: vec![silent_agent(false)], refused: refused.clone(), not_listening: None };
+        let problem = with_reports(missed).pop().unwrap();
+        says(&problem, "reports_refused", Severity::Degraded, &format!("reports from 198.18.1.9 as agent {agent}"));
+        assert!(
+            problem.text.starts_with(&format!("39 refused, the last one 50ms ago: {reason} (")),
+            "{}",
+            problem.text
+        );
+        assert!(problem.mend.starts_with(mend), "{}", problem.mend);
+        // A stranger's datagrams call nobody while the agents are heard.
+        let heard = with_reports(ReportPath { refused, ..ReportPath::default() });
+        assert_eq!((heard[0].severity, worst(&heard)), (Severity::Notice, None));
+    }
+}
+
+#[test]
+fn reports_that_only_the_agent_can_have_sent_degrade_alone() {
+    for reason in ["not_its_backend", "never_listening", "other_port", "absurd", "epoch_ahead"] {
+        let refused = vec![refused_reports(Some("a"), reason)];
+        let problems = with_reports(ReportPath { refused, ..ReportPath::default() });
+        assert_eq!(worst(&problems), Some(Severity::Degraded), "{reason}");
+    }
+    let refused = vec![refused_reports(None, "version")];
+    let problems = with_reports(ReportPath { refused, ..ReportPath::default() });
+    says(&problems[0], "reports_refused", Severity::Notice, "reports from 198.18.1.9");
+}
+
+#[test]
+fn many_problems_of_one_code_are_cut_in_the_text() {
+    let mut instance = Instance::healthy();
+    instance.backends_down = (0..500).map(|n| format!("b{n}")).collect();
+    instance.backends_declined.push("c".into());
+    let problems = instance.problems();
+    let text = lines(&problems);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((problems.len(), lines.len()), (501, MOST_LINES + 2));
+    assert!(lines[9].starts_with("! backend_down: backend b9: "), "{}", lines[9]);
+    assert_eq!(lines[10], "! backend_down: and 490 more (`shunt backends` shows all)");
+    assert!(lines[11].starts_with("! backend_declined: backend c: "), "{}", lines[11]);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use super::host::HostRow;
 use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
-use super::problems::{Observed, Problem, Served, ServiceState, Severity, Unfilled, not_running, problems, worst};
+use super::problems::{
+    Observed, Problem, Served, ServiceState, Severity, Unfilled, lines, not_running, problems, worst,
+};
 use super::processes::{ProcessRow, processes};
 use crate::cli::admin::ConfigurationFile;
 use crate::cli::configuration::{Backend, Configuration, Service};
@@ -336,10 +338,6 @@ impl Report for StatusReport {
         text += &report_line(&self.reports);
         text + &lines(&self.problems)
     }
-}
-
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::line).collect()
 }
 
 /// What can be told of an instance without shared memory.

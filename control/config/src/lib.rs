@@ -10,6 +10,7 @@
 //!                                                     \-- report.rs ---------> ConfigError
 //! ```
 
+mod account;
 mod check;
 mod cpus;
 mod error;

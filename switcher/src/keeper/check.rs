@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
 use shunt_config::{Config, Host, Interface, PortKind};
 use shunt_shmlayout::address::Address;
 
@@ -50,9 +50,7 @@ pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
         Ok(local) => problems.extend(check_addresses(config, &local)),
         Err(error) => problems.push(format!("the box's own addresses: {error}")),
     }
-    if !matches!(User::from_name(&config.user), Ok(Some(_))) {
-        problems.push(format!("user: there is no account \"{}\"; name one that has no rights (nobody)", config.user));
-    }
+    problems.extend(config.account_fault());
     check_pinned_memory(config, &mut problems);
     problems.extend(config.host.as_ref().and_then(|host| check_mtu(host, &config.interfaces, &interfaces)));
     if problems.is_empty() {

@@ -11,7 +11,7 @@ pub enum Level {
     Ok,
     /// Shunt runs, but slower or not as one may expect.
     Warn,
-    /// Shunt doesn't run.
+    /// Shunt, or a part of it that is configured, doesn't run.
     Fail,
 }
 

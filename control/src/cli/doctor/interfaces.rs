@@ -8,6 +8,7 @@ use crate::cli::format::duration;
 use crate::cli::views::{UNFILLED_RECENT_MS, fill_checksums};
 use crate::clock::monotonic_ms;
 use shunt_config::{Config, Instance, Interface, PortKind, XdpMode, region_name};
+use shunt_instances::Other;
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{KeeperRegion, SwitcherRegion, Typed};
 
@@ -43,9 +44,12 @@ pub fn examine(files: &Files, config: &Config, interface: &Interface) -> Vec<Fin
     let instance = &config.instance;
     let id = id_in(instance, ifindex);
     findings.push(checksums(&interface.name, id.map(|id| unfilled_age_ms(instance, id, monotonic_ms()))));
-    if interface.port != PortKind::AfPacket {
-        findings.push(program(link::xdp_program(ifindex as u32), id.is_some()));
-    }
+    let other = Other::living(instance).find(|other| other.has_interface(ifindex as u32));
+    findings.extend(match other {
+        Some(other) => Some(used(&interface.name, &other.instance)),
+        None if interface.port == PortKind::AfPacket => None,
+        None => Some(program(link::xdp_program(ifindex as u32), id.is_some())),
+    });
     findings.into_iter().map(subject).collect()
 }
 
@@ -166,13 +170,19 @@ fn checksums(interface: &str, seen: Option<Option<u64>>) -> Finding {
     }
 }
 
+/// Its program is that instance's, which nobody should detach.
+fn used(interface: &str, other: &Instance) -> Finding {
+    let text = format!("interface {interface} is used by instance \"{other}\"");
+    Finding::fail("instance", text, "stop that instance, or name another interface")
+}
+
 fn program(attached: std::io::Result<Option<u32>>, shunts: bool) -> Finding {
     match attached {
         Ok(None) => Finding::ok("xdp", "no program is attached"),
         Ok(Some(id)) if shunts => Finding::ok("xdp", format!("program {id} is attached, by this instance")),
         Ok(Some(id)) => Finding::fail(
             "xdp",
-            format!("program {id} of somebody else is attached"),
+            format!("program {id} is attached, which no running instance of Shunt has"),
             "bpftool net shows whose; detach it (ip link set INTERFACE xdp off), or use port = \"af_packet\"",
         ),
         Err(error) => {
@@ -241,6 +251,16 @@ mod tests {
         assert_eq!(program(Ok(Some(7)), false).level, Level::Fail);
         assert_eq!(program(Ok(Some(7)), true).level, Level::Ok);
         assert_eq!(program(Ok(None), false).level, Level::Ok);
+    }
+
+    #[test]
+    fn the_interface_of_another_instance_is_told_by_its_name_and_its_program_left_alone() {
+        let finding = used("eth0", &"edge".parse().unwrap());
+        assert_eq!((finding.level, finding.check), (Level::Fail, "instance"));
+        assert_eq!(
+            format!("{}: {}", finding.text, finding.mend.unwrap()),
+            "interface eth0 is used by instance \"edge\": stop that instance, or name another interface"
+        );
     }
 
     #[test]

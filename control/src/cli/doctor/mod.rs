@@ -3,6 +3,7 @@
 //! Everything is read from /proc, /sys, ioctls and netlink; nothing is changed. Each file here looks at one subject
 //! and returns findings; judging is apart from reading, so that it is tested on machines that don't exist.
 
+mod configured;
 mod cpus;
 mod files;
 mod finding;
@@ -46,6 +47,7 @@ fn examine(files: &Files, config: Option<&Config>) -> Vec<Finding> {
     findings.extend(cpus::examine(files, config));
     if let Some(config) = config {
         findings.extend(config.interfaces.iter().flat_map(|interface| interfaces::examine(files, config, interface)));
+        findings.extend(configured::examine(config));
         findings.extend(queues::examine(files, config));
         findings.extend(network::examine(files, config));
     }

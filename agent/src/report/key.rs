@@ -78,6 +78,13 @@ impl Key {
     }
 }
 
+/// Two keys are the same if they make the same tags.
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_tag(&[], &other.tag(&[]))
+    }
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(secret)")
@@ -113,6 +120,13 @@ mod tests {
         let key = Key::load(file(&[b'k'; 32], 0o600).path()).unwrap();
         let with_newline = Key::load(file(&[&[b'k'; 32][..], b"\r\n"].concat(), 0o440).path()).unwrap();
         assert_eq!(key.tag(b"x"), with_newline.tag(b"x"));
+    }
+
+    #[test]
+    fn keys_are_told_apart() {
+        let key = |byte| Key::new(&[byte; 32]).unwrap();
+        assert_eq!(key(b'k'), key(b'k'));
+        assert_ne!(key(b'k'), key(b'l'));
     }
 
     #[test]

@@ -71,10 +71,11 @@ impl Agents {
         self.speakers.extend(backends.into_iter().map(|backend| (backend, name.to_owned())));
     }
 
-    /// These, with what is remembered of the same names.
+    /// These, with what is remembered of the same names with the same keys. What an old key sealed can't be sent again, so a
+    /// new one begins anew: replacing the key ends a lockout by a clock that was ahead.
     pub fn after(mut self, before: Self) -> Self {
         for (name, agent) in before.by_name {
-            if let Some(same) = self.by_name.get_mut(&name) {
+            if let Some(same) = self.by_name.get_mut(&name).filter(|same| same.key == agent.key) {
                 (same.window, same.is_ahead) = (agent.window, agent.is_ahead);
             }
         }

@@ -214,6 +214,24 @@ fn an_agent_whose_clock_was_ahead_is_not_locked_out() {
     assert_eq!(outcome(&mut manager, &run(now_us, 1)), ReportOutcome::Replayed);
 }
 
+/// Its clock was ahead by less than is refused, and was then set right.
+#[test]
+fn a_new_key_ends_the_lockout_of_an_agent_whose_clock_was_set_back() {
+    let mut manager = manager();
+    let run = |boot_epoch| Report { boot_epoch, ..report(1, vec![load("b1", 4)]) };
+    assert_eq!(outcome(&mut manager, &sealed(&run(9))), ReportOutcome::Accepted);
+    assert_eq!(outcome(&mut manager, &sealed(&run(7))), ReportOutcome::Stale);
+    manager.configure(&feedback(), agents(), ports());
+    assert_eq!(outcome(&mut manager, &sealed(&run(7))), ReportOutcome::Stale, "the same key");
+    let mut renewed = Agents::default();
+    renewed.add("a", key(2), ["b1".to_owned()]);
+    manager.configure(&feedback(), renewed, ports());
+    assert_eq!(outcome(&mut manager, &sealed(&run(9))), ReportOutcome::Forged, "the old key");
+    let right = seal(&run(7), &key(2)).unwrap();
+    assert_eq!(outcome(&mut manager, &right), ReportOutcome::Accepted);
+    assert_eq!(outcome(&mut manager, &right), ReportOutcome::Replayed);
+}
+
 #[test]
 fn an_opinion_is_heard_without_a_number() {
     let mut manager = manager();

@@ -1,21 +1,18 @@
-//! The configuration that was accepted last, kept for a successor of control that finds the file on disk bad: health
-//! checks, agents and feedback go on by it.
-//!
-//! One file in the instance's directory, with the whole text and, as its last line, where the text came from. Whatever is
-//! wrong with it makes it worthless: then the file on disk alone counts.
+//! Keeps the configuration that was accepted last (`shunt_config::accepted`) for a successor of control that finds the
+//! file on disk bad: health checks, agents and feedback go on by it. Whatever is wrong with what was kept makes it
+//! worthless: then the file on disk alone counts.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use log::warn;
-use shunt_config::{Instance, accepted_configuration, instances};
+use shunt_config::accepted::with_origin;
+use shunt_config::{Instance, accepted_configuration};
 
 use crate::candidate::Document;
 use crate::state_file;
 
 /// How soon saving is tried again.
 const RETRY_MS: u64 = 1000;
-const ORIGIN: &str = "# accepted from ";
 
 /// The saved configuration of one instance.
 pub struct Accepted {
@@ -40,7 +37,7 @@ impl Accepted {
 
     /// Saves what is accepted now, from the file at `origin`.
     pub fn save(&mut self, document: &Document, origin: &Path, now_ms: u64) {
-        self.unsaved = Some(format!("{}\n{ORIGIN}{}\n", document.text.trim_end_matches('\n'), origin.display()));
+        self.unsaved = Some(with_origin(&document.text, origin));
         self.not_before_ms = 0;
         self.retry(now_ms);
     }
@@ -66,20 +63,10 @@ impl Accepted {
     }
 }
 
-/// The instance whose configuration came from a file, if it is one alone.
-pub fn instance_of(file: &Path) -> Option<Instance> {
-    let last_line = format!("{ORIGIN}{}", file.display());
-    let is_from = |instance: &Instance| {
-        let text = fs::read_to_string(accepted_configuration(instance));
-        text.is_ok_and(|text| text.lines().last() == Some(&last_line))
-    };
-    let found: Vec<Instance> = instances().into_iter().filter(is_from).collect();
-    <[Instance; 1]>::try_from(found).ok().map(|[only]| only)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const TEXT: &str = "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n\n";
 

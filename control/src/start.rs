@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
+use shunt_config::accepted::instance_of;
 use shunt_config::{Config, ConfigError, Instance, Limits, Lock, LockError, Problem, control_lock, region_name};
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::flip::Active;
@@ -21,7 +22,7 @@ use shunt_shmlayout::neighbours::places;
 use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, ControlShape, KeeperRegion, SwitcherRegion, Typed};
 use shunt_shmlayout::sync::Ordering;
 
-use crate::accepted::{self, Accepted};
+use crate::accepted::Accepted;
 use crate::candidate::{Candidate, Document, Grounds};
 use crate::publish::publisher::is_alive;
 use crate::publish::rehearsal::Rehearsal;
@@ -151,7 +152,7 @@ impl Start {
     /// Takes the instance over that the file at `path` is of.
     pub async fn begin(path: &Path) -> Result<Self, StartError> {
         let file = Document::read(path);
-        let other = accepted::instance_of(&absolute(path));
+        let other = instance_of(&absolute(path));
         let is_others = |other: &Instance| file.as_ref().map_or(true, |file| was_renamed(other, &file.config.instance));
         let (instance, file) = match other.filter(is_others) {
             Some(other) => (other, file),

@@ -18,7 +18,10 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut options = OpenOptions::new();
+    // A plain open of a FIFO would wait until somebody reads it.
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NONBLOCK);
+    let mut file = options.open(path)?;
     file.write_all(content)
 }
 
@@ -38,6 +41,16 @@ mod tests {
         }
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_fifo_in_the_way_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.toml");
+        nix::unistd::mkfifo(&path.with_extension("new"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(replace(&path, b"first").is_err());
+        replace(&path, b"second").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second");
     }
 
     /// As where there is no room: /dev/full takes no byte.

@@ -117,6 +117,12 @@ pub fn network_namespace(pid: u32) -> Option<u64> {
     std::fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|namespace| namespace.ino())
 }
 
+/// Whether a process with this id and start time ([`start_time`]) lives, and in this process's network namespace.
+pub fn lives_here(pid: u32, started: u64) -> bool {
+    let lives = pid != 0 && start_time(pid) == Some(started);
+    lives && network_namespace(pid) == network_namespace(std::process::id())
+}
+
 impl Header {
     /// Writes everything but the ready word.
     pub(crate) fn describe(&self, kind: Kind, layout_hash: u64, size: usize) -> std::io::Result<()> {

@@ -10,6 +10,7 @@
 //!                                                     \-- report.rs ---------> ConfigError
 //! ```
 
+pub mod accepted;
 mod account;
 mod check;
 mod cpus;
@@ -50,7 +51,7 @@ pub use types::{
 /// The means of reading a file this way, for other files of Shunt's: the agent's own configuration.
 pub mod document {
     pub use crate::kind::{FileKind, refuse_other_kind};
-    pub use crate::read::{parse_document, read_text};
+    pub use crate::read::{parse_document, read_text, read_text_up_to};
     pub use crate::report::{Field, Place, Report, quoted};
     pub use crate::section::Section;
 }

@@ -14,8 +14,13 @@ use crate::error::ConfigError;
 /// The most that is read of a file. Ten thousand back-ends take about 1 MiB.
 const LIMIT_BYTES: u64 = 4 << 20;
 
-/// The whole text of a regular file.
+/// The whole text of a regular file, of a configuration's size at most.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+    read_text_up_to(path, LIMIT_BYTES)
+}
+
+/// The whole text of a regular file of at most so many bytes.
+pub fn read_text_up_to(path: &Path, limit_bytes: u64) -> Result<String, ConfigError> {
     let name = path.display().to_string();
     let unreadable = |source| ConfigError::Unreadable { file: name.clone(), source };
     let file = open(path).map_err(unreadable)?;
@@ -24,9 +29,9 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
         return Err(ConfigError::NotAFile { file: name, kind: describe(kind) });
     }
     let mut bytes = Vec::new();
-    file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > LIMIT_BYTES {
-        return Err(ConfigError::TooLarge { file: name, limit_bytes: LIMIT_BYTES });
+    file.take(limit_bytes + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > limit_bytes {
+        return Err(ConfigError::TooLarge { file: name, limit_bytes });
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];

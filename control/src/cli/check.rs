@@ -4,14 +4,25 @@ use crate::publish::rehearsal::Rehearsal;
 use crate::publish::table::NamedIds;
 use anyhow::Context;
 use shunt_config::{Config, ConfigError};
+use shunt_instances::running_configuration;
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Summarizes a file that may be used: a line for people, or assignments for a script.
-pub fn check(file: &Path, shell: bool) -> anyhow::Result<String> {
+/// Summarizes a file that may be used, in a line.
+pub fn check(file: &Path) -> anyhow::Result<String> {
+    Ok(format!("{}: ok: {}\n", file.display(), summary(&load(file)?)))
+}
+
+/// What a supervisor has to know, as assignments: of the instance that runs by this file, whatever is in it by now; else of
+/// a file that may be used.
+pub fn settings(file: &Path) -> anyhow::Result<String> {
+    Ok(assignments(&running_configuration(file).map_or_else(|| load(file), Ok)?))
+}
+
+fn load(file: &Path) -> anyhow::Result<Config> {
     let config = Config::load(file)?;
     rehearse(&config)?;
-    Ok(if shell { assignments(&config) } else { format!("{}: ok: {}\n", file.display(), summary(&config)) })
+    Ok(config)
 }
 
 /// Publishes it into memory of its limits, as control would at its first start.
@@ -53,17 +64,17 @@ mod tests {
     #[test]
     fn a_good_file_is_summed_up_and_assigned() {
         let file = example("nat.toml");
-        let line = check(&file, false).unwrap();
+        let line = check(&file).unwrap();
         assert!(
             line.ends_with("nat.toml: ok: 2 services, 3 backends, 2 switchers, 2 interfaces, instance shunt\n"),
             "{line}"
         );
-        assert_eq!(check(&file, true).unwrap(), "INSTANCE=shunt\nSWITCHERS=2\n");
+        assert_eq!(settings(&file).unwrap(), "INSTANCE=shunt\nSWITCHERS=2\n");
     }
 
     #[test]
     fn an_agents_file_is_called_one() {
-        let refusal = check(&example("agent.toml"), false).unwrap_err().to_string();
+        let refusal = check(&example("agent.toml")).unwrap_err().to_string();
         assert!(refusal.contains("agent.toml: is an agent's configuration, not Shunt's; "), "{refusal}");
         assert!(!refusal.contains('\n'), "{refusal}");
     }
@@ -78,7 +89,7 @@ mod tests {
         let text = text.replacen("mode = \"nat\"", &rule, 1) + "[limits]\nservices = 1\n";
         std::fs::write(&file, &text).unwrap();
         let line = 1 + text.lines().position(|line| line.starts_with("rule")).unwrap();
-        let refusal = check(&file, false).unwrap_err().to_string();
+        let refusal = check(&file).unwrap_err().to_string();
         let expected = format!("shunt.toml:{line}: service.web.rule: the rules of all services tell 80 ranges");
         assert!(refusal.contains(&expected) && refusal.contains("raise limits.services"), "{refusal}");
     }
@@ -94,6 +105,6 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_refused_by_name() {
-        assert!(check(Path::new("/nowhere.toml"), true).unwrap_err().to_string().contains("/nowhere.toml"));
+        assert!(settings(Path::new("/nowhere.toml")).unwrap_err().to_string().contains("/nowhere.toml"));
     }
 }

@@ -91,7 +91,8 @@ enum Command {
     Reload,
     /// Say whether a configuration can be used. Exit status 78 if not.
     Check {
-        /// Print INSTANCE=... and SWITCHERS=..., a line each, for scripts.
+        /// Print INSTANCE=... and SWITCHERS=..., a line each, for a supervisor: of the instance that runs by this file, even if
+        /// the file is bad by now.
         #[arg(long)]
         shell: bool,
         /// The configuration.
@@ -135,7 +136,7 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             output::write("reloaded\n")?;
         }
         Command::Check { shell, file } => {
-            output::write(&check::check(&file, shell)?)?;
+            output::write(&if shell { check::settings(&file)? } else { check::check(&file)? })?;
         }
         Command::Doctor { file, json } => return doctor::run(file.as_deref(), json),
     }

@@ -6,7 +6,7 @@ use crate::config_table::{
     BackendRecord, ClassRecord, Generation, GenerationHead, MemberRecord, RangeRecord, ServiceRecord, StaleRecord,
 };
 use crate::flip::Active;
-use crate::header::{Kind, layout_hash};
+use crate::header::{Kind, layout_hash, lives_here};
 use crate::loads::{LoadRecord, Loads};
 use crate::map::Parts;
 use crate::neighbours::{self, Neighbour, Neighbours};
@@ -105,6 +105,11 @@ pub struct ControlRegion {
 }
 
 impl ControlRegion {
+    /// Whether control lives, and in this process's network namespace.
+    pub fn lives_here(&self) -> bool {
+        lives_here(self.head.pid.get() as u32, self.head.start_time.get())
+    }
+
     /// Whether the active generation has this address, for whatever use. For a reader that control doesn't wait for: it looks
     /// again if the generation changed meanwhile.
     pub fn has_address(&self, address: &Address) -> bool {

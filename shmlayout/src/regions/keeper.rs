@@ -2,7 +2,7 @@
 
 use super::Typed;
 use crate::config_table::Name;
-use crate::header::{Kind, layout_hash, network_namespace, start_time};
+use crate::header::{Kind, layout_hash, lives_here};
 use crate::map::Parts;
 use crate::record::{Counter, Record};
 use crate::sync::AtomicU64;
@@ -229,12 +229,10 @@ impl KeeperRegion {
 
     /// Whether the keeper or a switcher of this instance lives, and in this process's network namespace.
     pub fn lives_here(&self) -> bool {
-        let here = network_namespace(std::process::id());
         let switchers = self.switchers.iter().map(|record| record.load::<SwitcherRecord>());
         let switchers = switchers.map(|record| (record.pid, record.start_time));
         let keeper = (self.head.pid.get() as u32, self.head.start_time.get());
-        let lives = |(pid, start): (u32, u64)| pid != 0 && start_time(pid) == Some(start);
-        switchers.chain([keeper]).any(|process| lives(process) && network_namespace(process.0) == here)
+        switchers.chain([keeper]).any(|(pid, start_time)| lives_here(pid, start_time))
     }
 
     /// The ports that exist.

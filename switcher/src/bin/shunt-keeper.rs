@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use shunt_config::{Config, ConfigError, give_up, start_log};
+use shunt_instances::running_configuration;
 use shunt_switcher::keeper::KeeperError;
 
 /// Shunt's privileged process: makes the shared memory, opens the interface queues and hands them to the switchers.
@@ -26,8 +27,18 @@ fn main() -> ExitCode {
 }
 
 fn run(path: &Path) -> anyhow::Result<()> {
-    let config = Config::load(path)?;
-    Ok(shunt_switcher::keeper::run(config)?)
+    Ok(shunt_switcher::keeper::run(configuration(path)?)?)
+}
+
+/// What a running instance accepted last, as long as it runs: whatever is on disk by now, its switchers need a keeper. Else
+/// what is on disk.
+fn configuration(path: &Path) -> Result<Config, ConfigError> {
+    let file = Config::load(path);
+    let Some(running) = running_configuration(path) else { return file };
+    if let Err(refusal) = file {
+        log::error!("the configuration file is refused, going on with the one accepted last:\n{refusal}");
+    }
+    Ok(running)
 }
 
 /// Whether the configuration or the machine has to change first.

@@ -170,6 +170,10 @@ impl Keeper {
         serve::remove_stale(&config.instance)?;
         let (claims, facts) = both(Claims::take(&config), check::check(&config))?;
         let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
+        if !is_restart {
+            // What was accepted for memory that is gone says nothing of this start.
+            teardown::remove_saved(&config.instance);
+        }
         let started = PseudoInterface::open(&config, &facts, &regions)
             .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo, is_restart));
         match started {

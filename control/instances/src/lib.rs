@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 
-use shunt_config::{Config, Instance, Problem, instances, region_name};
+use shunt_config::accepted::instance_of;
+use shunt_config::{Config, Instance, Problem, accepted_configuration, instances, region_name};
 use shunt_shmlayout::address::Address;
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
@@ -24,13 +26,18 @@ impl Other {
     /// All of them.
     pub fn living(own: &Instance) -> impl Iterator<Item = Self> {
         let others = instances().into_iter().filter(move |other| other != own);
-        others.filter_map(Self::attach).filter(|other| other.keeper.lives_here())
+        others.filter_map(Self::attach).filter(Self::lives_here)
     }
 
     fn attach(instance: Instance) -> Option<Self> {
         let (keeper, _) = KeeperRegion::attach(&region_name(&instance, "keeper"), Access::Read).ok()?;
         let control = ControlRegion::attach(&region_name(&instance, "control"), Access::Read).ok();
         Some(Self { keeper, control: control.map(|(control, _)| control), instance })
+    }
+
+    /// Whether a process of it lives: control alone means that its supervisor starts the others again.
+    fn lives_here(&self) -> bool {
+        self.keeper.lives_here() || self.control.is_some_and(|control| control.lives_here())
     }
 
     /// Whether it uses the interface with this index.
@@ -47,6 +54,14 @@ impl Other {
     pub fn has_address(&self, address: IpAddr) -> bool {
         self.control.is_some_and(|control| control.has_address(&Address::from(address)))
     }
+}
+
+/// The configuration accepted last of the running instance that was started by the file at `path`. What is on disk by now
+/// may be bad, or for another start.
+pub fn running_configuration(path: &Path) -> Option<Config> {
+    let instance = instance_of(&std::path::absolute(path).ok()?)?;
+    let runs = Other::attach(instance.clone()).is_some_and(|found| found.lives_here());
+    runs.then(|| Config::load(&accepted_configuration(&instance)).ok())?
 }
 
 /// An address that another instance has. Two that answer ARP for one address, be it on different interfaces, take each
@@ -92,6 +107,22 @@ fn addresses(config: &Config) -> BTreeSet<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shunt_shmlayout::header::start_time;
+    use shunt_shmlayout::regions::{ControlShape, KeeperShape};
+
+    #[test]
+    fn an_instance_lives_while_its_control_alone_does() {
+        let keeper = KeeperShape { interfaces: 1, switchers: 1, ports: 1, reserved: [0; 5] };
+        let (keeper, control) = (KeeperRegion::anonymous(&keeper), ControlShape::new(1, 1, 1, 1, 1));
+        let control = ControlRegion::anonymous(&control).unwrap();
+        let other = Other { instance: Instance::default(), keeper: keeper.unwrap(), control: Some(control) };
+        assert!(!other.lives_here());
+        let pid = std::process::id();
+        control.head.pid.set(pid.into());
+        assert!(!other.lives_here(), "an earlier process with this id");
+        control.head.start_time.set(start_time(pid).unwrap());
+        assert!(other.lives_here());
+    }
 
     #[test]
     fn a_taken_address_is_told_where_it_stands() {

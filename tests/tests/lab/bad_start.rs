@@ -21,12 +21,13 @@ pub fn bad_start() -> Result<()> {
     let load = Load::start(&lab)?;
     second_start(&lab).context("a second start")?;
     same_interface(&lab).context("another instance on the same interface")?;
-    same_interface_without_keeper(&lab).context("the same while the keeper is dead")?;
+    same_interface_without(&lab, &["keeper"]).context("the same while the keeper is dead")?;
     same_address(&lab).context("another instance with the same service address")?;
     other_configurations(&lab)?;
     without_root(&lab).context("not root")?;
     memory_of_another_version(&lab).context("another version's memory")?;
     load.finish_unharmed(&lab)?;
+    same_interface_without(&lab, &["keeper", "switcher.0"]).context("the same while only control lives")?;
     lab.operator().await_balance(shunt_switcher::port::BATCH as i64)
 }
 
@@ -77,11 +78,13 @@ fn same_interface(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Its switchers still have the queues.
-fn same_interface_without_keeper(lab: &Lab) -> Result<()> {
-    let (supervisor, keeper) = (pid_of(lab.name(), "supervisor")?, pid_of(lab.name(), "keeper")?);
+/// Switchers still have the queues, and a supervisor whose control lives starts the others again.
+fn same_interface_without(lab: &Lab, dead: &[&str]) -> Result<()> {
+    let supervisor = pid_of(lab.name(), "supervisor")?;
     kill(supervisor, Signal::SIGSTOP)?;
-    kill(keeper, Signal::SIGKILL)?;
+    for process in dead {
+        kill(pid_of(lab.name(), process)?, Signal::SIGKILL)?;
+    }
     let told = same_interface(lab);
     kill(supervisor, Signal::SIGCONT)?;
     told?;

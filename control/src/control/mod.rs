@@ -220,10 +220,11 @@ impl Control {
     }
 
     fn record_health(&mut self, report: Report) {
-        let Report { key, health, reason } = &report;
+        let Report { key, health, is_change, reason } = &report;
         let ids = self.table.service_named(&key.service).zip(self.table.backend_named(&key.backend));
         let Some((service, backend)) = ids else { return };
         match health {
+            _ if !is_change => {}
             Health::Up => info!("backend {} is up for service {}: {reason}", key.backend, key.service),
             Health::Down => warn!("backend {} is down for service {}: {reason}", key.backend, key.service),
         }

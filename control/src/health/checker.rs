@@ -19,8 +19,8 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// A checker without checks; it reports to the receiver. The channel has no bound because a task reports only
-    /// changes, at most one in `fall` or `rise` intervals.
+    /// A checker without checks; it reports to the receiver. The channel has no bound because a task reports at most
+    /// once an interval, and only what is new.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Report>) {
         let (reports, receiver) = mpsc::unbounded_channel();
         (Self { running: Tasks::default(), reports, paths: watch::Sender::default() }, receiver)
@@ -72,18 +72,24 @@ async fn repeat(
     // The first attempts are spread over half an interval, or a start with a thousand backends would ask all of them at
     // once.
     let mut next = Instant::now() + check.interval.mul_f64(random_fraction() / 2.0);
+    let mut told = None;
     loop {
         sleep_until(next).await;
         next = Instant::now() + jittered(check.interval);
         let result = probe::ask(&check, &mut paths).await;
-        let Some(health) = hysteresis.record(result.is_ok()) else {
-            continue;
-        };
+        let (passed, is_change) = (result.is_ok(), hysteresis.record(result.is_ok()).is_some());
         let reason = match result {
             Ok(()) => format!("{check} answers"),
             Err(failure) => format!("{check}: {failure}"),
         };
-        if reports.send(Report { key: check.key.clone(), health, reason }).is_err() {
+        let health = hysteresis.health();
+        let is_still_down = !passed && health == Health::Down;
+        let is_new = is_change || is_still_down && told.as_ref() != Some(&reason);
+        if !is_new {
+            continue;
+        }
+        told = Some(reason.clone());
+        if reports.send(Report { key: check.key.clone(), health, is_change, reason }).is_err() {
             return;
         }
     }
@@ -101,9 +107,11 @@ fn random_fraction() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::net::{Ipv4Addr, SocketAddr};
 
     use shunt_config::Probe;
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -178,10 +186,40 @@ mod tests {
             "a" => Health::Down,
             _ => Health::Up,
         });
-        assert_eq!(reports.recv().await.unwrap().key.backend, "b");
+        let mut reported = HashMap::new();
+        for _ in 0..2 {
+            let report = reports.recv().await.unwrap();
+            reported.insert(report.key.backend, report.is_change);
+        }
+        // The first only tells why.
+        assert_eq!(reported, HashMap::from([("a".to_owned(), false), ("b".to_owned(), true)]));
         // Both are known to be down by now: only one that starts as up has anything to tell.
         checker.apply([down_already, vec![check("c", dead)]].concat(), |_| Health::Up);
         assert_eq!(reports.recv().await.unwrap().key.backend, "c");
+    }
+
+    #[tokio::test]
+    async fn another_reason_for_being_down_is_reported() {
+        let (listener, address) = listen(0).await;
+        drop(listener);
+        let (mut checker, mut reports) = Checker::new();
+        let probe = Probe::Http { path: "/".into(), host: None, status_first: 200, status_last: 399 };
+        checker.apply(vec![Check { probe, ..check("b1", address) }], |_| Health::Up);
+        let refused = reports.recv().await.unwrap();
+        assert!(refused.is_change && refused.reason.contains("cannot connect"), "{refused:?}");
+        let (listener, _) = listen(address.port()).await;
+        let garbage = async {
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let _ = connection.write_all(b"220 mail\r\n").await;
+            }
+        };
+        let other = tokio::select! {
+            report = reports.recv() => report.unwrap(),
+            () = garbage => unreachable!("it never ends"),
+        };
+        assert!(!other.is_change && other.health == Health::Down, "{other:?}");
+        assert!(!other.reason.contains("cannot connect"), "{other:?}");
     }
 
     #[test]

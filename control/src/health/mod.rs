@@ -68,13 +68,15 @@ impl fmt::Display for Check {
     }
 }
 
-/// A change of health.
+/// A change of health, or another reason for being down still.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Whose.
     pub key: BackendKey,
     /// What it is now.
     pub health: Health,
+    /// Whether it was otherwise before.
+    pub is_change: bool,
     /// Why, for the log and the operator.
     pub reason: String,
 }

@@ -2,12 +2,12 @@
 //! which finds in shared memory only what health it came to.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use log::warn;
 use serde::{Deserialize, Serialize};
+use shunt_config::document::read_text_up_to;
 use shunt_config::{Instance, health_notes};
 
 use super::{BackendKey, Health, Report};
@@ -15,13 +15,15 @@ use crate::state_file;
 
 /// Writing may take one part in so many of control's time: a large pool that flaps must not keep it busy.
 const PARTS_OF_TIME: u32 = 10;
+/// The most that is read of the file: some hundred bytes for each check.
+const LIMIT_BYTES: u64 = 64 << 20;
 
-/// A change of health.
+/// The last change of health, and the last reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// Whether it came up.
     pub up: bool,
-    /// What the check found.
+    /// What the check found last; of a backend that is up, what brought it up.
     pub reason: String,
     /// Wall-clock time, milliseconds since 1970.
     pub since_ms: u64,
@@ -52,16 +54,19 @@ impl Notes {
     }
 
     fn at(path: PathBuf, health_of: impl Fn(&BackendKey) -> Health) -> Self {
-        let lines: Vec<Line> =
-            fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let text = read_text_up_to(&path, LIMIT_BYTES).ok();
+        let lines: Vec<Line> = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let notes = lines.into_iter().map(|Line { service, backend, note }| (BackendKey { service, backend }, note));
         let notes = notes.filter(|(key, note)| note.up == (health_of(key) == Health::Up)).collect();
         Self { path, notes, is_saved: true, not_before: None, has_failed: false }
     }
 
-    /// Notes a change.
-    pub fn add(&mut self, Report { key, health, reason }: Report, wall_ms: u64) {
-        self.notes.insert(key, Note { up: health == Health::Up, reason, since_ms: wall_ms });
+    /// Notes a change at `wall_ms`, or why a backend is down still.
+    pub fn add(&mut self, Report { key, health, reason, .. }: Report, wall_ms: u64) {
+        let up = health == Health::Up;
+        let same = self.notes.get(&key).filter(|note| note.up == up);
+        let since_ms = same.map_or(wall_ms, |note| note.since_ms);
+        self.notes.insert(key, Note { up, reason, since_ms });
         self.is_saved = false;
     }
 
@@ -116,7 +121,26 @@ mod tests {
     }
 
     fn report(backend: &str, health: Health) -> Report {
-        Report { key: key(backend), health, reason: format!("{backend} is {health:?}") }
+        Report { key: key(backend), health, is_change: true, reason: format!("{backend} is {health:?}") }
+    }
+
+    #[test]
+    fn the_last_reason_stands_beside_the_first_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut notes = Notes::at(folder.path().join("health.json"), |_| Health::Up);
+        notes.add(report("b1", Health::Down), 1_000);
+        notes.add(Report { is_change: false, reason: "no answer".into(), ..report("b1", Health::Down) }, 9_000);
+        assert_eq!(notes.get(&key("b1")), Some(&Note { up: false, reason: "no answer".into(), since_ms: 1_000 }));
+        notes.add(report("b1", Health::Up), 10_000);
+        assert_eq!(notes.get(&key("b1")).unwrap().since_ms, 10_000);
+    }
+
+    #[test]
+    fn what_is_no_file_holds_no_notes_and_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("health.json");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Notes::at(path, |_| Health::Up).notes.is_empty());
     }
 
     #[test]

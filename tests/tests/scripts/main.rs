@@ -8,7 +8,7 @@ mod rust;
 
 use shunt_tests::operator::root;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 /// Status, standard output and standard error.
 fn said(output: &Output) -> (Option<i32>, String, String) {
@@ -38,7 +38,15 @@ fn collect(folder: &Path, scripts: &mut Vec<PathBuf>) {
 
 /// A program that the test stands in for.
 fn write_program(path: &Path, text: &str) {
-    std::fs::write(path, text).expect("a program is written");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(path, mode).expect("a program is made executable");
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, text).expect("a program is written");
+    install(&draft, path);
+    std::fs::remove_file(&draft).expect("the draft is removed");
+}
+
+/// Copies a program by another process. A child that another test starts meanwhile would inherit this one's descriptor,
+/// and what anybody has open for writing can't be executed (ETXTBSY).
+fn install(from: &Path, to: &Path) {
+    let status = Command::new("install").args(["-m", "755"]).args([from, to]).status().expect("install, of coreutils");
+    assert!(status.success(), "install {} {}: {status}", from.display(), to.display());
 }

@@ -1,7 +1,7 @@
 //! Each program says which one it is, and refuses in the same form: `NAME: reason`, with status 78; a wrong command line
 //! gives 2, of `shunt` 64, because 2 is what its status says of a Shunt that doesn't serve.
 
-use crate::said;
+use crate::{install, said};
 use shunt_tests::operator::{binaries, root};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn every_program_refuses_a_wrong_command_line_as_misuse() {
 /// A copy where an ordinary user may execute it, and that user.
 fn as_nobody(original: &Path, folder: &Path) -> Command {
     let copy = folder.join(original.file_name().expect("a name"));
-    std::fs::copy(original, &copy).expect("a copy");
+    install(original, &copy);
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "nobody", "--clear-groups"]).arg(copy);
     command

@@ -36,9 +36,31 @@ fn a_refusal_that_cannot_be_printed_keeps_its_status() {
     for (name, arguments, expected) in cases {
         let mut command = Command::new(binaries().expect("binaries").join(name));
         let status = command.args(arguments).stdout(full()).stderr(full()).status().expect(name);
-        // Without an instance, `shunt status` may print that first, which fails too.
         assert_eq!(status.code(), Some(expected), "{name} {arguments:?}: {status}");
     }
+}
+
+#[test]
+fn a_process_ends_although_nobody_reads_its_log() -> Result<()> {
+    for name in ["shunt-keeper", "shunt-control", "shunt-agent"] {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("log");
+        mkfifo(&path, Mode::S_IRWXU)?;
+        let nonblocking = |options: &mut OpenOptions| options.custom_flags(libc::O_NONBLOCK).open(&path);
+        let _reader = nonblocking(OpenOptions::new().read(true))?;
+        // The process asks for a pipe of 1 MiB; a smaller one would get room by that.
+        let mut filler = nonblocking(OpenOptions::new().write(true))?;
+        nix::fcntl::fcntl(&filler, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20))?;
+        while std::io::Write::write(&mut filler, &[b'.'; 4096]).is_ok() {}
+        let log = OpenOptions::new().write(true).open(&path)?;
+        let mut command = Command::new(binaries()?.join(name));
+        let mut child = command.args(["--config", "/no/such/file.toml"]).stderr(log).spawn()?;
+        let ended = until("the process's end", || Ok(child.try_wait()?));
+        let _ = child.kill();
+        child.wait()?;
+        assert_eq!(ended?.code(), Some(78), "{name}");
+    }
+    Ok(())
 }
 
 /// A supervisor of programs that do nothing, below which the test can take away what it writes to.

@@ -12,7 +12,7 @@ use crate::{content, flags, resolves_what_a_switcher_wants, settled_content};
 
 const RELOAD: &str = "{\"command\":\"reload\"}";
 const CONFIGURATION: &str = "{\"command\":\"configuration\"}";
-const ALL_WELL: &str = "\"fault\":null,\"refusal\":null,\"unsaved\":false,\"missing_keys\":[]}\n";
+const ALL_WELL: &str = "\"refusal\":null,\"unsaved\":false,\"missing_keys\":[],";
 const BACKENDS: &str = "{\"command\":\"backends\"}";
 
 /// For each step of a reload a file that fails there, and what is said.
@@ -54,7 +54,7 @@ pub fn bad_reloads_change_nothing(lab: &Lab) {
     std::fs::write(lab.path(), good).unwrap();
     let answer = lab.order_in_force(RELOAD);
     assert!(answer.starts_with("{\"ok\":true"), "{answer}");
-    assert!(lab.order(CONFIGURATION).ends_with(ALL_WELL), "{}", lab.order(CONFIGURATION));
+    assert!(lab.order(CONFIGURATION).contains(ALL_WELL), "{}", lab.order(CONFIGURATION));
 }
 
 /// Health checks, drains, agents' reports and neighbours; the peer gets an address ending in `last`, which it hasn't yet.
@@ -106,7 +106,7 @@ pub fn goes_on_beside_a_bad_file(lab: &Lab) -> Running {
     goes_on_once(lab);
     lab.configure(&["b1", "b2"]);
     assert!(lab.order_in_force(RELOAD).starts_with("{\"ok\":true"));
-    assert!(lab.order(CONFIGURATION).ends_with(ALL_WELL), "{}", lab.order(CONFIGURATION));
+    assert!(lab.order(CONFIGURATION).contains(ALL_WELL), "{}", lab.order(CONFIGURATION));
     is_reported_to(lab);
     control
 }

@@ -23,6 +23,13 @@ pub enum Failure {
     /// No answer in time.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// No answer in time by a client's way: the server may live and still be of no use to clients.
+    #[error(
+        "no answer within {} ms by a client's way; if the server answers this box otherwise, it lacks the service's address \
+         on its loopback (dsr) or its replies' route through Shunt (nat)",
+        .0.as_millis()
+    )]
+    TimeoutAsClient(Duration),
     /// A client's way there isn't known.
     #[error("{0}")]
     NoPath(NoPath),
@@ -63,6 +70,7 @@ pub async fn ask(check: &Check, paths: &mut watch::Receiver<Paths>) -> Result<()
     let outcome = timeout(check.timeout, attempt).await;
     outcome.unwrap_or_else(|_| match paths.borrow().get(&check.key) {
         Some(Err(no_path)) => Err(Failure::NoPath(no_path.clone())),
+        _ if check.way.is_some() => Err(Failure::TimeoutAsClient(check.timeout)),
         _ => Err(Failure::Timeout(check.timeout)),
     })
 }

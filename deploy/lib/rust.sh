@@ -10,7 +10,9 @@ wanted_rust() {
 
 # The version of the cargo that the search path leads to; nothing if there is none that runs.
 present_rust() {
-    { cd "$ROOT" && cargo --version 2>/dev/null || true; } | awk '{print $2}'
+    local version
+    version=$(cd "$ROOT" && cargo --version 2>/dev/null) || return 0
+    awk '{print $2}' <<<"$version"
 }
 
 is_new_enough() {

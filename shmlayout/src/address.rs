@@ -44,13 +44,14 @@ impl Address {
         [n as u64, (n >> 64) as u64]
     }
 
-    /// Address and `with` mixed into one word for a table's places: each bit of either reaches each bit of it (two folded
-    /// multiplications, the mixing step of wyhash). Not keyed: only for tables whose keys the operator chooses.
+    /// Address and `with` mixed into one word for a table's places: `with` is spread over all bits first, then a folded
+    /// multiplication (the mixing step of wyhash) lets each bit reach each. Not keyed: only for tables whose keys the
+    /// operator chooses.
     #[inline]
     pub(crate) fn mix(&self, with: u64) -> u64 {
         let [a, b] = self.words();
-        let address = folded_product(a ^ 0xa076_1d64_78bd_642f, b ^ 0xe703_7ed1_a0b4_28db);
-        folded_product(address ^ with, 0x9e37_79b9_7f4a_7c15)
+        let spread = with.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        folded_product(b ^ spread ^ 0xa076_1d64_78bd_642f, a ^ 0xe703_7ed1_a0b4_28db)
     }
 
     /// The inverse of [`Address::words`].

@@ -233,6 +233,25 @@ mod tests {
     }
 
     #[test]
+    fn regular_addresses_and_ports_spread_as_well() {
+        type Numbering = fn(u16) -> ([u8; 4], u16);
+        let numberings: [Numbering; 4] = [
+            |n| ([198, 18, 0, 100], n.wrapping_mul(16) | n >> 12),
+            |n| ([198, 18, 1, (n % 64) as u8], 8000 + n / 64),
+            |n| ([198, (18 + (n >> 8 & 1)) as u8, n as u8, (n >> 9) as u8], 80),
+            |n| ([198, 19, (n >> 8) as u8, n as u8], 443),
+        ];
+        for numbering in numberings {
+            let generation = generation(1, 4096);
+            for number in 0..4096 {
+                let (address, port) = numbering(number);
+                add(&generation, Address::from_v4(address), port, TCP, Endpoint::Backend(BackendId(number)));
+            }
+            assert_eq!(generation.endpoints().count(), 4096);
+        }
+    }
+
+    #[test]
     fn a_look_up_in_a_damaged_table_ends() {
         let generation = generation(1, 1);
         let other = EndpointRecord {

@@ -60,8 +60,12 @@ impl Other {
 /// may be bad, or for another start.
 pub fn running_configuration(path: &Path) -> Option<Config> {
     let instance = instance_of(&std::path::absolute(path).ok()?)?;
-    let runs = Other::attach(instance.clone()).is_some_and(|found| found.lives_here());
-    runs.then(|| Config::load(&accepted_configuration(&instance)).ok())?
+    runs(&instance).then(|| Config::load(&accepted_configuration(&instance)).ok())?
+}
+
+/// Whether a process of this instance lives in this network namespace.
+pub fn runs(instance: &Instance) -> bool {
+    Other::attach(instance.clone()).is_some_and(|found| found.lives_here())
 }
 
 /// An address that another instance has. Two that answer ARP for one address, be it on different interfaces, take each

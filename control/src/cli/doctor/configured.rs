@@ -4,9 +4,8 @@
 use super::finding::Finding;
 use crate::resource_manager::agents::Agents;
 use crate::resource_manager::socket::try_bind;
-use shunt_config::{Config, region_name};
-use shunt_shmlayout::map::Access;
-use shunt_shmlayout::regions::{KeeperRegion, Typed};
+use shunt_config::Config;
+use shunt_instances::runs;
 use std::io;
 use std::net::SocketAddr;
 
@@ -15,7 +14,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![account(config)];
     findings.extend(keys(config));
     if let Some(listen) = config.feedback.listen {
-        findings.push(feedback(listen, try_bind(listen), runs(config)));
+        findings.push(feedback(listen, try_bind(listen), runs(&config.instance)));
     }
     findings
 }
@@ -59,11 +58,6 @@ fn feedback(listen: SocketAddr, bound: io::Result<()>, runs: bool) -> Finding {
             "set it to a free address and port of this machine (ip addr, ss -lunp)",
         ),
     }
-}
-
-fn runs(config: &Config) -> bool {
-    let keeper = KeeperRegion::attach(&region_name(&config.instance, "keeper"), Access::Read);
-    keeper.is_ok_and(|(keeper, _)| keeper.lives_here())
 }
 
 #[cfg(test)]

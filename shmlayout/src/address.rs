@@ -153,8 +153,9 @@ pub struct BackendId(pub u16);
 pub struct InterfaceId(pub u16);
 
 impl InterfaceId {
-    /// None of the table: the pseudo-interface, behind which are the box's own programs.
-    pub const HOST: Self = Self(u16::MAX);
+    /// None of the table: the pseudo-interface, behind which are the box's own programs. The highest number that a
+    /// connection's last hop has room for.
+    pub const HOST: Self = Self((1 << 10) - 1);
 }
 
 /// Index of an entry in the neighbour table (ARP cache).

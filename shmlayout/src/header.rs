@@ -22,7 +22,7 @@ use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 /// "SHUNTMEM".
 pub const MAGIC: u64 = u64::from_be_bytes(*b"SHUNTMEM");
 /// Counted up whenever the meaning of something changes while sizes and offsets stay.
-pub const VERSION: u64 = 4;
+pub const VERSION: u64 = 5;
 
 /// The header.
 #[repr(C, align(64))]

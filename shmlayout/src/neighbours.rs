@@ -5,6 +5,7 @@
 
 use crate::address::{Address, InterfaceId, Mac, NeighbourId};
 use crate::sync::{AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
 use zerocopy::{FromBytes, IntoBytes};
 
 /// How many places a neighbour may stand in. [`places`] keeps the share of next hops that may not be given away at an
@@ -58,7 +59,17 @@ impl<'a> Neighbours<'a> {
         probes.find(|(_, entry)| entry.read() == Some((interface, *address))).map(|(index, _)| NeighbourId(index))
     }
 
-    /// The Ethernet address of an entry; `None` while it isn't resolved.
+    /// The Ethernet address of a neighbour, in one consistent read: nobody else's, even if control gives the entry to another
+    /// neighbour meanwhile. `None` while it isn't resolved.
+    #[inline]
+    pub fn mac_of(&self, interface: InterfaceId, address: &Address) -> Option<Mac> {
+        let entries = self.probes(interface, address).map(|(_, entry)| entry.read_with_mac());
+        let mut matches = entries.flatten().filter(|(of, _)| *of == (interface, *address));
+        Mac::from_word(matches.next()?.1)
+    }
+
+    /// The Ethernet address of an entry that the caller's generation names, so that it isn't given away; `None` while it
+    /// isn't resolved.
     #[inline]
     pub fn mac(&self, id: NeighbourId) -> Option<Mac> {
         Mac::from_word(self.0.get(id.0 as usize)?.mac.load(Ordering::Relaxed))
@@ -66,9 +77,8 @@ impl<'a> Neighbours<'a> {
 
     /// What stands in an entry: interface, address, Ethernet address.
     pub fn get(&self, id: NeighbourId) -> Option<(InterfaceId, Address, Option<Mac>)> {
-        let entry = self.0.get(id.0 as usize)?;
-        let (interface, address) = entry.read()?;
-        Some((interface, address, Mac::from_word(entry.mac.load(Ordering::Relaxed))))
+        let ((interface, address), mac) = self.0.get(id.0 as usize)?.read_with_mac()?;
+        Some((interface, address, Mac::from_word(mac)))
     }
 
     /// Control's: finds the entry or makes one. `in_use` says which entries must not be given away, because a generation
@@ -98,13 +108,21 @@ impl<'a> Neighbours<'a> {
 }
 
 impl Neighbour {
-    /// Interface and address, consistent with each other (a sequence lock: the version is the same before and after).
+    /// Interface and address, consistent with each other.
     fn read(&self) -> Option<(InterfaceId, Address)> {
+        self.read_with_mac().map(|(of, _)| of)
+    }
+
+    /// Interface and address, and the Ethernet address's word, consistent with each other (a sequence lock: the version is
+    /// the same before and after).
+    #[inline]
+    fn read_with_mac(&self) -> Option<((InterfaceId, Address), u64)> {
         let key = self.key.load(Ordering::Acquire); // pairs with write()
         let words = [self.address[0].load(Ordering::Relaxed), self.address[1].load(Ordering::Relaxed)];
-        fence(Ordering::Acquire); // the words before the second look
+        let mac = self.mac.load(Ordering::Relaxed);
+        fence(Ordering::Acquire); // the words before the second look: pairs with the fence in write()
         let steady = key & USED != 0 && key >> 40 & 1 == 0 && self.key.load(Ordering::Relaxed) == key;
-        steady.then(|| (InterfaceId(key as u16), Address::from_words(words)))
+        steady.then(|| ((InterfaceId(key as u16), Address::from_words(words)), mac))
     }
 
     fn write(&self, interface: InterfaceId, address: &Address) {
@@ -140,6 +158,8 @@ mod tests {
         assert_eq!(neighbours.mac(id), None);
         neighbours.resolve(id, Some(Mac([2, 0, 0, 0, 0, 1])));
         assert_eq!(neighbours.get(id), Some((InterfaceId(1), address, Some(Mac([2, 0, 0, 0, 0, 1])))));
+        assert_eq!(neighbours.mac_of(InterfaceId(1), &address), Some(Mac([2, 0, 0, 0, 0, 1])));
+        assert_eq!(neighbours.mac_of(InterfaceId(0), &address), None);
         neighbours.resolve(id, None);
         assert_eq!(neighbours.mac(id), None);
     }
@@ -171,5 +191,32 @@ mod tests {
         assert_eq!(neighbours.intern(InterfaceId(0), &address(9), |_| true), Err(NeighboursFull));
         let given = neighbours.intern(InterfaceId(0), &address(9), |id| id.0 != 2).unwrap();
         assert_eq!(given, NeighbourId(2));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model {
+    use super::*;
+
+    #[test]
+    fn loom_a_neighbour_replaced_meanwhile_lends_nobody_its_ethernet_address() {
+        loom::model(|| {
+            let entry = Neighbour {
+                key: AtomicU64::new(0),
+                address: [AtomicU64::new(0), AtomicU64::new(0)],
+                mac: AtomicU64::new(0),
+            };
+            let neighbours = Neighbours(Box::leak(Box::new([entry])));
+            let address = |n| Address::from_v4([198, 18, 1, n]);
+            let (mac, later) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
+            let id = neighbours.intern(InterfaceId(0), &address(1), |_| false).unwrap();
+            neighbours.resolve(id, Some(mac));
+            let switcher = loom::thread::spawn(move || neighbours.mac_of(InterfaceId(0), &address(1)));
+            let other = neighbours.intern(InterfaceId(0), &address(2), |_| false).unwrap();
+            assert_eq!(other, id, "the only entry");
+            neighbours.resolve(other, Some(later));
+            let seen = switcher.join().unwrap();
+            assert!(seen.is_none() || seen == Some(mac), "{seen:?}");
+        });
     }
 }

@@ -26,7 +26,7 @@ impl Control {
             return; // before the first turn
         }
         let neighbours = self.memory.control.neighbours;
-        let mac = |hop: &Hop| neighbours.mac(neighbours.find(hop.interface, &hop.address)?);
+        let mac = |hop: &Hop| neighbours.mac_of(hop.interface, &hop.address);
         let network =
             Network { ways: &self.ways, own: &self.own, interfaces: &self.interfaces, state: self.follower.state() };
         let paths: Paths = self.checker.client_ways().map(|(key, way)| (key.clone(), network.path(way, mac))).collect();

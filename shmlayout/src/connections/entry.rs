@@ -6,12 +6,13 @@
 //! | 1-2 client address | 128 | the owner, while claimed |
 //! | 3 identity | client port 16, service 16, backend 16, protocol 8, mode 8 | the owner, while claimed |
 //! | 4 activity | last seen in ms 40, generation 12, state 4, flags 8 | any switcher, by compare and exchange |
-//! | 5 last hop | Ethernet address 48, interface 15 | any switcher |
+//! | 5 last hop | interface 10, generation 6, Ethernet address 48 | any switcher, by compare and exchange |
 //! | 6 created | ms | the owner, while claimed |
 //! | 7 | kept for the mode that re-writes the client's address too | |
 //!
-//! The activity repeats the generation's low bits, so that a switcher that found a connection and was interrupted can't change
-//! the one that its owner put there meanwhile. It would have to sleep through 4096 connections of one entry.
+//! Activity, last hop and the slots of both indexes repeat the generation's low bits, so that compare and exchange fails for a
+//! switcher that found a connection and was interrupted while the owner put another one there. To be mistaken, it would have
+//! to sleep through a multiple of 4096 connections of that entry; for the last hop, which the next packet corrects, of 64.
 
 use super::hash::{Key, Side};
 use crate::address::{Address, BackendId, InterfaceId, PortBe, ServiceId};
@@ -37,16 +38,30 @@ pub struct Entry {
 pub struct EntryGeneration(u16);
 
 impl EntryGeneration {
-    const BITS: u64 = 0xfff;
+    /// How many bits of a word it takes.
+    pub(super) const WIDTH: u32 = 12;
+    const BITS: u64 = (1 << Self::WIDTH) - 1;
+
+    /// From the low bits of a word.
+    #[inline]
+    pub(super) fn from_low_bits(word: u64) -> Self {
+        Self((word & Self::BITS) as u16)
+    }
+
+    /// As the low bits of a word.
+    #[inline]
+    pub(super) fn low_bits(self) -> u64 {
+        self.0.into()
+    }
 
     #[inline]
     fn of_control(control: u64) -> Self {
-        Self((control >> 32 & Self::BITS) as u16)
+        Self::from_low_bits(control >> 32)
     }
 
     #[inline]
     fn of_activity(word: u64) -> Self {
-        Self((word >> 12 & Self::BITS) as u16)
+        Self::from_low_bits(word >> 12)
     }
 }
 
@@ -106,6 +121,9 @@ impl Activity {
     pub const CLIENT_RESET: u8 = 16;
     /// The backend was sent a reset by a switcher, because the connection is stale.
     pub const BACKEND_RESET: u8 = 32;
+    /// Both indexes have the connection, and it has no twin: the last step of recording it. Without this flag, a twin's
+    /// switcher or the owner's successor may withdraw it.
+    pub const RECORDED: u8 = 64;
 
     #[inline]
     fn word(self, generation: EntryGeneration) -> u64 {
@@ -128,17 +146,27 @@ pub struct LastHop {
 }
 
 impl LastHop {
+    const INTERFACE_SHIFT: u32 = 54;
+    const GENERATION_SHIFT: u32 = 48;
+    const GENERATION_BITS: u64 = 0x3f;
+
     #[inline]
-    fn word(self) -> u64 {
+    fn word(self, generation: EntryGeneration) -> u64 {
         let [a, b, c, d, e, f] = self.mac;
-        let [h, l] = self.interface.0.to_be_bytes();
-        u64::from_be_bytes([h, l, a, b, c, d, e, f])
+        u64::from(self.interface.0) << Self::INTERFACE_SHIFT
+            | (generation.low_bits() & Self::GENERATION_BITS) << Self::GENERATION_SHIFT
+            | u64::from_be_bytes([0, 0, a, b, c, d, e, f])
     }
 
     #[inline]
     fn from_word(word: u64) -> Self {
-        let [h, l, a, b, c, d, e, f] = word.to_be_bytes();
-        Self { mac: [a, b, c, d, e, f], interface: InterfaceId(u16::from_be_bytes([h, l])) }
+        let [_, _, a, b, c, d, e, f] = word.to_be_bytes();
+        Self { mac: [a, b, c, d, e, f], interface: InterfaceId((word >> Self::INTERFACE_SHIFT) as u16) }
+    }
+
+    #[inline]
+    fn is_of(word: u64, generation: EntryGeneration) -> bool {
+        (word >> Self::GENERATION_SHIFT ^ generation.low_bits()) & Self::GENERATION_BITS == 0
     }
 }
 
@@ -178,6 +206,12 @@ impl Snapshot {
             Side::Backend => self.backend.0,
         };
         Key { side, client: self.client, client_port: self.client_port, id }
+    }
+
+    /// Whether only one of both can be recorded, because this side's index can't tell them apart. Two records of the same
+    /// client side contend on that side alone.
+    pub(super) fn contends_with(&self, other: &Self, side: Side) -> bool {
+        self.key(side) == other.key(side) && (side == Side::Client || self.key(Side::Client) != other.key(Side::Client))
     }
 }
 
@@ -235,28 +269,55 @@ impl Entry {
         false
     }
 
+    /// The last step of recording the connection of this generation; `false` if it was withdrawn before.
+    pub(super) fn confirm(&self, generation: EntryGeneration) -> bool {
+        self.change(generation, |before| {
+            let is_alive = before.state != State::Dead;
+            is_alive.then_some(Activity { flags: before.flags | Activity::RECORDED, ..before })
+        })
+    }
+
+    /// Ends the connection of this generation unless it is recorded to the last step. Of this and [`Entry::confirm`],
+    /// exactly one has an effect.
+    pub(super) fn withdraw(&self, generation: EntryGeneration) -> bool {
+        self.change(generation, |before| {
+            let is_recorded = before.flags & Activity::RECORDED != 0;
+            (!is_recorded).then_some(Activity { state: State::Dead, ..before })
+        })
+    }
+
+    /// Changes the activity of the connection of this generation; `false` if `next` declines or the connection is gone.
+    fn change(&self, generation: EntryGeneration, next: impl Fn(Activity) -> Option<Activity>) -> bool {
+        while let Some(before) = self.activity_of(generation) {
+            let Some(after) = next(before) else { return false };
+            let (old, new) = (before.word(generation), after.word(generation));
+            // Relaxed suffices: no other data depends on it.
+            if self.activity.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The client's last hop.
     #[inline]
     pub fn last_hop(&self) -> LastHop {
         LastHop::from_word(self.last_hop.load(Ordering::Relaxed))
     }
 
-    /// Notes the client's last hop, writing only if it changed.
+    /// Notes the last hop of the client of this generation's connection, writing only if it changed.
     #[inline]
-    pub fn set_last_hop(&self, hop: LastHop) {
-        let word = hop.word();
-        if self.last_hop.load(Ordering::Relaxed) != word {
-            self.last_hop.store(word, Ordering::Relaxed);
+    pub(super) fn set_last_hop(&self, generation: EntryGeneration, hop: LastHop) {
+        let (old, new) = (self.last_hop.load(Ordering::Relaxed), hop.word(generation));
+        if old != new && LastHop::is_of(old, generation) {
+            // Whoever wrote at the same time saw a packet that is as new.
+            let _ = self.last_hop.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
     /// The owner's: which connection it holds, or is to hold.
     pub(super) fn generation(&self) -> EntryGeneration {
         EntryGeneration::of_control(self.control.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn is_live(&self) -> bool {
-        self.control.load(Ordering::Relaxed) as u8 == LIVE
     }
 
     /// The owner's: FREE -> CLAIMED, with the next generation number.
@@ -273,8 +334,9 @@ impl Entry {
         }
         self.identity.store(connection.identity(), Ordering::Relaxed);
         self.created.store(connection.created_ms, Ordering::Relaxed);
-        self.activity.store(activity.word(self.generation()), Ordering::Relaxed);
-        self.last_hop.store(hop.word(), Ordering::Relaxed);
+        let generation = self.generation();
+        self.activity.store(activity.word(generation), Ordering::Relaxed);
+        self.last_hop.store(hop.word(generation), Ordering::Relaxed);
     }
 
     /// The owner's: CLAIMED -> LIVE.

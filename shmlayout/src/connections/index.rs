@@ -1,10 +1,13 @@
 //! One index of the connection table: buckets of one cache line.
 //!
-//! A slot is 0 or `tag << 32 | entry + 1`, set and cleared by compare and exchange. A connection stands in the first
+//! A slot is 0 or a tag of the hash (22 bits), the entry's generation (12) and its number plus one (30), set and cleared by
+//! compare and exchange: a slot names one connection, not whatever its entry holds. A connection stands in the first
 //! bucket of its probe sequence that had room; each full bucket it passed counts it in `overflow`, so that a search
 //! stops at the first bucket that nobody ever had to pass. A switcher killed in between leaves a count too high, which
 //! costs a probe, never one too low.
 
+use super::entry::EntryGeneration;
+use super::table::{EntryId, Handle};
 use crate::sync::{AtomicU64, Ordering};
 #[cfg(not(loom))]
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
@@ -37,9 +40,27 @@ pub(super) struct Position {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ProbesFull;
 
+/// Bits of a slot that hold the entry's number plus one.
+const ENTRY_WIDTH: u32 = 30;
+const ENTRY_BITS: u64 = (1 << ENTRY_WIDTH) - 1;
+const TAG_SHIFT: u32 = ENTRY_WIDTH + EntryGeneration::WIDTH;
+/// Entries that a slot can name.
+pub const ENTRIES_MAX: usize = ENTRY_BITS as usize;
+
 #[inline]
-fn word(hash: u64, entry: u32) -> u64 {
-    hash & 0xffff_ffff_0000_0000 | u64::from(entry + 1)
+fn slot_word(hash: u64, handle: Handle) -> u64 {
+    hash >> TAG_SHIFT << TAG_SHIFT | handle.generation.low_bits() << ENTRY_WIDTH | u64::from(handle.id.0 + 1)
+}
+
+/// The connection that a slot names, if its tag is this hash's.
+#[inline]
+fn named(word: u64, hash: u64) -> Option<Handle> {
+    let entry = word & ENTRY_BITS;
+    let is_candidate = (word ^ hash) >> TAG_SHIFT == 0 && entry != 0;
+    is_candidate.then(|| Handle {
+        id: EntryId(entry as u32 - 1),
+        generation: EntryGeneration::from_low_bits(word >> ENTRY_WIDTH),
+    })
 }
 
 impl<'a> Index<'a> {
@@ -58,9 +79,9 @@ impl<'a> Index<'a> {
         self.bucket(hash, 0)
     }
 
-    /// Entries whose tag matches, in the order of the search, with their positions.
+    /// Connections whose tag matches, in the order of the search, with their positions.
     #[inline]
-    pub fn candidates(&self, hash: u64) -> impl Iterator<Item = (Position, u32)> + use<'a> {
+    pub fn candidates(&self, hash: u64) -> impl Iterator<Item = (Position, Handle)> + use<'a> {
         let index = *self;
         let mut passed = false;
         (0..PROBES)
@@ -73,14 +94,14 @@ impl<'a> Index<'a> {
             .flat_map(move |(probe, bucket)| {
                 (0..SLOTS).filter_map(move |slot| {
                     let word = bucket.slots[slot].load(Ordering::Acquire); // pairs with insert()
-                    (word >> 32 == hash >> 32 && word as u32 != 0).then(|| (Position { probe, slot }, word as u32 - 1))
+                    named(word, hash).map(|handle| (Position { probe, slot }, handle))
                 })
             })
     }
 
-    /// Puts an entry into the first free slot.
-    pub fn insert(&self, hash: u64, entry: u32) -> Result<Position, ProbesFull> {
-        let word = word(hash, entry);
+    /// Puts a connection into the first free slot.
+    pub fn insert(&self, hash: u64, handle: Handle) -> Result<Position, ProbesFull> {
+        let word = slot_word(hash, handle);
         for probe in 0..PROBES {
             let bucket = self.bucket(hash, probe);
             for slot in 0..SLOTS {
@@ -96,9 +117,9 @@ impl<'a> Index<'a> {
         Err(ProbesFull)
     }
 
-    /// Takes an entry out, wherever in its probe sequence it stands; nothing if it isn't there.
-    pub fn remove(&self, hash: u64, entry: u32) {
-        let word = word(hash, entry);
+    /// Takes a connection out, wherever in its probe sequence it stands; nothing if it isn't there.
+    pub fn remove(&self, hash: u64, handle: Handle) {
+        let word = slot_word(hash, handle);
         for probe in 0..PROBES {
             let bucket = self.bucket(hash, probe);
             for slot in &bucket.slots {
@@ -131,6 +152,10 @@ mod tests {
     use std::collections::HashMap;
     use zerocopy::FromZeros;
 
+    fn handle(entry: usize) -> Handle {
+        Handle { id: EntryId(entry as u32), generation: EntryGeneration::from_low_bits(entry as u64) }
+    }
+
     fn buckets(n: usize) -> Vec<Bucket> {
         (0..n).map(|_| Bucket::new_zeroed()).collect()
     }
@@ -139,16 +164,16 @@ mod tests {
     fn overflowing_entries_are_found_and_leave_no_count() {
         let buckets = buckets(16);
         let index = Index(&buckets);
-        let all: Vec<u64> = (0..(PROBES * SLOTS) as u64).map(|tag| tag << 32).collect(); // all to one bucket
+        let all: Vec<u64> = (0..(PROBES * SLOTS) as u64).map(|tag| tag << TAG_SHIFT).collect(); // all to one bucket
         for (entry, hash) in all.iter().enumerate() {
-            index.insert(*hash, entry as u32).unwrap();
+            index.insert(*hash, handle(entry)).unwrap();
         }
-        assert_eq!(index.insert(99 << 32, 99), Err(ProbesFull));
+        assert_eq!(index.insert(99 << TAG_SHIFT, handle(99)), Err(ProbesFull));
         for (entry, hash) in all.iter().enumerate() {
-            assert_eq!(index.candidates(*hash).map(|c| c.1).collect::<Vec<_>>(), [entry as u32]);
+            assert_eq!(index.candidates(*hash).map(|c| c.1).collect::<Vec<_>>(), [handle(entry)]);
         }
         for (entry, hash) in all.iter().enumerate() {
-            index.remove(*hash, entry as u32);
+            index.remove(*hash, handle(entry));
             assert_eq!(index.candidates(*hash).count(), 0);
         }
         assert!(buckets.iter().all(|b| b.overflow.load(Ordering::Relaxed) == 0));
@@ -159,19 +184,19 @@ mod tests {
         fn behaves_like_a_map(steps in proptest::collection::vec((0u64..60, proptest::bool::ANY), 1..400)) {
             let buckets = buckets(5);
             let index = Index(&buckets);
-            let mut model: HashMap<u64, u32> = HashMap::new();
+            let mut model: HashMap<u64, Handle> = HashMap::new();
             for (name, add) in steps {
-                let hash = (name << 32) | name.wrapping_mul(0x9e37_79b9) & 0xffff_ffff;
+                let hash = (name << TAG_SHIFT) | name.wrapping_mul(0x9e37_79b9) & 0xffff_ffff;
                 if add && !model.contains_key(&name) {
-                    if index.insert(hash, name as u32).is_ok() {
-                        model.insert(name, name as u32);
+                    if index.insert(hash, handle(name as usize)).is_ok() {
+                        model.insert(name, handle(name as usize));
                     }
                 } else if !add {
-                    index.remove(hash, name as u32);
+                    index.remove(hash, handle(name as usize));
                     model.remove(&name);
                 }
                 for name in 0..60u64 {
-                    let hash = (name << 32) | name.wrapping_mul(0x9e37_79b9) & 0xffff_ffff;
+                    let hash = (name << TAG_SHIFT) | name.wrapping_mul(0x9e37_79b9) & 0xffff_ffff;
                     let found = index.candidates(hash).map(|c| c.1).next();
                     proptest::prop_assert_eq!(found, model.get(&name).copied());
                 }

@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Any switcher finds, updates and unlinks any connection; only the owner of an entry's chunk claims and frees it
-//! (`owner.rs`). An entry goes FREE -> CLAIMED -> filled -> LIVE -> indexed, and back: unlinked from both indexes, then
-//! FREE with the next generation number. A reader copies the entry between two looks at its control word. So a switcher
-//! that dies at any instruction leaves either a claim, which its successor takes back, or a live entry, which expires.
+//! (`owner.rs`). An entry goes FREE -> CLAIMED -> filled -> LIVE -> indexed -> RECORDED, and back: unlinked from both indexes,
+//! then FREE with the next generation number. A reader copies the entry between two looks at its control word. So a
+//! switcher that dies at any instruction leaves either something half recorded, which its successor takes back, or a
+//! recorded entry, which expires. Whoever found a connection names it by a [`Handle`]: entry and generation.
 //!
 //! 64 bytes an entry and twice 64 * 4 / 17 for the indexes: 94.1 bytes a connection.
 
@@ -21,6 +22,6 @@ mod table;
 
 pub use entry::{Activity, Entry, EntryGeneration, LastHop, Snapshot, State};
 pub use hash::{HashKey, Key, Side};
-pub use index::{Bucket, PROBES, SLOTS};
+pub use index::{Bucket, ENTRIES_MAX, PROBES, SLOTS};
 pub use owner::{Owner, Refusal, SideHashes};
-pub use table::{CHUNK, Connections, EntryId, Found};
+pub use table::{CHUNK, Connections, EntryId, Found, Handle};

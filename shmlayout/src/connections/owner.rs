@@ -5,7 +5,8 @@
 
 use super::entry::{Activity, LastHop, Snapshot, State};
 use super::hash::Side;
-use super::table::{CHUNK, Connections, EntryId, Found};
+use super::index::{Position, ProbesFull};
+use super::table::{CHUNK, Connections, EntryId, Found, Handle};
 use crate::sync::{Ordering, fence};
 
 /// Why a connection could not be recorded.
@@ -17,7 +18,7 @@ pub enum Refusal {
     ProbesFull,
     /// The same client port already talks to the same backend through another service.
     BackendSideTaken,
-    /// Another switcher recorded the same connection at the same time, and its entry stands: find it.
+    /// Another switcher recorded the same connection, and its entry stands: find it.
     Twin,
 }
 
@@ -87,15 +88,33 @@ impl<'a> Owner<'a> {
         &self.table
     }
 
-    /// Takes a chunk in that a switcher had before: its live entries stay.
+    /// Takes a chunk in that a switcher had before: its live entries stay. What the switcher didn't live to record is
+    /// completed where both indexes have it, and withdrawn otherwise.
     fn join(&mut self, chunk: usize) {
         self.owned.push(chunk as u32);
-        for entry in chunk * CHUNK..(chunk + 1) * CHUNK {
-            if !self.table.entries[entry].is_live() {
-                self.table.entries[entry].free(); // a claim that its switcher didn't live to publish
-                self.give_back(entry as u32);
+        for entry in (chunk * CHUNK..(chunk + 1) * CHUNK).map(|entry| EntryId(entry as u32)) {
+            if !self.table.read_entry(entry).is_some_and(|found| self.complete(&found)) {
+                self.table.entry(entry).free();
+                self.give_back(entry.0);
             }
         }
+    }
+
+    /// Whether a predecessor's entry stays: it is recorded, or can be now. Otherwise it is in no index any more.
+    fn complete(&self, found: &Found) -> bool {
+        let is_recorded = self.table.activity(found).flags & Activity::RECORDED != 0;
+        let hashes = self.table.hashes(&found.connection);
+        let stands = |side, hash| {
+            let mut candidates = self.table.index(side).candidates(hash);
+            let position = candidates.find_map(|(position, handle)| (handle == found.handle).then_some(position));
+            position.is_some_and(|position| self.contend(found, side, hash, position).is_ok())
+        };
+        let stays = is_recorded
+            || (stands(Side::Client, hashes.client) && stands(Side::Backend, hashes.backend) && self.confirm(found));
+        if !stays {
+            self.table.unlink(found);
+        }
+        stays
     }
 
     fn give_back(&mut self, entry: u32) {
@@ -142,9 +161,10 @@ impl<'a> Owner<'a> {
         Some(entry)
     }
 
-    /// Records a connection: claim, fill, publish, then both indexes. If another switcher records the same one at the
-    /// same time, both end with the one that stands first in the search. `withdrawn` is told of an entry that others could
-    /// see and that goes again: its end may have been counted ([`Activity::ENDED`]).
+    /// Records a connection: claim, fill, publish, both indexes, each followed by a look for a twin, confirm. If another
+    /// switcher records the same one, or one with the same backend side, at the same time, exactly one of both stands.
+    /// `withdrawn` is told of an entry that others could see and that goes again: its end may have been counted
+    /// ([`Activity::ENDED`]).
     pub fn record(
         &mut self,
         connection: &Snapshot,
@@ -153,47 +173,64 @@ impl<'a> Owner<'a> {
         hop: LastHop,
         withdrawn: impl FnOnce(&Activity),
     ) -> Result<Found, Refusal> {
-        let table = self.table;
-        let (client, backend) = (connection.key(Side::Client), connection.key(Side::Backend));
-        let SideHashes { client: client_hash, backend: backend_hash } = hashes;
-        if table.find(&backend, backend_hash).is_some_and(|other| other.connection.key(Side::Client) != client) {
+        let there = self.table.find(&connection.key(Side::Backend), hashes.backend);
+        if there.is_some_and(|other| other.connection.contends_with(connection, Side::Backend)) {
             return Err(Refusal::BackendSideTaken);
         }
         let id = self.take_free().ok_or(Refusal::TableFull)?;
-        let entry = &table.entries[id as usize];
+        let entry = self.table.entry(EntryId(id));
         entry.claim(self.number);
         entry.fill(connection, now, hop);
         entry.publish();
-        let mine = Found { id: EntryId(id), generation: entry.generation(), connection: *connection };
-        let Ok(position) = table.index(Side::Client).insert(client_hash, id) else {
-            withdrawn(&self.release(&mine));
-            return Err(Refusal::ProbesFull);
-        };
-        fence(Ordering::SeqCst); // my slot before the look for a twin: the twin's switcher does the same
-        for (at, other) in table.index(Side::Client).candidates(client_hash) {
-            let Some(twin) = table.read(other) else { continue };
-            if other == id || twin.connection.key(Side::Client) != client {
-                continue;
-            }
-            if at < position {
+        let handle = Handle { id: EntryId(id), generation: entry.generation() };
+        let mine = Found { handle, connection: *connection };
+        match self.link(&mine, hashes) {
+            Ok(()) => Ok(mine),
+            Err(refusal) => {
                 withdrawn(&self.release(&mine));
-                return Err(Refusal::Twin);
+                Err(refusal)
             }
-            table.unlink(&twin);
         }
-        if table.index(Side::Backend).insert(backend_hash, id).is_err() {
-            withdrawn(&self.release(&mine));
-            return Err(Refusal::ProbesFull);
+    }
+
+    /// Puts a published entry of ours into both indexes, and confirms it unless a twin stands.
+    fn link(&self, mine: &Found, hashes: SideHashes) -> Result<(), Refusal> {
+        self.insert(mine, Side::Client, hashes.client)?;
+        self.insert(mine, Side::Backend, hashes.backend)?;
+        // A twin that stands before it in the search may have withdrawn it meanwhile.
+        if self.confirm(mine) { Ok(()) } else { Err(Refusal::Twin) }
+    }
+
+    fn insert(&self, mine: &Found, side: Side, hash: u64) -> Result<(), Refusal> {
+        let position = self.table.index(side).insert(hash, mine.handle).map_err(|ProbesFull| Refusal::ProbesFull)?;
+        self.contend(mine, side, hash, position)
+    }
+
+    /// After an entry of ours was put into an index: settles which of those with the same key stands.
+    fn contend(&self, mine: &Found, side: Side, hash: u64, position: Position) -> Result<(), Refusal> {
+        fence(Ordering::SeqCst); // my slot before the look for a twin: the twin's switcher does the same
+        for (at, handle) in self.table.index(side).candidates(hash) {
+            let Some(other) = self.table.read(handle) else { continue };
+            // Of two that see each other, the first in the search stands. One that is recorded stands anyway: it may
+            // not have seen this one.
+            let is_rival = handle != mine.handle && other.connection.contends_with(&mine.connection, side);
+            if is_rival && (at < position || !self.table.withdraw(&other)) {
+                return Err(if side == Side::Client { Refusal::Twin } else { Refusal::BackendSideTaken });
+            }
         }
-        Ok(mine)
+        Ok(())
+    }
+
+    fn confirm(&self, mine: &Found) -> bool {
+        self.table.entry(mine.handle.id).confirm(mine.handle.generation)
     }
 
     /// Unlinks and frees an entry of a chunk of ours. Returns its final activity.
     fn release(&mut self, found: &Found) -> Activity {
         self.table.unlink(found);
         let last = self.table.activity(found);
-        self.table.entry(found.id).free();
-        self.give_back(found.id.0);
+        self.table.entry(found.handle.id).free();
+        self.give_back(found.handle.id.0);
         last
     }
 
@@ -208,7 +245,7 @@ impl<'a> Owner<'a> {
         let mut count = 0;
         for _ in 0..budget {
             let Some((chunk, id)) = self.visit() else { return count };
-            if let Some(found) = self.table.read(id) {
+            if let Some(found) = self.table.read_entry(id) {
                 let activity = self.table.activity(&found);
                 if activity.state == State::Dead || expired(&found.connection, &activity) {
                     let last = self.release(&found);
@@ -222,12 +259,12 @@ impl<'a> Owner<'a> {
     }
 
     /// The next entry of ours, and its chunk; `None` once after the last one.
-    fn visit(&mut self) -> Option<(u32, u32)> {
+    fn visit(&mut self) -> Option<(u32, EntryId)> {
         let Some(&chunk) = self.owned.get(self.sweep.0) else {
             self.sweep = (0, 0);
             return None;
         };
-        let id = (chunk as usize * CHUNK + self.sweep.1) as u32;
+        let id = EntryId((chunk as usize * CHUNK + self.sweep.1) as u32);
         self.sweep.1 += 1;
         Some((chunk, id))
     }
@@ -255,7 +292,7 @@ impl<'a> Owner<'a> {
         for _ in 0..budget {
             let Some((chunk, id)) = self.visit() else { continue };
             self.leave_visited(chunk); // gives nothing back: the table is full
-            let Some(found) = self.table.read(id) else { continue };
+            let Some(found) = self.table.read_entry(id) else { continue };
             match self.table.activity(&found).state {
                 State::Dead | State::Closed => {
                     freed(&found.connection, &self.release(&found));

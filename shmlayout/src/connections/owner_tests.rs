@@ -21,6 +21,11 @@ fn opening(last_seen_ms: u64) -> Activity {
     Activity { last_seen_ms, state: State::Opening, flags: 0 }
 }
 
+/// The activity of a connection that was recorded as [`opening`].
+fn recorded(last_seen_ms: u64) -> Activity {
+    Activity { flags: Activity::RECORDED, ..opening(last_seen_ms) }
+}
+
 fn record(owner: &mut Owner<'_>, connection: &Snapshot, now: Activity) -> Result<Found, Refusal> {
     owner.record(connection, owner.table().hashes(connection), now, HOP, |_| {})
 }
@@ -55,7 +60,7 @@ mod plain {
         record(&mut owner, &it, opening(5)).unwrap();
         assert_eq!(find(&table, &it, Side::Client), Some(it));
         assert_eq!(find(&table, &it, Side::Backend), Some(it));
-        assert_eq!(table.live().map(|(c, a, e)| (c, a, e.last_hop())).collect::<Vec<_>>(), [(it, opening(5), HOP)]);
+        assert_eq!(table.live().map(|(c, a, e)| (c, a, e.last_hop())).collect::<Vec<_>>(), [(it, recorded(5), HOP)]);
         let mut freed = Vec::new();
         assert_eq!(owner.sweep(CHUNK, |_, activity| activity.last_seen_ms < 6, |c, _| freed.push(*c)), 1);
         assert_eq!((freed, find(&table, &it, Side::Client), find(&table, &it, Side::Backend)), (vec![it], None, None));
@@ -73,11 +78,13 @@ mod plain {
             (0..CHUNK as u16).map(|n| record(&mut owner, &connection(n, 1, 1), opening(6)).unwrap()).collect();
         let end = |now: Activity| Activity { flags: now.flags | Activity::ENDED, ..now };
         for (old, new) in old.iter().zip(&new) {
-            assert_eq!((old.id, old.connection), (new.id, new.connection));
+            assert_eq!((old.handle.id, old.connection), (new.handle.id, new.connection));
             assert_eq!(table.activity(old).state, State::Dead);
             assert!(!table.advance(old, end));
             table.unlink(old);
-            assert_eq!(table.activity(new), opening(6));
+            table.set_last_hop(old, LastHop { mac: [2, 0, 0, 0, 0, 7], ..HOP });
+            assert_eq!(table.last_hop(new), HOP);
+            assert_eq!(table.activity(new), recorded(6));
             assert_eq!(find(&table, &new.connection, Side::Client), Some(new.connection));
             assert_eq!(find(&table, &new.connection, Side::Backend), Some(new.connection));
         }
@@ -125,6 +132,61 @@ mod plain {
             record(&mut second, &connection(100 + n, 1, 1), opening(0)).unwrap();
         }
         assert_eq!(table.live().count(), CHUNK);
+    }
+
+    /// Killed after each step of recording: what both indexes have is completed, the rest withdrawn.
+    #[test]
+    fn a_successor_completes_or_withdraws_what_was_half_recorded() {
+        for killed_after in 0..3 {
+            let table = table(1);
+            let mut first = Owner::adopt(table, 0, 1);
+            let it = connection(1, 1, 1);
+            let hashes = table.hashes(&it);
+            let id = EntryId(first.take_free().unwrap());
+            let entry = table.entry(id);
+            entry.claim(0);
+            entry.fill(&it, opening(0), HOP);
+            entry.publish();
+            let mine = Found { handle: Handle { id, generation: entry.generation() }, connection: it };
+            for (side, hash) in
+                [(Side::Client, hashes.client), (Side::Backend, hashes.backend)].iter().take(killed_after)
+            {
+                first.insert(&mine, *side, *hash).unwrap();
+            }
+            drop(first);
+            let mut second = Owner::adopt(table, 0, 1);
+            let expected = (killed_after == 2).then_some(it);
+            assert_eq!(find(&table, &it, Side::Client), expected, "killed after {killed_after} insertions");
+            assert_eq!(find(&table, &it, Side::Backend), expected);
+            assert_eq!(second.free(), CHUNK - usize::from(expected.is_some()));
+            if expected.is_none() {
+                record(&mut second, &it, opening(0)).unwrap();
+            }
+            assert_eq!(table.live().map(|(_, activity, _)| activity).collect::<Vec<_>>(), [recorded(0)]);
+        }
+    }
+
+    /// A slot that became free before a recorded connection doesn't let a twin stand before it.
+    #[test]
+    fn a_recorded_connection_stands_against_a_twin_that_is_found_before_it() {
+        let table = table(2);
+        let (mut zero, mut one) = (Owner::adopt(table, 0, 2), Owner::adopt(table, 1, 2));
+        let (it, rival) = (connection(1, 1, 1), connection(1, 2, 1));
+        for (twin, refusal) in [(it, Refusal::Twin), (rival, Refusal::BackendSideTaken)] {
+            let hashes = table.hashes(&twin);
+            let stands = record(&mut zero, &it, opening(0)).unwrap();
+            let id = EntryId(one.take_free().unwrap());
+            let entry = table.entry(id);
+            entry.claim(1);
+            entry.fill(&twin, opening(0), HOP);
+            entry.publish();
+            let late = Found { handle: Handle { id, generation: entry.generation() }, connection: twin };
+            assert_eq!(one.link(&late, hashes), Err(refusal));
+            one.release(&late);
+            let key = it.key(Side::Client);
+            assert_eq!(table.find(&key, table.hash(&key)), Some(stands));
+            table.unlink(&stands);
+        }
     }
 
     #[test]
@@ -216,7 +278,46 @@ mod model {
             let found = table.find(&key, table.hash(&key)).expect("one of them stands");
             assert!(mine.is_ok() || theirs.is_ok());
             let twins = table.index(Side::Client).candidates(table.hash(&key)).count();
-            assert_eq!(twins, 1, "one slot names {:?}", found.id);
+            assert_eq!(twins, 1, "one slot names {:?}", found.handle);
+        });
+    }
+
+    #[test]
+    fn loom_two_services_record_one_backend_side_once() {
+        bounded().check(|| {
+            let table = table();
+            let (first, second) = (connection(1, 1, 1), connection(1, 2, 1));
+            let other = loom::thread::spawn(move || record(&mut Owner::adopt(table, 1, 2), &second, opening(0)));
+            let mine = record(&mut Owner::adopt(table, 0, 2), &first, opening(0));
+            let theirs = other.join().unwrap();
+            let key = first.key(Side::Backend);
+            let stand: Vec<Found> = [mine, theirs].into_iter().flatten().collect();
+            assert!(stand.len() < 2, "both recorded one backend side");
+            assert_eq!(table.index(Side::Backend).candidates(table.hash(&key)).count(), stand.len());
+            assert_eq!(table.find(&key, table.hash(&key)), stand.first().copied());
+        });
+    }
+
+    /// Two switchers record one connection; the one that stands ends, and its entry is used anew meanwhile.
+    #[test]
+    fn loom_a_twin_then_reuse_touches_no_other_connection() {
+        bounded().check(|| {
+            let table = table();
+            let (it, next) = (connection(1, 1, 1), connection(2, 2, 2));
+            let other = loom::thread::spawn(move || {
+                let mut owner = Owner::adopt(table, 1, 2);
+                record(&mut owner, &it, opening(0))
+            });
+            let mut owner = Owner::adopt(table, 0, 2);
+            let mine = record(&mut owner, &it, opening(0));
+            owner.sweep(1, |_, _| true, |_, _| {});
+            let reused = record(&mut owner, &next, opening(0));
+            let theirs = other.join().unwrap();
+            assert!(mine.is_ok() || theirs.is_ok());
+            let reused = reused.expect("room, and no rival");
+            let key = next.key(Side::Client);
+            assert_eq!(table.find(&key, table.hash(&key)), Some(reused));
+            assert_eq!(table.activity(&reused), recorded(0));
         });
     }
 
@@ -266,9 +367,9 @@ mod model {
             let mut counted = 0;
             owner.sweep(1, |_, _| true, |_, last| counted += u32::from(last.flags & Activity::ENDED == 0));
             let next = record(&mut owner, &new, opening(0)).unwrap();
-            assert_eq!(next.id, found.id, "the only entry of the chunk");
+            assert_eq!(next.handle.id, found.handle.id, "the only entry of the chunk");
             assert_eq!(counted + u32::from(another.join().unwrap()), 1);
-            assert_eq!(table.activity(&next), opening(0));
+            assert_eq!(table.activity(&next), recorded(0));
             let key = new.key(Side::Client);
             assert_eq!(table.find(&key, table.hash(&key)), Some(next));
         });

@@ -1,8 +1,8 @@
 //! The connection table as every switcher sees it: find, unlink, look through.
 
-use super::entry::{Activity, Entry, EntryGeneration, Snapshot, State};
+use super::entry::{Activity, Entry, EntryGeneration, LastHop, Snapshot, State};
 use super::hash::{HashKey, Key, Side};
-use super::index::{Bucket, Index};
+use super::index::{Bucket, ENTRIES_MAX, Index};
 use super::owner::SideHashes;
 use crate::sync::AtomicU32;
 
@@ -17,13 +17,20 @@ pub const CHUNK: usize = 1;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EntryId(pub u32);
 
-/// A connection that was found.
+/// Names one connection for good: whatever its entry holds later is another one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Found {
+pub struct Handle {
     /// Where it stands.
     pub id: EntryId,
     /// Which of that entry's connections it is.
     pub generation: EntryGeneration,
+}
+
+/// A connection that was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Which one it is.
+    pub handle: Handle,
     /// What it is.
     pub connection: Snapshot,
 }
@@ -40,8 +47,8 @@ pub struct Connections<'a> {
 }
 
 impl<'a> Connections<'a> {
-    /// Joins the parts of a region. `None` unless there is one owner word for each [`CHUNK`] entries and the indexes
-    /// aren't empty.
+    /// Joins the parts of a region. `None` unless there is one owner word for each [`CHUNK`] entries, the indexes aren't
+    /// empty, and their slots can name each entry.
     pub fn new(
         entries: &'a [Entry],
         client: &'a [Bucket],
@@ -49,7 +56,10 @@ impl<'a> Connections<'a> {
         owners: &'a [AtomicU32],
         key: HashKey,
     ) -> Option<Self> {
-        let whole = entries.len() == owners.len() * CHUNK && !client.is_empty() && !backend.is_empty();
+        let whole = entries.len() == owners.len() * CHUNK
+            && entries.len() <= ENTRIES_MAX
+            && !client.is_empty()
+            && !backend.is_empty();
         whole.then_some(Self { entries, client: Index(client), backend: Index(backend), owners, key })
     }
 
@@ -83,17 +93,17 @@ impl<'a> Connections<'a> {
         self.index(side).first(hash)
     }
 
-    /// The entry that a search will most likely end at, once the bucket is here.
+    /// The connection that a search will most likely end at, once the bucket is here.
     #[inline]
-    pub fn likely(&self, side: Side, hash: u64) -> Option<EntryId> {
-        let (_, entry) = self.index(side).candidates(hash).next()?;
-        ((entry as usize) < self.entries.len()).then_some(EntryId(entry))
+    pub fn likely(&self, side: Side, hash: u64) -> Option<Handle> {
+        let (_, handle) = self.index(side).candidates(hash).next()?;
+        ((handle.id.0 as usize) < self.entries.len()).then_some(handle)
     }
 
     /// The live connection with this key; `hash` is the key's, `likely` what [`Connections::likely`] said of it.
     #[inline]
-    pub fn find_likely(&self, key: &Key, hash: u64, likely: Option<EntryId>) -> Option<Found> {
-        match likely.and_then(|id| self.at(id.0, key)) {
+    pub fn find_likely(&self, key: &Key, hash: u64, likely: Option<Handle>) -> Option<Found> {
+        match likely.and_then(|handle| self.at(handle, key)) {
             Some(found) => Some(found),
             None => self.find(key, hash),
         }
@@ -101,25 +111,35 @@ impl<'a> Connections<'a> {
 
     /// The live connection with this key; `hash` is the key's.
     pub fn find(&self, key: &Key, hash: u64) -> Option<Found> {
-        self.index(key.side).candidates(hash).find_map(|(_, entry)| self.at(entry, key))
+        self.index(key.side).candidates(hash).find_map(|(_, handle)| self.at(handle, key))
     }
 
     #[inline]
-    fn at(&self, entry: u32, key: &Key) -> Option<Found> {
-        let found = self.read(entry)?;
-        (found.connection.key(key.side) == *key).then_some(found)
+    fn at(&self, handle: Handle, key: &Key) -> Option<Found> {
+        self.read(handle).filter(|found| found.connection.key(key.side) == *key)
     }
 
-    /// The live connection in an entry.
+    /// The connection of a handle, if it lives.
     #[inline]
-    pub(super) fn read(&self, entry: u32) -> Option<Found> {
-        let (connection, generation) = self.entries.get(entry as usize)?.read()?;
-        Some(Found { id: EntryId(entry), generation, connection })
+    pub(super) fn read(&self, handle: Handle) -> Option<Found> {
+        self.read_entry(handle.id).filter(|found| found.handle.generation == handle.generation)
     }
 
-    /// An entry by its id; ids come from [`Connections::find`] and the owner, so they are in range.
+    /// The live connection in an entry, whichever it is.
     #[inline]
-    pub fn entry(&self, id: EntryId) -> &'a Entry {
+    pub(super) fn read_entry(&self, id: EntryId) -> Option<Found> {
+        let (connection, generation) = self.entries.get(id.0 as usize)?.read()?;
+        Some(Found { handle: Handle { id, generation }, connection })
+    }
+
+    /// An entry's line, to be prefetched; ids come from [`Connections::likely`], so they are in range.
+    #[inline]
+    pub fn line(&self, id: EntryId) -> *const Entry {
+        self.entry(id)
+    }
+
+    #[inline]
+    pub(super) fn entry(&self, id: EntryId) -> &'a Entry {
         &self.entries[id.0 as usize]
     }
 
@@ -127,29 +147,45 @@ impl<'a> Connections<'a> {
     #[inline]
     pub fn activity(&self, found: &Found) -> Activity {
         let gone = Activity { last_seen_ms: 0, state: State::Dead, flags: 0 };
-        self.entry(found.id).activity_of(found.generation).unwrap_or(gone)
+        self.entry(found.handle.id).activity_of(found.handle.generation).unwrap_or(gone)
     }
 
     /// Changes a connection's activity to what `next` makes of it, unless it was unlinked or freed meanwhile. Exactly one
     /// switcher gets true: the one whose change ended the connection ([`Activity::ENDED`]).
     #[inline]
     pub fn advance(&self, found: &Found, next: impl Fn(Activity) -> Activity) -> bool {
-        self.entry(found.id).advance(found.generation, next)
+        self.entry(found.handle.id).advance(found.handle.generation, next)
+    }
+
+    /// The last hop of a connection's client.
+    #[inline]
+    pub fn last_hop(&self, found: &Found) -> LastHop {
+        self.entry(found.handle.id).last_hop()
+    }
+
+    /// Notes the last hop of a connection's client, unless the connection was freed meanwhile.
+    #[inline]
+    pub fn set_last_hop(&self, found: &Found, hop: LastHop) {
+        self.entry(found.handle.id).set_last_hop(found.handle.generation, hop);
     }
 
     /// Takes a connection out of both indexes, so that its owner frees it at its next visit. Any switcher may do so, and
-    /// twice does no harm. One that was freed meanwhile is left, as its entry may be another connection's.
-    ///
-    /// A slot names an entry, not its generation. Between the check and the removals, the owner can still free the
-    /// entry and record the very same client, service and backend there. That connection then loses a slot, not its state.
+    /// twice does no harm; nor does it touch the next connection of the entry, not even one of the same client, service
+    /// and backend.
     pub fn unlink(&self, found: &Found) {
-        if self.entry(found.id).activity_of(found.generation).is_none() {
-            return;
-        }
         let hashes = self.hashes(&found.connection);
-        self.client.remove(hashes.client, found.id.0);
-        self.backend.remove(hashes.backend, found.id.0);
+        self.client.remove(hashes.client, found.handle);
+        self.backend.remove(hashes.backend, found.handle);
         self.advance(found, |now| Activity { state: State::Dead, ..now });
+    }
+
+    /// Ends a connection that isn't recorded to the last step; `false` if it is, and stays.
+    pub(super) fn withdraw(&self, found: &Found) -> bool {
+        let is_withdrawn = self.entry(found.handle.id).withdraw(found.handle.generation);
+        if is_withdrawn {
+            self.unlink(found);
+        }
+        is_withdrawn
     }
 
     /// Every live connection, in no order, while others come and go.

@@ -67,7 +67,7 @@ fn each_wrong_field_is_named() {
     for (offset, field) in fields {
         let name = Named::new(&format!("field-{offset}"));
         let _made = KeeperRegion::create(&name.0, &shape(), |_| ()).unwrap();
-        overwrite(&name, offset, &[5]);
+        overwrite(&name, offset, &[0xa5]);
         let text = refusal(&name);
         assert!(text.contains(field) && text.contains(": "), "{offset}: {text}");
     }

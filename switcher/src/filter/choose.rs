@@ -43,9 +43,9 @@ impl Loads {
         let record = self.reports.get(id);
         let is_fresh = now_ms < record.expires_ms;
         let counts = is_fresh && record.flags & LoadRecord::IN_FLIGHT != 0;
-        let besides = if counts { record.in_flight.saturating_sub(record.connections) } else { 0 };
+        let foreign = if counts { record.foreign } else { 0 };
         Load {
-            in_flight: self.connections(id).saturating_add(besides),
+            in_flight: self.connections(id).saturating_add(foreign),
             execution_us: NonZeroU32::new(record.execution_us).filter(|_| is_fresh),
             workers: NonZeroU32::new(record.workers),
         }
@@ -66,34 +66,38 @@ enum Measure {
     Requests,
 }
 
-/// The members of a service that a choice is among, copied out once. Their loads are read when the choice asks: `lightest`
-/// asks for two.
-struct Candidates<'a> {
+/// Room for the members of a service that a choice is among, and their loads: copied out once, because others change both.
+/// Kept from one choice to the next, so that a choice clears no memory that it doesn't use.
+pub(super) struct Candidates {
     members: [MemberRecord; WINDOW],
+    loads: [Load; WINDOW],
     count: usize,
-    loads: &'a Loads,
-    measure: Measure,
-    now_ms: u64,
 }
 
-impl<'a> Candidates<'a> {
-    fn new(members: &[Record<1>], hash: u64, loads: &'a Loads, measure: Measure, now_ms: u64) -> Self {
+impl Default for Candidates {
+    fn default() -> Self {
+        Self { members: [MemberRecord::default(); WINDOW], loads: [Load::default(); WINDOW], count: 0 }
+    }
+}
+
+impl Candidates {
+    /// Takes a service's members in, or a window of them that the connection's hash says.
+    fn gather(&mut self, members: &[Record<1>], hash: u64) -> &mut Self {
         let first = if members.len() > WINDOW { hash as usize % members.len() } else { 0 };
         let (before, after) = members.split_at(first);
-        let mut copy = [MemberRecord::default(); WINDOW];
-        for (to, from) in copy.iter_mut().zip(after.iter().chain(before)) {
+        for (to, from) in self.members.iter_mut().zip(after.iter().chain(before)) {
             *to = from.load();
         }
-        Self { members: copy, count: members.len().min(WINDOW), loads, measure, now_ms }
+        self.count = members.len().min(WINDOW);
+        self
     }
 
-    fn chosen(&self, choose: fn(&Self, u64) -> Option<usize>, hash: u64) -> Option<BackendId> {
-        choose(self, hash).map(|index| self.backend(index))
-    }
-
-    /// The same by a choice that asks for a load more than once, and must get the same answer.
-    fn chosen_of_copy<'s>(&'s self, choose: fn(&Still<'s>, u64) -> Option<usize>, hash: u64) -> Option<BackendId> {
-        choose(&Still::new(self), hash).map(|index| self.backend(index))
+    /// Reads the load of each.
+    fn weigh(&mut self, loads: &Loads, measure: Measure, now_ms: u64) -> &Self {
+        for (load, member) in self.loads.iter_mut().zip(&self.members[..self.count]) {
+            *load = loads.load(BackendId(member.backend), measure, now_ms);
+        }
+        self
     }
 
     fn backend(&self, index: usize) -> BackendId {
@@ -101,7 +105,7 @@ impl<'a> Candidates<'a> {
     }
 }
 
-impl Pool for Candidates<'_> {
+impl Pool for Candidates {
     fn count(&self) -> usize {
         self.count
     }
@@ -111,27 +115,18 @@ impl Pool for Candidates<'_> {
     }
 
     fn load(&self, index: usize) -> Load {
-        self.loads.load(self.backend(index), self.measure, self.now_ms)
+        self.loads[index]
     }
 }
 
-/// Candidates with a copy of their loads, which others change meanwhile.
-struct Still<'a> {
-    candidates: &'a Candidates<'a>,
-    loads: [Load; WINDOW],
+/// Candidates whose loads are read when the choice asks: [`lightest`] asks for two.
+struct Unweighed<'a> {
+    candidates: &'a Candidates,
+    loads: &'a Loads,
+    now_ms: u64,
 }
 
-impl<'a> Still<'a> {
-    fn new(candidates: &'a Candidates<'a>) -> Self {
-        let mut loads = [Load::default(); WINDOW];
-        for (index, load) in loads.iter_mut().enumerate().take(candidates.count) {
-            *load = candidates.load(index);
-        }
-        Self { candidates, loads }
-    }
-}
-
-impl Pool for Still<'_> {
+impl Pool for Unweighed<'_> {
     fn count(&self) -> usize {
         self.candidates.count
     }
@@ -141,7 +136,7 @@ impl Pool for Still<'_> {
     }
 
     fn load(&self, index: usize) -> Load {
-        self.loads[index]
+        self.loads.load(self.candidates.backend(index), Measure::Requests, self.now_ms)
     }
 }
 
@@ -160,22 +155,31 @@ impl Filter {
 
     /// The backend for a new connection, by present loads too; `None` if no backend takes any.
     pub(super) fn choose(
-        &self,
+        &mut self,
         tables: &Generation,
         id: ServiceId,
         prospect: &Prospect,
         now_ms: u64,
     ) -> Option<Choice> {
         let service = self.service_for(tables, id, prospect)?;
-        let hash = prospect.hash;
-        let among = |measure| Candidates::new(tables.members_in(&service), hash, &self.loads, measure, now_ms);
-        let backend = match service.algorithm {
-            ALGORITHM_LIGHTEST => among(Measure::Requests).chosen(lightest, hash),
-            ALGORITHM_LEAST_CONNECTIONS => among(Measure::Connections).chosen(least_connections, hash),
-            ALGORITHM_LATENCY => among(Measure::Requests).chosen_of_copy(shortest_wait, hash),
+        let (hash, members) = (prospect.hash, tables.members_in(&service));
+        let (candidates, loads) = (&mut self.candidates, &self.loads);
+        let index = match service.algorithm {
+            ALGORITHM_LIGHTEST => {
+                lightest(&Unweighed { candidates: candidates.gather(members, hash), loads, now_ms }, hash)
+            }
+            ALGORITHM_LEAST_CONNECTIONS => {
+                let pool = candidates.gather(members, hash).weigh(loads, Measure::Connections, now_ms);
+                least_connections(pool, hash)
+            }
+            ALGORITHM_LATENCY => {
+                let pool = candidates.gather(members, hash).weigh(loads, Measure::Requests, now_ms);
+                shortest_wait(pool, hash)
+            }
             _ => return self.choose_early(tables, id, prospect),
         };
         // If none of those looked at takes any, a cell names one that does, if there is one.
+        let backend = index.map(|index| self.candidates.backend(index));
         let backend = backend.or_else(|| tables.slot(&service, (hash >> 16) as u32));
         Some(self.choice(id, &service, prospect, backend?))
     }

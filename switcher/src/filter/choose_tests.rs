@@ -99,11 +99,7 @@ fn lightest_keeps_backends_near_each_other() {
 #[test]
 fn lightest_sees_what_a_backend_does_for_others() {
     let world = world(ALGORITHM_LIGHTEST, [1, 1, 0, 0]);
-    report(
-        &world,
-        0,
-        LoadRecord { in_flight: 70, connections: 20, flags: LoadRecord::IN_FLIGHT, ..Default::default() },
-    );
+    report(&world, 0, LoadRecord { in_flight: 70, foreign: 50, flags: LoadRecord::IN_FLIGHT, ..Default::default() });
     assert_eq!(open(&world, 50), [0, 50, 0, 0]);
 }
 
@@ -154,7 +150,7 @@ fn latency_weighs_queues_by_how_long_a_request_takes() {
     report(&world, 0, LoadRecord { execution_us: 10_000, workers: 1, ..Default::default() });
     report(&world, 1, LoadRecord { execution_us: 40_000, workers: 1, ..Default::default() });
     let [a, b, ..] = open(&world, 100);
-    assert!((79..=81).contains(&a) && a + b == 100, "{a}, {b}");
+    assert!((75..=77).contains(&a) && a + b == 100, "{a}, {b}");
 }
 
 #[test]

@@ -94,7 +94,7 @@ impl Filter {
         self.touch(found, passage, Sender::Backend);
         rewrite::nat_source(frame, flow, v4_part(service.address), service.port);
         rewrite::decrement_ttl(frame, flow);
-        let hop = self.owner.table().entry(found.id).last_hop();
+        let hop = self.owner.table().last_hop(found);
         let length = usize::from(flow.end);
         if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
             counters.packets_out.add(1);
@@ -120,9 +120,9 @@ impl Filter {
     /// Notes where a client's packet came from. What the host began stays the host's, whoever else uses its address.
     #[inline]
     fn note_last_hop(&self, found: &Found, hop: LastHop) {
-        let entry = self.owner.table().entry(found.id);
-        if !is_host(entry.last_hop().interface) || is_host(hop.interface) {
-            entry.set_last_hop(hop);
+        let table = self.owner.table();
+        if !is_host(table.last_hop(found).interface) || is_host(hop.interface) {
+            table.set_last_hop(found, hop);
         }
     }
 
@@ -132,11 +132,11 @@ impl Filter {
         let known = match tables.route(client) {
             Some(Route::Gateway(interface, gateway)) => self.neighbours.mac(gateway).map(|mac| (interface, mac)),
             Some(Route::OnLink(interface)) => {
-                let neighbour = self.neighbours.find(interface, client).and_then(|id| self.neighbours.mac(id));
-                if neighbour.is_none() && hop.interface == interface {
+                let mac = self.neighbours.mac_of(interface, client);
+                if mac.is_none() && hop.interface == interface {
                     self.want(interface, client);
                 }
-                neighbour.map(|mac| (interface, mac))
+                mac.map(|mac| (interface, mac))
             }
             None => None,
         };

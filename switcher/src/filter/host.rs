@@ -87,8 +87,7 @@ impl Filter {
         }
         match tables.route(&flow.destination) {
             Some(Route::OnLink(interface)) => {
-                let neighbour = self.neighbours.find(interface, &flow.destination);
-                let Some(mac) = neighbour.and_then(|id| self.neighbours.mac(id)) else {
+                let Some(mac) = self.neighbours.mac_of(interface, &flow.destination) else {
                     self.want(interface, &flow.destination);
                     return Verdict::Wait(flow.destination);
                 };

@@ -122,7 +122,7 @@ impl Filter {
             rewrite::nat_source(frame, flow, v4_part(service.address), service.port);
         }
         rewrite::decrement_ttl(frame, flow);
-        let hop = self.owner.table().entry(found.id).last_hop();
+        let hop = self.owner.table().last_hop(found);
         let length = usize::from(flow.end);
         if is_host(hop.interface) {
             return Verdict::ToHost(length);

@@ -28,11 +28,12 @@ mod tests;
 mod unfilled;
 
 use crate::packet::{Address, ArpFields, DropReason, Flow, PROTOCOL_ICMP, Packet, Parsed, PortBe};
+use choose::Candidates;
 pub use choose::Loads;
 use limiter::Limiter;
 use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
 use shunt_shmlayout::config_table::Generation;
-use shunt_shmlayout::connections::{Activity, EntryId, Key, Owner, Side, Snapshot, State};
+use shunt_shmlayout::connections::{Activity, Handle, Key, Owner, Side, Snapshot, State};
 use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::neighbours::Neighbours;
 use shunt_shmlayout::notice::Notice;
@@ -86,7 +87,7 @@ pub struct Prospect {
     /// Hash of the connection's side that this packet shows.
     hash: u64,
     /// Where its connection seems to stand.
-    likely: Option<EntryId>,
+    likely: Option<Handle>,
     /// For a packet that seems to begin a connection.
     choice: Option<Choice>,
     /// The kernel has the packet too.
@@ -150,6 +151,7 @@ pub struct Filter {
     interfaces: Vec<InterfaceRecord>,
     region: SwitcherRegion,
     loads: Loads,
+    candidates: Box<Candidates>,
     limiter: Limiter,
 }
 
@@ -162,7 +164,16 @@ impl Filter {
         region: SwitcherRegion,
         loads: Loads,
     ) -> Self {
-        Self { generation: None, owner, neighbours, interfaces, region, loads, limiter: Limiter::default() }
+        Self {
+            generation: None,
+            owner,
+            neighbours,
+            interfaces,
+            region,
+            loads,
+            candidates: Box::default(),
+            limiter: Limiter::default(),
+        }
     }
 
     /// Decides by this generation from now on.
@@ -225,8 +236,8 @@ impl Filter {
             _ => return,
         };
         prospect.likely = self.owner.table().likely(side, prospect.hash);
-        if let Some(id) = prospect.likely {
-            prefetch::line(self.owner.table().entry(id));
+        if let Some(likely) = prospect.likely {
+            prefetch::line(self.owner.table().line(likely.id));
         } else if let (Some(id), Some(tables)) = (service, self.generation)
             && decide::is_new(&prospect.flow)
         {

@@ -54,7 +54,7 @@ impl Filter {
             return None;
         }
         tables.stale(connection.service, connection.backend, passage.now_ms)?;
-        let hop = self.owner.table().entry(found.id).last_hop();
+        let hop = self.owner.table().last_hop(found);
         let (out, mac) = self.way_to_client(tables, &connection.client, hop);
         let from = (service.address, service.port);
         let told = self.tell_receiver(frame, passage, found, Sender::Backend, from);

@@ -9,6 +9,9 @@ use crate::types::{Idle, Interface, PortKind, Side, Switchers, XdpMode};
 /// The kernel's IFNAMSIZ without the final zero.
 const NAME_LENGTH: usize = 15;
 
+/// A connection's last hop has room for so many; the highest number is the pseudo-interface's.
+const INTERFACES_MAX: usize = 1023;
+
 /// No device has more queues than this.
 const LAST_QUEUE: u32 = 4095;
 
@@ -24,6 +27,9 @@ pub(super) fn read_all(root: &mut Section<'_>, switchers: Option<&Switchers>) ->
         }
         interfaces.push(read(&mut section, name.unwrap_or_default(), switchers));
         section.finish();
+    }
+    if interfaces.len() > INTERFACES_MAX {
+        root.refuse("interface", format!("there are {}; write {INTERFACES_MAX} at most", interfaces.len()));
     }
     check_sides(root, &interfaces);
     interfaces

@@ -135,6 +135,15 @@ fn interfaces() {
 }
 
 #[test]
+fn more_interfaces_than_a_connection_can_name_are_refused() {
+    let more: String = (0..1023).map(|number| format!("[[interface]]\nname = \"more{number}\"\n")).collect();
+    let all = refusals(&(VALID.to_owned() + &more));
+    let expected =
+        |refusal: &String| refusal.contains("interface: there are 102") && refusal.ends_with("write 1023 at most");
+    assert!(all.iter().any(expected), "{all:?}");
+}
+
+#[test]
 fn interfaces_lead_to_both_sides() {
     let to_backends = r#"interface: none leads to the back-ends; give one side = "backend" or "both""#;
     let to_clients = r#"interface: none leads to the clients; give one side = "client" or "both""#;

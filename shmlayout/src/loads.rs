@@ -39,8 +39,10 @@ pub struct LoadRecord {
     /// Requests that it works on at a time, more have to wait; 0 if unknown. It holds without a report too, and after its
     /// end: silence changes no number of workers.
     pub workers: u32,
+    /// Requests in flight there that didn't come by the switchers, smoothed, if [`LoadRecord::IN_FLIGHT`].
+    pub foreign: u32,
     /// Room for later fields.
-    pub reserved: u64,
+    pub reserved: u32,
 }
 
 impl LoadRecord {

@@ -209,6 +209,7 @@ impl Control {
                         if let Some(id) = ids.get(name) {
                             let counts = self.memory.switchers.iter().map(|switcher| switcher.in_flight);
                             let connections = connections_in_flight(counts, *id);
+                            manager.observe_connections(name, connections);
                             region.loads.set(*id, &record(manager, workers, name, connections));
                         }
                     }

@@ -9,6 +9,10 @@ use super::smoothing::Smoothed;
 use super::workers::Workers;
 use crate::master::feedback::{Measures, Objection, Opinion};
 
+/// Too low and connections that begin or end during a report count as foreign load; too high and switchers learn late of
+/// load that comes by another way.
+const FOREIGN_SMOOTHING_MS: f64 = 500.0;
+
 /// One backend's load.
 #[derive(Clone, Debug)]
 pub struct BackendLoad {
@@ -20,6 +24,8 @@ pub struct BackendLoad {
     execution_us: Smoothed,
     cpu_permille: Smoothed,
     workers: Workers,
+    /// Requests in flight less connections in flight over all switchers.
+    foreign: Smoothed,
     /// Since when it reports that it has nothing to do.
     idle_since_ms: Option<u64>,
     /// It has said how long requests take, and that was too long ago.
@@ -38,6 +44,7 @@ impl BackendLoad {
             execution_us: Smoothed::default(),
             cpu_permille: Smoothed::default(),
             workers: Workers::default(),
+            foreign: Smoothed::default(),
             idle_since_ms: None,
             is_rested: false,
         };
@@ -70,6 +77,14 @@ impl BackendLoad {
         self.is_rested &= self.execution_us.value().is_none();
         self.last = load.clone();
         (self.reported_ms, self.expires_ms) = (now_ms, now_ms + silence_ms);
+    }
+
+    /// Notes how many connections were in flight to it over all switchers when the last report came. What the server works
+    /// on besides is the difference. It is smoothed: a report is some milliseconds old, and what began and ended meanwhile
+    /// would count as foreign load at each of them, most at those that answer fastest.
+    pub fn observe_connections(&mut self, connections: u64) {
+        let foreign = self.last.in_flight.map(|in_flight| f64::from(in_flight) - connections as f64);
+        self.foreign.add(foreign, self.reported_ms, FOREIGN_SMOOTHING_MS);
     }
 
     /// Whose report it was.
@@ -144,6 +159,7 @@ impl BackendLoad {
             requests_per_s_milli: last.requests_per_s_milli.unwrap_or(0),
             cpu_permille: last.cpu_permille.unwrap_or(0),
             memory_permille: last.memory_permille.unwrap_or(0),
+            foreign: small(self.foreign.value()),
             workers: last.workers.map(NonZeroU32::get).or(learnt).filter(|_| counts).unwrap_or(0),
             ..LoadRecord::default()
         }

@@ -117,6 +117,13 @@ impl ResourceManager {
         self.loads.get(backend)
     }
 
+    /// Notes how many connections were in flight to a backend when its last report came.
+    pub fn observe_connections(&mut self, backend: &str, connections: u64) {
+        if let Some(load) = self.loads.get_mut(backend) {
+            load.observe_connections(connections);
+        }
+    }
+
     /// Whether an agent is to report about a backend.
     pub fn expects(&self, backend: &str) -> bool {
         self.agents.anybody_for(backend)

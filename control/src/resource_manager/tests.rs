@@ -70,6 +70,21 @@ fn an_authentic_report_counts_at_once() {
 }
 
 #[test]
+fn only_lasting_load_that_came_by_another_way_is_foreign() {
+    let mut manager = manager();
+    let mut report_each_50_ms = |in_flight: &[u32], connections: &[u64], from: u64| {
+        for (step, (in_flight, connections)) in (0..20).zip(in_flight.iter().zip(connections).cycle()) {
+            let now_ms = 50 * (from + step);
+            manager.receive(&sealed(&report(from + step + 1, vec![load("b1", *in_flight)])), now_ms).unwrap();
+            manager.observe_connections("b1", *connections);
+        }
+        manager.load("b1").unwrap().record(0).foreign
+    };
+    assert_eq!(report_each_50_ms(&[5, 3, 4], &[4, 4, 4], 1), 0, "what began or ended during a report");
+    assert_eq!(report_each_50_ms(&[9, 10, 11], &[4, 4, 4], 21), 5, "six by another way, after a second");
+}
+
+#[test]
 fn what_came_and_went_since_a_report_counts_too() {
     let mut manager = manager();
     manager.receive(&sealed(&report(1, vec![load("b1", 4)])), 10).unwrap();

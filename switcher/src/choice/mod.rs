@@ -35,7 +35,7 @@ pub trait Pool {
     fn count(&self) -> usize;
     /// How much one can do, compared with the others; 0 if it takes no new connection.
     fn weight(&self, index: usize) -> u32;
-    /// What it has to do now. The answer may change between two questions; `shortest_wait` alone asks twice.
+    /// What it has to do now. `shortest_wait` asks twice, and must get the same answer.
     fn load(&self, index: usize) -> Load;
 }
 

@@ -11,9 +11,12 @@ use super::{Least, Load, Pool, from};
 
 /// One request that waits counts as much as so many at work.
 const WAITING: u64 = 16;
-/// Where workers are unknown, an execution time moves so much of the cost, the others' mean the rest: in-flight requests
-/// that may be waiting are in a reported time already.
-const DAMPING: u64 = 8;
+/// How much of the cost an execution time moves, in eighths; the others' mean moves the rest. Where workers are known, more
+/// shortens the tail and lengthens the median. Where they are unknown, in-flight requests that may be waiting are in a
+/// reported time already.
+const KNOWN_WORKERS: u64 = 7;
+const UNKNOWN_WORKERS: u64 = 1;
+const EIGHTHS: u64 = 8;
 
 /// The backend that will likely answer first. What one doesn't say counts as the others' mean.
 pub fn shortest_wait(pool: &impl Pool, hash: u64) -> Option<usize> {
@@ -23,8 +26,8 @@ pub fn shortest_wait(pool: &impl Pool, hash: u64) -> Option<usize> {
         let Load { in_flight, execution_us, workers } = pool.load(index);
         let execution_us = execution_us.map_or(usual.execution_us, wide);
         let (workers, execution_us) = match workers {
-            Some(workers) => (wide(workers), DAMPING * execution_us),
-            None => (usual.workers, execution_us + (DAMPING - 1) * usual.execution_us),
+            Some(workers) => (wide(workers), usual.damp(execution_us, KNOWN_WORKERS)),
+            None => (usual.workers, usual.damp(execution_us, UNKNOWN_WORKERS)),
         };
         let in_flight = u64::from(in_flight) + 1;
         let at_work = in_flight.min(workers);
@@ -54,6 +57,11 @@ impl Usual {
             workers.add(load.workers);
         }
         Self { execution_us: execution_us.or(1), workers: workers.or(u32::MAX.into()) }
+    }
+
+    /// Eight times an execution time that is drawn to the mean.
+    fn damp(&self, execution_us: u64, eighths: u64) -> u64 {
+        eighths * execution_us + (EIGHTHS - eighths) * self.execution_us
     }
 }
 

@@ -73,7 +73,7 @@ fn least_connections_is_the_least_for_the_weight() {
 #[test]
 fn shortest_wait_goes_where_a_worker_is_idle_and_then_where_one_is_free_soonest() {
     let chosen = |pool| chosen(&Fixed(pool), shortest_wait);
-    assert_eq!(chosen(vec![(1, 2, 20, 4), (1, 0, 80, 4)]), [6000, 0], "both idle: the quicker");
+    assert_eq!(chosen(vec![(1, 1, 20, 4), (1, 0, 80, 4)]), [6000, 0], "both idle: the quicker");
     assert_eq!(chosen(vec![(1, 4, 20, 4), (1, 3, 80, 4)]), [0, 6000], "a slow idle worker before a quick busy one");
     assert_eq!(chosen(vec![(1, 6, 20, 4), (1, 4, 80, 4)]), [6000, 0], "three of 20 end before one of 80");
     assert_eq!(chosen(vec![(1, 9, 20, 8), (1, 4, 20, 2)]), [6000, 0], "eight workers end what waits sooner than two");
@@ -232,9 +232,10 @@ proptest::proptest! {
         let takers: Vec<_> = pool.iter().copied().filter(|(weight, ..)| *weight > 0).collect();
         // In sixths, or 36ths, which divide by each weight and number of workers without a rest.
         let count = |(weight, in_flight, ..): (u32, u32, u32, u32)| 6 * (in_flight + 1) / weight;
+        let usual = takers.iter().map(|(_, _, time, _)| time).sum::<u32>().checked_div(takers.len() as u32).unwrap_or(1);
         let wait = |(weight, in_flight, time, workers): (u32, u32, u32, u32)| {
             let waiting = (in_flight + 1).saturating_sub(workers);
-            36 * time * (16 * waiting + in_flight + 1 - waiting) / (weight * workers)
+            36 * (7 * time + usual) * (16 * waiting + in_flight + 1 - waiting) / (weight * workers)
         };
         let cost_of = |index: Option<usize>, cost: &dyn Fn((u32, u32, u32, u32)) -> u32| index.map(|at| cost(pool[at]));
         let least = |cost: &dyn Fn((u32, u32, u32, u32)) -> u32| takers.iter().map(|one| cost(*one)).min();

@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 use shunt_config::Config;
-use shunt_control::publish::arp_cache::ArpCache;
-use shunt_control::publish::image::{Image, hops};
-use shunt_control::publish::publisher::Publisher;
-use shunt_control::publish::table::{Capacity, NamedIds, Table};
-use shunt_control::publish::ways::Ways;
+use shunt_publish::arp_cache::ArpCache;
+use shunt_publish::image::{Image, hops};
+use shunt_publish::publisher::Publisher;
+use shunt_publish::table::{Capacity, NamedIds, Table};
+use shunt_publish::ways::Ways;
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::regions::{ControlRegion, ControlShape, KeeperRegion, KeeperShape, Typed};
 

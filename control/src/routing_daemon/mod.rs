@@ -14,10 +14,8 @@
 pub mod announce;
 mod decode;
 pub mod error;
-pub mod event;
 pub mod netlink;
-pub mod ranges;
 mod requests;
 pub mod resolve;
-mod socket;
-pub mod state;
+
+pub use shunt_publish::routing::{event, ranges, state};

@@ -83,13 +83,6 @@ impl Header {
         is_too_big.then_some(u16::from_be_bytes([self.rest[2], self.rest[3]]))
     }
 
-    /// An echo request, its checksum still to be [sealed](Self::seal).
-    #[inline]
-    pub fn emit_echo(identifier: u16, sequence: u16) -> Self {
-        let ([a, b], [c, d]) = (identifier.to_be_bytes(), sequence.to_be_bytes());
-        Self { kind: TYPE_ECHO_REQUEST, code: 0, checksum: U16::ZERO, rest: [a, b, c, d] }
-    }
-
     /// "Time to live exceeded in transit", its checksum still to be [sealed](Self::seal).
     #[inline]
     pub fn emit_time_exceeded() -> Self {

@@ -144,12 +144,14 @@ impl Header {
     }
 
     /// Whether version and header length are possible and it has a transport header: it is no later fragment.
+    #[inline]
     pub fn may_start_a_packet(&self) -> bool {
         let is_possible = self.version_length & 0xf0 == VERSION_4 && self.header_length() >= HEADER_LENGTH;
         is_possible && self.fragment.get() & FRAGMENT_OFFSET == 0
     }
 
     /// Whether it is a part of a datagram.
+    #[inline]
     pub fn is_fragment(&self) -> bool {
         self.fragment.get() & (FLAG_MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
     }

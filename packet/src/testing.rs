@@ -232,8 +232,8 @@ impl FrameBuilder {
                 [header.as_bytes(), &self.payload].concat()
             }
             _ => {
-                let mut header = icmp::Header::emit_echo(1, self.sequence as u16);
-                (header.kind, header.code) = self.icmp;
+                let ((kind, code), [high, low]) = (self.icmp, (self.sequence as u16).to_be_bytes());
+                let mut header = icmp::Header { kind, code, checksum: U16::ZERO, rest: [0, 1, high, low] };
                 header.seal(&self.payload);
                 [header.as_bytes(), &self.payload].concat()
             }

@@ -169,11 +169,6 @@ impl Redirect {
         })
     }
 
-    /// Whether a program of ours is already on the interface.
-    pub fn is_attached(directory: &Path, interface: u32) -> bool {
-        folder(directory, interface).join("link").exists()
-    }
-
     /// Sends a queue's packets to this AF_XDP socket.
     pub fn set_port(&mut self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), RedirectError> {
         self.ports.set(queue, socket.as_raw_fd(), 0).map_err(map_error("ports"))

@@ -157,11 +157,6 @@ fn kernel_before(major: u32, minor: u32) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (major, minor)
 }
 
-/// The mode a bound socket works in.
-pub fn bound_mode(socket: BorrowedFd<'_>) -> io::Result<BindMode> {
-    Ok(if socket::is_zero_copy(socket)? { BindMode::ZeroCopy } else { BindMode::Copy })
-}
-
 /// A socket that is nobody's queue: something to stand in an XDP map.
 #[cfg(test)]
 pub(crate) fn unbound() -> io::Result<OwnedFd> {

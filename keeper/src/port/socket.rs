@@ -66,9 +66,3 @@ pub(super) fn bind(
     };
     system::bind(socket, &address)
 }
-
-/// Whether the bound socket works without copying.
-pub(super) fn is_zero_copy(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    let (options, _) = system::option::<libc::xdp_options>(socket, libc::SOL_XDP, libc::XDP_OPTIONS)?;
-    Ok(options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0)
-}

@@ -28,6 +28,11 @@ const PAYLOAD: usize = 14 + 20 + 8;
 /// Only to end a test that has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Whether a program of ours is on the interface, and stays there without us.
+fn is_pinned(directory: &std::path::Path, interface: u32) -> bool {
+    directory.join(format!("if{interface}/link")).exists()
+}
+
 #[test]
 #[ignore = "the echo process of the other tests"]
 fn echo_process() {
@@ -148,7 +153,6 @@ fn af_xdp_native_queue_outlives_its_switcher() {
     let Some(lab) = Lab::new("native") else { return };
     let (pins, mut kept) = (Pins::new(), Kept::new("native", true));
     let redirect = open_xdp(&lab, &pins, AttachMode::Native, &mut kept);
-    assert_eq!(af_xdp::bound_mode(kept.sockets[0].as_fd()).expect("a bound socket"), BindMode::Copy);
     outlives_its_switcher(&lab, &kept);
     redirect.detach().expect("detached");
 }
@@ -186,7 +190,7 @@ fn kernel_keeps_what_is_not_shunts_and_a_restarted_keeper_takes_over() {
     let (pins, mut kept) = (Pins::new(), Kept::new("pass", true));
     drop(open_xdp(&lab, &pins, AttachMode::Native, &mut kept));
     let interface = inside(&lab.lb, || index(INTERFACE));
-    assert!(Redirect::is_attached(pins.0.path(), interface), "pinned: it survives the one who loaded it");
+    assert!(is_pinned(pins.0.path(), interface), "pinned: it survives the one who loaded it");
     // The kernel's stack as a tap sees it: behind XDP.
     let tap = inside(&lab.lb, || af_packet::open(interface, SLOTS, Role::Both, None)).expect("a tap");
     let (mut tap, mut peer, process) = (Peer::new(tap), lab.peer(), kept.start());
@@ -205,7 +209,7 @@ fn kernel_keeps_what_is_not_shunts_and_a_restarted_keeper_takes_over() {
     assert_eq!((collect(&mut peer, 1), collect(&mut tap, 1)), (vec![5], vec![4]));
 
     redirect.detach().expect("detached");
-    assert!(!Redirect::is_attached(pins.0.path(), interface));
+    assert!(!is_pinned(pins.0.path(), interface));
     // The kernel takes the program off a little later, and a veth drops what it holds at that moment.
     let start = Instant::now();
     while tap.receive().iter().all(|frame| number(frame) != Some(6)) {

@@ -1,6 +1,6 @@
 //! What a publication costs control: from changed weights to the flip, for 1000 services with 1000 backends in all.
 //!
-//! `cargo bench -p control --bench publication`. Without a keeper and without switchers: nobody is waited for, what is
+//! `cargo bench -p publish --bench publication`. Without a keeper and without switchers: nobody is waited for, what is
 //! measured is control's own work. Each row is the median and the 99th percentile of a hundred publications.
 
 use std::time::{Duration, Instant};

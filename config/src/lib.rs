@@ -1,8 +1,8 @@
 //! The operator's TOML configuration: what it may say, how it is read and why it is refused.
 //!
 //! Owns the format. Read by the keeper (switchers, interfaces, limits), by control (everything) and by `shunt check`. The
-//! file is only ever read, and read whole: either all of it is good, defaults are filled in and a [`Config`] comes out, or a [`ConfigError`] names every
-//! line that is wrong.
+//! file is only ever read, and read whole: either all of it is good, defaults are filled in and a [`Config`] comes out, or
+//! a [`ConfigError`] names every line that is wrong.
 //!
 //! ```text
 //!  path -- read.rs --> text --> TOML table with places -- section.rs, check/ --> Config

@@ -2,8 +2,9 @@
 //!
 //! Patent Fig. 4, "routing daemon". `netlink` follows the kernel, over `requests`, and turns messages (`decode`) into plain
 //! events (`event`) that a plain model (`state`) takes in; `ranges` flattens the routes for the switchers (these three are
-//! the library's, `shunt_publish::routing`); `resolve` decides which neighbours to ask the kernel for, and `announce` tells the client side where the
-//! service addresses are. Control's main loop writes the outcome into the control region; nobody else touches these.
+//! the library's, `shunt_publish::routing`); `resolve` decides which neighbours to ask the kernel for, and `announce` tells
+//! the client side where the service addresses are. Control's main loop writes the outcome into
+//! the control region; nobody else touches these.
 //!
 //! A backend that announces a new MAC is judged by the kernel's own neighbour state machine, and Shunt copies what that
 //! settles on. A gratuitous ARP for an entry that exists changes it at once and leaves it STALE; `resolve` has a STALE

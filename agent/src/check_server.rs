@@ -7,8 +7,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use crate::agent_check::{Administration, Answer, Health};
-use crate::report::{Listening, Load, State};
+use shunt_report::agent_check::{Administration, Answer, Health};
+use shunt_report::{Listening, Load, State};
 
 /// Connections that were answered and not closed by the other side.
 const MOST_OPEN: usize = 64;

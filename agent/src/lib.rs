@@ -2,8 +2,8 @@
 //! application servers: "the number of clients presently being served, the utilization rates of the CPU and memory, the
 //! average execution time, and the number of requests per second").
 //!
-//! Control has this library too, for what both must agree on: the [`report`]s, and the answers of [`agent_check`]s. The
-//! rest is the agent: one thread, one [`run`] loop.
+//! One thread, one [`run`] loop. What control must know, too, is the library `report`: the reports, and the answers of
+//! agent checks.
 //!
 //! ```text
 //!  sample/ sockets, machine, cgroup --+
@@ -11,11 +11,9 @@
 //!          command, statsd -----------+                         \--> check_server <--TCP-- HAProxy
 //! ```
 
-pub mod agent_check;
 pub mod check_server;
 pub mod epoch;
 pub mod listening;
-pub mod report;
 pub mod run;
 pub mod sample;
 pub mod settings;

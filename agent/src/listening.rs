@@ -7,8 +7,8 @@
 
 use log::{info, warn};
 
-use crate::report::{Listening, Name};
 use crate::settings::Backend;
+use shunt_report::{Listening, Name};
 
 /// One back-end's port, as it was seen so far.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Parser;
 use shunt_agent::run::Agent;
 use shunt_agent::settings::Arguments;
-use shunt_config::{give_up, start_log};
+use shunt_process::{give_up, start_log};
 
 fn main() -> ExitCode {
     start_log(false);

@@ -19,7 +19,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::check_server::{CheckServer, answer_for};
 use crate::epoch::{self, EpochError};
 use crate::listening::Listener;
-use crate::report::{Key, Listening, Load, MOST_AHEAD_US, Name, PERIOD_MS, Report, SealError, State, seal};
 use crate::sample::cgroup::{self, Cgroup};
 use crate::sample::command::Command;
 use crate::sample::machine::Machine;
@@ -30,6 +29,7 @@ use crate::sample::statsd::{Pushed, Socket};
 use crate::sample::{Source, Trouble};
 use crate::settings::{self, Settings};
 use crate::sharp::is_sharp;
+use shunt_report::{Key, Listening, Load, MOST_AHEAD_US, Name, PERIOD_MS, Report, SealError, State, seal};
 
 /// Not even sharp changes are reported faster than this.
 const SHORTEST_GAP: Duration = Duration::from_millis(*PERIOD_MS.start() as u64);

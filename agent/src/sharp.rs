@@ -1,6 +1,6 @@
 //! Whether a load changed so much that control should know at once, not at the next report.
 
-use crate::report::Load;
+use shunt_report::Load;
 
 /// Of fewer requests or clients, every change would be sharp.
 const SMALLEST_CHANGE: u32 = 8;
@@ -34,7 +34,7 @@ fn differ(reported: &Load, now: &Load, permille: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Listening, State};
+    use shunt_report::{Listening, State};
 
     fn load(in_flight: Option<u32>, cpu_permille: Option<u16>) -> Vec<Load> {
         vec![Load { in_flight, cpu_permille, ..Load::unknown("b1".parse().unwrap()) }]

@@ -1,15 +1,15 @@
-//! Keeps the configuration that was accepted last (`shunt_config::accepted`) for a successor of control that finds the
+//! Keeps the configuration that was accepted last (`shunt_instances::accepted`) for a successor of control that finds the
 //! file on disk bad: health checks, agents and feedback go on by it. Whatever is wrong with what was kept makes it
 //! worthless: then the file on disk alone counts.
 
 use std::path::{Path, PathBuf};
 
 use log::warn;
-use shunt_config::accepted::with_origin;
-use shunt_config::{Instance, accepted_configuration};
+use shunt_instances::accepted::with_origin;
+use shunt_process::{Instance, accepted_configuration};
 
-use crate::candidate::Document;
 use crate::state_file;
+use shunt_publish::candidate::Document;
 
 /// How soon saving is tried again.
 const RETRY_MS: u64 = 1000;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use log::info;
 
-use crate::publish::table::Table;
-use crate::publish::ways::Interfaces;
 use crate::routing_daemon::announce::{Announcer, Place};
 use crate::routing_daemon::event::{Link, Mac};
+use shunt_publish::table::Table;
+use shunt_publish::ways::Interfaces;
 
 /// A place and an address there.
 type Announcement = (u32, Mac, Ipv4Addr);
@@ -61,8 +61,8 @@ fn due(table: &Table, links: &BTreeMap<u32, Link>, interfaces: &Interfaces) -> B
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publish::table::{Capacity, NamedIds};
-    use crate::publish::testing::{IFINDEX, config, interfaces, kernel};
+    use shunt_publish::table::{Capacity, NamedIds};
+    use shunt_publish::testing::{IFINDEX, config, interfaces, kernel};
 
     #[test]
     fn each_service_address_once_on_each_living_client_side_link() {

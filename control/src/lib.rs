@@ -3,14 +3,11 @@
 pub mod accepted;
 pub mod admin;
 pub mod announcements;
-pub mod candidate;
-pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod health;
 pub mod master;
 pub mod packet_socket;
-pub mod publish;
 pub mod resource_manager;
 pub mod routing_daemon;
 pub mod start;

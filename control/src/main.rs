@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use shunt_config::{give_up, start_log};
 use shunt_control::control::Control;
 use shunt_control::start::StartError;
+use shunt_process::{give_up, start_log};
 
 /// Shunt's control: reads the configuration, follows routes and neighbours, checks backends, publishes the tables.
 #[derive(Parser)]

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use shunt_config::accepted::instance_of;
-use shunt_config::{Config, ConfigError, Instance, Limits, Lock, LockError, Problem, control_lock, region_name};
+use shunt_config::{Config, ConfigError, Limits, Problem};
+use shunt_instances::accepted::instance_of;
+use shunt_process::{Instance, Lock, LockError, control_lock, region_name};
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::AttachError;
@@ -23,12 +24,12 @@ use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, ControlShape, K
 use shunt_shmlayout::sync::Ordering;
 
 use crate::accepted::Accepted;
-use crate::candidate::{Candidate, Document, Grounds};
-use crate::publish::publisher::is_alive;
-use crate::publish::rehearsal::Rehearsal;
-use crate::publish::table::{NamedIds, Table};
-use crate::resource_manager::agents::KeyMissing;
 use crate::routing_daemon::error::NetlinkError;
+use shunt_publish::agents::KeyMissing;
+use shunt_publish::candidate::{Candidate, Document, Grounds};
+use shunt_publish::publisher::is_alive;
+use shunt_publish::rehearsal::Rehearsal;
+use shunt_publish::table::{NamedIds, Table};
 
 /// How long a keeper that isn't there yet is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);

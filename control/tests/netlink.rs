@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use namespaces::{Peer, in_namespace, ip};
 use shunt_control::routing_daemon::announce::{Announcer, Place};
-use shunt_control::routing_daemon::event::{Neighbour, NeighbourKey, NeighbourState, Table};
+use shunt_control::routing_daemon::event::{Link, Neighbour, NeighbourKey, NeighbourState, Table};
 use shunt_control::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use shunt_control::routing_daemon::ranges::{next_hop, ranges};
 use shunt_control::routing_daemon::resolve::Resolver;
@@ -73,6 +73,10 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+fn link_named<'a>(state: &'a State, name: &str) -> Option<&'a Link> {
+    state.links.values().find(|link| link.name == name)
+}
+
 #[test]
 fn links_addresses_and_routes_are_followed() {
     in_namespace(async || {
@@ -80,7 +84,7 @@ fn links_addresses_and_routes_are_followed() {
         assert_eq!(follower.state().links.len(), 1, "only the loopback link");
         let _peer = cable();
         let link =
-            until(&mut follower, "link up", |s| s.link_named("net-a").filter(|l| l.up && l.carrier).cloned()).await;
+            until(&mut follower, "link up", |s| link_named(s, "net-a").filter(|l| l.up && l.carrier).cloned()).await;
         assert!(link.mac.is_some() && link.mtu == 1500);
         until(&mut follower, "address", |s| s.addresses.iter().find(|a| a.address == address("198.18.4.1")).copied())
             .await;
@@ -133,7 +137,7 @@ fn the_kernel_resolves_what_it_is_asked_for() {
         let peer = cable();
         peer.ip("link set net-b address 02:00:00:00:04:02");
         let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
-        let ifindex = follower.state().link_named("net-a").unwrap().ifindex;
+        let ifindex = link_named(follower.state(), "net-a").unwrap().ifindex;
         until(&mut follower, "carrier", |s| s.links[&ifindex].carrier.then_some(())).await;
         let known = NeighbourKey { ifindex, address: address("198.18.4.2") };
         let silent = NeighbourKey { ifindex, address: address("198.18.4.99") };
@@ -164,7 +168,7 @@ fn an_ipv6_neighbour_is_resolved_alike() {
         peer.ip("-6 addr add 2001:db8:4::2/64 dev net-b nodad");
         ip("-6 addr add 2001:db8:4::1/64 dev net-a nodad");
         let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
-        let ifindex = follower.state().link_named("net-a").unwrap().ifindex;
+        let ifindex = link_named(follower.state(), "net-a").unwrap().ifindex;
         until(&mut follower, "carrier", |s| s.links[&ifindex].carrier.then_some(())).await;
         let key = NeighbourKey { ifindex, address: address("2001:db8:4::2") };
         assert_eq!(resolved(&mut follower, key).await, [2, 0, 0, 0, 4, 2]);
@@ -179,7 +183,7 @@ fn a_neighbour_that_cannot_be_asked_for_is_an_error_and_nothing_worse() {
         let refused = follower.resolve(nowhere).unwrap_err().to_string();
         assert!(refused.contains("refused to resolve a neighbour"), "{refused}");
         ip("link add net-a type veth peer name net-c");
-        until(&mut follower, "link", |s| s.link_named("net-a").cloned()).await;
+        until(&mut follower, "link", |s| link_named(s, "net-a").cloned()).await;
     });
 }
 
@@ -190,7 +194,7 @@ fn an_announcement_changes_what_the_client_side_knows() {
         // The peer already knows the service address by its predecessor's MAC.
         peer.ip("neigh replace 198.18.4.100 dev net-b lladdr 02:00:00:00:00:99 nud stale");
         let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
-        let link = until(&mut follower, "carrier", |s| s.link_named("net-a").filter(|l| l.carrier).cloned()).await;
+        let link = until(&mut follower, "carrier", |s| link_named(s, "net-a").filter(|l| l.carrier).cloned()).await;
         let place = Place { ifindex: link.ifindex, mac: link.mac.unwrap() };
         let announcer = Announcer::open().unwrap();
         let wanted: String = place.mac.map(|b| format!("{b:02x}")).join(":");

@@ -14,9 +14,9 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
+use shunt_process::privileges::pin;
 use shunt_shmlayout::regions::{StoreRegion, StoreShape, Typed};
 use shunt_shmlayout::store::{PACKET_BYTES, Waker};
-use shunt_switcher::privileges::pin;
 
 /// `limits.store` where the configuration says nothing.
 const CELLS: u32 = 512;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use shunt_switcher::keeper::addresses_of;
+use shunt_netlink::addresses_of;
 
 /// A flood of foreign sources makes the kernel be asked no more often than this.
 const INTERVAL: Duration = Duration::from_millis(10);

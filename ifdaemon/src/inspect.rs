@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP, ipv4};
 use shunt_shmlayout::regions::DaemonDrop;
-use shunt_switcher::packet::{PROTOCOL_TCP, PROTOCOL_UDP, ipv4};
 use zerocopy::FromBytes;
 
 /// A packet that is IPv4.
@@ -48,8 +48,8 @@ fn mix(number: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shunt_switcher::packet::tcp::ACK;
-    use shunt_switcher::packet::testing::{icmp_echo, tcp, udp};
+    use shunt_packet::tcp::ACK;
+    use shunt_packet::testing::{icmp_echo, tcp, udp};
 
     const HOST: [u8; 4] = [198, 18, 0, 101];
     const CLIENT: [u8; 4] = [198, 18, 0, 1];

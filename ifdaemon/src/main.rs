@@ -18,13 +18,13 @@ use anyhow::Context;
 use clap::Parser;
 use log::info;
 use nix::sys::signal::{SigSet, Signal};
-use shunt_config::{Instance, Lock, LockError, give_up, ifdaemon_lock, keeper_socket, start_log};
+use shunt_process::privileges;
+use shunt_process::{Instance, Lock, LockError, give_up, ifdaemon_lock, keeper_socket, start_log};
+use shunt_protocol::handover::ifdaemon::{Handover, ask};
+use shunt_protocol::handover::{HandoverError, wait_for_keeper};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{IfdaemonRegion, StoreRegion, Typed};
-use shunt_switcher::handover::ifdaemon::{Handover, ask};
-use shunt_switcher::handover::{HandoverError, wait_for_keeper};
-use shunt_switcher::privileges;
 
 use addresses::Addresses;
 use bridge::Bridge;

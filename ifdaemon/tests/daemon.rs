@@ -11,13 +11,13 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket, socketpair};
 use nix::unistd::{read, write};
+use shunt_packet::checksum;
+use shunt_packet::tcp::ACK;
+use shunt_packet::testing::{tcp, udp};
+use shunt_protocol::handover::ifdaemon::Manifest;
+use shunt_protocol::handover::{Answer, Request, accept, receive, send};
 use shunt_shmlayout::regions::{DaemonDrop, IfdaemonRegion, IfdaemonShape, StoreRegion, StoreShape, Typed};
 use shunt_shmlayout::store::PACKET_BYTES;
-use shunt_switcher::handover::ifdaemon::Manifest;
-use shunt_switcher::handover::{Answer, Request, accept, receive, send};
-use shunt_switcher::packet::checksum;
-use shunt_switcher::packet::tcp::ACK;
-use shunt_switcher::packet::testing::{tcp, udp};
 
 /// Only to end a test that has failed.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -19,6 +19,8 @@ pub mod drop_reason;
 pub mod endpoints;
 pub mod flip;
 #[cfg(not(loom))]
+pub mod frames;
+#[cfg(not(loom))]
 pub mod header;
 #[cfg(not(loom))]
 pub mod loads;

@@ -6,6 +6,11 @@
 //! by each algorithm), not a service. A frame's headers are written just before its batch is timed, so they are in the
 //! cache, as after reception. Prints a table (median and range over the rounds) and asserts nothing about time.
 
+use shunt_packet::checksum;
+use shunt_packet::tcp::{ACK, SYN};
+use shunt_packet::testing::{tcp, udp};
+use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use shunt_process::privileges::pin;
 use shunt_shmlayout::address::BackendId;
 use shunt_shmlayout::config_table::{
     ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH,
@@ -15,12 +20,7 @@ use shunt_shmlayout::loads::LoadRecord;
 use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Typed};
 use shunt_switcher::filter::testing::{BACKENDS, CLIENTS, World};
 use shunt_switcher::filter::{Filter, Prospect, Verdict};
-use shunt_switcher::packet::checksum;
-use shunt_switcher::packet::tcp::{ACK, SYN};
-use shunt_switcher::packet::testing::{tcp, udp};
-use shunt_switcher::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_switcher::port::BATCH;
-use shunt_switcher::privileges::pin;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

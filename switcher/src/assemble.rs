@@ -2,14 +2,15 @@
 
 use crate::engine::Engine;
 use crate::filter::{Filter, Loads};
-use crate::handover::{Handover, PortManifest, SocketKind, Store};
 use crate::outlets::Attachment;
-use crate::port::af_packet::{PacketPort, Role};
+use crate::port::af_packet::PacketPort;
 use crate::port::af_xdp::XdpPort;
 use crate::port::store::StorePort;
 use crate::port::{Ledger, Pool, Port};
 use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
+use shunt_protocol::handover::{Handover, PortManifest, SocketKind, Store};
+use shunt_protocol::port::Role;
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::connections::Owner;
 use shunt_shmlayout::map::Access;

@@ -8,10 +8,10 @@ use std::os::fd::BorrowedFd;
 
 use crate::filter::{Filter, Prospect, prefetch};
 use crate::outlets::{Attachment, Held, Outlets};
-use crate::packet::DropReason;
 use crate::port::{BATCH, Batch, Pool};
 use crate::waiting::WaitingRoom;
 use shunt_shmlayout::address::InterfaceId;
+use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::flip::{self, Active};
 use shunt_shmlayout::regions::{ControlRegion, SwitcherRegion};
 

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::filter::testing::{BACKENDS, CLIENTS, World};
-use crate::packet::tcp::{ACK, SYN};
-use crate::packet::testing::{icmp_echo, tcp, udp};
-use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP, ethernet};
 use crate::port::memory::Wire;
-use crate::port::{CHUNK, Frame, Ledger, Losses, Port};
+use crate::port::{Frame, Ledger, Losses, Port};
+use shunt_packet::tcp::{ACK, SYN};
+use shunt_packet::testing::{icmp_echo, tcp, udp};
+use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP, ethernet};
 use shunt_shmlayout::config_table::MODE_NAT;
+use shunt_shmlayout::frames::CHUNK;
 
 const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
 const SERVICE: ([u8; 4], u16) = ([198, 18, 0, 100], 80);

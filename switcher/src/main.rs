@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{info, warn};
-use shunt_config::{Idle, Instance, give_up, keeper_socket, start_log};
+use shunt_config::Idle;
+use shunt_process::privileges::{self, PrivilegeError};
+use shunt_process::{Instance, give_up, keeper_socket, start_log};
+use shunt_protocol::handover::{HandoverError, ask, wait_for_keeper};
 use shunt_shmlayout::clock::coarse_now_ms as now_ms;
 use shunt_shmlayout::header::start_time;
 use shunt_switcher::assemble;
-use shunt_switcher::handover::{HandoverError, ask, wait_for_keeper};
 use shunt_switcher::idle::Pause;
-use shunt_switcher::privileges::{self, PrivilegeError};
 
 /// A switching processor of Shunt: polls its network interfaces and forwards, pinned to one CPU.
 #[derive(Parser)]

@@ -1,9 +1,9 @@
 //! Where a switcher's frames go out: its ports, and the frame pool that they share. Carries verdicts out, and counts.
 
 use crate::filter::Verdict;
-use crate::packet::DropReason;
 use crate::port::{Frame, Pool, Port};
 use shunt_shmlayout::address::{Address, InterfaceId};
+use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::regions::SwitcherRegion;
 
 /// A port and what it belongs to.

@@ -15,32 +15,85 @@ const WIDEST_COMMENT: usize = 132;
 
 /// Where `unsafe` may stand: files that own a system interface or a mapping.
 const UNSAFE: &[&str] = &[
-    "control/src/cli/doctor/system.rs",
+    "cli/src/doctor/system.rs",
     "control/src/packet_socket.rs",
-    "control/src/routing_daemon/socket.rs",
+    "control/src/routing_daemon/netlink.rs",
+    "keeper/src/host/tun.rs",
+    "process/src/scheduling.rs",
+    "protocol/src/handover.rs",
+    "protocol/src/socket.rs",
     "shmlayout/src/map.rs",
     "switcher/src/filter/prefetch.rs",
-    "switcher/src/handover.rs",
-    "switcher/src/keeper/host/tun.rs",
-    "switcher/src/keeper/turns.rs",
     "switcher/src/port/af_packet/ring.rs",
     "switcher/src/port/af_xdp/ring.rs",
     "switcher/src/port/pool.rs",
-    "switcher/src/port/system.rs",
     "tests/src/bin/generate-udp/bpf.rs",
 ];
 
 /// Counters that are written by a function that is given them.
 const WRITTEN_BY_REFERENCE: &[&str] = &["device_name", "in_flight", "moved", "reports", "reset"];
 
+/// Of each crate, the crates of the workspace that it may use. Processes are used by nobody: they are no library.
+const USES: &[(&str, &[&str])] = &[
+    ("address", &[]),
+    ("packet", &["address"]),
+    ("shmlayout", &["address"]),
+    ("process", &[]),
+    ("netlink", &[]),
+    ("report", &[]),
+    ("config", &["process"]),
+    ("instances", &["config", "process", "shmlayout"]),
+    ("protocol", &["config"]),
+    ("publish", &["config", "instances", "report", "shmlayout"]),
+    ("keeper", &["config", "instances", "netlink", "process", "protocol", "shmlayout"]),
+    ("switcher", &["config", "packet", "process", "protocol", "shmlayout"]),
+    ("control", &["config", "instances", "netlink", "process", "protocol", "publish", "report", "shmlayout"]),
+    ("ifdaemon", &["config", "netlink", "packet", "process", "protocol", "shmlayout"]),
+    ("agent", &["config", "netlink", "process", "report"]),
+    ("cli", &["config", "instances", "netlink", "process", "protocol", "publish", "shmlayout"]),
+];
+
+/// Crates that are processes.
+const PROCESSES: &[&str] = &["agent", "cli", "control", "ifdaemon", "keeper", "switcher"];
+
+/// Packages of others that only these crates may use.
+const RESERVED: &[(&str, &[&str])] = &[("aya", &["keeper"]), ("tokio", &["control"])];
+
 /// Every Rust file of the workspace, with its path from the top.
 fn sources() -> Vec<(String, String)> {
     let mut sources = Vec::new();
-    for member in ["agent", "control", "ifdaemon", "shmlayout", "switcher", "tests"] {
+    for member in members() {
         collect(&root().join(member), &mut sources);
     }
     assert!(sources.len() > 100, "only {} Rust files found", sources.len());
     sources
+}
+
+/// The workspace's folders.
+fn members() -> Vec<String> {
+    let workspace = manifest("Cargo.toml");
+    let members = workspace["workspace"]["members"].as_array().expect("members");
+    members.iter().map(|member| member.as_str().expect("a folder").to_owned()).collect()
+}
+
+fn manifest(path: &str) -> toml::Table {
+    std::fs::read_to_string(root().join(path)).expect("a manifest").parse().expect("TOML")
+}
+
+/// What a crate uses outside of its tests: build dependencies and those of single targets included.
+fn dependencies(member: &str) -> BTreeSet<String> {
+    let manifest = manifest(&format!("{member}/Cargo.toml"));
+    let targets = manifest.get("target").and_then(|targets| targets.as_table());
+    let targets = targets.into_iter().flatten().filter_map(|(_, target)| target.as_table());
+    let tables = std::iter::once(&manifest).chain(targets);
+    let kinds = tables.flat_map(|table| ["dependencies", "build-dependencies"].map(|kind| table.get(kind)));
+    let names = kinds.flatten().filter_map(|kind| kind.as_table()).flat_map(|kind| kind.keys());
+    names.cloned().collect()
+}
+
+/// Those of them that are the workspace's.
+fn uses(member: &str) -> BTreeSet<String> {
+    dependencies(member).iter().filter_map(|name| name.strip_prefix("shunt-")).map(str::to_owned).collect()
 }
 
 fn collect(folder: &Path, sources: &mut Vec<(String, String)>) {
@@ -58,12 +111,36 @@ fn relative(path: &Path) -> String {
     path.strip_prefix(root()).expect("below the top").to_string_lossy().into_owned()
 }
 
-/// What stands before the tests; a module of them in a file of its own ends nothing.
-fn code(text: &str) -> &str {
-    const MARK: &str = "#[cfg(test)]\n";
-    let is_block = |at: &usize| text[at + MARK.len()..].lines().next().is_some_and(|line| line.ends_with('{'));
-    let tests = text.match_indices(MARK).map(|(at, _)| at).find(is_block);
-    tests.map_or(text, |tests| &text[..tests])
+/// A file without its tests: without each item that is marked as one, up to the brace that ends it. The formatter puts
+/// that brace under the mark.
+fn code(text: &str) -> String {
+    let (mut kept, mut end) = (String::new(), None);
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let indentation = &line[..line.len() - line.trim_start().len()];
+        match &end {
+            Some(brace) if line == brace => end = None,
+            Some(_) => {}
+            None if line.trim_start() == "#[cfg(test)]" => {
+                let is_block = lines.by_ref().find(|line| !line.trim_start().starts_with("#[")).is_some_and(is_open);
+                end = is_block.then(|| format!("{indentation}}}"));
+            }
+            None => kept.extend([line, "\n"]),
+        }
+    }
+    kept
+}
+
+/// Whether an item goes on after its first line.
+fn is_open(line: &str) -> bool {
+    !line.ends_with([';', ',', '}'])
+}
+
+#[test]
+fn code_is_what_is_left_without_each_test() {
+    let text = "a\n#[cfg(test)]\nmod one;\nb\n    #[cfg(test)]\n    fn two() {\n        c\n    }\nd\n\
+        #[cfg(test)]\n#[path = \"x\"]\nmod three {\n    e\n}\nf\n";
+    assert_eq!(code(text), "a\nb\nd\nf\n");
 }
 
 /// Strings can still mislead: good enough for words that stand in none.
@@ -96,13 +173,78 @@ fn unsafe_stands_only_where_it_may() {
     assert_eq!(found, allowed, "left: files that have it; right: files that may");
 }
 
+/// Where reasons are given: not where the parser's are translated, which names them all.
+fn is_counting(path: &str) -> bool {
+    (path.starts_with("switcher/src/") || path.starts_with("packet/src/")) && path != PARSE_ERROR
+}
+
+/// Where the parser's errors become drop reasons.
+const PARSE_ERROR: &str = "switcher/src/filter/parse_error.rs";
+
+#[test]
+fn an_error_of_the_parser_has_the_name_of_its_drop_reason() {
+    let text = std::fs::read_to_string(root().join(PARSE_ERROR)).expect("the translation");
+    let arms: Vec<_> = text.lines().filter_map(|line| line.trim().strip_suffix(',')?.split_once(" => ")).collect();
+    assert!(arms.len() > 30, "only {arms:?}");
+    for (error, reason) in arms {
+        assert_eq!(error.strip_prefix("ParseError::"), reason.strip_prefix("DropReason::"));
+    }
+}
+
+#[test]
+fn crates_depend_as_the_picture_says() {
+    let found: Vec<(String, BTreeSet<String>)> = members()
+        .into_iter()
+        .filter(|member| member != "tests")
+        .map(|member| (member.clone(), uses(&member)))
+        .collect();
+    let drawn: Vec<(String, BTreeSet<String>)> =
+        USES.iter().map(|(name, uses)| (name.to_string(), set(uses))).collect();
+    assert_eq!(sorted(found), sorted(drawn.clone()), "left: the Cargo.toml files; right: what is allowed");
+    assert_eq!(sorted(picture()), sorted(drawn), "left: ARCHITECTURE.md; right: what is allowed");
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| name.to_string()).collect()
+}
+
+fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+    items.sort();
+    items
+}
+
+/// The picture in ARCHITECTURE.md, "Crates": ` name -> used used   what it is`.
+fn picture() -> Vec<(String, BTreeSet<String>)> {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let section = text.split("\n## ").find(|section| section.starts_with("Crates")).expect("a section \"Crates\"");
+    let lines = section.split("```").nth(1).expect("a picture").lines().filter_map(|line| line.strip_prefix(' '));
+    let read = |line: &str| {
+        let (name, rest) = line.split_once(' ')?;
+        let used = rest.trim_start().strip_prefix("-> ").map_or("", |used| used.split("   ").next().unwrap_or(used));
+        Some((name.to_owned(), set(&used.split_whitespace().collect::<Vec<_>>())))
+    };
+    lines.filter_map(read).collect()
+}
+
+#[test]
+fn no_crate_uses_a_process_and_reserved_packages_stay_where_they_are() {
+    for member in members().iter().filter(|member| *member != "tests") {
+        let processes: Vec<_> = uses(member).into_iter().filter(|used| PROCESSES.contains(&&**used)).collect();
+        assert!(processes.is_empty(), "{member} uses processes: {processes:?}");
+        for (package, owners) in RESERVED {
+            let may = owners.contains(&&**member);
+            assert!(may || !dependencies(member).contains(*package), "{member} uses {package}");
+        }
+    }
+}
+
 #[test]
 fn every_drop_reason_is_given_somewhere() {
     let sources = sources();
     let is_given = |reason: &DropReason| {
         let name = format!("{reason:?}");
-        let places = sources.iter().filter(|(path, _)| path.starts_with("switcher/src/") && !is_test(path));
-        places.flat_map(|(_, text)| code(text).lines()).any(|line| names(uncommented(line), &name))
+        let places = sources.iter().filter(|(path, _)| is_counting(path) && !is_test(path));
+        places.map(|(_, text)| code(text)).any(|code| code.lines().any(|line| names(uncommented(line), &name)))
     };
     let never: Vec<_> = DropReason::ALL.iter().filter(|reason| !is_given(reason)).collect();
     assert!(never.is_empty(), "counters that nobody increments: {never:?}");
@@ -113,8 +255,8 @@ fn every_notice_is_given_somewhere() {
     let sources = sources();
     let is_given = |notice: &Notice| {
         let name = format!("{notice:?}");
-        let places = sources.iter().filter(|(path, _)| path.starts_with("switcher/src/") && !is_test(path));
-        places.flat_map(|(_, text)| code(text).lines()).any(|line| names(uncommented(line), &name))
+        let places = sources.iter().filter(|(path, _)| is_counting(path) && !is_test(path));
+        places.map(|(_, text)| code(text)).any(|code| code.lines().any(|line| names(uncommented(line), &name)))
     };
     let never: Vec<_> = Notice::ALL.iter().filter(|notice| !is_given(notice)).collect();
     assert!(never.is_empty(), "counters that nobody increments: {never:?}");
@@ -124,10 +266,11 @@ fn every_notice_is_given_somewhere() {
 #[test]
 fn every_counter_in_shared_memory_is_written_somewhere() {
     let sources = sources();
-    let code_of = |path: &str, text: &str| if is_test(path) { String::new() } else { squeezed(code(text)) };
+    let code_of = |path: &str, text: &str| if is_test(path) { String::new() } else { squeezed(&code(text)) };
     let all: String = sources.iter().map(|(path, text)| code_of(path, text)).collect();
     let regions = sources.iter().filter(|(path, _)| path.starts_with("shmlayout/src/") && !is_test(path));
-    let fields: Vec<&str> = regions.flat_map(|(_, text)| code(text).lines()).filter_map(counter_field).collect();
+    let regions: String = regions.map(|(_, text)| code(text)).collect();
+    let fields: Vec<&str> = regions.lines().filter_map(counter_field).collect();
     assert!(fields.len() > 50, "only {fields:?}");
     let by_reference = |field: &&str| WRITTEN_BY_REFERENCE.contains(field);
     let never: Vec<_> = fields.into_iter().filter(|field| !by_reference(field) && !is_written(&all, field)).collect();

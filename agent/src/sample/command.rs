@@ -21,8 +21,8 @@ use super::Source;
 use super::number::{self, narrowed};
 use super::trouble::Trouble;
 use super::window::{Window, microseconds};
-use crate::report::{Load, State};
 use crate::settings::Command as Settings;
+use shunt_report::{Load, State};
 
 const LONGEST_OUTPUT_BYTES: usize = 16 << 10;
 

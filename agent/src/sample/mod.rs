@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
-use crate::report::Load;
+use shunt_report::Load;
 pub(crate) use trouble::Trouble;
 
 /// A server is asked again at each look; an answer that takes longer than this won't come.

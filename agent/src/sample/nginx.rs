@@ -11,8 +11,8 @@ use super::http::Fetch;
 use super::number::narrowed;
 use super::trouble::Trouble;
 use super::window::{Window, microseconds};
-use crate::report::Load;
 use crate::settings::Page;
+use shunt_report::Load;
 
 /// One page of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

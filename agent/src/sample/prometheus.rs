@@ -10,8 +10,8 @@ use super::http::Fetch;
 use super::number::{narrowed, scaled, workers};
 use super::trouble::Trouble;
 use super::window::{Window, microseconds};
-use crate::report::Load;
 use crate::settings::{Metrics, Prometheus as Settings};
+use shunt_report::Load;
 
 /// The sums that a page has of what is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

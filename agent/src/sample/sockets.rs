@@ -8,10 +8,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use netlink_packet_core::{NLM_F_DUMP, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
-use netlink_sys::{Socket, SocketAddr};
 use nix::libc::{AF_INET, AF_INET6, IPPROTO_UDP};
 use nix::time::{ClockId, clock_gettime};
+use shunt_netlink::Requests;
 
 /// Of all the time, walking a large table takes at most one part in so many.
 const SHARE: u32 = 250;
@@ -22,9 +23,6 @@ const LONGEST_GAP: Duration = Duration::from_secs(1);
 /// The older request: it counts IPv4 and IPv6 in one walk, where SOCK_DIAG_BY_FAMILY needs two. It knows no UDP.
 const TCPDIAG_GETSOCK: u16 = 18;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const NLM_F_REQUEST_DUMP: u16 = 0x301;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const INET_DIAG_REQ_BYTECODE: u16 = 1;
 const BYTECODE_JUMP: u8 = 1;
 const BYTECODE_SOURCE_PORT_IS: u8 = 11;
@@ -32,7 +30,6 @@ const ESTABLISHED: u8 = 1;
 /// Of a UDP socket without a peer, which takes what anybody sends.
 const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
-const HEADER_BYTES: usize = 16;
 
 /// What the kernel knows of one port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,7 +42,7 @@ pub struct Count {
 
 /// The ports of this server's back-ends.
 pub struct Sockets {
-    socket: Socket,
+    kernel: Requests,
     tcp: Ports,
     udp: Ports,
 }
@@ -59,23 +56,21 @@ struct Ports {
 impl Sockets {
     /// Counts sockets of these TCP and UDP ports in the network namespace that the agent is in.
     pub fn open(tcp: &[u16], udp: &[u16]) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, tcp: Ports::new(tcp), udp: Ports::new(udp) })
+        let kernel = Requests::open(NETLINK_SOCK_DIAG)?;
+        Ok(Self { kernel, tcp: Ports::new(tcp), udp: Ports::new(udp) })
     }
 
     /// Counts TCP sockets anew: listeners always, connections if it is time.
     pub fn look_at_tcp(&mut self, now: Instant) -> io::Result<()> {
-        let Self { socket, tcp, .. } = self;
+        let Self { kernel, tcp, .. } = self;
         let numbers = tcp.numbers();
         if numbers.is_empty() {
             return Ok(());
         }
-        let listeners = count(socket, &[tcp_request(LISTEN, &numbers)], &numbers)?;
+        let listeners = count(kernel, [tcp_request(LISTEN, &numbers)], &numbers)?;
         tcp.put(listeners, |count, listeners| count.listeners = listeners);
         tcp.walk(now, |tcp| {
-            let clients = count(socket, &[tcp_request(ESTABLISHED, &numbers)], &numbers)?;
+            let clients = count(kernel, [tcp_request(ESTABLISHED, &numbers)], &numbers)?;
             tcp.put(clients, |count, clients| count.clients = clients);
             Ok(())
         })
@@ -83,14 +78,14 @@ impl Sockets {
 
     /// Counts UDP sockets anew if it is time.
     pub fn look_at_udp(&mut self, now: Instant) -> io::Result<()> {
-        let Self { socket, udp, .. } = self;
+        let Self { kernel, udp, .. } = self;
         let numbers = udp.numbers();
         if numbers.is_empty() {
             return Ok(());
         }
         udp.walk(now, |udp| {
             let requests = [AF_INET, AF_INET6].map(|family| udp_request(family, &numbers));
-            let listeners = count(socket, &requests, &numbers)?;
+            let listeners = count(kernel, requests, &numbers)?;
             udp.put(listeners, |count, listeners| count.listeners = listeners);
             Ok(())
         })
@@ -131,17 +126,15 @@ impl Ports {
 }
 
 /// Sockets that the requests find, of each port.
-fn count(socket: &Socket, requests: &[Vec<u8>], ports: &[u16]) -> io::Result<Vec<u32>> {
+fn count(kernel: &mut Requests, requests: impl IntoIterator<Item = Diagnosis>, ports: &[u16]) -> io::Result<Vec<u32>> {
     let mut found = vec![0; ports.len()];
     for request in requests {
-        socket.send(request, 0)?;
-        loop {
-            let mut bytes = Vec::with_capacity(32 << 10);
-            socket.recv(&mut bytes, 0)?;
-            if add(&bytes, ports, &mut found)? == Dump::Ended {
-                break;
+        kernel.exchange(request, NLM_F_DUMP, |answer, _| {
+            if let Diagnosis::Socket { port } = answer {
+                let known = ports.iter().zip(&mut found).filter(|(known, _)| **known == port);
+                known.for_each(|(_, count)| *count += 1);
             }
-        }
+        })?;
     }
     Ok(found)
 }
@@ -151,14 +144,57 @@ fn cpu_time() -> io::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Dump {
-    GoesOn,
-    Ended,
+/// A message of the kernel's socket diagnostics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Diagnosis {
+    /// What to list.
+    Request { kind: u16, body: Vec<u8> },
+    /// One of the sockets.
+    Socket { port: u16 },
+}
+
+impl NetlinkSerializable for Diagnosis {
+    fn message_type(&self) -> u16 {
+        match self {
+            Self::Request { kind, .. } => *kind,
+            Self::Socket { .. } => SOCK_DIAG_BY_FAMILY,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            Self::Request { body, .. } => body.len(),
+            Self::Socket { .. } => 0,
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        if let Self::Request { body, .. } = self {
+            buffer.copy_from_slice(body);
+        }
+    }
+}
+
+impl NetlinkDeserializable for Diagnosis {
+    type Error = io::Error;
+
+    /// struct inet_diag_msg: family, state, timer, retransmissions, source port in network order.
+    fn deserialize(_: &NetlinkHeader, message: &[u8]) -> io::Result<Self> {
+        match message {
+            [_, _, _, _, high, low, ..] => Ok(Self::Socket { port: u16::from_be_bytes([*high, *low]) }),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer about sockets is malformed")),
+        }
+    }
+}
+
+impl From<Diagnosis> for NetlinkPayload<Diagnosis> {
+    fn from(message: Diagnosis) -> Self {
+        Self::InnerMessage(message)
+    }
 }
 
 /// struct inet_diag_req: any family, no socket in particular, no extensions.
-fn tcp_request(state: u8, ports: &[u16]) -> Vec<u8> {
+fn tcp_request(state: u8, ports: &[u16]) -> Diagnosis {
     let mut body = vec![0; 4 + 48];
     body.extend((1_u32 << state).to_ne_bytes());
     body.extend([0; 4]);
@@ -166,29 +202,21 @@ fn tcp_request(state: u8, ports: &[u16]) -> Vec<u8> {
 }
 
 /// struct inet_diag_req_v2: no extensions, no socket in particular.
-fn udp_request(family: i32, ports: &[u16]) -> Vec<u8> {
+fn udp_request(family: i32, ports: &[u16]) -> Diagnosis {
     let mut body = vec![family as u8, IPPROTO_UDP as u8, 0, 0];
     body.extend((1_u32 << CLOSE).to_ne_bytes());
     body.extend([0; 48]);
     request(SOCK_DIAG_BY_FAMILY, body, ports)
 }
 
-/// struct nlmsghdr, the request, and the program that chooses the ports as attribute.
-fn request(kind: u16, body: Vec<u8>, ports: &[u16]) -> Vec<u8> {
+/// The request, and the program that chooses the ports as attribute.
+fn request(kind: u16, mut body: Vec<u8>, ports: &[u16]) -> Diagnosis {
     let program = choose_ports(ports);
-    let mut message = Vec::new();
-    message.extend(0_u32.to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(body);
     // A program for 16 ports has 320 bytes.
-    message.extend((4 + program.len() as u16).to_ne_bytes());
-    message.extend(INET_DIAG_REQ_BYTECODE.to_ne_bytes());
-    message.extend(program);
-    let length = message.len() as u32;
-    message[..4].copy_from_slice(&length.to_ne_bytes());
-    message
+    body.extend((4 + program.len() as u16).to_ne_bytes());
+    body.extend(INET_DIAG_REQ_BYTECODE.to_ne_bytes());
+    body.extend(program);
+    Diagnosis::Request { kind, body }
 }
 
 /// A program that accepts the sockets of `ports`: for each, a comparison and a jump to the end. Each instruction says how
@@ -214,33 +242,6 @@ fn choose_ports(ports: &[u16]) -> Vec<u8> {
         }
     }
     program
-}
-
-/// Adds the sockets of one datagram of messages.
-fn add(mut bytes: &[u8], ports: &[u16], found: &mut [u32]) -> io::Result<Dump> {
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer about sockets is malformed");
-    while let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() {
-        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
-        let message = bytes.get(HEADER_BYTES..length).ok_or_else(malformed)?;
-        match u16::from_ne_bytes([header[4], header[5]]) {
-            NLMSG_DONE => return Ok(Dump::Ended),
-            NLMSG_ERROR => {
-                let (code, _) = message.split_first_chunk().ok_or_else(malformed)?;
-                return Err(io::Error::from_raw_os_error(i32::from_ne_bytes(*code).saturating_neg()));
-            }
-            // struct inet_diag_msg: family, state, timer, retransmissions, source port in network order.
-            _ => {
-                let &[_, _, _, _, high, low, ..] = message else {
-                    return Err(malformed());
-                };
-                let port = u16::from_be_bytes([high, low]);
-                let known = ports.iter().zip(&mut *found).filter(|(known, _)| **known == port);
-                known.for_each(|(_, count)| *count += 1);
-            }
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(Dump::GoesOn)
 }
 
 #[cfg(test)]
@@ -279,7 +280,7 @@ mod tests {
 
         #[test]
         fn arbitrary_answers_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = add(&bytes, &[80], &mut [0]);
+            let _ = Diagnosis::deserialize(&NetlinkHeader::default(), &bytes);
         }
     }
 

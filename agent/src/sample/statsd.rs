@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use super::number::{fixed_point, narrowed, workers};
 use super::window::{Window, microseconds};
-use crate::report::Load;
 use crate::settings::Metrics;
+use shunt_report::Load;
 
 /// Datagrams taken in one turn: a flood of them must not keep the agent from reporting.
 const MOST_IN_A_TURN: usize = 512;

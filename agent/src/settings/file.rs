@@ -10,7 +10,7 @@ use shunt_config::document::{Field, Place, Report, Section, quoted};
 use toml::de::DeTable;
 
 use super::{Backend, Control, Settings, pages};
-use crate::report::{Key, MOST_LOADS, Name, PERIOD_MS};
+use shunt_report::{Key, MOST_LOADS, Name, PERIOD_MS};
 
 const PERIOD_DEFAULT_MS: u32 = 50;
 /// Half as much more or less than was reported last.

@@ -8,7 +8,7 @@ use clap::{ArgGroup, Parser};
 use shunt_config::ConfigError;
 
 use super::{Backend, Control, Page, Settings};
-use crate::report::{Key, KeyError, MOST_LOADS, Name, PERIOD_MS};
+use shunt_report::{Key, KeyError, MOST_LOADS, Name, PERIOD_MS};
 
 /// Measures a back-end server's load and reports it to shunt-control, or to HAProxy.
 #[derive(Debug, Parser)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use shunt_config::{ConfigError, document};
 
-use crate::report::{Key, Name};
+use shunt_report::{Key, Name};
 
 pub use flags::{Arguments, FlagError};
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use shunt_agent::report::{Arrival, Key, Load, ReplayWindow, Report, open};
+use shunt_report::{Arrival, Key, Load, ReplayWindow, Report, open};
 use tempfile::TempDir;
 
 /// Long enough for any machine; only a test that fails waits for it.
@@ -132,7 +132,7 @@ impl Control {
     pub fn next(&mut self) -> Report {
         let mut bytes = [0; 2048];
         let length = self.socket.recv(&mut bytes).expect("a report");
-        let known = |agent: &shunt_agent::report::Name| (agent.as_str() == "server-1").then_some(&self.key);
+        let known = |agent: &shunt_report::Name| (agent.as_str() == "server-1").then_some(&self.key);
         let report = open(&bytes[..length], known).expect("an authentic report");
         assert_eq!(self.window.admit(&report, shunt_agent::epoch::of_clock()), Ok(Arrival::Newest));
         report

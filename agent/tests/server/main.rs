@@ -4,7 +4,7 @@
 mod laboratory;
 
 use laboratory::{has, in_server, until};
-use shunt_agent::report::{Listening, State};
+use shunt_report::{Listening, State};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;

@@ -3,5 +3,4 @@
 //! `server` reads lines, each client in a task of its own, so that a slow or silent one delays nobody; the main loop
 //! gets each order with a way to answer it, and answers when what was ordered is in force.
 
-pub mod protocol;
 pub mod server;

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::protocol::{Command, Reply};
+use shunt_protocol::admin::{Command, Reply};
 
 /// The longest line, bytes.
 const LINE_BYTES: u64 = 64 << 10;

@@ -4,7 +4,7 @@ use log::info;
 use tokio::sync::mpsc;
 
 use super::Control;
-use crate::publish::retirement::{Counts, Leaving};
+use shunt_publish::retirement::{Counts, Leaving};
 
 /// From one count to the next.
 const COUNT_INTERVAL_MS: u64 = 2_000;

@@ -12,18 +12,18 @@ use shunt_shmlayout::regions::connections_in_flight;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
 use super::Control;
-use crate::admin::protocol::ReportPath;
-use crate::cli::format::duration;
 use crate::clock::{WallClock, monotonic_ms, wall_ms};
 use crate::health::{BackendKey, Health};
 use crate::master::feedback::{Member, Objection, Opinion, Why, step};
-use crate::publish::service::{NEUTRAL_PERMILLE, Service};
-use crate::publish::table::Table;
 use crate::resource_manager::ResourceManager;
 use crate::resource_manager::agent_check::{Known, Outcome, Questioner, questions};
-use crate::resource_manager::agents::Agents;
 use crate::resource_manager::socket::ReportSocket;
 use crate::resource_manager::watch::Watch;
+use shunt_process::duration;
+use shunt_protocol::admin::ReportPath;
+use shunt_publish::agents::Agents;
+use shunt_publish::service::{NEUTRAL_PERMILLE, Service};
+use shunt_publish::table::Table;
 
 /// From one step of the master to the next. A publication follows each that changes something; where publications are
 /// dear, for there are thousands of services, steps are rarer, down to the longest pause.
@@ -127,7 +127,7 @@ impl Feedback {
             let members = before.into_iter().flat_map(|pool| &pool.members);
             members.clone().find(|(_, id, _)| *id == backend).map(|(.., member)| *member)
         };
-        let member = |member: &crate::publish::service::Member| {
+        let member = |member: &shunt_publish::service::Member| {
             let name = table.backend(member.backend)?.name.clone();
             let factor = f64::from(member.factor_permille) / f64::from(NEUTRAL_PERMILLE);
             let learnt = known(member.backend).map_or(factor, |known| known.learnt);
@@ -310,7 +310,7 @@ fn tell(key: &BackendKey, before: Why, after: Why) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publish::testing::{World, config, region};
+    use shunt_publish::testing::{World, config, region};
 
     #[test]
     fn nobody_stays_out_by_the_last_word_of_an_agent_that_left_the_configuration() {

@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{info, warn};
-use shunt_config::{Config, Lock, control_socket};
+use shunt_config::Config;
+use shunt_process::{Lock, control_socket};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::start_time;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,20 +30,12 @@ use tokio::time::{Instant, sleep_until};
 use crate::accepted::Accepted;
 use crate::admin::server::{self, Order};
 use crate::announcements::Announcements;
-use crate::candidate::{Candidate, Document};
 use crate::clock::{monotonic_ms, wall_ms};
 use crate::health::checker::Checker;
 use crate::health::configured::checks;
 use crate::health::notes::Notes;
 use crate::health::{BackendKey, Health, Report};
-use crate::publish::arp_cache::ArpCache;
-use crate::publish::own::OwnAddresses;
-use crate::publish::publisher::Publisher;
-use crate::publish::rehearsal::Rehearsal;
-use crate::publish::table::Table;
-use crate::publish::ways::{Interfaces, Ways};
 use crate::resource_manager::agent_check::{Outcome, Questioner};
-use crate::resource_manager::agents::{Agents, KeyMissing};
 use crate::routing_daemon::error::NetlinkError;
 use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use crate::routing_daemon::state::Changes;
@@ -52,6 +45,14 @@ use feedback::Feedback;
 use neighbours::Asking;
 use orders::Waiting;
 use publication::Publication;
+use shunt_publish::agents::{Agents, KeyMissing};
+use shunt_publish::arp_cache::ArpCache;
+use shunt_publish::candidate::{Candidate, Document};
+use shunt_publish::own::OwnAddresses;
+use shunt_publish::publisher::Publisher;
+use shunt_publish::rehearsal::Rehearsal;
+use shunt_publish::table::Table;
+use shunt_publish::ways::{Interfaces, Ways};
 
 /// From one turn to the next while something is on its way to the switchers, and while nothing is: it bounds how long a
 /// switcher's wish for a neighbour waits, and each turn takes some 50 us of a CPU that others may need.

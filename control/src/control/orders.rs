@@ -6,14 +6,14 @@ use shunt_shmlayout::address::BackendId;
 use tokio::sync::oneshot;
 
 use super::Control;
-use crate::admin::protocol::{Accepted, BackendStatus, Command, FileStatus, Reply};
 use crate::admin::server::Order;
-use crate::candidate::{Candidate, Document, Grounds};
-use crate::cli::format::duration;
 use crate::clock::{monotonic_ms, wall_ms};
 use crate::health::BackendKey;
 use crate::health::notes::Note;
-use crate::publish::table::{Backend, NamedIds};
+use shunt_process::duration;
+use shunt_protocol::admin::{Accepted, BackendStatus, Command, FileStatus, Reply};
+use shunt_publish::candidate::{Candidate, Document, Grounds};
+use shunt_publish::table::{Backend, NamedIds};
 
 /// After so long an order that isn't in force is answered with who is in the way.
 const LONGEST_WAIT_MS: u64 = 5_000;

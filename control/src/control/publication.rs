@@ -8,9 +8,9 @@ use shunt_shmlayout::flip::Active;
 
 use super::Control;
 use crate::clock::wall_ms;
-use crate::publish::arp_cache::ArpCache;
-use crate::publish::image::{Image, hops};
-use crate::publish::publisher::Publisher;
+use shunt_publish::arp_cache::ArpCache;
+use shunt_publish::image::{Image, hops};
+use shunt_publish::publisher::Publisher;
 
 /// What is known of publications.
 pub(super) struct Publication {

@@ -18,15 +18,7 @@ use std::time::Duration;
 
 use as_client::ClientWay;
 use shunt_config::Probe;
-
-/// Whether a backend takes new connections, as far as its check can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// It answers.
-    Up,
-    /// It doesn't.
-    Down,
-}
+pub use shunt_publish::health::Health;
 
 /// What a check is about: a backend as one service sees it. Names stay the same through a reload and a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use std::time::Instant;
 use log::warn;
 use serde::{Deserialize, Serialize};
 use shunt_config::document::read_text_up_to;
-use shunt_config::{Instance, health_notes};
+use shunt_process::{Instance, health_notes};
 
 use super::{BackendKey, Health, Report};
 use crate::state_file;

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shunt_agent::agent_check::{Administration, Answer, Health, LONGEST_BYTES};
 use shunt_config::Config;
+use shunt_report::agent_check::{Administration, Answer, Health, LONGEST_BYTES};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use shunt_agent::report::{Listening, Load, State};
+use shunt_report::{Listening, Load, State};
 use shunt_shmlayout::loads::LoadRecord;
 
 use super::smoothing::Smoothed;

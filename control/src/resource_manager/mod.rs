@@ -11,7 +11,6 @@
 //! and changes nothing.
 
 pub mod agent_check;
-pub mod agents;
 pub mod load;
 pub mod plausible;
 pub mod smoothing;
@@ -22,12 +21,12 @@ pub mod workers;
 use std::collections::BTreeMap;
 
 use crate::master::feedback::Objection;
-use shunt_agent::report::{Arrival, Load, Refusal, Report};
 use shunt_config::Feedback;
+use shunt_report::{Arrival, Load, Refusal, Report};
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
-use agents::Agents;
 use load::{BackendLoad, objection};
+use shunt_publish::agents::Agents;
 
 /// Everything that agents said.
 pub struct ResourceManager {

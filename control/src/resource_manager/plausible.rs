@@ -1,6 +1,6 @@
 //! Whether a report says nothing that can't be, by the limits that agents keep ([`Load::bounded`]).
 
-use shunt_agent::report::{Load, PERIOD_MS, Report};
+use shunt_report::{Load, PERIOD_MS, Report};
 
 /// Whether a report is within the limits, and names each backend once.
 pub fn is_plausible(report: &Report) -> bool {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use log::{info, warn};
-use shunt_agent::report::LONGEST_BYTES;
+use shunt_report::LONGEST_BYTES;
 use tokio::net::UdpSocket;
 
 /// Datagrams taken at a time, so that a flood leaves control time for everything else; the kernel drops the rest.
@@ -78,11 +78,6 @@ impl ReportSocket {
             }
         }
     }
-}
-
-/// Whether control could listen there.
-pub fn try_bind(listen: SocketAddr) -> io::Result<()> {
-    std::net::UdpSocket::bind(listen).map(drop)
 }
 
 fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {

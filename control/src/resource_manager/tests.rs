@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use proptest::prelude::*;
-use shunt_agent::report::{Key, Listening, Name, State, seal};
+use shunt_report::{Key, Listening, Name, State, seal};
 use shunt_shmlayout::loads::LoadRecord;
 
 use super::*;

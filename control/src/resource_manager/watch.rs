@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use log::warn;
-use shunt_agent::report::claimed;
 use shunt_config::Feedback;
+use shunt_report::claimed;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
-use crate::admin::protocol::{RefusedReports, SilentAgent};
+use shunt_protocol::admin::{RefusedReports, SilentAgent};
 
 /// A refused report matters for so long: an agent sends at least one a second.
 const RECENT_MS: u64 = 60_000;
@@ -130,8 +130,8 @@ fn is_told_elsewhere(outcome: ReportOutcome) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shunt_agent::report::{Key, Report, seal};
     use shunt_config::Agent;
+    use shunt_report::{Key, Report, seal};
 
     const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 1, 9));
 

@@ -1,9 +1,10 @@
 //! The routing daemon: what the kernel knows of links, addresses, routes and neighbours, followed live.
 //!
-//! Patent Fig. 4, "routing daemon". `netlink` follows the kernel, over `socket` and `requests`, and turns messages
-//! (`decode`) into plain events (`event`) that a plain model (`state`) takes in; `ranges` flattens the routes for the
-//! switchers; `resolve` decides which neighbours to ask the kernel for, and `announce` tells the client side where the
-//! service addresses are. Control's main loop writes the outcome into the control region; nobody else touches these.
+//! Patent Fig. 4, "routing daemon". `netlink` follows the kernel, over `requests`, and turns messages (`decode`) into plain
+//! events (`event`) that a plain model (`state`) takes in; `ranges` flattens the routes for the switchers (these three are
+//! the library's, `shunt_publish::routing`); `resolve` decides which neighbours to ask the kernel for, and `announce` tells
+//! the client side where the service addresses are. Control's main loop writes the outcome into
+//! the control region; nobody else touches these.
 //!
 //! A backend that announces a new MAC is judged by the kernel's own neighbour state machine, and Shunt copies what that
 //! settles on. A gratuitous ARP for an entry that exists changes it at once and leaves it STALE; `resolve` has a STALE
@@ -14,10 +15,8 @@
 pub mod announce;
 mod decode;
 pub mod error;
-pub mod event;
 pub mod netlink;
-pub mod ranges;
 mod requests;
 pub mod resolve;
-mod socket;
-pub mod state;
+
+pub use shunt_publish::routing::{event, ranges, state};

@@ -3,19 +3,24 @@
 //! Two sockets. `events` is subscribed before the first dump, so that nothing falls between; what happened before a
 //! dump and is heard after it is applied again without harm. `requests` is used in lock step: the kernel answers a
 //! request before the call returns, so that it is read without waiting. Owned by control's main loop.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::net::IpAddr;
 
 use log::{debug, warn};
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
+use shunt_netlink::DATAGRAM_BYTES;
 use tokio::io::unix::AsyncFd;
 
+use super::decode;
 use super::error::NetlinkError;
 use super::event::{Event, Neighbour, NeighbourKey, NeighbourState};
-use super::requests::{Requests, plain_event};
-use super::socket::{self, DATAGRAM_BYTES};
+use super::requests::Requests;
 use super::state::{Changes, State};
 
 /// Room for events while control does other things; about 10,000 of them.
@@ -49,16 +54,16 @@ impl Follower {
     /// Subscribes and dumps. `event_buffer_bytes` is what the kernel may queue, [`EVENT_BUFFER_BYTES`]
     /// usually. Needs a tokio runtime with I/O.
     pub fn start(event_buffer_bytes: usize) -> Result<Self, NetlinkError> {
-        let events = socket::open()?;
+        let events = shunt_netlink::open(NETLINK_ROUTE).map_err(NetlinkError::Open)?;
         events.set_non_blocking(true).map_err(NetlinkError::Open)?;
-        socket::enlarge(&events, event_buffer_bytes)?;
+        shunt_netlink::enlarge(&events, event_buffer_bytes).map_err(NetlinkError::Open)?;
         for (group, what) in GROUPS {
             events.add_membership(group).map_err(|source| NetlinkError::Subscribe { what, source })?;
         }
         let mut requests = Requests::open()?;
         let state = requests.dump_all()?;
         let (buffer, unanswered) = (vec![0; DATAGRAM_BYTES], Vec::new());
-        Ok(Self { events: socket::register(events)?, requests, state, overruns: 0, buffer, unanswered })
+        Ok(Self { events: register(events)?, requests, state, overruns: 0, buffer, unanswered })
     }
 
     /// What is known.
@@ -139,6 +144,13 @@ fn unanswered_in(event: &Event) -> Option<IpAddr> {
     }
 }
 
+/// Registers a socket with tokio, so that its readiness can be awaited.
+fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: `Socket` owns its descriptor, gives the same one out each time, and closes it only when dropped, which
+    // the AsyncFd that takes it does after deregistering it.
+    Ok(unsafe { AsyncFd::register(socket) }?)
+}
+
 fn take_events(
     events: &Socket,
     buffer: &mut [u8],
@@ -146,13 +158,16 @@ fn take_events(
 ) -> Result<Batch, NetlinkError> {
     let mut batch = Batch::default();
     for _ in 0..MAX_BATCH {
-        match socket::receive(events, buffer) {
-            Ok(datagram) => socket::for_each_message(datagram, |message| {
-                if let Some(event) = plain_event(&message) {
-                    debug!("{event:?}");
-                    batch.changes.merge(apply(event));
-                }
-            }),
+        match shunt_netlink::receive(events, buffer) {
+            Ok(datagram) => {
+                shunt_netlink::for_each_message(datagram, |message: NetlinkMessage<RouteNetlinkMessage>| {
+                    let NetlinkPayload::InnerMessage(inner) = &message.payload else { return };
+                    if let Some(event) = decode::event(inner, message.header.flags) {
+                        debug!("{event:?}");
+                        batch.changes.merge(apply(event));
+                    }
+                })
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 batch.drained = true;
                 break;

@@ -11,7 +11,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
-use shunt_config::{Config, Instance, control_socket, region_name, runtime_directory};
+use shunt_config::Config;
+use shunt_process::{Instance, control_socket, region_name, runtime_directory};
 use shunt_shmlayout::address::{Address, BackendId, PortBe, TCP};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, Name, ServiceRecord};
 use shunt_shmlayout::endpoints::Endpoint;

@@ -10,7 +10,7 @@ use std::process::Output;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use shunt_agent::report::{Key, Load, Report, seal};
+use shunt_report::{Key, Load, Report, seal};
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, TCP};
 use shunt_shmlayout::config_table::{BackendRecord, Generation};
 use shunt_shmlayout::regions::Wanted;

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::sync::atomic::AtomicU64;
 
-use shunt_agent::report::{Key, Report, seal};
+use shunt_report::{Key, Report, seal};
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
 
@@ -128,7 +128,7 @@ fn goes_on_once(lab: &Lab) {
 /// What a check found is noted for a successor.
 pub fn has_noted(lab: &Lab) {
     until("notes of health", || {
-        let notes = std::fs::read_to_string(shunt_config::health_notes(&lab.files.instance)).ok()?;
+        let notes = std::fs::read_to_string(shunt_process::health_notes(&lab.files.instance)).ok()?;
         notes.contains("\"up\":false").then_some(())
     });
 }

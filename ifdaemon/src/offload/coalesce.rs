@@ -4,7 +4,7 @@
 //! A segment is joined if its checksum is right, because the kernel doesn't look at it any more. One that pushes, or is
 //! shorter than the others, is the last of its train.
 
-use shunt_switcher::packet::{PROTOCOL_TCP, checksum, ipv4, tcp};
+use shunt_packet::{PROTOCOL_TCP, checksum, ipv4, tcp};
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 

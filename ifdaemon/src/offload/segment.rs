@@ -1,7 +1,7 @@
 //! Cutting what the kernel hands over into packets, with the checksums that it left to the device.
 
+use shunt_packet::{PROTOCOL_TCP, checksum, ipv4, tcp};
 use shunt_shmlayout::store::PACKET_BYTES;
-use shunt_switcher::packet::{PROTOCOL_TCP, checksum, ipv4, tcp};
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 

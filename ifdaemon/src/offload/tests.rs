@@ -1,9 +1,9 @@
 //! Segmentation and coalescing against plain models: what the kernel would see, byte for byte.
 
 use proptest::prelude::*;
-use shunt_switcher::packet::tcp::{ACK, FIN, PSH, SYN};
-use shunt_switcher::packet::testing::{tcp, udp};
-use shunt_switcher::packet::{checksum, ipv4};
+use shunt_packet::tcp::{ACK, FIN, PSH, SYN};
+use shunt_packet::testing::{tcp, udp};
+use shunt_packet::{checksum, ipv4};
 use zerocopy::FromBytes;
 
 use super::coalesce::Coalescer;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use super::{Choice, Filter, Prospect};
 use crate::choice::{Load, Pool, least_connections, lightest, shortest_wait};
-use crate::packet::PortBe;
+use shunt_packet::PortBe;
 use shunt_shmlayout::address::{Address, BackendId, ServiceId};
 use shunt_shmlayout::config_table::{
     ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SOURCE_HASH, Generation,

@@ -2,9 +2,9 @@
 
 use super::testing::{BACKENDS, CLIENTS, World, pass};
 use super::*;
-use crate::packet::PROTOCOL_TCP;
-use crate::packet::tcp::{ACK, FIN, SYN};
-use crate::packet::testing::tcp;
+use shunt_packet::PROTOCOL_TCP;
+use shunt_packet::tcp::{ACK, FIN, SYN};
+use shunt_packet::testing::tcp;
 use shunt_shmlayout::config_table::{
     ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH,
     MODE_NAT,

@@ -2,10 +2,11 @@
 
 use super::tcp_state::{Sender, begins};
 use super::{Choice, Filter, Passage, Prospect, Subject, Verdict, backend_key, client_key, closing};
-use crate::packet::{ArpFields, DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
+use shunt_packet::{ArpFields, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
 use shunt_shmlayout::address::{InterfaceId, ServiceId, TCP};
 use shunt_shmlayout::config_table::{Generation, MODE_NAT, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop, Refusal, Side as TableSide, SideHashes, Snapshot, State};
+use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::AddressUse;
 use shunt_shmlayout::notice::Notice;
 use shunt_shmlayout::record::Counter;

@@ -4,10 +4,11 @@
 use super::host::is_host;
 use super::tcp_state::Sender;
 use super::{Filter, Passage, Verdict};
-use crate::packet::{Address, DropReason, rewrite, v4_part};
+use shunt_packet::{Address, rewrite, v4_part};
 use shunt_shmlayout::address::{InterfaceId, Mac, NeighbourId};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, MODE_NAT, ON_BACKEND_DOWN_RESET, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop};
+use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::regions::Wanted;
 
 /// How exact `last_seen_ms` is kept.

@@ -3,13 +3,13 @@
 //! Towards the host the kernel judges: whatever is whole IPv4 is passed on. From it, only the source is doubted: it must be
 //! one that Shunt answers ARP for on the host's behalf, and no service with backends.
 
+use super::parse_error::drop_reason;
 use super::tcp_state::begins;
 use super::{Filter, Prospect, Side, Subject, Verdict, icmp_error};
-use crate::packet::{
-    DropReason, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, ethernet, ipv4, quote, v4_part,
-};
+use shunt_packet::{Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, ethernet, ipv4, quote, v4_part};
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::config_table::{Generation, Route};
+use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 
 impl Filter {
@@ -63,7 +63,7 @@ impl Filter {
         let flow = match Packet::parse(frame, &ethernet::HOST_PORT) {
             Ok(Parsed::Ip(flow)) => Ok(flow),
             Ok(Parsed::Arp(_)) => Err(DropReason::EthType),
-            Err(_) => Packet::parse_whole(frame, &ethernet::HOST_PORT),
+            Err(_) => Packet::parse_whole(frame, &ethernet::HOST_PORT).map_err(drop_reason),
         };
         let flow = match flow {
             Ok(flow) if is_hosts_source(tables, frame, &flow) => flow,

@@ -2,11 +2,11 @@
 
 use super::testing::{BACKENDS, CLIENTS, World, through};
 use super::*;
-use crate::packet::tcp::{ACK, RST, SYN};
-use crate::packet::testing::{
+use shunt_packet::tcp::{ACK, RST, SYN};
+use shunt_packet::testing::{
     FrameBuilder, LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, tcp, udp,
 };
-use crate::packet::{PROTOCOL_TCP, ethernet};
+use shunt_packet::{PROTOCOL_TCP, ethernet};
 use shunt_shmlayout::config_table::MODE_NAT;
 
 const HOST: [u8; 4] = [198, 18, 0, 101];

@@ -6,11 +6,12 @@
 
 use super::host::is_host;
 use super::{Filter, Prospect, Subject, Verdict};
-use crate::packet::quote::{self, Quote};
-use crate::packet::{DropReason, Flow, icmp, ipv4, rewrite, v4_part};
+use shunt_packet::quote::{self, Quote};
+use shunt_packet::{Flow, icmp, ipv4, rewrite, v4_part};
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::config_table::{Generation, MODE_NAT};
 use shunt_shmlayout::connections::{Found, Key, Side};
+use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 
 /// Whose an ICMP error is, by who sent and who was to get the packet that it quotes; `None` where that doesn't say it.

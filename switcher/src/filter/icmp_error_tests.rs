@@ -2,9 +2,9 @@
 
 use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, End, SERVICE, U1, World, pass, three_services, through};
 use super::*;
-use crate::packet::tcp::{ACK, SYN};
-use crate::packet::testing::{FrameBuilder, LOCAL_MAC, are_checksums_right, flow_of, icmp_echo, poke, seal, tcp, udp};
-use crate::packet::{PROTOCOL_TCP, ethernet};
+use shunt_packet::tcp::{ACK, SYN};
+use shunt_packet::testing::{FrameBuilder, LOCAL_MAC, are_checksums_right, flow_of, icmp_echo, poke, seal, tcp, udp};
+use shunt_packet::{PROTOCOL_TCP, ethernet};
 use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT};
 
 const NOBODY: End = ([198, 18, 0, 100], 81);

@@ -17,6 +17,7 @@ mod icmp_error;
 #[cfg(test)]
 mod icmp_error_tests;
 mod limiter;
+mod parse_error;
 pub(crate) mod prefetch;
 mod stale;
 #[cfg(test)]
@@ -27,13 +28,15 @@ pub mod testing;
 mod tests;
 mod unfilled;
 
-use crate::packet::{Address, ArpFields, DropReason, Flow, PROTOCOL_ICMP, Packet, Parsed, PortBe};
 use choose::Candidates;
 pub use choose::Loads;
 use limiter::Limiter;
+use parse_error::drop_reason;
+use shunt_packet::{Address, ArpFields, Flow, PROTOCOL_ICMP, Packet, Parsed, PortBe};
 use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::{Activity, Handle, Key, Owner, Side, Snapshot, State};
+use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::neighbours::Neighbours;
 use shunt_shmlayout::notice::Notice;
@@ -194,7 +197,7 @@ impl Filter {
         match Packet::parse(frame, &here.mac) {
             Ok(Parsed::Ip(flow)) => self.classify(tables, frame, flow, is_tap),
             Ok(Parsed::Arp(fields)) => Prospect { subject: Subject::Arp(fields), ..Prospect::NONE },
-            Err(reason) => self.classify_refused(tables, frame, &here.mac, reason, is_tap),
+            Err(error) => self.classify_refused(tables, frame, &here.mac, drop_reason(error), is_tap),
         }
     }
 

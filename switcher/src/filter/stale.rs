@@ -10,13 +10,14 @@
 use super::host::is_host;
 use super::tcp_state::{Sender, begins};
 use super::{Choice, Filter, Passage, Verdict};
-use crate::packet::tcp::RST;
-use crate::packet::{DropReason, Flow, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, reply, v4_part};
+use shunt_packet::tcp::RST;
+use shunt_packet::{Flow, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, reply, v4_part};
 use shunt_shmlayout::address::{Address, InterfaceId, Mac};
 use shunt_shmlayout::config_table::{
     BackendRecord, MODE_NAT, ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET, ServiceRecord,
 };
 use shunt_shmlayout::connections::{Activity, Found, State};
+use shunt_shmlayout::drop_reason::DropReason;
 
 /// Address and port.
 type End = (Address, PortBe);

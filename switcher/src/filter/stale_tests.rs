@@ -2,9 +2,9 @@
 
 use super::testing::{BACKENDS, CLIENTS, DNS, End, SERVICE, World, pass};
 use super::*;
-use crate::packet::tcp::{ACK, FIN, PSH, RST, SYN};
-use crate::packet::testing::{LOCAL_MAC, PEER_MAC, are_checksums_right, flow_of, poke, segment_of, tcp, udp};
-use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use shunt_packet::tcp::{ACK, FIN, PSH, RST, SYN};
+use shunt_packet::testing::{LOCAL_MAC, PEER_MAC, are_checksums_right, flow_of, poke, segment_of, tcp, udp};
+use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::config_table::{
     ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH, MODE_DSR, MODE_NAT, ON_BACKEND_DOWN_KEEP,
     ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET,

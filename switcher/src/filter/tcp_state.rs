@@ -1,6 +1,6 @@
 //! How far a TCP connection is, as a middle box sees it (RFC 9293 section 3.3.2, RFC 5382): a pure function.
 
-use crate::packet::tcp::{ACK, FIN, RST, SYN};
+use shunt_packet::tcp::{ACK, FIN, RST, SYN};
 use shunt_shmlayout::config_table::MODE_DSR;
 use shunt_shmlayout::connections::{Activity, State};
 

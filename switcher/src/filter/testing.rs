@@ -2,8 +2,8 @@
 //! keeper would have written them.
 
 use super::{Filter, Loads, Prospect, Verdict};
-use crate::packet::testing::LOCAL_MAC;
-use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use shunt_packet::testing::LOCAL_MAC;
+use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
     BackendRecord, ClassRecord, Generation, MODE_DSR, MODE_NAT, MemberRecord, Name, RangeRecord, ServiceRecord,

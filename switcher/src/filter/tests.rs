@@ -2,12 +2,12 @@
 
 use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, SERVICE, U1, World, pass, three_services, through};
 use super::*;
-use crate::packet::tcp::{ACK, FIN, PSH, RST, SYN};
-use crate::packet::testing::{
+use shunt_packet::tcp::{ACK, FIN, PSH, RST, SYN};
+use shunt_packet::testing::{
     FrameBuilder, LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, segment_of,
     tcp, udp,
 };
-use crate::packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT, ServiceRecord};
 use shunt_shmlayout::record::Counter;
 

@@ -5,7 +5,7 @@
 //! at their destination. A connection's packets are checked until it is answered, so that the rest of it costs nothing.
 
 use super::Filter;
-use crate::packet::{Flow, PROTOCOL_TCP, PROTOCOL_UDP, checksum, v4_part};
+use shunt_packet::{Flow, PROTOCOL_TCP, PROTOCOL_UDP, checksum, v4_part};
 use shunt_shmlayout::address::InterfaceId;
 
 /// Where the checksum stands in the TCP header (RFC 9293 3.1) and in the UDP header (RFC 768), in bytes.
@@ -44,9 +44,9 @@ mod tests {
     use super::super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, SERVICE, U1, three_services, through};
     use super::*;
     use crate::filter::Verdict;
-    use crate::packet::DropReason;
-    use crate::packet::tcp::{ACK, SYN};
-    use crate::packet::testing::{flow_of, tcp, udp};
+    use shunt_packet::tcp::{ACK, SYN};
+    use shunt_packet::testing::{flow_of, tcp, udp};
+    use shunt_shmlayout::drop_reason::DropReason;
 
     const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40_000);
     const SSH: ([u8; 4], u16) = ([198, 18, 0, 102], 22);

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::system;
+use shunt_protocol::socket as system;
 
 /// After a failed kick (interface down or gone) this long passes before the next try, so that a dead interface costs no
 /// system call per turn.

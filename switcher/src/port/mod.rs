@@ -10,15 +10,12 @@ pub mod memory;
 mod ownership;
 mod pool;
 pub mod store;
-mod system;
 
 use ownership::Journal;
-pub use ownership::{Ledger, Owner, Standing};
-pub use pool::{CHUNK, HEADROOM, Pool, PoolError};
+pub use ownership::{Ledger, Standing};
+pub use pool::{Pool, PoolError};
+pub use shunt_protocol::port::BATCH;
 use std::os::fd::BorrowedFd;
-
-/// Frames taken in one turn of the engine.
-pub const BATCH: usize = 64;
 
 /// A frame in hand: where its bytes are in the frame pool.
 ///

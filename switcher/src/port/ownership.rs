@@ -21,7 +21,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use super::pool::CHUNK;
+use shunt_shmlayout::frames::{CHUNK, Owner};
 
 /// Where a kill may strike: the crash model stops the protocol before every store to shared memory.
 #[cfg(not(test))]
@@ -29,42 +29,6 @@ use super::pool::CHUNK;
 pub(super) fn before_store() {}
 #[cfg(test)]
 pub(super) use super::af_xdp::crash_model::before_store;
-
-/// Who owns a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
-    /// The switcher, in hand or in its free list.
-    Held,
-    /// On its way to a ring; the ring's slots tell whether it arrived.
-    Pending,
-    /// The kernel, for a packet to be received at this port; or a packet received but not taken yet.
-    Receiving(u8),
-    /// The kernel, for a packet being sent at this port; or sent but not taken back yet.
-    Transmitting(u8),
-}
-
-impl Owner {
-    /// Ports are numbered below this, so that the owner fits a byte.
-    pub const PORTS: u8 = 127;
-
-    const fn byte(self) -> u8 {
-        match self {
-            Owner::Held => 0,
-            Owner::Pending => 1,
-            Owner::Receiving(port) => 2 + 2 * port,
-            Owner::Transmitting(port) => 3 + 2 * port,
-        }
-    }
-
-    const fn of(byte: u8) -> Owner {
-        match byte {
-            0 => Owner::Held,
-            1 => Owner::Pending,
-            byte if byte.is_multiple_of(2) => Owner::Receiving((byte - 2) / 2),
-            byte => Owner::Transmitting((byte - 3) / 2),
-        }
-    }
-}
 
 /// A port's two words in shared memory. AF_XDP: where the burst in progress started in the fill and in the transmit ring.
 /// AF_PACKET: the next slot of the receive and of the transmit ring.
@@ -139,21 +103,6 @@ impl Ledger {
         usize::from(port) < self.journals.len()
     }
 
-    /// Takes back all that a port's rings held, because its socket was closed. Only while no switcher uses the ledger.
-    pub fn forget(&self, port: u8) {
-        for (frame, byte) in self.owners.iter().enumerate() {
-            let owner = Owner::of(byte.load(Ordering::Acquire));
-            if owner == Owner::Receiving(port) || owner == Owner::Transmitting(port) {
-                self.mark(frame as u64 * CHUNK, Owner::Held);
-            }
-        }
-        if self.has_port(port) {
-            let journal = self.journal(port);
-            journal.receive.store(0, Ordering::Release);
-            journal.transmit.store(0, Ordering::Release);
-        }
-    }
-
     /// Settles every frame's owner after a predecessor's death and returns the numbers of the frames that are held.
     ///
     /// Each store tells the truth by itself, and windows are closed last, so that a kill in here changes nothing.
@@ -217,15 +166,6 @@ mod tests {
 
     fn bytes(owners: &[Owner]) -> Vec<u8> {
         owners.iter().map(|owner| owner.byte()).collect()
-    }
-
-    #[test]
-    fn every_owner_survives_its_byte() {
-        for port in 0..Owner::PORTS {
-            for owner in [Owner::Held, Owner::Pending, Owner::Receiving(port), Owner::Transmitting(port)] {
-                assert_eq!(Owner::of(owner.byte()), owner);
-            }
-        }
     }
 
     #[test]

@@ -5,13 +5,10 @@
 #![allow(unsafe_code)]
 
 use memmap2::MmapRaw;
+use shunt_shmlayout::frames::{CHUNK, HEADROOM};
 
-use super::{Frame, Ledger, Owner, Standing};
-
-/// Bytes of a frame's place in the pool, headroom included.
-pub const CHUNK: u64 = 2048;
-/// Bytes kept free before a frame's first byte (XDP_PACKET_HEADROOM; received frames start there).
-pub const HEADROOM: u64 = 256;
+use super::{Frame, Ledger, Standing};
+use shunt_shmlayout::frames::Owner;
 
 /// Why a pool can't be used.
 #[derive(Debug, thiserror::Error)]

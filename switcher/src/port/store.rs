@@ -10,7 +10,7 @@ use shunt_shmlayout::regions::StoreRegion;
 use shunt_shmlayout::store::{Consumer, Producer, Waker};
 
 use super::{Batch, Frame, Losses, Pool, Port};
-use crate::packet::ethernet;
+use shunt_packet::ethernet;
 
 /// A switcher's end of its packet store.
 pub struct StorePort {
@@ -105,8 +105,8 @@ impl Port for StorePort {
 mod tests {
     use super::super::{BATCH, pool::tests::pool};
     use super::*;
-    use crate::packet::testing::udp;
     use nix::sys::eventfd::{EfdFlags, EventFd};
+    use shunt_packet::testing::udp;
     use shunt_shmlayout::regions::{StoreShape, Typed};
 
     fn region(cells: u32) -> StoreRegion {

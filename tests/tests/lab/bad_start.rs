@@ -28,7 +28,7 @@ pub fn bad_start() -> Result<()> {
     memory_of_another_version(&lab).context("another version's memory")?;
     load.finish_unharmed(&lab)?;
     same_interface_without(&lab, &["keeper", "switcher.0"]).context("the same while only control lives")?;
-    lab.operator().await_balance(shunt_switcher::port::BATCH as i64)
+    lab.operator().await_balance(shunt_protocol::port::BATCH as i64)
 }
 
 /// Refused, and every one of these words is in what was said.

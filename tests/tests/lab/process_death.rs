@@ -2,7 +2,7 @@
 //! whole, no request fails, and the UDP datagrams lost are counted and said.
 
 use anyhow::{Context, Result, ensure};
-use shunt_switcher::port::BATCH;
+use shunt_protocol::port::BATCH;
 use shunt_tests::lab::{Lab, Shape, UDP_ECHO};
 use shunt_tests::runner::Test;
 use shunt_tests::traffic::datagrams::Datagrams;

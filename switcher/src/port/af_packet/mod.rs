@@ -5,7 +5,6 @@
 //! next slot stands in the port's [`Journal`] after every single slot, and the one slot by which it may be late after a
 //! kill is found by looking at the slots ([`resume_receive`], [`resume_transmit`]).
 
-mod open;
 mod ring;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,11 +14,12 @@ use std::sync::atomic::Ordering;
 use memmap2::MmapOptions;
 use shunt_config::RING_SLOTS;
 
-pub use open::{OpenError, Role, open};
+use shunt_protocol::port::{PACKET_SLOT as SLOT, Role};
+use shunt_protocol::socket as system;
 
 use super::kick::Kick;
-use super::{Batch, Frame, Journal, Ledger, Losses, Pool, Port, system};
-use ring::{Received, SLOT, Slots};
+use super::{Batch, Frame, Journal, Ledger, Losses, Pool, Port};
+use ring::{Received, Slots};
 
 /// Frames queued before the kernel is kicked within a turn.
 const KICK: u32 = 32;

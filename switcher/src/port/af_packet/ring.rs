@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::MmapRaw;
+use shunt_protocol::port::PACKET_SLOT as SLOT;
 
-/// Bytes of a slot, header included: room for 1500 bytes of payload with two VLAN tags.
-pub(super) const SLOT: usize = 2048;
 /// Where the kernel looks for a packet to send: right after the aligned header.
 pub(super) const SEND_OFFSET: usize = libc::TPACKET2_HDRLEN - size_of::<libc::sockaddr_ll>();
 

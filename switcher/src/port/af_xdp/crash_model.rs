@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use super::queue::{Queue, Rings};
 use super::ring::{AddressSlot, Consumer, Descriptor, PacketSlot, Producer, Ring};
 use crate::port::pool::tests::{ledger, memory};
-use crate::port::{Batch, CHUNK, Ledger, Owner, Pool};
+use crate::port::{Batch, Ledger, Pool};
+use shunt_shmlayout::frames::{CHUNK, Owner};
 
 const FRAMES: usize = 192;
 const SLOTS: u32 = 64;

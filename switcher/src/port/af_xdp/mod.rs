@@ -1,6 +1,6 @@
 //! AF_XDP: the kernel puts packets straight into the frame pool (patent Figs 10, 12, 13).
 //!
-//! The keeper opens and binds the sockets ([`open`]) and keeps a copy of each, so that a queue outlives its switcher; the
+//! The keeper opens and binds the sockets and keeps a copy of each, so that a queue outlives its switcher; the
 //! switcher maps the rings ([`XdpPort::map`]) and needs no privilege from then on.
 
 #[cfg(test)]
@@ -8,14 +8,11 @@ pub(in crate::port) mod crash_model;
 #[cfg(test)]
 mod frames_tests;
 mod losses;
-mod open;
 mod queue;
 mod ring;
 mod socket;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-pub use open::{BindMode, OpenError, Sharing, bound_mode, can_busy_poll, open, prefer_busy_poll};
 
 use shunt_config::RING_SLOTS;
 
@@ -28,12 +25,6 @@ use shunt_shmlayout::regions::SocketReading;
 /// Frames queued before the kernel is kicked within a turn. Fewer waste system calls (850 against 500 ns a packet), more
 /// let the first ones wait.
 const KICK: u32 = 32;
-
-/// A socket that is nobody's queue: something to stand in an XDP map.
-#[cfg(test)]
-pub(crate) fn unbound() -> std::io::Result<OwnedFd> {
-    socket::create()
-}
 
 /// Why a socket's rings can't be mapped.
 #[derive(Debug, thiserror::Error)]

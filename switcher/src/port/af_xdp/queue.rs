@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use super::ring::{AddressSlot, Consumer, Descriptor, PacketSlot, Producer, Ring};
 use crate::port::ownership::before_store;
-use crate::port::{Batch, CHUNK, Frame, Ledger, Owner, Pool, Standing};
+use crate::port::{Batch, Frame, Ledger, Pool, Standing};
+use shunt_shmlayout::frames::{CHUNK, Owner};
 
 /// Free frames are offered to the kernel this many at a time at least, so that the shared cache lines move seldom.
 const REFILL: u32 = 32;

@@ -7,7 +7,7 @@ mod step;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use shares::Watcher;
-use shunt_config::Instance;
+use shunt_process::Instance;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! One look at the shared memory: what each back-end of the first service gets, and what it reported.
 
 use anyhow::{Context, Result, bail};
-use shunt_config::{Instance, region_name};
+use shunt_process::{Instance, region_name};
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::config_table::{Generation, Name};
 use shunt_shmlayout::flip::Active;

@@ -1,0 +1,197 @@
+//! Orders to control, by its admin socket: one JSON object a line, each way.
+
+use super::memory::advise;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shunt_config::Config;
+use shunt_process::{Instance, control_socket, runtime_directory};
+use shunt_protocol::admin::FileStatus;
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// A reload publishes within 100 ms; more than this is a control that is stuck.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The longest answer that is taken.
+const ANSWER_BYTES: u64 = 16 << 20;
+
+/// Why an order wasn't carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nobody listens.
+    #[error(
+        "shunt-control of instance {0} is not running: `shunt status` says which processes are; the supervisor starts it again"
+    )]
+    NotRunning(Instance),
+    /// No such instance.
+    #[error("instance {instance} is not running; {advice}")]
+    NoInstance {
+        /// Which.
+        instance: Instance,
+        /// What to do.
+        advice: String,
+    },
+    /// Not root.
+    #[error("the admin socket of instance {0} is open to root only: run it with sudo")]
+    Denied(Instance),
+    /// No answer, or half of one.
+    #[error(
+        "shunt-control of instance {instance} did not answer: {source}; whether it did what was asked is not known"
+    )]
+    NoAnswer {
+        /// Which instance.
+        instance: Instance,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The answer isn't one of ours.
+    #[error(
+        "shunt-control of instance {0} answered something else than expected: use the same build for all processes"
+    )]
+    Unintelligible(Instance),
+    /// Control says no, and why.
+    #[error("{0}")]
+    Refused(String),
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    ok: bool,
+    error: Option<String>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+/// Sends an order and returns what came with control's "ok".
+pub fn order(instance: &Instance, request: &Value) -> Result<serde_json::Map<String, Value>, AdminError> {
+    let path = control_socket(instance);
+    let exists = runtime_directory(instance).exists();
+    let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound if !exists => {
+            AdminError::NoInstance { instance: instance.clone(), advice: advise(instance) }
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AdminError::NotRunning(instance.clone()),
+        io::ErrorKind::PermissionDenied => AdminError::Denied(instance.clone()),
+        _ => AdminError::NoAnswer { instance: instance.clone(), source },
+    })?;
+    let line =
+        exchange(&stream, request).map_err(|source| AdminError::NoAnswer { instance: instance.clone(), source })?;
+    judge(&line).ok_or_else(|| AdminError::Unintelligible(instance.clone()))?
+}
+
+fn exchange(mut stream: &UnixStream, request: &Value) -> io::Result<String> {
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+    stream.write_all(format!("{request}\n").as_bytes())?;
+    let mut line = String::new();
+    BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut line)?;
+    match line.ends_with('\n') {
+        true => Ok(line),
+        false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection")),
+    }
+}
+
+fn judge(line: &str) -> Option<Result<serde_json::Map<String, Value>, AdminError>> {
+    let answer: Answer = serde_json::from_str(line).ok()?;
+    match (answer.ok, answer.error) {
+        (true, _) => Some(Ok(answer.rest)),
+        (false, Some(error)) => Some(Err(AdminError::Refused(error))),
+        (false, None) => None,
+    }
+}
+
+/// The configuration file of a running instance.
+pub struct ConfigurationFile {
+    /// What control says of it.
+    pub status: FileStatus,
+    /// Why a start with it would be refused now.
+    pub fault: Option<String>,
+}
+
+impl ConfigurationFile {
+    /// Asks control which it is, and reads it; `None` where control doesn't answer.
+    pub fn of(instance: &Instance) -> Option<Self> {
+        let answer = order(instance, &json!({ "command": "configuration" })).ok()?;
+        Some(Self::read(serde_json::from_value(Value::Object(answer)).ok()?))
+    }
+
+    fn read(status: FileStatus) -> Self {
+        let fault = Config::load(status.file.as_ref()).err().map(|error| error.to_string());
+        Self { status, fault }
+    }
+}
+
+/// What only control knows of a backend.
+#[derive(Debug, Default, Clone)]
+pub struct Told {
+    /// Why its health is what it is.
+    pub health: Option<String>,
+    /// By service: why its weight is what it is.
+    pub feedback: HashMap<String, String>,
+}
+
+/// What control tells of each backend, by name; nothing where it doesn't answer.
+pub fn tell(instance: &Instance) -> HashMap<String, Told> {
+    let answer = order(instance, &json!({ "command": "backends" })).unwrap_or_default();
+    let backends = answer.get("backends").and_then(Value::as_array).into_iter().flatten();
+    let one = |backend: &Value| {
+        let text = |field: &str| backend.get(field).and_then(Value::as_str).map(str::to_owned);
+        let feedback = backend.get("feedback").and_then(Value::as_object).into_iter().flatten();
+        let feedback = feedback.filter_map(|(service, why)| Some((service.clone(), why.as_str()?.to_owned())));
+        Some((text("name")?, Told { health: text("health"), feedback: feedback.collect() }))
+    };
+    backends.filter_map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart() {
+        let rest = judge("{\"ok\":true,\"epoch\":3}\n").unwrap().unwrap();
+        assert_eq!(rest["epoch"], 3);
+        let error = judge("{\"ok\":false,\"error\":\"no such backend\"}\n").unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "no such backend");
+        for line in ["", "{}", "[1]", "{\"ok\":false}"] {
+            assert!(judge(line).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_file_s_fault_is_found_without_control() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display().to_string();
+        let reports = json!({ "not_listening": null, "silent": [], "refused": [] });
+        let said = json!({ "file": path, "refusal": null, "unsaved": false, "missing_keys": [], "reports": reports });
+        let read = || ConfigurationFile::read(serde_json::from_value(said.clone()).unwrap());
+        assert!(read().fault.is_some_and(|fault| fault.starts_with(&format!("{path}:1: is empty"))));
+        std::fs::write(file.path(), "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n").unwrap();
+        assert_eq!(read().fault, None);
+    }
+
+    #[test]
+    fn one_line_goes_and_one_comes_back() {
+        let (mine, theirs) = UnixStream::pair().unwrap();
+        let control = std::thread::spawn(move || {
+            let mut line = String::new();
+            BufReader::new(&theirs).read_line(&mut line).unwrap();
+            (&theirs).write_all(b"{\"ok\":true}\n").unwrap();
+            line
+        });
+        assert_eq!(exchange(&mine, &json!({ "command": "reload" })).unwrap(), "{\"ok\":true}\n");
+        assert_eq!(control.join().unwrap(), "{\"command\":\"reload\"}\n");
+    }
+
+    #[test]
+    fn a_control_that_hangs_up_has_not_answered() {
+        let (mine, theirs) = UnixStream::pair().unwrap();
+        let control = std::thread::spawn(move || {
+            BufReader::new(&theirs).read_line(&mut String::new()).unwrap();
+            (&theirs).write_all(b"{\"ok\":tr").unwrap();
+        });
+        assert_eq!(exchange(&mine, &json!({})).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        control.join().unwrap();
+    }
+}

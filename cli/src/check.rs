@@ -1,0 +1,110 @@
+//! `shunt check FILE`: reads a configuration as the keeper and control would, and says what it is or what is wrong.
+
+use anyhow::Context;
+use shunt_config::{Config, ConfigError};
+use shunt_instances::running_configuration;
+use shunt_publish::rehearsal::Rehearsal;
+use shunt_publish::table::NamedIds;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// Summarizes a file that may be used, in a line.
+pub fn check(file: &Path) -> anyhow::Result<String> {
+    Ok(format!("{}: ok: {}\n", file.display(), summary(&load(file)?)))
+}
+
+/// What a supervisor has to know, as assignments: of the instance that runs by this file, whatever is in it by now; else of
+/// a file that may be used.
+pub fn settings(file: &Path) -> anyhow::Result<String> {
+    Ok(assignments(&running_configuration(file).map_or_else(|| load(file), Ok)?))
+}
+
+fn load(file: &Path) -> anyhow::Result<Config> {
+    let config = Config::load(file)?;
+    rehearse(&config)?;
+    Ok(config)
+}
+
+/// Publishes it into memory of its limits, as control would at its first start.
+fn rehearse(config: &Config) -> anyhow::Result<()> {
+    let rehearsal = Rehearsal::of_limits(&config.limits).context("memory to try the configuration out in")?;
+    let table = rehearsal.table(&rehearsal.empty_table(), config, &NamedIds::default());
+    table.map_err(|refusal| ConfigError::Refused(vec![refusal.problem(&config.source)]))?;
+    Ok(())
+}
+
+fn summary(config: &Config) -> String {
+    let all =
+        config.services.iter().flat_map(|service| service.backends.iter().map(move |b| (b.address, service.protocol)));
+    let backends: HashSet<_> = all.collect();
+    format!(
+        "{} services, {} backends, {} switchers, {} interfaces, instance {}",
+        config.services.len(),
+        backends.len(),
+        config.switchers.cpus.count(),
+        config.interfaces.len(),
+        config.instance,
+    )
+}
+
+/// An instance name is made of `a`-`z`, `0`-`9` and `-`, so that nothing needs quotation marks.
+fn assignments(config: &Config) -> String {
+    format!("INSTANCE={}\nSWITCHERS={}\n", config.instance, config.switchers.cpus.count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn example(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples").join(name)
+    }
+
+    #[test]
+    fn a_good_file_is_summed_up_and_assigned() {
+        let file = example("nat.toml");
+        let line = check(&file).unwrap();
+        assert!(
+            line.ends_with("nat.toml: ok: 2 services, 3 backends, 2 switchers, 2 interfaces, instance shunt\n"),
+            "{line}"
+        );
+        assert_eq!(settings(&file).unwrap(), "INSTANCE=shunt\nSWITCHERS=2\n");
+    }
+
+    #[test]
+    fn an_agents_file_is_called_one() {
+        let refusal = check(&example("agent.toml")).unwrap_err().to_string();
+        assert!(refusal.contains("agent.toml: is an agent's configuration, not Shunt's; "), "{refusal}");
+        assert!(!refusal.contains('\n'), "{refusal}");
+    }
+
+    #[test]
+    fn what_only_publication_shows_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("shunt.toml");
+        let clients: Vec<String> = (0..40).map(|n| format!("\"198.18.6.{}\"", 2 * n)).collect();
+        let text = std::fs::read_to_string(example("minimal.toml")).unwrap();
+        let rule = format!("mode = \"nat\"\nrule = [{{ clients = [{}], backends = [\"b1\"] }}]", clients.join(","));
+        let text = text.replacen("mode = \"nat\"", &rule, 1) + "[limits]\nservices = 1\n";
+        std::fs::write(&file, &text).unwrap();
+        let line = 1 + text.lines().position(|line| line.starts_with("rule")).unwrap();
+        let refusal = check(&file).unwrap_err().to_string();
+        let expected = format!("shunt.toml:{line}: service.web.rule: the rules of all services tell 80 ranges");
+        assert!(refusal.contains(&expected) && refusal.contains("raise limits.services"), "{refusal}");
+    }
+
+    #[test]
+    fn examples_name_one_server_the_same() {
+        let feedback = Config::load(&example("feedback.toml")).unwrap().feedback;
+        let agent = std::fs::read_to_string(example("agent.toml")).unwrap();
+        let has = |name: &str| agent.contains(&format!("\nname = {name:?}\n"));
+        let server = feedback.agents.iter().find(|server| has(&server.name)).expect("the agent's own name");
+        assert!(server.backends.iter().all(|backend| has(backend)), "{server:?}");
+    }
+
+    #[test]
+    fn a_missing_file_is_refused_by_name() {
+        assert!(settings(Path::new("/nowhere.toml")).unwrap_err().to_string().contains("/nowhere.toml"));
+    }
+}

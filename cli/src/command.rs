@@ -1,0 +1,250 @@
+//! The command line, and what each command does.
+
+use super::configuration::Configuration;
+use super::memory::{Memory, MemoryError};
+use super::output::{self, Output};
+use super::views::{
+    BackendsReport, ConnectionsReport, DropsReport, Filter, ProcessRow, ProcessState, Sample, ServicesReport, Severity,
+    StatusReport, StatusView, fields, process_problems, processes,
+};
+use super::{admin, check, doctor, instance};
+use clap::{Parser, Subcommand};
+use serde_json::json;
+use shunt_config::ConfigError;
+use shunt_process::{Instance, REFUSED, give_up, say};
+use shunt_shmlayout::clock::now_ms as monotonic_ms;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Exit status of `shunt status`, as monitoring plug-ins have it: warning, critical, unknown.
+const DEGRADED: u8 = 1;
+const NOT_SERVING: u8 = 2;
+const UNKNOWN: u8 = 3;
+/// Between the two looks from which `shunt status` tells how idle a switcher is.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Shows and steers a running Shunt; checks a configuration and a machine before it runs.
+#[derive(Debug, Parser)]
+#[command(name = "shunt", version)]
+pub struct Arguments {
+    /// Which instance [default: $SHUNT_INSTANCE, or the only one there is, or "shunt"].
+    #[arg(long, global = true, value_name = "NAME")]
+    instance: Option<Instance>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Processes, ports, connection table, whether every frame is accounted for, and what is wrong. Exit status 0 to 3.
+    #[command(after_help = fields::STATUS)]
+    Status {
+        /// Count the connections in the table instead of subtracting those closed from those opened.
+        #[arg(long)]
+        exact: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Services: backends, connections, packets and bytes.
+    #[command(after_help = fields::SERVICES)]
+    Services {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Backends: state, weight, share, next hop, connections.
+    #[command(after_help = fields::BACKENDS)]
+    Backends {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Connections that live now.
+    #[command(after_help = fields::CONNECTIONS)]
+    Connections {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Frames dropped, by reason.
+    #[command(after_help = fields::DROPS)]
+    Drops {
+        /// Reasons that never occurred, too.
+        #[arg(long)]
+        all: bool,
+        /// A column for each switcher.
+        #[arg(long)]
+        per_switcher: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Give a backend no new connections; those it has go on.
+    Drain {
+        /// Its name.
+        backend: String,
+    },
+    /// Give a drained backend new connections again.
+    Enable {
+        /// Its name.
+        backend: String,
+    },
+    /// Read the configuration again; a bad one is refused, and the old one stays.
+    Reload,
+    /// Say whether a configuration can be used. Exit status 78 if not.
+    Check {
+        /// Print INSTANCE=... and SWITCHERS=..., a line each, for a supervisor: of the instance that runs by this file, even if
+        /// the file is bad by now.
+        #[arg(long)]
+        shell: bool,
+        /// The configuration.
+        file: PathBuf,
+    },
+    /// Say what on this machine is in Shunt's way, and how to mend it. Exit status 1 if something fails.
+    Doctor {
+        /// Look at what this configuration needs, too.
+        file: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does what the command line says.
+pub fn run(arguments: Arguments) -> ExitCode {
+    match carry_out(arguments) {
+        Ok(code) => code,
+        // Its lines begin with the file's name already.
+        Err(error) if error.is::<ConfigError>() => {
+            say(error);
+            ExitCode::from(REFUSED)
+        }
+        Err(error) => give_up("shunt", format_args!("{error:#}"), false),
+    }
+}
+
+fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let named = arguments.instance;
+    match arguments.command {
+        Command::Status { exact, output } => return Ok(status(named, exact, output)),
+        Command::Services { output } => services(&mut attach(named)?, output)?,
+        Command::Backends { output } => backends(&mut attach(named)?, output)?,
+        Command::Connections { filter, output } => connections(&mut attach(named)?, &filter, output)?,
+        Command::Drops { all, per_switcher, output } => drops(&mut attach(named)?, all, per_switcher, output)?,
+        Command::Drain { backend } => set_drained(&instance::choose(named)?, "drain", &backend)?,
+        Command::Enable { backend } => set_drained(&instance::choose(named)?, "enable", &backend)?,
+        Command::Reload => {
+            admin::order(&instance::choose(named)?, &json!({ "command": "reload" }))?;
+            output::write("reloaded\n")?;
+        }
+        Command::Check { shell, file } => {
+            output::write(&if shell { check::settings(&file)? } else { check::check(&file)? })?;
+        }
+        Command::Doctor { file, json } => return doctor::run(file.as_deref(), json),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn attach(named: Option<Instance>) -> anyhow::Result<Memory> {
+    let memory = Memory::attach(&instance::choose(named)?)?;
+    Ok(memory)
+}
+
+/// What is shown is what a dead process left: say so, beside it.
+fn warn_of_missing(memory: &Memory) -> anyhow::Result<()> {
+    process_problems(&processes(memory, monotonic_ms())).iter().for_each(|problem| say(problem.line().trim_end()));
+    Ok(())
+}
+
+/// Says by its exit status how bad the worst problem is.
+fn status(named: Option<Instance>, exact: bool, output: Output) -> ExitCode {
+    let mut memory = None;
+    let shown = instance::choose(named)
+        .map_err(anyhow::Error::from)
+        .and_then(|instance| output.show(|| look(&instance, &mut memory, exact)));
+    match shown.map(|view| view.worst()) {
+        Ok(None | Some(Severity::Notice)) => ExitCode::SUCCESS,
+        Ok(Some(Severity::Degraded)) => ExitCode::from(DEGRADED),
+        Ok(Some(Severity::NotServing)) => ExitCode::from(NOT_SERVING),
+        Err(error) => {
+            say(format_args!("shunt: {error:#}"));
+            ExitCode::from(UNKNOWN)
+        }
+    }
+}
+
+/// One look at an instance, whose memory may come and go between two of them.
+fn look(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow::Result<StatusView> {
+    let attached = match memory.take() {
+        Some(mut attached) => attached.refresh().map(|()| attached),
+        None => Memory::attach(instance),
+    };
+    let memory = match attached {
+        Ok(attached) => memory.insert(attached),
+        Err(MemoryError::NotRunning { missing, advice, .. }) => {
+            return Ok(StatusView::absent(instance, &missing, &advice));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let before = Sample::take(memory);
+    std::thread::sleep(LOOK);
+    // A control that stands still would let one wait for its answer.
+    let answers = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
+    let asked =
+        processes(memory, monotonic_ms()).iter().any(answers).then(|| admin::ConfigurationFile::of(instance)).flatten();
+    Ok(StatusView::Present(Box::new(StatusReport::read(memory, &before, asked.as_ref(), exact, monotonic_ms()))))
+}
+
+fn services(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
+    warn_of_missing(memory)?;
+    output.show(|| {
+        memory.refresh()?;
+        Ok(ServicesReport::read(memory, &Configuration::read(&memory.control)?))
+    })?;
+    Ok(())
+}
+
+fn backends(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
+    warn_of_missing(memory)?;
+    output.show(|| {
+        memory.refresh()?;
+        let told = admin::tell(&memory.instance);
+        Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &told, monotonic_ms()))
+    })?;
+    Ok(())
+}
+
+fn connections(memory: &mut Memory, filter: &Filter, output: Output) -> anyhow::Result<()> {
+    warn_of_missing(memory)?;
+    output.show(|| {
+        memory.refresh()?;
+        let configuration = Configuration::read(&memory.control)?;
+        Ok(ConnectionsReport::read(memory, &configuration, filter, monotonic_ms())?)
+    })?;
+    Ok(())
+}
+
+fn drops(memory: &mut Memory, all: bool, per_switcher: bool, output: Output) -> anyhow::Result<()> {
+    warn_of_missing(memory)?;
+    output.show(|| {
+        memory.refresh()?;
+        Ok(DropsReport::read(memory, all, per_switcher))
+    })?;
+    Ok(())
+}
+
+fn set_drained(instance: &Instance, command: &str, backend: &str) -> anyhow::Result<()> {
+    match admin::order(instance, &json!({ "command": command, "backend": backend })) {
+        Ok(_) => {
+            let done = if command == "drain" { "drained" } else { "enabled" };
+            output::write(&format!("{backend} is {done}\n"))?;
+            Ok(())
+        }
+        Err(refusal @ admin::AdminError::Refused(_)) => {
+            // A name that isn't there is answered best with those that are.
+            let memory = Memory::attach(instance)?;
+            Configuration::read(&memory.control)?.backends_named(backend)?;
+            Err(refusal.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,216 @@
+//! `shunt backends`.
+
+use super::load::LoadRow;
+use super::{endpoint, protocol_name};
+use crate::admin::Told;
+use crate::configuration::{Backend, Configuration};
+use crate::format::{bytes, or_dash};
+use crate::memory::Memory;
+use crate::output::Report;
+use crate::table::Table;
+use serde::Serialize;
+use shunt_shmlayout::address::NeighbourId;
+use shunt_shmlayout::config_table::BackendRecord;
+use shunt_shmlayout::record::Counter;
+use shunt_shmlayout::regions::BackendCounters;
+use std::collections::HashMap;
+
+/// A backend's part in one service.
+#[derive(Debug, Serialize)]
+pub struct MemberRow {
+    /// The service's name.
+    pub service: String,
+    /// Weight by configuration.
+    pub weight: u16,
+    /// Weight in force before feedback: 0 while the backend is down or drained, or declines.
+    pub effective_weight: u16,
+    /// By how much feedback multiplies it in the slots.
+    pub factor: f64,
+    /// Why the factor is what it is, where somebody is to report and control says so.
+    pub why: Option<String>,
+    /// Share of the service's slots, and so of its new connections.
+    pub slots_percent: f64,
+}
+
+/// One backend.
+#[derive(Debug, Serialize)]
+pub struct BackendRow {
+    /// Its id, the same from one configuration to the next.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Address and port.
+    pub address: String,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// `up`, `down`, `drained`, or `removed` while its last connections finish.
+    pub state: &'static str,
+    /// Why its health is what it is, where control says so.
+    pub health: Option<String>,
+    /// What it last reported; null if it never did.
+    pub load: Option<LoadRow>,
+    /// The services it is behind.
+    pub services: Vec<MemberRow>,
+    /// Address of the next hop towards it.
+    pub next_hop: Option<String>,
+    /// Ethernet address of the next hop; null while it isn't resolved, and then packets to it are dropped.
+    pub next_hop_mac: Option<String>,
+    /// The interface that leads to it.
+    pub interface: Option<String>,
+    /// Connections that live now.
+    pub active_connections: u64,
+    /// Connections recorded since the start.
+    pub opened: u64,
+    /// Packets to it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// All backends.
+#[derive(Debug, Serialize)]
+pub struct BackendsReport {
+    /// By id.
+    pub backends: Vec<BackendRow>,
+}
+
+impl BackendsReport {
+    /// Reads them; `told` has what control says about each name, `now_ms` is of CLOCK_MONOTONIC.
+    pub fn read(memory: &Memory, configuration: &Configuration, told: &HashMap<String, Told>, now_ms: u64) -> Self {
+        let row = |backend: &Backend| {
+            let told = told.get(&backend.name).cloned().unwrap_or_default();
+            row(memory, configuration, backend, told, now_ms)
+        };
+        Self { backends: configuration.backends.iter().map(row).collect() }
+    }
+
+    /// Whether there is anything to say about reports.
+    fn has_feedback(&self) -> bool {
+        let why = |backend: &BackendRow| backend.services.iter().any(|service| service.why.is_some());
+        self.backends.iter().any(|backend| backend.load.is_some() || why(backend))
+    }
+}
+
+fn row(memory: &Memory, configuration: &Configuration, backend: &Backend, told: Told, now_ms: u64) -> BackendRow {
+    let sum = |counter: fn(&BackendCounters) -> &Counter| -> u64 {
+        let counters = memory.switchers.iter().filter_map(|region| region.backends.get(usize::from(backend.id.0)));
+        counters.map(|counters| counter(counters).get()).fold(0, u64::wrapping_add)
+    };
+    // Before `opened`, so that a connection that comes and goes in between can't make the difference negative.
+    let closed = sum(|c| &c.closed);
+    let opened = sum(|c| &c.opened);
+    let record = &backend.record;
+    let neighbour = memory.control.neighbours.get(NeighbourId(record.neighbour));
+    BackendRow {
+        id: backend.id.0,
+        name: backend.name.clone(),
+        address: endpoint(record.address, record.port),
+        protocol: protocol_name(record.protocol),
+        state: state(backend),
+        health: told.health,
+        load: LoadRow::read(memory, backend.id, now_ms),
+        services: members(configuration, backend, &told.feedback),
+        next_hop: neighbour.map(|(_, address, _)| address.to_string()),
+        next_hop_mac: neighbour.and_then(|(.., mac)| mac).map(|mac| mac.to_string()),
+        interface: neighbour.and_then(|(interface, ..)| memory.interface_name(interface.0)),
+        active_connections: opened.saturating_sub(closed),
+        opened,
+        packets: sum(|c| &c.packets),
+        bytes: sum(|c| &c.bytes),
+    }
+}
+
+fn state(backend: &Backend) -> &'static str {
+    if backend.is(BackendRecord::REMOVED) {
+        "removed"
+    } else if backend.is(BackendRecord::DRAINED) {
+        "drained"
+    } else if backend.is(BackendRecord::UP) {
+        "up"
+    } else {
+        "down"
+    }
+}
+
+fn members(configuration: &Configuration, backend: &Backend, why: &HashMap<String, String>) -> Vec<MemberRow> {
+    let all = configuration.services.iter().flat_map(|service| service.members.iter().map(move |m| (service, m)));
+    let own = all.filter(|(_, member)| member.backend == backend.id.0);
+    let row = |(service, member): (&crate::configuration::Service, &shunt_shmlayout::config_table::MemberRecord)| {
+        let slots = service.slots.get(&backend.id).copied().unwrap_or(0);
+        MemberRow {
+            service: service.name.clone(),
+            weight: member.weight,
+            effective_weight: member.effective,
+            factor: f64::from(member.factor_permille) / 1000.0,
+            why: why.get(&service.name).cloned(),
+            slots_percent: 100.0 * f64::from(slots) / f64::from(service.record.slots_count.max(1)),
+        }
+    };
+    own.map(row).collect()
+}
+
+impl BackendRow {
+    fn way(&self) -> String {
+        match (&self.next_hop, &self.next_hop_mac) {
+            (_, Some(mac)) => mac.clone(),
+            (Some(_), None) => "unresolved".to_owned(),
+            (None, None) => "no route".to_owned(),
+        }
+    }
+
+    /// The cells before and after those of a service.
+    fn cells(&self) -> ([String; 4], [String; 7]) {
+        let before = [self.name.clone(), self.address.clone(), self.protocol.into(), self.state.into()];
+        let after = [
+            self.way(),
+            or_dash(self.interface.as_ref()),
+            self.active_connections.to_string(),
+            self.opened.to_string(),
+            self.packets.to_string(),
+            bytes(self.bytes),
+            self.health.clone().unwrap_or_default(),
+        ];
+        (before, after)
+    }
+
+    fn load_cells(&self) -> [String; 3] {
+        self.load.as_ref().map_or_else(|| ["-", "-", "-"].map(str::to_owned), LoadRow::cells)
+    }
+}
+
+impl MemberRow {
+    fn cells(&self) -> [String; 3] {
+        let now = f64::from(self.effective_weight) * self.factor;
+        let now = if now.fract() == 0.0 { format!("{now}") } else { format!("{now:.2}") };
+        [self.service.clone(), format!("{}/{now}", self.weight), format!("{:.1}%", self.slots_percent)]
+    }
+}
+
+impl Report for BackendsReport {
+    /// A backend behind several services has a line more for each.
+    fn text(&self) -> String {
+        if self.backends.is_empty() {
+            return "no backend is configured\n".to_owned();
+        }
+        let feedback = self.has_feedback();
+        let titles = ["NAME", "ADDRESS", "PROTO", "STATE", "SERVICE", ">WEIGHT/NOW", ">SLOTS"];
+        let of_feedback = [">LOAD", ">WORKERS", ">REPORT", "WHY"].into_iter().filter(|_| feedback);
+        let more = ["NEXT HOP", "INTERFACE", ">ACTIVE", ">OPENED", ">PACKETS", ">BYTES", "HEALTH"];
+        let mut table = Table::new(titles.into_iter().chain(of_feedback).chain(more));
+        for backend in &self.backends {
+            let (before, after) = backend.cells();
+            let mut services = backend.services.iter();
+            let first = services.next();
+            let member = first.map_or_else(|| ["-", "-", "-"].map(str::to_owned), MemberRow::cells);
+            let why = first.and_then(|service| service.why.clone()).unwrap_or_default();
+            let load = backend.load_cells().into_iter().chain([why]).filter(|_| feedback);
+            table.row(before.into_iter().chain(member).chain(load).chain(after));
+            for service in services {
+                let why = service.why.clone().unwrap_or_default();
+                let load = std::iter::repeat_n(String::new(), 3).chain([why]).filter(|_| feedback);
+                table.row(std::iter::repeat_n(String::new(), 4).chain(service.cells()).chain(load));
+            }
+        }
+        table.to_string()
+    }
+}

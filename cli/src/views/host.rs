@@ -1,0 +1,137 @@
+//! The pseudo-interface of `shunt status`: the device, and the packet stores between it and the switchers.
+
+use crate::format::bytes;
+use crate::memory::{HostMemory, Memory};
+use crate::table::Table;
+use serde::Serialize;
+use shunt_shmlayout::regions::{DaemonDrop, StoreRegion};
+use shunt_shmlayout::store::PacketRing;
+
+/// One of a store's two rings.
+#[derive(Debug, Serialize)]
+pub struct RingRow {
+    /// Packets in it now.
+    pub depth: u64,
+    /// Packets that fit.
+    pub capacity: u64,
+    /// Packets that went through it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets that found it full.
+    pub dropped: u64,
+}
+
+/// The packet store of one switcher.
+#[derive(Debug, Serialize)]
+pub struct StoreRow {
+    /// The switcher.
+    pub switcher: usize,
+    /// From the switcher to the host.
+    pub to_host: RingRow,
+    /// From the host to the switcher.
+    pub from_host: RingRow,
+    /// Wake-ups that the switcher sent to the interface daemon.
+    pub wakes: u64,
+    /// How often the interface daemon has slept.
+    pub naps: u64,
+}
+
+/// Packets that the interface daemon dropped for one reason.
+#[derive(Debug, Serialize)]
+pub struct DaemonDropRow {
+    /// The reason's name.
+    pub reason: &'static str,
+    /// How many.
+    pub count: u64,
+}
+
+/// The pseudo-interface.
+#[derive(Debug, Serialize)]
+pub struct HostRow {
+    /// The device.
+    pub device: String,
+    /// Whether the kernel hands over and takes packets larger than the device's MTU.
+    pub offloads: bool,
+    /// System calls that read the device.
+    pub reads: u64,
+    /// System calls that wrote it.
+    pub writes: u64,
+    /// By switcher.
+    pub stores: Vec<StoreRow>,
+    /// What the interface daemon dropped, by reason.
+    pub drops: Vec<DaemonDropRow>,
+}
+
+impl HostRow {
+    /// Reads it; `None` if no pseudo-interface is configured.
+    pub fn read(memory: &Memory) -> Option<Self> {
+        let host = memory.host.as_ref()?;
+        let (keeper, daemon) = (memory.keeper.head, host.daemon.head);
+        Some(Self {
+            device: keeper.device_name(),
+            offloads: keeper.device_offloads.get() != 0,
+            reads: daemon.reads.get(),
+            writes: daemon.writes.get(),
+            stores: host.stores.iter().enumerate().map(|(switcher, store)| row(switcher, store)).collect(),
+            drops: daemon_drops(host).map(|(reason, count)| DaemonDropRow { reason: reason.name(), count }).collect(),
+        })
+    }
+
+    /// As `shunt status` prints it.
+    pub fn text(&self) -> String {
+        let mut table = Table::new([
+            "STORE",
+            "DIRECTION",
+            ">SWITCHER",
+            ">DEPTH",
+            ">PACKETS",
+            ">BYTES",
+            ">DROPPED",
+            ">WAKE-UPS",
+            ">NAPS",
+        ]);
+        for store in &self.stores {
+            let cells = |direction: &str, ring: &RingRow| {
+                let names = [self.device.clone(), direction.to_owned(), store.switcher.to_string()];
+                let depth = format!("{}/{}", ring.depth, ring.capacity);
+                let numbers = [depth, ring.packets.to_string(), bytes(ring.bytes), ring.dropped.to_string()];
+                names.into_iter().chain(numbers)
+            };
+            let sleep = [store.wakes, store.naps].map(|n| n.to_string());
+            table.row(cells("to host", &store.to_host).chain(sleep));
+            table.row(cells("from host", &store.from_host));
+        }
+        let offloads = if self.offloads { "with" } else { "without" };
+        let counts = [("reads", self.reads), ("writes", self.writes)].map(|(name, n)| format!("{name} {n}"));
+        let drops =
+            self.drops.iter().filter(|drop| drop.count != 0).map(|drop| format!("{} {}", drop.reason, drop.count));
+        let counts: Vec<String> = counts.into_iter().chain(drops).collect();
+        format!("{table}device {} {offloads} offloads: {}\n", self.device, counts.join(", "))
+    }
+}
+
+/// What the interface daemon dropped, by reason, those that never occurred too.
+pub fn daemon_drops(host: &HostMemory) -> impl Iterator<Item = (DaemonDrop, u64)> {
+    let drops = &host.daemon.head.drops;
+    DaemonDrop::ALL.iter().map(|reason| (*reason, drops[*reason as usize].get()))
+}
+
+fn row(switcher: usize, store: &StoreRegion) -> StoreRow {
+    let (counters, daemon) = (store.switcher, store.daemon);
+    let ring = |ring: PacketRing<'_>, packets, bytes, dropped| RingRow {
+        depth: ring.depth(),
+        capacity: ring.capacity(),
+        packets,
+        bytes,
+        dropped,
+    };
+    let (packets_in, bytes_in) = (counters.packets_in.get(), counters.bytes_in.get());
+    StoreRow {
+        switcher,
+        to_host: ring(store.inward, packets_in, bytes_in, counters.dropped.get()),
+        from_host: ring(store.outward, counters.packets_out.get(), counters.bytes_out.get(), daemon.dropped.get()),
+        wakes: counters.wakes.get(),
+        naps: daemon.naps.count(),
+    }
+}

@@ -1,0 +1,305 @@
+//! What is wrong with a running instance, judged in one place: a pure function of what `shunt status` read.
+//!
+//! Each problem has a code for programs, which stays the same between versions, and a severity, from which the exit status
+//! follows as monitoring plug-ins have it.
+
+mod reports;
+
+use super::processes::{ProcessRow, ProcessState};
+use super::status::{ConnectionTableRow, TrafficRow};
+use crate::admin::ConfigurationFile;
+use crate::format::duration;
+use serde::Serialize;
+
+/// Above so many percent of its capacity the connection table is nearly full.
+const NEARLY_FULL_PERCENT: u64 = 90;
+/// Most lines of text for one code: a dead server can have hundreds of backends.
+const MOST_LINES: usize = 10;
+/// A packet with an unfilled checksum is a problem for so long: clients that wait try again within a minute (RFC 6298).
+pub const UNFILLED_RECENT_MS: u64 = 60_000;
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Worth a look. Clients can bring it about, so that it must not call anybody.
+    Notice,
+    /// Every service is served, but something needs attention.
+    Degraded,
+    /// Some clients get no service.
+    NotServing,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What it is, as a word for programs.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about, as `switcher 0` or `service web`.
+    pub object: String,
+    /// What is wrong, and what that means.
+    pub text: String,
+    /// What to do.
+    pub mend: String,
+}
+
+impl Problem {
+    fn new(code: &'static str, severity: Severity, object: impl Into<String>, text: String, mend: &str) -> Self {
+        Self { code, severity, object: object.into(), text, mend: mend.to_owned() }
+    }
+
+    /// As `shunt status` prints it.
+    pub fn line(&self) -> String {
+        format!("! {}: {}: {} -> {}\n", self.code, self.object, self.text, self.mend)
+    }
+}
+
+/// A service, as far as its health goes.
+pub struct ServiceState {
+    /// Its name.
+    pub name: String,
+    /// Whose new connections find a backend.
+    pub served: Served,
+}
+
+/// Which clients of a service are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Served {
+    /// All.
+    All,
+    /// Not those of a rule, as the client with this address.
+    Not(String),
+    /// Nobody.
+    Nobody,
+}
+
+/// An interface that a packet with an unfilled checksum came in by.
+pub struct Unfilled {
+    /// Its name.
+    pub interface: String,
+    /// How long ago.
+    pub age_ms: u64,
+    /// Whether clients send there, of which any can craft such a packet.
+    pub has_clients: bool,
+}
+
+/// What is judged.
+pub struct Observed<'a> {
+    /// All processes of the instance.
+    pub processes: &'a [ProcessRow],
+    /// The configuration epoch that was active a moment ago: time enough to take it.
+    pub epoch: u64,
+    /// The services of the active configuration.
+    pub services: &'a [ServiceState],
+    /// Names of the backends of which a check fails.
+    pub backends_down: &'a [String],
+    /// Names of the other backends whose agents say that they take no connections.
+    pub backends_declined: &'a [String],
+    /// How full the connection table is.
+    pub connection_table: &'a ConnectionTableRow,
+    /// What became of all frames.
+    pub traffic: &'a TrafficRow,
+    /// Frames that switchers have in hand, or had when they were killed.
+    pub frames_in_hand: u64,
+    /// Interfaces with unfilled checksums.
+    pub unfilled: &'a [Unfilled],
+    /// The configuration file, if control answers.
+    pub configuration: Option<&'a ConfigurationFile>,
+}
+
+/// Everything that is wrong, what matters most first.
+pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
+    let mut problems = process_problems(observed.processes);
+    problems.extend(epoch_problems(observed));
+    problems.extend(observed.services.iter().filter_map(unserved));
+    problems.extend(observed.backends_down.iter().map(|name| backend_down(name)));
+    problems.extend(observed.backends_declined.iter().map(|name| backend_declined(name)));
+    problems.extend(observed.unfilled.iter().filter(|it| it.age_ms < UNFILLED_RECENT_MS).map(unfilled));
+    problems.extend(nearly_full(observed.connection_table));
+    problems.extend(observed.configuration.into_iter().flat_map(file_problems));
+    problems.extend(observed.configuration.into_iter().flat_map(|file| reports::report_problems(&file.status.reports)));
+    problems.extend(unaccounted(observed.traffic, observed.frames_in_hand));
+    problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+    problems
+}
+
+/// The worst of them; `None` if all is well but for notices.
+pub fn worst(problems: &[Problem]) -> Option<Severity> {
+    problems.iter().map(|problem| problem.severity).max().filter(|severity| *severity > Severity::Notice)
+}
+
+/// As `shunt status` prints them: of many with one code only the first.
+pub fn lines(problems: &[Problem]) -> String {
+    problems.chunk_by(|a, b| a.code == b.code).map(lines_of_one_code).collect()
+}
+
+fn lines_of_one_code(problems: &[Problem]) -> String {
+    let (shown, more) = problems.split_at(problems.len().min(MOST_LINES));
+    let mut text: String = shown.iter().map(Problem::line).collect();
+    if let Some(Problem { code, .. }) = more.first() {
+        let command = if code.starts_with("backend_") { "shunt backends" } else { "shunt status --json" };
+        text += &format!("! {code}: and {} more (`{command}` shows all)\n", more.len());
+    }
+    text
+}
+
+/// Of an instance that has no shared memory: `text` says so, `mend` how to start it.
+pub fn not_running(instance: &str, text: String, mend: &str) -> Problem {
+    Problem::new("not_running", Severity::NotServing, format!("instance {instance}"), text, mend)
+}
+
+/// A problem for each process that doesn't run.
+pub fn process_problems(rows: &[ProcessRow]) -> Vec<Problem> {
+    rows.iter().filter(|row| row.state != ProcessState::Running).map(process_problem).collect()
+}
+
+fn process_problem(row: &ProcessRow) -> Problem {
+    let (severity, meaning) = match row.process {
+        "keeper" => (Severity::Degraded, "switchers that die can't be replaced until it is back"),
+        "control" => (Severity::Degraded, "configuration, health and neighbours stay as they are until it is back"),
+        "ifdaemon" => {
+            (Severity::NotServing, "packets of the box's own programs wait, and are dropped when the stores are full")
+        }
+        _ => (Severity::NotServing, "packets of its queues wait until it is back"),
+    };
+    let pid = row.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let (code, how, mend) = match row.state {
+        ProcessState::Silent => (
+            "process_silent",
+            "lives, but has not turned for 2 s",
+            "if it was stopped, kill -CONT its pid; else kill -9 it, and the supervisor starts it again",
+        ),
+        ProcessState::Absent => {
+            ("process_absent", "has not started", "its log says why; the supervisor (or systemd) starts it")
+        }
+        ProcessState::Dead | ProcessState::Running => {
+            ("process_dead", "is not running", "its log says why it ended; the supervisor (or systemd) starts it again")
+        }
+    };
+    Problem::new(code, severity, row.name(), format!("shunt-{}{pid} {how}: {meaning}", row.name()), mend)
+}
+
+fn epoch_problems(observed: &Observed<'_>) -> Vec<Problem> {
+    if observed.epoch == 0 {
+        let text = "no configuration was ever published: no packet is anybody's".to_owned();
+        let mend = "shunt-control publishes it when it starts; its log says what it waits for";
+        return vec![Problem::new("nothing_published", Severity::NotServing, "configuration", text, mend)];
+    }
+    let is_behind = |row: &&ProcessRow| {
+        matches!(row.process, "switcher" | "keeper") && row.state == ProcessState::Running && row.epoch < observed.epoch
+    };
+    let behind = observed.processes.iter().filter(is_behind).map(|row| {
+        let text = format!("goes by configuration epoch {}, the newest is {}", row.epoch, observed.epoch);
+        let mend = "if it stays so, kill -9 the process: its successor takes the newest epoch";
+        Problem::new("epoch_not_taken", Severity::Degraded, row.name(), text, mend)
+    });
+    behind.collect()
+}
+
+fn unserved(service: &ServiceState) -> Option<Problem> {
+    let text = match &service.served {
+        Served::All => return None,
+        Served::Not(client) => {
+            format!("no back-end of a rule takes connections: its clients, as {client}, are refused")
+        }
+        Served::Nobody => "no back-end takes connections: new clients are refused".to_owned(),
+    };
+    let (object, mend) =
+        (format!("service {}", service.name), "`shunt backends` says why each is down, or who was drained");
+    Some(Problem::new("service_without_backend", Severity::NotServing, object, text, mend))
+}
+
+fn backend_down(name: &str) -> Problem {
+    let text = "is down: it gets no new connection".to_owned();
+    let mend = "`shunt backends` says what its check or agent reports";
+    Problem::new("backend_down", Severity::Degraded, format!("backend {name}"), text, mend)
+}
+
+fn backend_declined(name: &str) -> Problem {
+    let text = "its agent says drain or down: it gets no new connection".to_owned();
+    let mend = "`shunt backends` shows the report; the server's own log says why";
+    Problem::new("backend_declined", Severity::Degraded, format!("backend {name}"), text, mend)
+}
+
+/// What to do about unfilled checksums of an interface's packets.
+pub fn fill_checksums(interface: &str) -> String {
+    format!(
+        "where the senders are, on the other end of {interface}: ethtool -K PEER tx off; if {interface} is a virtio \
+         device: ethtool -K {interface} rx off"
+    )
+}
+
+fn unfilled(it: &Unfilled) -> Problem {
+    let text = format!(
+        "packets come in without a transport checksum (the last one {} ago), and are dropped: their connections hang",
+        duration(it.age_ms)
+    );
+    let object = format!("interface {}", it.interface);
+    // From clients, a packet a minute of a stranger's would be enough.
+    let severity = if it.has_clients { Severity::Notice } else { Severity::Degraded };
+    Problem::new("checksum_unfilled", severity, object, text, &fill_checksums(&it.interface))
+}
+
+fn nearly_full(table: &ConnectionTableRow) -> Option<Problem> {
+    let percent = table.live.saturating_mul(100) / table.capacity.max(1);
+    let text = format!("{} of {} connections ({percent} %)", table.live, table.capacity);
+    let mend = "raise limits.connections and start Shunt anew, or shorten [timeouts]";
+    (percent >= NEARLY_FULL_PERCENT)
+        .then(|| Problem::new("table_nearly_full", Severity::Degraded, "connection table", text, mend))
+}
+
+fn file_problems(ConfigurationFile { status, fault }: &ConfigurationFile) -> Vec<Problem> {
+    let problem = |code, why: &String, what: &str, mend| {
+        let why = first_line(without_path(why, &status.file));
+        Problem::new(code, Severity::Degraded, status.file.clone(), format!("{what}: {why}"), mend)
+    };
+    let fault = fault.iter().map(|why| {
+        let what = "Shunt would not start with this file";
+        problem("configuration_refused", why, what, "`shunt check FILE` lists every mistake")
+    });
+    let refusal = status.refusal.iter().map(|why| {
+        let what = "it was refused when it was last read, and the configuration accepted before stays in force";
+        problem("reload_refused", why, what, "correct the file, then `shunt reload`")
+    });
+    let key = status.missing_keys.iter().map(|why| {
+        problem("key_missing", why, "an agent's reports are refused", "give control its key, then `shunt reload`")
+    });
+    let unsaved = status.unsaved.then(|| {
+        let text = "control can't save what it accepted, and would not start again beside a bad file".to_owned();
+        Problem::new("configuration_unsaved", Severity::Degraded, status.file.clone(), text, "make room in /run/shunt")
+    });
+    fault.chain(refusal).chain(key).chain(unsaved).collect()
+}
+
+/// The object names the file already.
+fn without_path<'t>(text: &'t str, file: &str) -> &'t str {
+    text.strip_prefix(file).and_then(|rest| rest.strip_prefix(':')).map_or(text, str::trim_start)
+}
+
+fn first_line(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    match lines.count() {
+        0 => first.to_owned(),
+        more => format!("{first} (and {more} more)"),
+    }
+}
+
+fn unaccounted(traffic: &TrafficRow, frames_in_hand: u64) -> Option<Problem> {
+    // What was counted while the counters were read explains neither.
+    let too_few = u64::try_from(traffic.lowest_difference).is_ok_and(|missing| missing > frames_in_hand);
+    let too_many = traffic.difference < 0;
+    let text = format!(
+        "received less sent, dropped and passed is {}, and {frames_in_hand} frames at most are in hand or were lost with \
+         switchers that died",
+        if too_many { traffic.difference } else { traffic.lowest_difference }
+    );
+    let mend = "this is a defect of Shunt: please report it with `shunt status --json` and `shunt drops --json`";
+    (too_few || too_many).then(|| Problem::new("frames_unaccounted", Severity::Degraded, "traffic", text, mend))
+}
+
+#[cfg(test)]
+#[path = "problems_tests.rs"]
+mod tests;

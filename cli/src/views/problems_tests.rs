@@ -1,0 +1,303 @@
+//! Each problem alone, beside an instance of which nothing is wrong.
+
+use super::*;
+use shunt_protocol::admin::{FileStatus, RefusedReports, ReportPath, SilentAgent};
+
+fn process(process: &'static str, number: Option<usize>) -> ProcessRow {
+    ProcessRow {
+        process,
+        number,
+        pid: Some(7),
+        state: ProcessState::Running,
+        heartbeat_age_ms: Some(3),
+        cpu: None,
+        epoch: if process == "ifdaemon" { 0 } else { 5 },
+        idle_percent: None,
+        generation: None,
+    }
+}
+
+/// An instance, to be spoiled.
+struct Instance {
+    processes: Vec<ProcessRow>,
+    epoch: u64,
+    services: Vec<ServiceState>,
+    backends_down: Vec<String>,
+    backends_declined: Vec<String>,
+    connection_table: ConnectionTableRow,
+    traffic: TrafficRow,
+    unfilled: Vec<Unfilled>,
+    configuration: Option<ConfigurationFile>,
+}
+
+fn file_status() -> FileStatus {
+    let (missing_keys, reports) = (Vec::new(), ReportPath::default());
+    FileStatus { file: "/etc/shunt.toml".into(), refusal: None, unsaved: false, missing_keys, reports }
+}
+
+/// A file without a fault.
+fn file(status: FileStatus) -> Option<ConfigurationFile> {
+    Some(ConfigurationFile { status, fault: None })
+}
+
+impl Instance {
+    fn healthy() -> Self {
+        let processes = vec![
+            process("keeper", None),
+            process("control", None),
+            process("switcher", Some(0)),
+            process("switcher", Some(1)),
+            process("ifdaemon", None),
+        ];
+        Self {
+            processes,
+            epoch: 5,
+            services: vec![ServiceState { name: "web".into(), served: Served::All }],
+            backends_down: Vec::new(),
+            backends_declined: Vec::new(),
+            connection_table: ConnectionTableRow { live: 899, exact: false, capacity: 1000, evicted: 0 },
+            traffic: traffic(64, 64),
+            unfilled: Vec::new(),
+            configuration: file(file_status()),
+        }
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        problems(&Observed {
+            processes: &self.processes,
+            epoch: self.epoch,
+            services: &self.services,
+            backends_down: &self.backends_down,
+            backends_declined: &self.backends_declined,
+            connection_table: &self.connection_table,
+            traffic: &self.traffic,
+            frames_in_hand: 128,
+            unfilled: &self.unfilled,
+            configuration: self.configuration.as_ref(),
+        })
+    }
+}
+
+fn traffic(lowest_difference: i64, difference: i64) -> TrafficRow {
+    TrafficRow { received: 0, sent: 0, dropped: 0, passed: 0, answered: 0, difference, lowest_difference }
+}
+
+/// The one problem of an instance that `spoil` has spoiled.
+fn only(spoil: impl FnOnce(&mut Instance)) -> Problem {
+    let mut instance = Instance::healthy();
+    spoil(&mut instance);
+    let problems = instance.problems();
+    let [problem] = problems.as_slice() else { panic!("{problems:#?}") };
+    assert!(problem.line().ends_with(&format!(" -> {}\n", problem.mend)) && !problem.mend.is_empty());
+    problem.clone()
+}
+
+fn says(problem: &Problem, code: &str, severity: Severity, object: &str) {
+    assert_eq!((problem.code, problem.severity, problem.object.as_str()), (code, severity, object));
+}
+
+#[test]
+fn a_healthy_instance_has_no_problem() {
+    assert_eq!(Instance::healthy().problems(), []);
+    assert_eq!(worst(&[]), None);
+}
+
+#[test]
+fn a_process_that_does_not_run_is_told_by_how_it_is() {
+    let spoiled = |at: usize, state| only(|instance| instance.processes[at].state = state);
+    let dead = spoiled(0, ProcessState::Dead);
+    says(&dead, "process_dead", Severity::Degraded, "keeper");
+    assert!(dead.text.starts_with("shunt-keeper (pid 7) is not running: "), "{}", dead.text);
+    says(&spoiled(1, ProcessState::Absent), "process_absent", Severity::Degraded, "control");
+    says(&spoiled(1, ProcessState::Silent), "process_silent", Severity::Degraded, "control");
+    let stopped = spoiled(3, ProcessState::Silent);
+    says(&stopped, "process_silent", Severity::NotServing, "switcher 1");
+    assert!(stopped.text.contains("has not turned for 2 s"), "{}", stopped.text);
+    says(&spoiled(2, ProcessState::Dead), "process_dead", Severity::NotServing, "switcher 0");
+    says(&spoiled(4, ProcessState::Dead), "process_dead", Severity::NotServing, "ifdaemon");
+}
+
+#[test]
+fn epoch_0_is_told_once() {
+    let problem = only(|instance| {
+        instance.epoch = 0;
+        instance.processes.iter_mut().for_each(|row| row.epoch = 0);
+    });
+    says(&problem, "nothing_published", Severity::NotServing, "configuration");
+}
+
+#[test]
+fn who_has_not_taken_the_newest_epoch_is_told_if_it_lives() {
+    let behind = only(|instance| instance.processes[3].epoch = 4);
+    says(&behind, "epoch_not_taken", Severity::Degraded, "switcher 1");
+    says(&only(|instance| instance.processes[0].epoch = 4), "epoch_not_taken", Severity::Degraded, "keeper");
+    let dead = only(|instance| {
+        instance.processes[3].epoch = 4;
+        instance.processes[3].state = ProcessState::Dead;
+    });
+    says(&dead, "process_dead", Severity::NotServing, "switcher 1");
+    let mut ahead = Instance::healthy();
+    ahead.processes[2].epoch = 6;
+    assert_eq!(ahead.problems(), []);
+}
+
+#[test]
+fn services_and_backends_are_told_by_name() {
+    let service = only(|instance| instance.services[0].served = Served::Nobody);
+    says(&service, "service_without_backend", Severity::NotServing, "service web");
+    let rule = only(|instance| instance.services[0].served = Served::Not("10.1.0.0".into()));
+    says(&rule, "service_without_backend", Severity::NotServing, "service web");
+    assert!(rule.text.contains("its clients, as 10.1.0.0, are refused"), "{}", rule.text);
+    let backend = only(|instance| instance.backends_down.push("b2".into()));
+    says(&backend, "backend_down", Severity::Degraded, "backend b2");
+    let declined = only(|instance| instance.backends_declined.push("b2".into()));
+    says(&declined, "backend_declined", Severity::Degraded, "backend b2");
+}
+
+#[test]
+fn the_connection_table_is_told_from_nine_tenths_on() {
+    let problem = only(|instance| instance.connection_table.live = 900);
+    says(&problem, "table_nearly_full", Severity::Degraded, "connection table");
+    assert!(problem.text.contains("900 of 1000 connections (90 %)"), "{}", problem.text);
+}
+
+#[test]
+fn unfilled_checksums_are_told_while_they_are_recent() {
+    let with = |age_ms, has_clients| {
+        let unfilled = Unfilled { interface: "eth1".into(), age_ms, has_clients };
+        move |instance: &mut Instance| instance.unfilled.push(unfilled)
+    };
+    let problem = only(with(1500, false));
+    says(&problem, "checksum_unfilled", Severity::Degraded, "interface eth1");
+    assert!(problem.text.contains("1.5s ago"), "{problem:?}");
+    let mend = "where the senders are, on the other end of eth1: ethtool -K PEER tx off; if eth1 is a virtio device: \
+                ethtool -K eth1 rx off";
+    assert_eq!(problem.mend, mend);
+    let crafted = only(with(1500, true));
+    says(&crafted, "checksum_unfilled", Severity::Notice, "interface eth1");
+    assert_eq!(worst(&[crafted]), None, "any client could keep the exit status from 0");
+    let mut past = Instance::healthy();
+    with(UNFILLED_RECENT_MS, false)(&mut past);
+    assert_eq!(past.problems(), []);
+}
+
+#[test]
+fn the_file_and_the_last_reload_are_told_apart() {
+    let two = || Some("/etc/shunt.toml:3: a\n/etc/shunt.toml:4: b".to_owned());
+    let faulty = || Some(ConfigurationFile { status: file_status(), fault: two() });
+    let fault = only(|instance| instance.configuration = faulty());
+    says(&fault, "configuration_refused", Severity::Degraded, "/etc/shunt.toml");
+    assert!(fault.text.ends_with(" with this file: 3: a (and 1 more)"), "{}", fault.text);
+    let refusal = only(|instance| instance.configuration = file(FileStatus { refusal: two(), ..file_status() }));
+    says(&refusal, "reload_refused", Severity::Degraded, "/etc/shunt.toml");
+    let missing_keys = vec!["/etc/shunt/key cannot be read".to_owned()];
+    let key = only(|instance| instance.configuration = file(FileStatus { missing_keys, ..file_status() }));
+    says(&key, "key_missing", Severity::Degraded, "/etc/shunt.toml");
+    let unsaved = only(|instance| instance.configuration = file(FileStatus { unsaved: true, ..file_status() }));
+    says(&unsaved, "configuration_unsaved", Severity::Degraded, "/etc/shunt.toml");
+    let mut silent = Instance::healthy();
+    silent.configuration = None;
+    assert_eq!(silent.problems(), []);
+}
+
+fn with_reports(reports: ReportPath) -> Vec<Problem> {
+    Instance { configuration: file(FileStatus { reports, ..file_status() }), ..Instance::healthy() }.problems()
+}
+
+fn silent_agent(has_reported: bool) -> SilentAgent {
+    SilentAgent { name: "a".into(), backends: vec!["b1".into(), "b2".into()], age_ms: 12_000, has_reported }
+}
+
+fn refused_reports(agent: Option<&str>, reason: &str) -> RefusedReports {
+    let (agent, reason) = (agent.map(str::to_owned), reason.to_owned());
+    RefusedReports { source: "198.18.1.9".into(), agent, reason, count: 39, age_ms: 50 }
+}
+
+#[test]
+fn an_address_that_control_cannot_listen_at_is_told_instead_of_the_silence_that_follows() {
+    let not_listening = Some(("198.18.9.9:7946".to_owned(), "Cannot assign requested address".to_owned()));
+    let reports = ReportPath { not_listening, silent: vec![silent_agent(false)], refused: Vec::new() };
+    let [problem] = <[Problem; 1]>::try_from(with_reports(reports)).unwrap();
+    says(&problem, "feedback_not_listening", Severity::Degraded, "feedback.listen 198.18.9.9:7946");
+    assert!(problem.text.contains("Cannot assign requested address"), "{}", problem.text);
+}
+
+#[test]
+fn an_agent_that_never_started_or_was_killed_is_told_with_its_backends() {
+    for (has_reported, how) in [(false, "no report in the 12.0s"), (true, "its last report came 12.0s ago")] {
+        let reports = ReportPath { silent: vec![silent_agent(has_reported)], ..ReportPath::default() };
+        let [problem] = <[Problem; 1]>::try_from(with_reports(reports)).unwrap();
+        says(&problem, "agent_silent", Severity::Degraded, "agent a");
+        assert!(problem.text.starts_with(how) && problem.text.contains("b1, b2"), "{}", problem.text);
+    }
+}
+
+#[test]
+fn refused_reports_are_told_with_source_reason_and_remedy() {
+    for (agent, reason, mend) in
+        [("a", "forged", "copy the agent's key file"), ("z", "unknown_agent", "correct `name` in the agent's file")]
+    {
+        let refused = vec![refused_reports(Some(agent), reason)];
+        let missed = ReportPath { silent: vec![silent_agent(false)], refused: refused.clone(), not_listening: None };
+        let problem = with_reports(missed).pop().unwrap();
+        says(&problem, "reports_refused", Severity::Degraded, &format!("reports from 198.18.1.9 as agent {agent}"));
+        assert!(
+            problem.text.starts_with(&format!("39 refused, the last one 50ms ago: {reason} (")),
+            "{}",
+            problem.text
+        );
+        assert!(problem.mend.starts_with(mend), "{}", problem.mend);
+        // A stranger's datagrams call nobody while the agents are heard.
+        let heard = with_reports(ReportPath { refused, ..ReportPath::default() });
+        assert_eq!((heard[0].severity, worst(&heard)), (Severity::Notice, None));
+    }
+}
+
+#[test]
+fn reports_that_only_the_agent_can_have_sent_degrade_alone() {
+    for reason in ["not_its_backend", "never_listening", "other_port", "absurd", "epoch_ahead"] {
+        let refused = vec![refused_reports(Some("a"), reason)];
+        let problems = with_reports(ReportPath { refused, ..ReportPath::default() });
+        assert_eq!(worst(&problems), Some(Severity::Degraded), "{reason}");
+    }
+    let refused = vec![refused_reports(None, "version")];
+    let problems = with_reports(ReportPath { refused, ..ReportPath::default() });
+    says(&problems[0], "reports_refused", Severity::Notice, "reports from 198.18.1.9");
+}
+
+#[test]
+fn many_problems_of_one_code_are_cut_in_the_text() {
+    let mut instance = Instance::healthy();
+    instance.backends_down = (0..500).map(|n| format!("b{n}")).collect();
+    instance.backends_declined.push("c".into());
+    let problems = instance.problems();
+    let text = lines(&problems);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((problems.len(), lines.len()), (501, MOST_LINES + 2));
+    assert!(lines[9].starts_with("! backend_down: backend b9: "), "{}", lines[9]);
+    assert_eq!(lines[10], "! backend_down: and 490 more (`shunt backends` shows all)");
+    assert!(lines[11].starts_with("! backend_declined: backend c: "), "{}", lines[11]);
+}
+
+#[test]
+fn frames_that_nothing_explains_are_told() {
+    says(&only(|instance| instance.traffic = traffic(129, 500)), "frames_unaccounted", Severity::Degraded, "traffic");
+    says(&only(|instance| instance.traffic = traffic(-3, -1)), "frames_unaccounted", Severity::Degraded, "traffic");
+    let mut busy = Instance::healthy();
+    busy.traffic = traffic(-400, 5000); // so many came while the counters were read
+    assert_eq!(busy.problems(), []);
+}
+
+#[test]
+fn the_worst_comes_first_and_decides() {
+    let mut instance = Instance::healthy();
+    instance.backends_down.push("b2".into());
+    instance.services[0].served = Served::Nobody;
+    let problems = instance.problems();
+    assert_eq!(
+        problems.iter().map(|problem| problem.code).collect::<Vec<_>>(),
+        ["service_without_backend", "backend_down"]
+    );
+    assert_eq!(worst(&problems), Some(Severity::NotServing));
+    assert_eq!(worst(&problems[1..]), Some(Severity::Degraded));
+}

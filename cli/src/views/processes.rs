@@ -1,0 +1,136 @@
+//! Which processes of an instance run, by what they left in shared memory and what the system says of their pids.
+
+use crate::memory::{HostMemory, Memory};
+use serde::Serialize;
+use shunt_shmlayout::flip::Active;
+use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::regions::SwitcherRecord;
+use shunt_shmlayout::sync::Ordering;
+
+/// A process that lives, but whose heartbeat is older than this, is stuck: it turns many times a second.
+const SILENT_AFTER_MS: u64 = 2000;
+
+/// How a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessState {
+    /// It lives and turns.
+    Running,
+    /// It lives, but doesn't turn.
+    Silent,
+    /// It was there and is gone.
+    Dead,
+    /// It was never there.
+    Absent,
+}
+
+impl ProcessState {
+    /// The word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Silent => "silent",
+            Self::Dead => "dead",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// One process.
+#[derive(Debug, Serialize)]
+pub struct ProcessRow {
+    /// `keeper`, `control`, `switcher` or `ifdaemon`.
+    pub process: &'static str,
+    /// Which switcher.
+    pub number: Option<usize>,
+    /// Its process id, or its last.
+    pub pid: Option<u64>,
+    /// How it is.
+    pub state: ProcessState,
+    /// Milliseconds since its last turn.
+    pub heartbeat_age_ms: Option<u64>,
+    /// The CPU a switcher is pinned to.
+    pub cpu: Option<u32>,
+    /// The configuration epoch it uses: control's is the active one, the keeper's the one whose addresses it has taken. The
+    /// interface daemon uses none, 0.
+    pub epoch: u64,
+    /// Share of turns in which nothing was received, while `shunt status` looked.
+    pub idle_percent: Option<f64>,
+    /// How many processes have had a switcher's or the interface daemon's region.
+    pub generation: Option<u64>,
+}
+
+impl ProcessRow {
+    /// `keeper`, `switcher 0`.
+    pub fn name(&self) -> String {
+        self.number.map_or_else(|| self.process.to_owned(), |number| format!("{} {number}", self.process))
+    }
+}
+
+/// What a process leaves: pid, start time, heartbeat.
+struct Trace {
+    pid: u64,
+    start_time: u64,
+    heartbeat_ms: u64,
+}
+
+impl Trace {
+    fn state(&self, now_ms: u64) -> ProcessState {
+        let Ok(pid @ 1..) = u32::try_from(self.pid) else { return ProcessState::Absent };
+        if start_time(pid) != Some(self.start_time) {
+            return ProcessState::Dead;
+        }
+        let silent = now_ms.saturating_sub(self.heartbeat_ms) > SILENT_AFTER_MS;
+        if silent { ProcessState::Silent } else { ProcessState::Running }
+    }
+
+    fn row(&self, process: &'static str, epoch: u64, now_ms: u64) -> ProcessRow {
+        ProcessRow {
+            process,
+            number: None,
+            pid: (self.pid != 0).then_some(self.pid),
+            state: self.state(now_ms),
+            heartbeat_age_ms: (self.heartbeat_ms != 0).then(|| now_ms.saturating_sub(self.heartbeat_ms)),
+            cpu: None,
+            epoch,
+            idle_percent: None,
+            generation: None,
+        }
+    }
+}
+
+/// The keeper, control, each switcher, and the interface daemon if there is something for it to do.
+pub fn processes(memory: &Memory, now_ms: u64) -> Vec<ProcessRow> {
+    let (keeper, control) = (memory.keeper.head, memory.control.head);
+    let of_keeper =
+        Trace { pid: keeper.pid.get(), start_time: keeper.start_time.get(), heartbeat_ms: keeper.heartbeat_ms.get() };
+    let of_control = Trace {
+        pid: control.pid.get(),
+        start_time: control.start_time.get(),
+        heartbeat_ms: control.heartbeat_ms.get(),
+    };
+    let owned = Active(keeper.owned.load(Ordering::Relaxed)).epoch();
+    let active = Active(control.active.load(Ordering::Relaxed)).epoch();
+    let mut rows = vec![of_keeper.row("keeper", owned, now_ms), of_control.row("control", active, now_ms)];
+    rows.extend((0..memory.switchers.len()).map(|number| switcher(memory, number, now_ms)));
+    rows.extend(memory.host.as_ref().map(|host| ifdaemon(host, now_ms)));
+    rows
+}
+
+fn switcher(memory: &Memory, number: usize, now_ms: u64) -> ProcessRow {
+    let head = memory.switchers[number].head;
+    let trace = Trace { pid: head.pid.get(), start_time: head.start_time.get(), heartbeat_ms: head.heartbeat_ms.get() };
+    let record: SwitcherRecord = memory.keeper.switchers[number].load();
+    ProcessRow {
+        number: Some(number),
+        cpu: Some(record.cpu),
+        generation: Some(head.generation.get()),
+        ..trace.row("switcher", Active(head.in_use.load(Ordering::Relaxed)).epoch(), now_ms)
+    }
+}
+
+fn ifdaemon(host: &HostMemory, now_ms: u64) -> ProcessRow {
+    let head = host.daemon.head;
+    let trace = Trace { pid: head.pid.get(), start_time: head.start_time.get(), heartbeat_ms: head.heartbeat_ms.get() };
+    ProcessRow { generation: Some(head.generation.get()), ..trace.row("ifdaemon", 0, now_ms) }
+}

@@ -1,0 +1,168 @@
+//! `shunt services`.
+
+use super::{algorithm_name, endpoint, mode_name, protocol_name};
+use crate::configuration::{Configuration, Service};
+use crate::format::bytes;
+use crate::memory::Memory;
+use crate::output::Report;
+use crate::table::Table;
+use serde::Serialize;
+use shunt_shmlayout::address::{BackendId, ServiceId};
+use shunt_shmlayout::config_table::{BackendRecord, TARGET_HOST};
+use shunt_shmlayout::record::Counter;
+use shunt_shmlayout::regions::ServiceCounters;
+use std::collections::HashMap;
+
+/// One service.
+#[derive(Debug, Serialize)]
+pub struct ServiceRow {
+    /// Its id, the same from one configuration to the next.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Address and port that clients use.
+    pub address: String,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// `backends`, or `host`: the box's own programs, whose connections Shunt doesn't count.
+    pub target: &'static str,
+    /// `nat` or `dsr`; `host` where the box's own programs serve.
+    pub mode: &'static str,
+    /// As in the configuration: `static`, `even`, `lightest`, `least-connections`, `latency`, `source-hash`.
+    pub algorithm: &'static str,
+    /// Ranges of clients that go to some of the backends only.
+    pub client_ranges: u32,
+    /// `up`, `no-backend` while nobody takes its connections, `removed` while its last connections finish.
+    pub state: &'static str,
+    /// Backends that are up and not drained.
+    pub backends_up: usize,
+    /// Backends configured.
+    pub backends_total: usize,
+    /// Connections that live now.
+    pub active_connections: u64,
+    /// Connections recorded since the start.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// New connections that no backend could take.
+    pub refused: u64,
+    /// Connections that went to another backend, because their own was down or drained for too long.
+    pub moved: u64,
+    /// Connections that were reset for the same reason.
+    pub reset: u64,
+}
+
+/// All services.
+#[derive(Debug, Serialize)]
+pub struct ServicesReport {
+    /// By id.
+    pub services: Vec<ServiceRow>,
+}
+
+impl ServicesReport {
+    /// Reads them. Active connections are counted in the connection table, because no counter says which service a
+    /// connection that ended belonged to.
+    pub fn read(memory: &Memory, configuration: &Configuration) -> Self {
+        let mut active: HashMap<ServiceId, u64> = HashMap::new();
+        for (connection, ..) in memory.connections.live() {
+            *active.entry(connection.service).or_default() += 1;
+        }
+        let services = &configuration.services;
+        let row = |service| row(memory, configuration, service, active.get(&service.id).copied().unwrap_or(0));
+        Self { services: services.iter().map(row).collect() }
+    }
+}
+
+fn row(memory: &Memory, configuration: &Configuration, service: &Service, active_connections: u64) -> ServiceRow {
+    let sum = |counter: fn(&ServiceCounters) -> &Counter| -> u64 {
+        let counters = memory.switchers.iter().filter_map(|region| region.services.get(usize::from(service.id.0)));
+        counters.map(|counters| counter(counters).get()).sum()
+    };
+    let takes = |id: u16| {
+        configuration.backend(BackendId(id)).is_some_and(|backend| {
+            backend.is(BackendRecord::UP) && !backend.is(BackendRecord::DRAINED) && !backend.is(BackendRecord::REMOVED)
+        })
+    };
+    let record = &service.record;
+    let is_host = record.target == TARGET_HOST;
+    ServiceRow {
+        id: service.id.0,
+        name: service.name.clone(),
+        address: endpoint(record.address, record.port),
+        protocol: protocol_name(record.protocol),
+        target: if is_host { "host" } else { "backends" },
+        mode: if is_host { "host" } else { mode_name(record.mode) },
+        algorithm: algorithm_name(record.algorithm),
+        client_ranges: record.classes_count,
+        state: match (record.slots_count, record.members_count) {
+            _ if is_host => "up",
+            (0, 0) => "removed",
+            (0, _) => "no-backend",
+            _ => "up",
+        },
+        backends_up: service.members.iter().filter(|member| takes(member.backend)).count(),
+        backends_total: service.members.len(),
+        active_connections,
+        connections: sum(|c| &c.connections),
+        packets_in: sum(|c| &c.packets_in),
+        bytes_in: sum(|c| &c.bytes_in),
+        packets_out: sum(|c| &c.packets_out),
+        bytes_out: sum(|c| &c.bytes_out),
+        refused: sum(|c| &c.refused),
+        moved: sum(|c| &c.moved),
+        reset: sum(|c| &c.reset),
+    }
+}
+
+impl Report for ServicesReport {
+    fn text(&self) -> String {
+        if self.services.is_empty() {
+            return "no service is configured\n".to_owned();
+        }
+        let mut table = Table::new([
+            "NAME",
+            "ADDRESS",
+            "PROTO",
+            "MODE",
+            "ALGORITHM",
+            "STATE",
+            ">BACKENDS",
+            ">ACTIVE",
+            ">NEW",
+            ">PACKETS IN",
+            ">BYTES IN",
+            ">PACKETS OUT",
+            ">BYTES OUT",
+            ">REFUSED",
+            ">MOVED",
+            ">RESET",
+        ]);
+        for service in &self.services {
+            table.row([
+                service.name.clone(),
+                service.address.clone(),
+                service.protocol.into(),
+                service.mode.into(),
+                service.algorithm.into(),
+                service.state.into(),
+                format!("{}/{}", service.backends_up, service.backends_total),
+                service.active_connections.to_string(),
+                service.connections.to_string(),
+                service.packets_in.to_string(),
+                bytes(service.bytes_in),
+                service.packets_out.to_string(),
+                bytes(service.bytes_out),
+                service.refused.to_string(),
+                service.moved.to_string(),
+                service.reset.to_string(),
+            ]);
+        }
+        table.to_string()
+    }
+}

@@ -1,0 +1,385 @@
+//! `shunt status`: processes, ports, connection table, whether every frame is accounted for, and what is wrong.
+
+use super::host::HostRow;
+use super::load::{ReportCount, report_counts, report_line};
+use super::ports::{PortRow, ports};
+use super::problems::{
+    Observed, Problem, Served, ServiceState, Severity, Unfilled, lines, not_running, problems, worst,
+};
+use super::processes::{ProcessRow, processes};
+use crate::admin::ConfigurationFile;
+use crate::configuration::{Backend, Configuration, Service};
+use crate::format::{bytes, duration, or_dash};
+use crate::memory::Memory;
+use crate::output::Report;
+use crate::table::Table;
+use serde::Serialize;
+use shunt_process::Instance;
+use shunt_shmlayout::config_table::{BackendRecord, ServiceRecord, TARGET_HOST};
+use shunt_shmlayout::flip::Active;
+use shunt_shmlayout::record::Counter;
+use shunt_shmlayout::regions::{FRAMES_IN_HAND, InterfaceRecord, Side, SwitcherHead, SwitcherRegion};
+use shunt_shmlayout::sync::Ordering;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// One moment; two of them tell how idle each switcher is in between, and whether it takes a new configuration.
+pub struct Sample {
+    /// The active configuration epoch.
+    epoch: u64,
+    /// Turns of each switcher, and idle turns.
+    turns: Vec<(u64, u64)>,
+}
+
+impl Sample {
+    /// Takes it.
+    pub fn take(memory: &Memory) -> Self {
+        let turns = |region: &SwitcherRegion| (region.head.turns.get(), region.head.idle_turns.get());
+        Self { epoch: active(memory).epoch(), turns: memory.switchers.iter().map(turns).collect() }
+    }
+
+    /// Percent of the turns since `before` in which nothing was received; `None` if there was no turn.
+    fn idle_percent(&self, before: &Self, number: usize) -> Option<f64> {
+        let ((turns, idle), (turns_before, idle_before)) = (self.turns.get(number)?, before.turns.get(number)?);
+        let turned = turns.wrapping_sub(*turns_before);
+        (turned != 0).then(|| 100.0 * idle.wrapping_sub(*idle_before) as f64 / turned as f64)
+    }
+}
+
+/// How full the connection table is.
+#[derive(Debug, Serialize)]
+pub struct ConnectionTableRow {
+    /// Connections that live.
+    pub live: u64,
+    /// True if they were counted in the table; else it is those opened less those closed.
+    pub exact: bool,
+    /// Room for so many.
+    pub capacity: u64,
+    /// Taken out because the table was full.
+    pub evicted: u64,
+}
+
+/// What became of all frames.
+#[derive(Debug, Serialize)]
+pub struct TrafficRow {
+    /// Taken from receive queues.
+    pub received: u64,
+    /// Placed into transmit queues, answers included.
+    pub sent: u64,
+    /// Dropped, for whatever reason.
+    pub dropped: u64,
+    /// Left to the kernel.
+    pub passed: u64,
+    /// Of those sent, answers that Shunt made itself.
+    pub answered: u64,
+    /// Received less sent, dropped and passed: 0, but for frames that were in hand while the counters were read.
+    pub difference: i64,
+    /// The same with those received before the others were read: no more than what is really unaccounted for.
+    #[serde(skip)]
+    pub lowest_difference: i64,
+}
+
+/// The whole status.
+#[derive(Debug, Serialize)]
+pub struct StatusReport {
+    /// The instance.
+    pub instance: String,
+    /// `healthy`, `degraded` or `not-serving`: the worst of the problems.
+    pub health: &'static str,
+    /// The active configuration epoch; 0 while there is none.
+    pub epoch: u64,
+    /// When it was published, in milliseconds since 1970; 0 while there is none.
+    pub published_ms: u64,
+    /// When a reload was last accepted, in milliseconds since 1970; 0 while none was.
+    pub reloaded_ms: u64,
+    /// Reloads refused since the start.
+    pub reloads_refused: u64,
+    /// The keeper, control, each switcher, and the interface daemon.
+    pub processes: Vec<ProcessRow>,
+    /// By interface and switcher.
+    pub ports: Vec<PortRow>,
+    /// What goes to and from the box's own programs, if a pseudo-interface is configured.
+    pub host: Option<HostRow>,
+    /// How full the connection table is.
+    pub connection_table: ConnectionTableRow,
+    /// What became of all frames.
+    pub traffic: TrafficRow,
+    /// What became of the reports of load.
+    pub reports: Vec<ReportCount>,
+    /// What is wrong, the worst first.
+    pub problems: Vec<Problem>,
+}
+
+impl StatusReport {
+    /// Reads it; `before` was taken a moment ago, `file` is there if control answers, `now_ms` is of CLOCK_MONOTONIC.
+    pub fn read(memory: &Memory, before: &Sample, file: Option<&ConfigurationFile>, exact: bool, now_ms: u64) -> Self {
+        let sample = Sample::take(memory);
+        let mut processes = processes(memory, now_ms);
+        for row in &mut processes {
+            row.idle_percent = row.number.and_then(|number| sample.idle_percent(before, number));
+        }
+        let (connection_table, traffic) = (connection_table(memory, exact), traffic(memory));
+        let State { services, down, declined } = state(memory);
+        let problems = problems(&Observed {
+            processes: &processes,
+            epoch: before.epoch,
+            services: &services,
+            backends_down: &down,
+            backends_declined: &declined,
+            connection_table: &connection_table,
+            traffic: &traffic,
+            frames_in_hand: frames_in_hand(memory),
+            unfilled: &unfilled(memory, now_ms),
+            configuration: file,
+        });
+        let (control, active) = (&memory.control, active(memory));
+        Self {
+            instance: memory.instance.to_string(),
+            health: health(&problems),
+            epoch: active.epoch(),
+            published_ms: control.generations[active.buffer()].head.published_ms.get(),
+            reloaded_ms: control.head.reloaded_ms.get(),
+            reloads_refused: control.head.reloads_refused.get(),
+            processes,
+            ports: ports(memory),
+            host: HostRow::read(memory),
+            connection_table,
+            traffic,
+            reports: report_counts(memory),
+            problems,
+        }
+    }
+}
+
+fn active(memory: &Memory) -> Active {
+    Active(memory.control.head.active.load(Ordering::Acquire)) // pairs with flip::publish()
+}
+
+fn health(problems: &[Problem]) -> &'static str {
+    match worst(problems) {
+        None | Some(Severity::Notice) => "healthy",
+        Some(Severity::Degraded) => "degraded",
+        Some(Severity::NotServing) => "not-serving",
+    }
+}
+
+/// How services and backends of the active configuration are; nothing before the first one.
+#[derive(Default)]
+struct State {
+    services: Vec<ServiceState>,
+    down: Vec<String>,
+    /// Not among those that are down.
+    declined: Vec<String>,
+}
+
+fn state(memory: &Memory) -> State {
+    let Ok(configuration) = Configuration::read(&memory.control) else { return State::default() };
+    let is_configured = |record: &ServiceRecord| record.target == TARGET_HOST || record.members_count > 0;
+    let services = configuration.services.iter().filter(|service| is_configured(&service.record));
+    let services = services.map(|service| ServiceState { name: service.name.clone(), served: served(service) });
+    let takes_part = |backend: &&Backend| !backend.is(BackendRecord::DRAINED | BackendRecord::REMOVED);
+    let (up, down): (Vec<&Backend>, Vec<&Backend>) =
+        configuration.backends.iter().filter(takes_part).partition(|backend| backend.is(BackendRecord::UP));
+    // A factor of 0 says that it declined.
+    let members = configuration.services.iter().flat_map(|service| &service.members);
+    let declined: BTreeSet<u16> =
+        members.filter(|member| member.factor_permille == 0).map(|member| member.backend).collect();
+    let names = |backends: &[&Backend]| backends.iter().map(|backend| backend.name.clone()).collect();
+    let declining: Vec<&Backend> = up.into_iter().filter(|backend| declined.contains(&backend.id.0)).collect();
+    State { services: services.collect(), down: names(&down), declined: names(&declining) }
+}
+
+fn served(service: &Service) -> Served {
+    let unserved = service.classes.iter().find(|class| class.slots_count == 0);
+    match (service.record.slots_count, unserved) {
+        _ if service.record.target == TARGET_HOST => Served::All,
+        (0, _) => Served::Nobody,
+        (_, Some(class)) => Served::Not(class.start.to_string()),
+        _ => Served::All,
+    }
+}
+
+/// Those of switchers that live, and those that others had when they were killed.
+fn frames_in_hand(memory: &Memory) -> u64 {
+    let lives = memory.switchers.iter().map(|region| region.head.generation.get());
+    lives.fold(0, u64::saturating_add).saturating_mul(FRAMES_IN_HAND)
+}
+
+fn unfilled(memory: &Memory, now_ms: u64) -> Vec<Unfilled> {
+    let last = |id: u16| {
+        let counters = memory.switchers.iter().filter_map(|region| region.interfaces.get(usize::from(id)));
+        counters.map(|counters| counters.unfilled_ms.get()).max().filter(|last_ms| *last_ms != 0)
+    };
+    let unfilled = |(id, record): (_, InterfaceRecord)| {
+        let (interface, age_ms) = (record.name.to_string(), now_ms.saturating_sub(last(id)?));
+        Some(Unfilled { interface, age_ms, has_clients: Side::from_bits(record.side).has_clients() })
+    };
+    memory.keeper.interfaces().filter_map(unfilled).collect()
+}
+
+fn sum(memory: &Memory, counter: fn(&SwitcherHead) -> &Counter) -> u64 {
+    memory.switchers.iter().map(|region| counter(region.head).get()).fold(0, u64::wrapping_add)
+}
+
+fn connection_table(memory: &Memory, exact: bool) -> ConnectionTableRow {
+    let each = || memory.switchers.iter().flat_map(|region| region.backends);
+    let live = if exact {
+        memory.connections.live().count() as u64
+    } else {
+        // Those closed first: a connection that comes and goes in between can't make the difference negative.
+        let closed = each().map(|backend| backend.closed.get()).fold(0, u64::wrapping_add);
+        each().map(|backend| backend.opened.get()).fold(0, u64::wrapping_add).saturating_sub(closed)
+    };
+    let capacity = memory.connections.capacity() as u64;
+    ConnectionTableRow { live, exact, capacity, evicted: sum(memory, |head| &head.evicted) }
+}
+
+fn traffic(memory: &Memory) -> TrafficRow {
+    // Read before and after: what comes in meanwhile lies between the two.
+    let first = sum(memory, |head| &head.received);
+    let drops = memory.switchers.iter().flat_map(|region| &region.head.drops);
+    let dropped = drops.map(Counter::get).fold(0, u64::wrapping_add);
+    let (sent, passed) = (sum(memory, |head| &head.sent), sum(memory, |head| &head.passed));
+    let received = sum(memory, |head| &head.received);
+    let difference = |received: u64| received.wrapping_sub(sent.wrapping_add(dropped).wrapping_add(passed)) as i64;
+    TrafficRow {
+        received,
+        sent,
+        dropped,
+        passed,
+        answered: sum(memory, |head| &head.answered),
+        difference: difference(received),
+        lowest_difference: difference(first),
+    }
+}
+
+fn process_table(rows: &[ProcessRow], active: u64) -> Table {
+    let mut table = Table::new(["PROCESS", ">PID", "STATE", ">HEARTBEAT", ">CPU", "EPOCH", ">IDLE"]);
+    for row in rows {
+        let epoch = match row.epoch {
+            0 if row.process == "ifdaemon" => "-".to_owned(),
+            epoch if epoch == active => epoch.to_string(),
+            epoch => format!("{epoch} (active {active})"),
+        };
+        table.row([
+            row.name(),
+            or_dash(row.pid),
+            row.state.name().into(),
+            or_dash(row.heartbeat_age_ms.map(duration)),
+            or_dash(row.cpu),
+            epoch,
+            or_dash(row.idle_percent.map(|percent| format!("{percent:.0}%"))),
+        ]);
+    }
+    table
+}
+
+fn port_table(rows: &[PortRow]) -> Table {
+    let mut table = Table::new([
+        "INTERFACE",
+        "QUEUES",
+        ">SWITCHER",
+        "KIND",
+        "MODE",
+        ">RECEIVED",
+        ">BYTES",
+        ">SENT",
+        ">BYTES",
+        ">MISSED",
+        ">ERRORS",
+    ]);
+    for row in rows {
+        let (kind, mode) = row.how();
+        let numbers = [row.missed, row.errors].map(|n| n.to_string());
+        let traffic =
+            [row.received.to_string(), bytes(row.bytes_received), row.sent.to_string(), bytes(row.bytes_sent)];
+        let cells = [row.interface.clone(), row.queue_list(), row.switcher.to_string(), kind, mode];
+        table.row(cells.into_iter().chain(traffic).chain(numbers));
+    }
+    table
+}
+
+impl TrafficRow {
+    fn line(&self) -> String {
+        let Self { received, sent, dropped, passed, answered, difference, .. } = self;
+        let verdict = match difference {
+            0 => "balanced".to_owned(),
+            n => format!("difference {n:+}, of frames in hand meanwhile (if it stays without traffic, some are lost)"),
+        };
+        format!(
+            "received {received} = sent {sent} ({answered} of them answers) + dropped {dropped} + passed {passed}: {verdict}"
+        )
+    }
+}
+
+impl Report for StatusReport {
+    fn text(&self) -> String {
+        let table = &self.connection_table;
+        let estimate = if table.exact { "counted" } else { "opened less closed" };
+        let mut text = format!(
+            "instance {} is {}, configuration epoch {}, reloads refused {}\n\n{}\n{}\n",
+            self.instance,
+            self.health.replace('-', " "),
+            self.epoch,
+            self.reloads_refused,
+            process_table(&self.processes, self.epoch),
+            port_table(&self.ports),
+        );
+        if let Some(host) = &self.host {
+            text += &format!("{}\n", host.text());
+        }
+        text += &format!(
+            "connections: {} of {} ({estimate}), evicted {}\n{}\n",
+            table.live,
+            table.capacity,
+            table.evicted,
+            self.traffic.line(),
+        );
+        text += &report_line(&self.reports);
+        text + &lines(&self.problems)
+    }
+}
+
+/// What can be told of an instance without shared memory.
+#[derive(Debug, Serialize)]
+pub struct AbsentReport {
+    instance: String,
+    health: &'static str,
+    problems: Vec<Problem>,
+}
+
+/// What `shunt status` shows.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum StatusView {
+    /// There is shared memory.
+    Present(Box<StatusReport>),
+    /// There is none.
+    Absent(AbsentReport),
+}
+
+impl StatusView {
+    /// Of an instance whose shared memory is missing.
+    pub fn absent(instance: &Instance, missing: &Path, advice: &str) -> Self {
+        let text = format!("it does not run: there is no {}", missing.display());
+        let problems = vec![not_running(instance.as_str(), text, advice)];
+        Self::Absent(AbsentReport { instance: instance.to_string(), health: health(&problems), problems })
+    }
+
+    /// How bad the worst problem is.
+    pub fn worst(&self) -> Option<Severity> {
+        worst(match self {
+            Self::Present(report) => &report.problems,
+            Self::Absent(report) => &report.problems,
+        })
+    }
+}
+
+impl Report for StatusView {
+    fn text(&self) -> String {
+        match self {
+            Self::Present(report) => report.text(),
+            Self::Absent(report) => lines(&report.problems),
+        }
+    }
+}

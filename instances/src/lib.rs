@@ -1,0 +1,149 @@
+//! Other living instances in this network namespace, and what they have to themselves: interfaces, addresses, the name of
+//! a pseudo-interface.
+//!
+//! The keeper asks before it takes anything, control before it uses a configuration. What an instance has stands in its
+//! shared memory, also while its keeper or control is dead. Memory of another version tells nothing.
+
+pub mod accepted;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use accepted::instance_of;
+use shunt_config::{Config, Problem};
+use shunt_process::{Instance, accepted_configuration, instances, region_name};
+use shunt_shmlayout::address::Address;
+use shunt_shmlayout::map::Access;
+use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
+
+/// Another living instance.
+pub struct Other {
+    /// Its name.
+    pub instance: Instance,
+    keeper: KeeperRegion,
+    control: Option<ControlRegion>,
+}
+
+impl Other {
+    /// All of them.
+    pub fn living(own: &Instance) -> impl Iterator<Item = Self> {
+        let others = instances().into_iter().filter(move |other| other != own);
+        others.filter_map(Self::attach).filter(Self::lives_here)
+    }
+
+    fn attach(instance: Instance) -> Option<Self> {
+        let (keeper, _) = KeeperRegion::attach(&region_name(&instance, "keeper"), Access::Read).ok()?;
+        let control = ControlRegion::attach(&region_name(&instance, "control"), Access::Read).ok();
+        Some(Self { keeper, control: control.map(|(control, _)| control), instance })
+    }
+
+    /// Whether a process of it lives: control alone means that its supervisor starts the others again.
+    fn lives_here(&self) -> bool {
+        self.keeper.lives_here() || self.control.is_some_and(|control| control.lives_here())
+    }
+
+    /// Whether it uses the interface with this index.
+    pub fn has_interface(&self, index: u32) -> bool {
+        self.keeper.interfaces().any(|(_, record)| record.ifindex == index)
+    }
+
+    /// The name of its pseudo-interface.
+    pub fn device(&self) -> Option<String> {
+        (self.keeper.head.device_index.get() != 0).then(|| self.keeper.head.device_name())
+    }
+
+    /// Whether its active configuration has an address, for a service or the pseudo-interface.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.control.is_some_and(|control| control.has_address(&Address::from(address)))
+    }
+}
+
+/// The configuration accepted last of the running instance that was started by the file at `path`. What is on disk by now
+/// may be bad, or for another start.
+pub fn running_configuration(path: &Path) -> Option<Config> {
+    let instance = instance_of(&std::path::absolute(path).ok()?)?;
+    runs(&instance).then(|| Config::load(&accepted_configuration(&instance)).ok())?
+}
+
+/// Whether a process of this instance lives in this network namespace.
+pub fn runs(instance: &Instance) -> bool {
+    Other::attach(instance.clone()).is_some_and(|found| found.lives_here())
+}
+
+/// An address that another instance has. Two that answer ARP for one address, be it on different interfaces, take each
+/// other's clients.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "address {address} is served by instance \"{instance}\" of this machine: stop that instance, or choose another address"
+)]
+pub struct TakenAddress {
+    address: IpAddr,
+    instance: Instance,
+}
+
+impl TakenAddress {
+    /// Every address of a configuration that another instance has, but for those of which `is_ours` says that this one has
+    /// them already.
+    pub fn find(config: &Config, is_ours: impl Fn(IpAddr) -> bool) -> Vec<Self> {
+        let wanted: Vec<IpAddr> = addresses(config).into_iter().filter(|address| !is_ours(*address)).collect();
+        let others = Other::living(&config.instance).filter(|_| !wanted.is_empty());
+        let taken = others.flat_map(|other| {
+            let taken = wanted.iter().filter(|address| other.has_address(**address));
+            let taken = taken.map(|address| Self { address: *address, instance: other.instance.clone() });
+            taken.collect::<Vec<_>>()
+        });
+        taken.collect()
+    }
+
+    /// The same with the file, line and field of the configuration that wants it.
+    pub fn problem(&self, config: &Config) -> Problem {
+        let service = config.services.iter().find(|service| service.address.ip() == self.address);
+        let field = service.map(|service| format!("service.{}.address", service.name));
+        config.source.problem(field.unwrap_or_else(|| "host.addresses".to_owned()), self.to_string())
+    }
+}
+
+/// Addresses of services and of the pseudo-interface.
+fn addresses(config: &Config) -> BTreeSet<IpAddr> {
+    let services = config.services.iter().map(|service| service.address.ip());
+    let hosts = config.host.iter().flat_map(|host| &host.addresses).map(|address| IpAddr::from(*address));
+    services.chain(hosts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shunt_shmlayout::header::start_time;
+    use shunt_shmlayout::regions::{ControlShape, KeeperShape};
+
+    #[test]
+    fn an_instance_lives_while_its_control_alone_does() {
+        let keeper = KeeperShape { interfaces: 1, switchers: 1, ports: 1, reserved: [0; 5] };
+        let (keeper, control) = (KeeperRegion::anonymous(&keeper), ControlShape::new(1, 1, 1, 1, 1));
+        let control = ControlRegion::anonymous(&control).unwrap();
+        let other = Other { instance: Instance::default(), keeper: keeper.unwrap(), control: Some(control) };
+        assert!(!other.lives_here());
+        let pid = std::process::id();
+        control.head.pid.set(pid.into());
+        assert!(!other.lives_here(), "an earlier process with this id");
+        control.head.start_time.set(start_time(pid).unwrap());
+        assert!(other.lives_here());
+    }
+
+    #[test]
+    fn a_taken_address_is_told_where_it_stands() {
+        let text = "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"web\"\n\
+            address = \"198.18.0.1:80\"\nprotocol = \"tcp\"\ntarget = \"host\"\n[host]\naddresses = [\"198.18.0.101\"]\n";
+        let config = Config::parse(text, "shunt.toml").unwrap();
+        let [service, host] = <[IpAddr; 2]>::try_from(addresses(&config).into_iter().collect::<Vec<_>>()).unwrap();
+        for (address, place) in
+            [(service, "shunt.toml:7: service.web.address: "), (host, "shunt.toml:11: host.addresses: ")]
+        {
+            let taken = TakenAddress { address, instance: "lab".parse().unwrap() };
+            let said = format!("{place}address {address} is served by instance \"lab\" of this machine: stop that");
+            let problem = taken.problem(&config).to_string();
+            assert!(problem.starts_with(&said), "{problem}");
+        }
+    }
+}

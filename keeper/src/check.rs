@@ -1,0 +1,231 @@
+//! Everything that can be in the way, looked at before anything is disturbed; all of it is told at once.
+
+use std::collections::BTreeSet;
+
+use nix::unistd::geteuid;
+use shunt_config::{Config, Host, Interface, MTU_MAX, PortKind};
+use shunt_process::account_fault;
+use shunt_shmlayout::address::Address;
+
+use super::system::{self, NetworkInterface};
+use super::{KeeperError, claims, plan};
+use shunt_shmlayout::frames::{CHUNK, HEADROOM};
+
+/// Bytes of an Ethernet header with two VLAN tags.
+const ETHERNET: u64 = 14 + 8;
+const _: () = assert!(MTU_MAX as u64 == CHUNK - HEADROOM - ETHERNET);
+
+/// What was found out on the way.
+pub(super) struct Facts {
+    /// The interfaces, in the configuration's order.
+    pub interfaces: Vec<NetworkInterface>,
+    /// The CPU of each switcher.
+    pub cpus: Vec<u32>,
+}
+
+/// Only root can do what a keeper does.
+pub(super) fn require_root() -> Result<(), KeeperError> {
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    let problem =
+        "shunt-keeper must run as root: it opens raw sockets and loads an XDP program (sudo shunt-keeper ...)";
+    Err(KeeperError::Problems(vec![problem.into()]))
+}
+
+/// Looks at everything.
+pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
+    let mut problems = Vec::new();
+    let interfaces: Vec<_> =
+        config.interfaces.iter().filter_map(|one| check_interface(one, config.host.is_some(), &mut problems)).collect();
+    let cpus = config.switchers.cpus.choose().unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        Vec::new()
+    });
+    problems.extend(cpus.iter().filter_map(|cpu| check_cpu(*cpu)));
+    // Those that other instances serve are the claims' to tell.
+    let mut pseudo_interfaces = claims::devices_of_others(&config.instance);
+    pseudo_interfaces.extend(config.host.iter().map(|host| host.device.clone()));
+    match system::local_addresses(&pseudo_interfaces) {
+        Ok(local) => problems.extend(check_addresses(config, &local)),
+        Err(error) => problems.push(format!("the box's own addresses: {error}")),
+    }
+    problems.extend(account_fault(&config.user));
+    check_pinned_memory(config, &mut problems);
+    problems.extend(config.host.as_ref().and_then(|host| check_mtu(host, &config.interfaces, &interfaces)));
+    if problems.is_empty() {
+        problems.extend(plan::check(config, &interfaces));
+    }
+    if problems.is_empty() { Ok(Facts { interfaces, cpus }) } else { Err(KeeperError::Problems(problems)) }
+}
+
+fn check_interface(interface: &Interface, has_host: bool, problems: &mut Vec<String>) -> Option<NetworkInterface> {
+    let name = &interface.name;
+    let Some(found) = NetworkInterface::find(name) else {
+        problems
+            .push(format!("interface {name} doesn't exist or isn't an Ethernet (ip link show lists those there are)"));
+        return None;
+    };
+    if !found.is_up {
+        problems.push(format!("interface {name} is down; set it up: ip link set dev {name} up"));
+    }
+    if found.mtu > MTU_MAX {
+        let mtu = found.mtu;
+        problems
+            .push(format!("interface {name} has MTU {mtu}, frames hold {MTU_MAX}: ip link set dev {name} mtu 1500"));
+    }
+    if interface.port == PortKind::AfPacket {
+        problems.extend(check_packet_copies(name, &found, has_host));
+    }
+    Some(found)
+}
+
+/// AF_PACKET only copies packets: a kernel that forwards would forward what Shunt forwards, too; and where the box has the
+/// pseudo-interface's addresses, it would take the packets for its programs by both ways. Strict filtering lets it see
+/// that those come in by the wrong interface.
+pub(super) fn check_packet_copies(name: &str, interface: &NetworkInterface, has_host: bool) -> Vec<String> {
+    let forwards = interface.forwards.then(|| {
+        format!(
+            "interface {name} is used by AF_PACKET and the kernel forwards there, so each packet would be sent twice: \
+             sysctl -w net.ipv4.conf.{name}.forwarding=0, or use AF_XDP"
+        )
+    });
+    let twice = (has_host && !interface.filters_reverse_path).then(|| {
+        format!(
+            "interface {name} is used by AF_PACKET and [host] is configured, so the box would get each packet twice: \
+             sysctl -w net.ipv4.conf.{name}.rp_filter=1 (and net.ipv4.conf.all.rp_filter no 2), or use AF_XDP"
+        )
+    });
+    forwards.into_iter().chain(twice).collect()
+}
+
+/// What the box sends in packets of this size has to fit through every interface.
+fn check_mtu(host: &Host, configured: &[Interface], found: &[NetworkInterface]) -> Option<String> {
+    let mtu = u32::from(host.mtu?);
+    let (interface, smaller) = configured.iter().zip(found).find(|(_, interface)| interface.mtu < mtu)?;
+    let (name, most) = (&interface.name, smaller.mtu);
+    Some(format!(
+        "host.mtu is {mtu}, interface {name} sends packets of {most} bytes at most: lower host.mtu, or leave it out"
+    ))
+}
+
+fn check_cpu(cpu: u32) -> Option<String> {
+    let online = std::fs::exists(format!("/sys/devices/system/cpu/cpu{cpu}")).unwrap_or(false);
+    (!online).then(|| format!("switchers.cpus names CPU {cpu}, which this machine doesn't have (see lscpu)"))
+}
+
+/// An address that the box itself has would take the box's own connections (SSH!) away from it.
+fn check_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<String> {
+    let hosts = config.host.iter().flat_map(|host| &host.addresses);
+    let hosts = hosts.filter(|address| local.contains(&Address::from_v4(address.octets()))).map(|address| {
+        format!(
+            "host.addresses: {address} is an address of this machine on another interface, from which packets would not \
+             go through Shunt; take it off there (ip address del {address} dev ...), or choose another"
+        )
+    });
+    let own = config.services.iter().filter(|service| local.contains(&Address::from(service.address.ip())));
+    own.map(|service| {
+        let (name, address) = (&service.name, service.address.ip());
+        format!(
+            "service {name}: address {address} is an address of this machine, which would cut off everything else that \
+             uses it; take it off the interface (ip address del {address} dev ...): Shunt answers ARP for it itself"
+        )
+    })
+    .chain(hosts)
+    .collect()
+}
+
+fn check_pinned_memory(config: &Config, problems: &mut Vec<String>) {
+    let needed = u64::from(config.limits.frames) * CHUNK * config.switchers.cpus.count() as u64;
+    if let Some(limit) = system::pinned_memory_limit()
+        && limit < needed
+    {
+        problems.push(format!(
+            "frame pools need {needed} bytes of locked memory, the limit is {limit}: ulimit -l unlimited, or lower limits.frames"
+        ));
+    }
+}
+
+/// Whether /dev/shm has room for `needed` bytes.
+pub(super) fn check_shared_memory(needed: u64) -> Result<(), KeeperError> {
+    let free = system::shared_memory_free().map_err(super::system_error("/dev/shm"))?;
+    if needed <= free {
+        return Ok(());
+    }
+    Err(KeeperError::Problems(vec![format!(
+        "shared memory needs {needed} bytes, /dev/shm has {free}: mount -o remount,size=... /dev/shm, or lower limits.connections"
+    )]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "
+        [switchers]
+        cpus = [0]
+        [[interface]]
+        name = \"lo\"
+        port = \"af_packet\"
+        [[service]]
+        name = \"web\"
+        address = \"198.18.0.100:80\"
+        protocol = \"tcp\"
+        mode = \"nat\"
+        [[service.backend]]
+        name = \"b1\"
+        address = \"198.18.1.11:80\"
+    ";
+
+    #[test]
+    fn own_address_as_a_service_is_refused_by_name() {
+        let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
+        let local = [Address::from_v4([198, 18, 0, 100])].into();
+        let problems = check_addresses(&config, &local);
+        assert!(
+            problems[0].starts_with("service web: address 198.18.0.100 is an address of this machine"),
+            "{problems:?}"
+        );
+        assert!(check_addresses(&config, &BTreeSet::new()).is_empty());
+    }
+
+    #[test]
+    fn forwarding_beside_af_packet_is_refused_with_the_remedy() {
+        let mut interface = interface();
+        assert!(check_packet_copies("eth0", &interface, true).is_empty());
+        interface.forwards = true;
+        assert!(check_packet_copies("eth0", &interface, true)[0].contains("conf.eth0.forwarding=0"));
+        interface.filters_reverse_path = false;
+        assert!(check_packet_copies("eth0", &interface, true)[1].contains("conf.eth0.rp_filter=1"));
+        assert_eq!(check_packet_copies("eth0", &interface, false).len(), 1);
+    }
+
+    fn interface() -> NetworkInterface {
+        let (index, mac, mtu, queues) = (2, [2; 6], 1500, 1);
+        NetworkInterface { index, mac, mtu, queues, is_up: true, forwards: false, filters_reverse_path: true }
+    }
+
+    #[test]
+    fn host_s_address_elsewhere_and_its_mtu_too_large_are_refused() {
+        let host = "[host]\ndevice = \"shunt0\"\naddresses = [\"198.18.0.101\"]\nmtu = 1600\n";
+        let config = Config::parse(&format!("{CONFIG}{host}"), "test.toml").expect("a good configuration");
+        let problems = check_addresses(&config, &[Address::from_v4([198, 18, 0, 101])].into());
+        assert!(problems[0].starts_with("host.addresses: 198.18.0.101 is an address of this machine"), "{problems:?}");
+        let host = config.host.as_ref().expect("a host");
+        let problem = check_mtu(host, &config.interfaces, &[interface()]);
+        assert!(problem.is_some_and(|text| text.contains("host.mtu is 1600, interface lo sends packets of 1500")));
+        let fitting = NetworkInterface { mtu: 1600, ..interface() };
+        assert_eq!(check_mtu(host, &config.interfaces, &[fitting]), None);
+    }
+
+    #[test]
+    fn missing_interface_and_missing_user_are_told_together() {
+        let text = CONFIG.replace("\"lo\"", "\"no-such-if\"").replace("cpus = [0]", "cpus = [1023]");
+        let config = Config::parse(&format!("user = \"no-such-user\"\n{text}"), "test.toml").expect("a good one");
+        let Err(KeeperError::Problems(problems)) = check(&config) else { panic!("not refused") };
+        let all = problems.join("\n");
+        for part in ["no-such-if doesn't exist", "no account \"no-such-user\"", "CPU 1023"] {
+            assert!(all.contains(part), "{part} in {all}");
+        }
+    }
+}

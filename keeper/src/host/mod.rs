@@ -1,0 +1,229 @@
+//! The pseudo-interface (patent Fig. 8): a TUN device on which the box's own programs have the host's addresses, so that
+//! they think they talk to an ordinary interface.
+//!
+//! Owned by the keeper, which keeps a copy of the device and of the wake-up: both outlive the interface daemon. A keeper
+//! that was killed gets them back from the living daemon or a living switcher.
+//!
+//! ```text
+//!  address of the host, or of a service of the host    /32 on the device
+//!  rule   from ADDRESS                 table T         replies leave by the device, whatever the main table says
+//!  rule   from 0.0.0.0 to HOST.ROUTES  table T         programs that chose no source reach these through the switchers
+//!  table T (its own, 7000 + index of the device)       default by the device
+//! ```
+//!
+//! The main table, which control reads, stays as it is.
+
+mod memory;
+mod netlink;
+mod tun;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::net::if_::{if_nameindex, if_nametoindex};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use shunt_config::{Config, Host};
+use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::regions::KeeperRegion;
+
+use super::check::Facts;
+use super::regions::Regions;
+use super::{KeeperError, system_error};
+pub(super) use memory::HostMemory;
+use netlink::{Netlink, Rule};
+use shunt_netlink::addresses_of;
+use shunt_protocol::handover::ifdaemon::DEVICE_DESCRIPTOR;
+use shunt_protocol::handover::{WAKE_DESCRIPTOR, open_process, take_descriptor};
+use tun::{Tun, TunError};
+
+/// The table of device `i` is this plus `i`.
+const FIRST_TABLE: u32 = 7000;
+/// Before the main table (32766).
+const PRIORITY_FROM: u32 = 5300;
+const PRIORITY_TO: u32 = 5301;
+
+impl From<TunError> for KeeperError {
+    fn from(error: TunError) -> Self {
+        KeeperError::Problems(vec![error.to_string()])
+    }
+}
+
+/// The device, and what belongs to it.
+pub(super) struct PseudoInterface {
+    host: Host,
+    index: u32,
+    mtu: u32,
+    tun: Tun,
+    wake: OwnedFd,
+    netlink: Netlink,
+    /// Whether the rules go with the value: not while another process may still use a device that it has.
+    removes: bool,
+}
+
+impl PseudoInterface {
+    /// Gets it back from whoever lives, or makes it; then it is up and has the host's addresses. `None` if none is
+    /// configured.
+    pub fn open(config: &Config, facts: &Facts, regions: &Regions) -> Result<Option<PseudoInterface>, KeeperError> {
+        let Some(host) = config.host.clone() else { return Ok(None) };
+        let taken = take_device(&host, &regions.keeper)?;
+        let removes = taken.is_none();
+        let tun = taken.map_or_else(|| Tun::create(&host.device, host.offloads), Ok)?;
+        let wake = take_wake(regions)?;
+        let index = if_nametoindex(host.device.as_str()).map_err(system_error("index of host.device"))?;
+        let netlink = Netlink::open().map_err(system_error("netlink"))?;
+        let mtu = mtu(&host, facts);
+        let mut pseudo = PseudoInterface { host, index, mtu, tun, wake, netlink, removes };
+        pseudo.prepare().map_err(system_error("setting up the pseudo-interface (netlink)"))?;
+        regions.keeper.head.device_index.set(index.into());
+        regions.keeper.head.set_device_name(&pseudo.host.device);
+        regions.keeper.head.device_offloads.set(pseudo.tun.has_offloads.into());
+        let offloads = if pseudo.tun.has_offloads { "with" } else { "without" };
+        log::info!("pseudo-interface {}: MTU {mtu}, {offloads} offloads", pseudo.host.device);
+        Ok(Some(pseudo))
+    }
+
+    fn prepare(&mut self) -> io::Result<()> {
+        // No link-local address: with IPv6 off, all that came of it would be dropped (addrconf.c, IN6_ADDR_GEN_MODE_NONE).
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", self.host.device), "1");
+        self.netlink.set_up(self.index, self.mtu)?;
+        // What a predecessor gave it stays until the configuration table was looked at.
+        let there = addresses_of(&self.host.device)?;
+        self.set_addresses(there)
+    }
+
+    /// Makes the host's addresses and these, those of services of the host, the box's own; all others of the device go.
+    ///
+    /// An address never is there without its rule: with AF_PACKET the kernel would take its packets from the interface,
+    /// and reset what is the back-ends'.
+    pub fn set_addresses(&mut self, services: BTreeSet<Ipv4Addr>) -> io::Result<()> {
+        let wanted: BTreeSet<_> = self.host.addresses.iter().copied().chain(services).collect();
+        let (there, rules, table) = (addresses_of(&self.host.device)?, self.rules(&wanted), self.table());
+        let present: BTreeSet<Rule> = self.netlink.rules()?.into_iter().collect();
+        for rule in rules.difference(&present) {
+            self.netlink.add_rule(rule)?;
+        }
+        for address in wanted.difference(&there) {
+            self.netlink.add_address(self.index, *address)?;
+        }
+        // After the addresses, one of which it names.
+        self.netlink.set_default_route(self.index, table, self.host.addresses.first().copied())?;
+        for address in there.difference(&wanted) {
+            self.netlink.remove_address(self.index, *address)?;
+        }
+        // Those of devices that are gone, too: a keeper and its daemon may have been killed together.
+        let devices: BTreeSet<u32> = if_nameindex()?.iter().map(|device| device.index()).collect();
+        let is_orphan = |rule: &&Rule| !devices.contains(&rule.table.saturating_sub(FIRST_TABLE));
+        for rule in present.difference(&rules).filter(|rule| rule.table == table || is_orphan(rule)) {
+            self.netlink.remove_rule(rule)?;
+        }
+        Ok(())
+    }
+
+    fn rules(&self, addresses: &BTreeSet<Ipv4Addr>) -> BTreeSet<Rule> {
+        let table = self.table();
+        let any = (Ipv4Addr::UNSPECIFIED, 0);
+        let unbound = (Ipv4Addr::UNSPECIFIED, 32);
+        let from = addresses.iter().map(|address| Rule {
+            source: (*address, 32),
+            destination: any,
+            priority: PRIORITY_FROM,
+            table,
+        });
+        let to = self.host.routes.iter().map(|prefix| Rule {
+            source: unbound,
+            destination: (prefix.address, prefix.length),
+            priority: PRIORITY_TO,
+            table,
+        });
+        from.chain(to).collect()
+    }
+
+    fn table(&self) -> u32 {
+        FIRST_TABLE + self.index
+    }
+
+    /// Takes it away, whoever made it: the rules at once, the device when nobody has its descriptor.
+    pub fn remove(mut self) {
+        self.removes = true;
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.host.device
+    }
+
+    /// Largest IP packet, in bytes.
+    pub fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
+    /// Whether each packet has a vnet header.
+    pub fn has_offloads(&self) -> bool {
+        self.tun.has_offloads
+    }
+
+    /// What ends the daemon's sleep.
+    pub fn wake(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    /// The device.
+    pub fn device(&self) -> BorrowedFd<'_> {
+        self.tun.descriptor.as_fd()
+    }
+}
+
+impl Drop for PseudoInterface {
+    fn drop(&mut self) {
+        let table = self.table();
+        let rules = if self.removes { self.netlink.rules() } else { Ok(Vec::new()) };
+        let removed = rules.and_then(|rules| {
+            rules.iter().filter(|rule| rule.table == table).try_for_each(|rule| self.netlink.remove_rule(rule))
+        });
+        if let Err(error) = removed {
+            log::warn!("removing the rules of {}: {error}", self.host.device);
+        }
+    }
+}
+
+/// That of the configuration, or that of the smallest interface: what fits through everything.
+fn mtu(host: &Host, facts: &Facts) -> u32 {
+    let smallest = facts.interfaces.iter().map(|interface| interface.mtu).min();
+    host.mtu.map(u32::from).or(smallest).unwrap_or(1500)
+}
+
+/// The interface daemon that has the device, if one lives.
+pub(super) fn living_daemon(keeper: &KeeperRegion) -> Option<u32> {
+    let (pid, started) = (keeper.head.ifdaemon_pid.get() as u32, keeper.head.ifdaemon_start_time.get());
+    (pid != 0 && start_time(pid) == Some(started)).then_some(pid)
+}
+
+fn take_device(host: &Host, keeper: &KeeperRegion) -> Result<Option<Tun>, KeeperError> {
+    let Some(pid) = living_daemon(keeper) else { return Ok(None) };
+    let descriptor = take_from(pid, DEVICE_DESCRIPTOR).map_err(system_error("pidfd_getfd (device)"))?;
+    let (tun, name) = Tun::adopt(descriptor).map_err(system_error("TUNGETIFF"))?;
+    if name != host.device {
+        return Err(KeeperError::Changed { what: format!("host.device (it was {name})") });
+    }
+    log::info!("took device {name} back from shunt-ifdaemon, pid {pid}");
+    Ok(Some(tun))
+}
+
+/// The wake-up of whoever lives, because all must have the same one.
+fn take_wake(regions: &Regions) -> Result<OwnedFd, KeeperError> {
+    let daemon = living_daemon(&regions.keeper);
+    let living = daemon.into_iter().chain(regions.living().map(|(_, pid)| pid)).next();
+    match living {
+        Some(pid) => take_from(pid, WAKE_DESCRIPTOR).map_err(system_error("pidfd_getfd (wake-up)")),
+        None => {
+            let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
+            Ok(event.map_err(system_error("eventfd"))?.into())
+        }
+    }
+}
+
+fn take_from(pid: u32, descriptor: RawFd) -> io::Result<OwnedFd> {
+    take_descriptor(open_process(pid)?.as_fd(), descriptor)
+}

@@ -1,0 +1,168 @@
+//! Requests to the kernel about one device: up, MTU, addresses, and the rules that make the box's programs use it. Each is
+//! answered before the next is made; what is there already is no error.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::errno::Errno;
+
+use shunt_netlink::Requests;
+
+/// Who made a route or rule, as `ip rule` shows it: tells Shunt's from all others (rtnetlink(7), values above 4 are free).
+const PROTOCOL: RouteProtocol = RouteProtocol::Other(83);
+
+/// A rule of Shunt's: which packets of the box's own programs look for their way in which table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rule {
+    pub source: (Ipv4Addr, u8),
+    pub destination: (Ipv4Addr, u8),
+    pub priority: u32,
+    pub table: u32,
+}
+
+/// A socket for requests.
+pub(super) struct Netlink {
+    requests: Requests,
+}
+
+impl Netlink {
+    pub fn open() -> io::Result<Netlink> {
+        Ok(Netlink { requests: Requests::open(NETLINK_ROUTE)? })
+    }
+
+    /// Sets a device's MTU, and sets it up.
+    pub fn set_up(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        message.attributes = vec![LinkAttribute::Mtu(mtu)];
+        self.command(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    /// Makes an address the box's own, on a device.
+    pub fn add_address(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::NewAddress(address_message(index, address));
+        self.command(message, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// The reverse.
+    pub fn remove_address(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
+        gone_is_fine(self.command(RouteNetlinkMessage::DelAddress(address_message(index, address)), 0))
+    }
+
+    /// Makes everything in `table` go to a device; programs that chose no source get `source`.
+    pub fn set_default_route(&mut self, index: u32, table: u32, source: Option<Ipv4Addr>) -> io::Result<()> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.protocol = PROTOCOL;
+        message.header.scope = RouteScope::Link;
+        message.header.kind = RouteType::Unicast;
+        message.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Table(table)];
+        let source = source.map(|source| RouteAttribute::PrefSource(RouteAddress::Inet(source)));
+        message.attributes.extend(source);
+        self.command(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    pub fn add_rule(&mut self, rule: &Rule) -> io::Result<()> {
+        let added = self.command(RouteNetlinkMessage::NewRule(rule_message(rule)), NLM_F_CREATE | NLM_F_EXCL);
+        match added {
+            Err(error) if error.raw_os_error() == Some(Errno::EEXIST as i32) => Ok(()),
+            other => other,
+        }
+    }
+
+    pub fn remove_rule(&mut self, rule: &Rule) -> io::Result<()> {
+        gone_is_fine(self.command(RouteNetlinkMessage::DelRule(rule_message(rule)), 0))
+    }
+
+    /// The rules that a keeper of Shunt made, of any instance.
+    pub fn rules(&mut self) -> io::Result<Vec<Rule>> {
+        let mut message = RuleMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let mut rules = Vec::new();
+        self.requests.exchange(RouteNetlinkMessage::GetRule(message), NLM_F_DUMP, |answer, _| {
+            if let RouteNetlinkMessage::NewRule(rule) = answer {
+                rules.extend(own_rule(&rule));
+            }
+        })?;
+        Ok(rules)
+    }
+
+    fn command(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.requests.exchange(request, flags | NLM_F_ACK, |_, _| {}).map(drop)
+    }
+}
+
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    let gone = [Errno::ENOENT as i32, Errno::EADDRNOTAVAIL as i32, Errno::ENODEV as i32];
+    match result {
+        Err(error) if error.raw_os_error().is_some_and(|code| gone.contains(&code)) => Ok(()),
+        other => other,
+    }
+}
+
+fn address_message(index: u32, address: Ipv4Addr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = 32;
+    message.header.index = index;
+    let address = IpAddr::V4(address);
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    message
+}
+
+fn rule_message(rule: &Rule) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.action = RuleAction::ToTable;
+    message.header.src_len = rule.source.1;
+    message.header.dst_len = rule.destination.1;
+    let table =
+        [RuleAttribute::Priority(rule.priority), RuleAttribute::Table(rule.table), RuleAttribute::Protocol(PROTOCOL)];
+    let source = (rule.source.1 > 0).then(|| RuleAttribute::Source(rule.source.0.into()));
+    let destination = (rule.destination.1 > 0).then(|| RuleAttribute::Destination(rule.destination.0.into()));
+    message.attributes = source.into_iter().chain(destination).chain(table).collect();
+    message
+}
+
+/// The reverse of [`rule_message`]; `None` for a rule that isn't Shunt's.
+fn own_rule(message: &RuleMessage) -> Option<Rule> {
+    let none = Ipv4Addr::UNSPECIFIED;
+    let (mut source, mut destination, mut priority, mut table, mut is_own) = (none, none, 0, 0, false);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Source(IpAddr::V4(address)) => source = *address,
+            RuleAttribute::Destination(IpAddr::V4(address)) => destination = *address,
+            RuleAttribute::Priority(number) => priority = *number,
+            RuleAttribute::Table(number) => table = *number,
+            RuleAttribute::Protocol(protocol) => is_own = *protocol == PROTOCOL,
+            _ => {}
+        }
+    }
+    let (source, destination) = ((source, message.header.src_len), (destination, message.header.dst_len));
+    is_own.then_some(Rule { source, destination, priority, table })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_comes_back_as_it_was_made() {
+        let host = (Ipv4Addr::new(198, 18, 0, 101), 32);
+        let (any, unbound) = ((Ipv4Addr::UNSPECIFIED, 0), (Ipv4Addr::UNSPECIFIED, 32));
+        for (source, destination) in [(host, any), (unbound, (Ipv4Addr::new(198, 18, 0, 0), 24))] {
+            let rule = Rule { source, destination, priority: 5300, table: 7042 };
+            assert_eq!(own_rule(&rule_message(&rule)), Some(rule));
+        }
+        assert_eq!(own_rule(&RuleMessage::default()), None);
+    }
+}

@@ -1,0 +1,255 @@
+//! The keeper: the only privileged process (initialisation of the switching processor, patent Fig. 11).
+//!
+//! It makes the shared memory, opens every interface queue, loads the XDP program, makes the pseudo-interface, hands the
+//! descriptors to switchers and interface daemon, and keeps a copy of each, so that queues and device outlive them. It
+//! writes the keeper region and the XDP maps.
+//!
+//! ```text
+//!  start:  lock -> claims -> check -> regions -> pseudo-interface -> ports -> XDP program -> publish -> keeper.sock
+//!                                       |               |              |           |
+//!  restart after kill -9:             attach       from living    from living    pinned
+//!                                         ifdaemon       switchers
+//! ```
+
+pub mod bpf;
+mod check;
+mod claims;
+mod follow;
+mod host;
+mod interrupts;
+mod napi;
+mod plan;
+pub mod port;
+mod ports;
+mod receive_threads;
+mod reception;
+mod regions;
+mod serve;
+mod system;
+mod teardown;
+
+use std::fs::Permissions;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use shunt_config::Config;
+use shunt_process::{Lock, LockError, bpf_directory, keeper_lock, runtime_directory};
+
+use claims::Claims;
+use follow::Follower;
+use host::PseudoInterface;
+use ports::Ports;
+use reception::Reception;
+use regions::Regions;
+use serve::Server;
+pub use system::NetworkInterface;
+
+/// How often control's `prepared` word is looked at.
+const TURN_MS: u16 = 10;
+
+/// Why the keeper doesn't run. Nothing is left changed by a keeper that didn't come up.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// Another one runs.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// One or more things are in the way; one line each.
+    #[error("{}", .0.join("\n"))]
+    Problems(Vec<String>),
+    /// A file.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+    /// Shared memory.
+    #[error(transparent)]
+    Attach(#[from] shunt_shmlayout::header::AttachError),
+    /// The XDP program.
+    #[error("interface {interface}: {error}")]
+    Redirect {
+        /// Which.
+        interface: String,
+        /// What.
+        error: crate::bpf::RedirectError,
+    },
+    /// bpffs.
+    #[error("mounting a bpffs: {0}")]
+    Mount(crate::bpf::RedirectError),
+    /// An AF_XDP queue.
+    #[error("interface {interface}: {error}")]
+    XdpPort {
+        /// Which.
+        interface: String,
+        /// What.
+        error: crate::port::af_xdp::OpenError,
+    },
+    /// An AF_PACKET port.
+    #[error("interface {interface}: {error}")]
+    PacketPort {
+        /// Which.
+        interface: String,
+        /// What.
+        error: crate::port::af_packet::OpenError,
+    },
+    /// The configuration is another one than the switchers run with.
+    #[error("{what} is not as the running switchers have it; stop Shunt (deploy/shunt-supervisor) and start it again")]
+    Changed {
+        /// What differs.
+        what: String,
+    },
+    /// A system call.
+    #[error("{what}: {error}")]
+    System {
+        /// Which.
+        what: &'static str,
+        /// The system's answer.
+        error: std::io::Error,
+    },
+}
+
+fn system_error<E: Into<std::io::Error>>(what: &'static str) -> impl FnOnce(E) -> KeeperError {
+    move |error| KeeperError::System { what, error: error.into() }
+}
+
+fn file_error<E: Into<std::io::Error>>(path: impl Into<PathBuf>) -> impl FnOnce(E) -> KeeperError {
+    move |error| KeeperError::File { path: path.into(), error: error.into() }
+}
+
+/// A keeper that is up.
+struct Keeper {
+    config: Config,
+    regions: Regions,
+    server: Server,
+    follower: Follower,
+    reception: Reception,
+    /// Until the end, so that there is no other.
+    _claims: Claims,
+    _lock: Lock,
+}
+
+/// Runs until SIGTERM or SIGINT, then removes everything.
+pub fn run(config: Config) -> Result<(), KeeperError> {
+    // Blocked before anything exists, so that a signal during the start isn't the end of a half-made instance.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block().map_err(system_error("blocking signals"))?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(system_error("signalfd"))?;
+    let mut keeper = Keeper::start(config)?;
+    keeper.serve(&signals)?;
+    keeper.stop();
+    Ok(())
+}
+
+/// Nobody else's business, whoever made it.
+fn close_directory(directory: &Path) -> Result<(), KeeperError> {
+    std::fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(file_error(directory))
+}
+
+/// What is wrong with either is told at once.
+fn both<A, B>(a: Result<A, KeeperError>, b: Result<B, KeeperError>) -> Result<(A, B), KeeperError> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(KeeperError::Problems(a)), Err(KeeperError::Problems(b))) => Err(KeeperError::Problems([a, b].concat())),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+impl Keeper {
+    fn start(config: Config) -> Result<Keeper, KeeperError> {
+        check::require_root()?;
+        let lock = Lock::take(&keeper_lock(&config.instance), "shunt-keeper")?;
+        close_directory(&runtime_directory(&config.instance))?;
+        serve::remove_stale(&config.instance)?;
+        let (claims, facts) = both(Claims::take(&config), check::check(&config))?;
+        let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
+        if !is_restart {
+            // What was accepted for memory that is gone says nothing of this start.
+            teardown::remove_saved(&config.instance);
+        }
+        let started = PseudoInterface::open(&config, &facts, &regions)
+            .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo, is_restart));
+        match started {
+            Ok((server, follower, reception)) => {
+                Ok(Keeper { config, regions, server, follower, reception, _claims: claims, _lock: lock })
+            }
+            Err(error) => {
+                if !is_restart {
+                    teardown::remove_memory(&regions);
+                    teardown::remove_pins(&config.instance);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn start_ports(
+        config: &Config,
+        facts: &check::Facts,
+        regions: &Regions,
+        pseudo: Option<PseudoInterface>,
+        is_restart: bool,
+    ) -> Result<(Server, Follower, Reception), KeeperError> {
+        let directory = bpf_directory(&config.instance);
+        if regions.living().next().is_none() {
+            // Nobody has a queue: everything is planned and opened anew, only the connections are kept.
+            regions.forget_ports();
+            crate::bpf::unmount(&directory).map_err(KeeperError::Mount)?;
+        }
+        crate::bpf::mount(&directory).map_err(KeeperError::Mount)?;
+        let ports = if regions.living().next().is_some() {
+            Ports::take_back(config, facts, regions, &directory)?
+        } else {
+            Ports::open(config, facts, regions, &directory, is_restart)?
+        };
+        regions.publish(config, facts, &ports.records);
+        ports.log(config);
+        let Ports { records, sockets, redirects, reception } = ports;
+        let mut follower = Follower::new(regions, redirects, pseudo);
+        // Before anybody is told that the keeper is ready: after a crash the configuration table is there already.
+        follower.turn();
+        let server = Server::open(config, &facts.cpus, records, sockets)?;
+        log::info!("instance \"{}\" is ready below {}", config.instance, runtime_directory(&config.instance).display());
+        Ok((server, follower, reception))
+    }
+
+    fn serve(&mut self, signals: &SignalFd) -> Result<(), KeeperError> {
+        loop {
+            let mut events =
+                [PollFd::new(self.server.socket(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut events, PollTimeout::from(TURN_MS)) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(error) => return Err(system_error("poll")(error)),
+            }
+            let ready = |event: &PollFd<'_>| event.any().unwrap_or(false);
+            if ready(&events[1]) {
+                return Ok(());
+            }
+            if ready(&events[0]) {
+                self.server.answer(&self.regions, self.follower.pseudo());
+            }
+            self.follower.turn();
+            self.reception.keep();
+        }
+    }
+
+    /// Takes everything away: packets are the kernel's again, memory and files are gone.
+    fn stop(self) {
+        log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");
+        // First: without the XDP program a veth has no NAPI, and takes no setting of it.
+        drop(self.reception);
+        self.follower.detach();
+        drop(self.server);
+        teardown::remove_pins(&self.config.instance);
+        teardown::remove_memory(&self.regions);
+        teardown::remove_saved(&self.config.instance);
+    }
+}

@@ -1,0 +1,52 @@
+//! `shunt-keeper`: makes memory, opens queues, loads the XDP program, hands descriptors to switchers and keeps copies.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use shunt_config::{Config, ConfigError};
+use shunt_instances::running_configuration;
+use shunt_keeper::KeeperError;
+use shunt_process::{give_up, start_log};
+
+/// Shunt's privileged process: makes the shared memory, opens the interface queues and hands them to the switchers.
+#[derive(Parser)]
+#[command(name = "shunt-keeper", version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(true);
+    match run(&arguments.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => give_up("shunt-keeper", format_args!("{error:#}"), is_refusal(&error)),
+    }
+}
+
+fn run(path: &Path) -> anyhow::Result<()> {
+    Ok(shunt_keeper::run(configuration(path)?)?)
+}
+
+/// What a running instance accepted last, as long as it runs: whatever is on disk by now, its switchers need a keeper. Else
+/// what is on disk.
+fn configuration(path: &Path) -> Result<Config, ConfigError> {
+    let file = Config::load(path);
+    let Some(running) = running_configuration(path) else { return file };
+    if let Err(refusal) = file {
+        log::error!("the configuration file is refused, going on with the one accepted last:\n{refusal}");
+    }
+    Ok(running)
+}
+
+/// Whether the configuration or the machine has to change first.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    error.is::<ConfigError>()
+        || error.downcast_ref().is_some_and(|error| match error {
+            KeeperError::Lock(error) => error.is_refusal(),
+            other => matches!(other, KeeperError::Problems(_)),
+        })
+}

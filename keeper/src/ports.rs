@@ -1,0 +1,386 @@
+//! Opening every interface queue (patent Fig. 11), and after a restart of the keeper getting them back from the living
+//! switchers, so that no queue is ever closed while somebody uses it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use memmap2::MmapRaw;
+use shunt_config::{Config, Idle, PortKind as ConfiguredKind, XdpMode};
+use shunt_shmlayout::regions::{
+    HOST_ADDRESSES, PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind, PortMode, PortRecord,
+};
+
+use super::check::{Facts, check_packet_copies};
+use super::reception::Reception;
+use super::regions::Regions;
+use super::{KeeperError, plan};
+use crate::bpf::{AttachMode, Redirect, Sizes};
+use crate::port::af_packet;
+use crate::port::af_xdp::{self, BindMode, Sharing};
+use shunt_protocol::handover::{PORT_DESCRIPTORS, open_process, take_descriptor};
+use shunt_protocol::port::Role;
+
+/// The open ports.
+pub(super) struct Ports {
+    /// What each is; the order within a switcher is that of its port numbers.
+    pub records: Vec<PortRecord>,
+    /// The socket of each.
+    pub sockets: Vec<OwnedFd>,
+    /// The XDP program of each interface that has one.
+    pub redirects: Vec<Redirect>,
+    /// Whose work receiving is.
+    pub reception: Reception,
+}
+
+/// What opening needs to know.
+struct Opener<'a> {
+    config: &'a Config,
+    facts: &'a Facts,
+    regions: &'a Regions,
+    pools: Vec<MmapRaw>,
+    is_restart: bool,
+}
+
+/// How an interface is reached, as far as known: AF_XDP with the program attached so, or AF_PACKET.
+type Way = Option<(AttachMode, Redirect)>;
+
+/// A queue that couldn't be opened, and of which interface.
+struct Failure {
+    interface: usize,
+    is_unsupported: bool,
+    error: Box<KeeperError>,
+}
+
+impl Ports {
+    /// Opens everything anew. An interface whose port is `auto` falls back to AF_PACKET, and says why.
+    /// `is_restart`: a keeper before this one was killed.
+    pub fn open(
+        config: &Config,
+        facts: &Facts,
+        regions: &Regions,
+        directory: &Path,
+        is_restart: bool,
+    ) -> Result<Ports, KeeperError> {
+        let opener = Opener::new(config, facts, regions, is_restart)?;
+        let mut ways = Vec::new();
+        for interface in 0..facts.interfaces.len() {
+            ways.push(opener.attach(interface, directory)?);
+        }
+        let mut modes = opener.bind_modes();
+        loop {
+            let mode = modes[0];
+            let records = opener.plan(&ways, mode);
+            match opener.open_all(&records, mode) {
+                Ok(sockets) => return opener.insert(opener.without_vain_polls(records, &sockets), sockets, ways),
+                Err(failure) if failure.is_unsupported && modes.len() > 1 => {
+                    log::info!("{}; copying instead", failure.error);
+                    modes.remove(0);
+                }
+                Err(failure) if opener.may_fall_back(failure.interface) && !is_taken(&failure.error) => {
+                    opener.fall_back(failure.interface, &failure.error)?;
+                    if let Some((_, redirect)) = ways[failure.interface].take()
+                        && let Err(error) = redirect.detach()
+                    {
+                        log::warn!("{error}");
+                    }
+                }
+                Err(failure) if is_taken(&failure.error) => {
+                    return Err(KeeperError::Problems(vec![failure.error.to_string()]));
+                }
+                Err(failure) => return Err(*failure.error),
+            }
+        }
+    }
+
+    /// Gets the sockets of living switchers back, opens those of dead ones anew, and takes the pinned programs over.
+    pub fn take_back(
+        config: &Config,
+        facts: &Facts,
+        regions: &Regions,
+        directory: &Path,
+    ) -> Result<Ports, KeeperError> {
+        let opener = Opener::new(config, facts, regions, true)?;
+        let records: Vec<PortRecord> = regions.keeper.ports().collect();
+        let waits = config.switchers.idle == Idle::Wait;
+        let contradicts = |port: &PortRecord| port.flags & if waits { PORT_BUSY_POLLS } else { PORT_THREADED } != 0;
+        if records.iter().any(contradicts) {
+            return Err(KeeperError::Changed { what: "switchers.idle".into() });
+        }
+        let mut sockets: Vec<OwnedFd> = Vec::new();
+        for number in 0..regions.switchers.len() {
+            let own: Vec<_> = records.iter().filter(|port| usize::from(port.switcher) == number).copied().collect();
+            match regions.living().find(|(living, _)| *living == number) {
+                Some((_, pid)) => sockets.extend(take_from(number, pid, own.len())?),
+                None => {
+                    (0..own.len()).for_each(|port| regions.switchers[number].forget(port as u8));
+                    sockets.extend(opener.open_switcher(&own).map_err(|failure| *failure.error)?);
+                }
+            }
+        }
+        let mut ways: Vec<Way> = Vec::new();
+        for interface in 0..facts.interfaces.len() {
+            let mut modes = records.iter().filter(|port| usize::from(port.interface) == interface && is_xdp(port));
+            ways.push(match modes.next().map(attach_mode) {
+                Some(mode) => Some((mode, opener.redirect(interface, mode, directory)?)),
+                None => None,
+            });
+        }
+        opener.insert(records, sockets, ways)
+    }
+
+    /// Says for each port what it is.
+    pub fn log(&self, config: &Config) {
+        for port in &self.records {
+            let interface = &config.interfaces[usize::from(port.interface)].name;
+            let (kind, mode) = (PortKind::name(port.kind), PortMode::name(port.mode));
+            let (switcher, queue) = (port.switcher, port.queue);
+            if port.flags & PORT_RECEIVES == 0 {
+                log::info!(
+                    "interface {interface}: switcher {switcher} has no queue there and only sends, {kind} {mode}"
+                );
+            } else {
+                let fetched = match port.flags & (PORT_BUSY_POLLS | PORT_THREADED) {
+                    PORT_BUSY_POLLS => ", busy polling",
+                    PORT_THREADED => ", receive thread on its CPU",
+                    _ => "",
+                };
+                log::info!(
+                    "interface {interface}: queue {queue} is polled by switcher {switcher}, {kind} {mode}{fetched}"
+                );
+            }
+        }
+    }
+}
+
+/// Whether somebody else has the queue or the interface's XDP program. AF_PACKET beside that one would answer for the
+/// same packets, or get none.
+fn is_taken(error: &KeeperError) -> bool {
+    match error {
+        KeeperError::XdpPort { error, .. } => error.is_busy(),
+        KeeperError::Redirect { error, .. } => error.is_busy(),
+        _ => false,
+    }
+}
+
+fn is_xdp(port: &PortRecord) -> bool {
+    port.kind == PortKind::AfXdp as u8
+}
+
+fn attach_mode(port: &PortRecord) -> AttachMode {
+    if port.mode == PortMode::GenericCopy as u8 { AttachMode::Generic } else { AttachMode::Native }
+}
+
+fn bind_mode(port: &PortRecord) -> BindMode {
+    if port.mode == PortMode::ZeroCopy as u8 { BindMode::ZeroCopy } else { BindMode::Copy }
+}
+
+/// The port sockets of a running switcher.
+fn take_from(number: usize, pid: u32, ports: usize) -> Result<Vec<OwnedFd>, KeeperError> {
+    let process = open_process(pid).map_err(super::system_error("pidfd_open"))?;
+    let descriptors = PORT_DESCRIPTORS..PORT_DESCRIPTORS + ports as i32;
+    let taken = descriptors.map(|descriptor| take_descriptor(process.as_fd(), descriptor));
+    let sockets = taken.collect::<Result<Vec<_>, _>>().map_err(super::system_error("pidfd_getfd"))?;
+    log::info!("took {ports} port(s) back from switcher {number}, pid {pid}");
+    Ok(sockets)
+}
+
+impl<'a> Opener<'a> {
+    fn new(
+        config: &'a Config,
+        facts: &'a Facts,
+        regions: &'a Regions,
+        is_restart: bool,
+    ) -> Result<Opener<'a>, KeeperError> {
+        let pools = regions.switchers.iter().map(|switcher| switcher.frames()).collect::<Result<_, _>>()?;
+        Ok(Opener { config, facts, regions, pools, is_restart })
+    }
+
+    fn name(&self, interface: usize) -> String {
+        self.config.interfaces[interface].name.clone()
+    }
+
+    /// The program on one interface.
+    fn redirect(&self, interface: usize, mode: AttachMode, directory: &Path) -> Result<Redirect, KeeperError> {
+        let (found, limits) = (&self.facts.interfaces[interface], &self.config.limits);
+        // Both generations' addresses stand in the maps at the same time.
+        let sizes = Sizes {
+            queues: found.queues,
+            services: 2 * limits.services + HOST_ADDRESSES as u32,
+            backends: 2 * limits.backends,
+        };
+        let error = |error| KeeperError::Redirect { interface: self.name(interface), error };
+        Redirect::attach(directory, found.index, mode, sizes).map_err(error)
+    }
+
+    /// Puts the program on an interface in the best mode it has; `None` where AF_PACKET is configured or the way out.
+    fn attach(&self, interface: usize, directory: &Path) -> Result<Way, KeeperError> {
+        let configured = &self.config.interfaces[interface];
+        if configured.port == ConfiguredKind::AfPacket {
+            return Ok(None);
+        }
+        let first = if configured.mode == XdpMode::GenericCopy { AttachMode::Generic } else { AttachMode::Native };
+        match self.redirect(interface, first, directory) {
+            Ok(redirect) => return Ok(Some((first, redirect))),
+            Err(KeeperError::Redirect { error, .. }) if error.is_unsupported() && configured.mode == XdpMode::Auto => {
+                log::info!("interface {}: {error}; trying generic XDP", configured.name);
+            }
+            Err(error) => return self.fall_back(interface, &error).map(|()| None),
+        }
+        match self.redirect(interface, AttachMode::Generic, directory) {
+            Ok(redirect) => Ok(Some((AttachMode::Generic, redirect))),
+            Err(error) => self.fall_back(interface, &error).map(|()| None),
+        }
+    }
+
+    fn may_fall_back(&self, interface: usize) -> bool {
+        self.config.interfaces[interface].port == ConfiguredKind::Auto
+    }
+
+    /// AF_PACKET instead, if the configuration and the machine allow it.
+    fn fall_back(&self, interface: usize, error: &KeeperError) -> Result<(), KeeperError> {
+        let name = self.name(interface);
+        if !self.may_fall_back(interface) || is_taken(error) {
+            return Err(KeeperError::Problems(vec![error.to_string()]));
+        }
+        let problems = check_packet_copies(&name, &self.facts.interfaces[interface], self.config.host.is_some());
+        if !problems.is_empty() {
+            return Err(KeeperError::Problems([vec![error.to_string()], problems].concat()));
+        }
+        log::warn!("{error}; going on with AF_PACKET on {name}");
+        Ok(())
+    }
+
+    /// The bind modes to try. All sockets of a switcher share one frame pool and so one mode.
+    fn bind_modes(&self) -> Vec<BindMode> {
+        let wanted = |mode| self.config.interfaces.iter().any(|interface| interface.mode == mode);
+        if wanted(XdpMode::NativeCopy) || wanted(XdpMode::GenericCopy) {
+            vec![BindMode::Copy]
+        } else if wanted(XdpMode::ZeroCopy) {
+            vec![BindMode::ZeroCopy]
+        } else {
+            vec![BindMode::ZeroCopy, BindMode::Copy]
+        }
+    }
+
+    fn plan(&self, ways: &[Way], bind: BindMode) -> Vec<PortRecord> {
+        let kind = |way: &Way| if way.is_some() { PortKind::AfXdp } else { PortKind::AfPacket };
+        let kinds: Vec<PortKind> = ways.iter().map(kind).collect();
+        let mut records = plan::plan(self.config, &self.facts.interfaces, &kinds);
+        for port in records.iter_mut().filter(|port| is_xdp(port)) {
+            let attach = ways[usize::from(port.interface)].as_ref().map(|(mode, _)| *mode);
+            port.mode = match (bind, attach) {
+                (BindMode::ZeroCopy, _) => PortMode::ZeroCopy,
+                (BindMode::Copy, Some(AttachMode::Generic)) => PortMode::GenericCopy,
+                (BindMode::Copy, _) => PortMode::NativeCopy,
+            } as u8;
+            // Generic XDP runs behind the driver's queue: there is nothing that a socket could fetch, or a thread.
+            if port.flags & PORT_RECEIVES == 0 || port.mode == PortMode::GenericCopy as u8 {
+                continue;
+            }
+            if self.config.switchers.idle == Idle::Wait {
+                port.flags |= PORT_THREADED;
+            } else if self.config.interfaces[usize::from(port.interface)].busy_poll {
+                port.flags |= PORT_BUSY_POLLS;
+            }
+        }
+        records
+    }
+
+    /// Where the kernel can't tell a socket its queue's NAPI instance, its calls fetch nothing: interrupts must go on.
+    fn without_vain_polls(&self, mut records: Vec<PortRecord>, sockets: &[OwnedFd]) -> Vec<PortRecord> {
+        for (port, socket) in records.iter_mut().zip(sockets).filter(|(port, _)| port.flags & PORT_BUSY_POLLS != 0) {
+            if !af_xdp::can_busy_poll(socket.as_fd()) {
+                port.flags &= !PORT_BUSY_POLLS;
+                log::info!(
+                    "interface {}: queue {}: this kernel has no busy polling for it by AF_XDP; interrupts go on \
+                     (switchers.idle = \"wait\" keeps their work on the switcher's CPU)",
+                    self.name(usize::from(port.interface)),
+                    port.queue
+                );
+            }
+        }
+        records
+    }
+
+    fn open_all(&self, records: &[PortRecord], mode: BindMode) -> Result<Vec<OwnedFd>, Failure> {
+        log::debug!("opening {} ports, {mode:?}", records.len());
+        let mut sockets = Vec::new();
+        for number in 0..self.regions.switchers.len() {
+            let own: Vec<_> = records.iter().filter(|port| usize::from(port.switcher) == number).copied().collect();
+            sockets.extend(self.open_switcher(&own)?);
+        }
+        Ok(sockets)
+    }
+
+    /// Opens all ports of one switcher; the first AF_XDP socket registers its frame pool, the others share it.
+    fn open_switcher(&self, records: &[PortRecord]) -> Result<Vec<OwnedFd>, Failure> {
+        let mut sockets: Vec<OwnedFd> = Vec::new();
+        let mut registered = None;
+        for port in records {
+            if is_xdp(port) {
+                let sharing = match registered {
+                    Some(first) => Sharing::With(OwnedFd::as_fd(&sockets[first])),
+                    None => Sharing::Register(&self.pools[usize::from(port.switcher)]),
+                };
+                let socket = self.open_xdp(port, sharing)?;
+                registered = registered.or(Some(sockets.len()));
+                sockets.push(socket);
+            } else {
+                sockets.push(self.open_packet(port)?);
+            }
+        }
+        Ok(sockets)
+    }
+
+    fn open_xdp(&self, port: &PortRecord, sharing: Sharing<'_>) -> Result<OwnedFd, Failure> {
+        let interface = usize::from(port.interface);
+        let (index, ring) = (self.facts.interfaces[interface].index, self.config.limits.ring);
+        let socket =
+            af_xdp::open(index, port.queue.into(), ring, sharing, bind_mode(port)).map_err(|error| Failure {
+                interface,
+                is_unsupported: error.is_unsupported(),
+                error: Box::new(KeeperError::XdpPort { interface: self.name(interface), error }),
+            })?;
+        if port.flags & PORT_BUSY_POLLS != 0
+            && let Err(error) = af_xdp::prefer_busy_poll(socket.as_fd())
+        {
+            let name = self.name(interface);
+            log::warn!(
+                "interface {name}: busy polling: {error}; it needs CAP_NET_ADMIN and Linux 5.11; interrupts go on"
+            );
+        }
+        Ok(socket)
+    }
+
+    fn open_packet(&self, port: &PortRecord) -> Result<OwnedFd, Failure> {
+        let interface = usize::from(port.interface);
+        let (index, ring) = (self.facts.interfaces[interface].index, self.config.limits.ring);
+        let role = if port.flags & PORT_RECEIVES == 0 { Role::TransmitOnly } else { Role::Both };
+        // Groups are numbered per network namespace; the interface's index tells ours apart.
+        let fanout = (self.regions.switchers.len() > 1).then_some(index as u16);
+        af_packet::open(index, ring, role, fanout).map_err(|error| Failure {
+            interface,
+            is_unsupported: false,
+            error: Box::new(KeeperError::PacketPort { interface: self.name(interface), error }),
+        })
+    }
+
+    /// Makes the programs send each queue's packets to its socket: from here on service addresses are served.
+    fn insert(
+        &self,
+        mut records: Vec<PortRecord>,
+        sockets: Vec<OwnedFd>,
+        mut ways: Vec<Way>,
+    ) -> Result<Ports, KeeperError> {
+        for (port, socket) in records.iter().zip(&sockets).filter(|(port, _)| is_xdp(port)) {
+            let interface = usize::from(port.interface);
+            if let Some((_, redirect)) = &mut ways[interface] {
+                let error = |error| KeeperError::Redirect { interface: self.name(interface), error };
+                redirect.set_port(port.queue.into(), socket.as_fd()).map_err(error)?;
+            }
+        }
+        let redirects = ways.into_iter().flatten().map(|(_, redirect)| redirect).collect();
+        let reception = Reception::begin(self.config, self.facts, &mut records, self.is_restart);
+        Ok(Ports { records, sockets, redirects, reception })
+    }
+}

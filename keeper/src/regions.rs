@@ -1,0 +1,341 @@
+//! The shared memory of an instance: made at the first start, taken over after a restart of the keeper.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use memmap2::MmapRaw;
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::sys::mman::shm_open;
+use nix::sys::stat::{Mode, fstat};
+use shunt_config::{Config, Side as ConfiguredSide};
+use shunt_process::{Instance, region_name};
+use shunt_shmlayout::config_table::Name;
+use shunt_shmlayout::connections::CHUNK as CONNECTIONS_CHUNK;
+use shunt_shmlayout::frames::{self, CHUNK};
+use shunt_shmlayout::header::{AttachError, start_time};
+use shunt_shmlayout::map::{Access, Region, read_only};
+use shunt_shmlayout::regions::{
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape,
+    PORTS, PortRecord, Side, StoreShape, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed,
+};
+use zerocopy::IntoBytes;
+
+use super::check::{Facts, check_shared_memory};
+use super::host::{HostMemory, living_daemon};
+use super::{KeeperError, file_error, plan};
+
+/// One switcher's memory.
+pub(super) struct Switcher {
+    pub region: SwitcherRegion,
+    pub region_fd: OwnedFd,
+    /// The same to read only, for the other switchers.
+    pub view_fd: OwnedFd,
+    pub frames_fd: OwnedFd,
+}
+
+impl Switcher {
+    /// The frame pool, mapped for as long as the value lives.
+    pub fn frames(&self) -> Result<MmapRaw, KeeperError> {
+        use std::os::fd::AsRawFd;
+        MmapRaw::map_raw(self.frames_fd.as_raw_fd()).map_err(super::system_error("mapping a frame pool"))
+    }
+
+    /// Takes back the frames that a port's rings held, because its socket was closed.
+    pub fn forget(&self, port: u8) {
+        frames::forget(self.region.frame_owners, self.region.journal, port);
+    }
+}
+
+/// All regions, and descriptors to hand over.
+pub(super) struct Regions {
+    pub control: ControlRegion,
+    pub control_fd: OwnedFd,
+    pub keeper: KeeperRegion,
+    pub keeper_fd: OwnedFd,
+    pub connections_fd: OwnedFd,
+    pub switchers: Vec<Switcher>,
+    /// Packet stores, where a pseudo-interface is configured.
+    pub host: Option<HostMemory>,
+    /// Their names, in the order of making.
+    pub names: Vec<String>,
+}
+
+/// How much is wanted of everything.
+struct Shapes {
+    control: ControlShape,
+    keeper: KeeperShape,
+    connections: ConnectionsShape,
+    switcher: SwitcherShape,
+    store: Option<StoreShape>,
+    switchers: usize,
+}
+
+impl Shapes {
+    fn new(config: &Config, facts: &Facts) -> Shapes {
+        let limits = &config.limits;
+        let (interfaces, switchers) = (config.interfaces.len() as u64, config.switchers.cpus.count());
+        let ports = plan::most_ports(config, &facts.interfaces) as u64;
+        let (services, backends) = (limits.services, limits.backends);
+        Shapes {
+            control: ControlShape::new(services, backends, limits.slots, limits.neighbours, limits.routes),
+            keeper: KeeperShape { interfaces, switchers: switchers as u64, ports, reserved: [0; 5] },
+            // Each switcher records into chunks of its own: one without any would refuse every connection.
+            connections: ConnectionsShape::new(limits.connections.max((switchers * CONNECTIONS_CHUNK) as u32)),
+            switcher: SwitcherShape {
+                services: services.into(),
+                backends: backends.into(),
+                interfaces,
+                frames: limits.frames.into(),
+                reserved: [0; 4],
+            },
+            store: config.host.as_ref().map(|_| StoreShape::new(limits.store)),
+            switchers,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let a_switcher = SwitcherRegion::length(&self.switcher) as u64 + self.switcher.frames * CHUNK;
+        let one_of_each = ControlRegion::length(&self.control)
+            + KeeperRegion::length(&self.keeper)
+            + ConnectionsRegion::length(&self.connections);
+        let host = self.store.map_or(0, |store| HostMemory::bytes(&store, self.switchers));
+        one_of_each as u64 + a_switcher * self.switchers as u64 + host
+    }
+}
+
+/// Names of regions; the Nth switcher's are `switcher.N` and `frames.N`. Those of the host, if any, are the last.
+fn names(config: &Config, switchers: usize) -> Vec<String> {
+    let instance = &config.instance;
+    let fixed = ["control", "keeper", "connections"].map(String::from).into_iter();
+    let each = (0..switchers).flat_map(|number| [format!("switcher.{number}"), format!("frames.{number}")]);
+    let host = config.host.iter().flat_map(|_| HostMemory::names(instance, switchers));
+    fixed.chain(each).map(|region| region_name(instance, &region)).chain(host).collect()
+}
+
+impl Regions {
+    /// Takes over what is there if it fits (`true`), makes it anew if not and no switcher lives on it.
+    pub fn attach_or_create(config: &Config, facts: &Facts) -> Result<(Regions, bool), KeeperError> {
+        let shapes = Shapes::new(config, facts);
+        let names = names(config, shapes.switchers);
+        match Self::attach(&names, &shapes) {
+            Ok(regions) => match regions.difference(config, facts) {
+                None => return Ok((regions, true)),
+                Some(what) if regions.are_used() => return Err(KeeperError::Changed { what }),
+                Some(what) => log::info!("{what} changed and nobody uses it: making the shared memory anew"),
+            },
+            Err(AttachError::Missing(_)) => {}
+            Err(error) => {
+                if let Some(pid) = living_user(&names[1]) {
+                    let what = format!("{error} (pid {pid} uses it); the shared memory");
+                    return Err(KeeperError::Changed { what });
+                }
+                log::warn!("{error}; nobody uses it, making it anew");
+            }
+        }
+        check_shared_memory(shapes.bytes())?;
+        remove_all(&config.instance)?;
+        let regions = Self::create(&names, &shapes).inspect_err(|_| {
+            let _ = remove_all(&config.instance);
+        })?;
+        Ok((regions, false))
+    }
+
+    fn create(names: &[String], shapes: &Shapes) -> Result<Regions, KeeperError> {
+        let secret = secret()?;
+        let (control, _) = ControlRegion::create(&names[0], &shapes.control, |_| {})?;
+        let (keeper, _) = KeeperRegion::create(&names[1], &shapes.keeper, |_| {})?;
+        let (_, connections_fd) =
+            ConnectionsRegion::create(&names[2], &shapes.connections, |region| region.set_key(secret))?;
+        let (of_switchers, of_host) = names[3..].split_at(2 * shapes.switchers);
+        let mut switchers = Vec::new();
+        for pair in of_switchers.chunks_exact(2) {
+            let (region, region_fd) = SwitcherRegion::create(&pair[0], &shapes.switcher, |_| {})?;
+            let frames_fd = create_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
+            switchers.push(Switcher { region, region_fd, view_fd: read_only(&pair[0])?, frames_fd });
+        }
+        let host = shapes.store.map(|store| HostMemory::create(of_host, &store)).transpose()?;
+        let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
+        let names = names.to_vec();
+        Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, host, names })
+    }
+
+    fn attach(names: &[String], shapes: &Shapes) -> Result<Regions, AttachError> {
+        let (keeper, _) = attach::<KeeperRegion>(&names[1], &shapes.keeper)?;
+        let (control, _) = attach::<ControlRegion>(&names[0], &shapes.control)?;
+        let (_, connections_fd) = attach::<ConnectionsRegion>(&names[2], &shapes.connections)?;
+        let (of_switchers, of_host) = names[3..].split_at(2 * shapes.switchers);
+        let mut switchers = Vec::new();
+        for pair in of_switchers.chunks_exact(2) {
+            let (region, region_fd) = attach::<SwitcherRegion>(&pair[0], &shapes.switcher)?;
+            let frames_fd = open_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
+            switchers.push(Switcher { region, region_fd, view_fd: read_only(&pair[0])?, frames_fd });
+        }
+        let host = shapes.store.map(|store| HostMemory::attach(of_host, &store)).transpose()?;
+        let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
+        let names = names.to_vec();
+        Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, host, names })
+    }
+
+    /// What of interfaces and switchers isn't as the regions have it.
+    fn difference(&self, config: &Config, facts: &Facts) -> Option<String> {
+        for (id, (configured, found)) in config.interfaces.iter().zip(&facts.interfaces).enumerate() {
+            let known: InterfaceRecord = self.keeper.interfaces[id].load();
+            if (known.name, known.ifindex) != (Name::new(&configured.name), found.index) {
+                return Some(format!("interface {} ({})", configured.name, found.index));
+            }
+        }
+        for (number, cpu) in facts.cpus.iter().enumerate() {
+            if self.switcher(number).cpu != *cpu {
+                return Some(format!("the CPU of switcher {number} ({cpu})"));
+            }
+        }
+        let had_device = self.keeper.head.device_index.get() != 0;
+        (had_device && self.host.is_none()).then(|| "[host]".into())
+    }
+
+    /// What the keeper region says of a switcher.
+    pub fn switcher(&self, number: usize) -> SwitcherRecord {
+        self.keeper.switchers[number].load()
+    }
+
+    /// Writes down who has a switcher's descriptors.
+    pub fn set_switcher(&self, number: usize, record: &SwitcherRecord) {
+        self.keeper.switchers[number].store(record);
+    }
+
+    /// The switchers that run: number and pid.
+    pub fn living(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        let all = (0..self.switchers.len()).map(|number| (number, self.switcher(number)));
+        all.filter(|(_, record)| is_alive(record)).map(|(number, record)| (number, record.pid))
+    }
+
+    /// Whether a switcher or the interface daemon runs on this memory.
+    fn are_used(&self) -> bool {
+        self.living().next().is_some() || living_daemon(&self.keeper).is_some()
+    }
+
+    /// Takes all frames back from all ports, because their sockets are closed.
+    pub fn forget_ports(&self) {
+        for switcher in &self.switchers {
+            (0..PORTS as u8).for_each(|port| switcher.forget(port));
+        }
+    }
+
+    /// Fills the keeper region's tables.
+    pub fn publish(&self, config: &Config, facts: &Facts, ports: &[PortRecord]) {
+        let pid = std::process::id();
+        self.keeper.head.pid.set(pid.into());
+        self.keeper.head.start_time.set(start_time(pid).unwrap_or(0));
+        for (record, (configured, found)) in
+            self.keeper.interfaces.iter().zip(config.interfaces.iter().zip(&facts.interfaces))
+        {
+            record.store(&InterfaceRecord {
+                name: Name::new(&configured.name),
+                ifindex: found.index,
+                mtu: found.mtu,
+                mac: found.mac,
+                side: side(configured.side) as u8,
+                reserved: [0; 17],
+            });
+        }
+        for (number, cpu) in facts.cpus.iter().enumerate() {
+            self.set_switcher(number, &SwitcherRecord { cpu: *cpu, ..self.switcher(number) });
+        }
+        let none = PortRecord::default();
+        for (record, port) in self.keeper.ports.iter().zip(ports.iter().chain(std::iter::repeat(&none))) {
+            record.store(port);
+        }
+    }
+}
+
+/// Whether the process that has the descriptors still runs.
+pub(super) fn is_alive(record: &SwitcherRecord) -> bool {
+    record.pid != 0 && start_time(record.pid) == Some(record.start_time)
+}
+
+/// A switcher or interface daemon that runs according to a keeper region, even if the other regions can't be attached.
+fn living_user(keeper: &str) -> Option<u32> {
+    let (region, _) = KeeperRegion::attach(keeper, Access::Read).ok()?;
+    let records = region.switchers.iter().map(|record| record.load::<SwitcherRecord>());
+    records.into_iter().find(is_alive).map(|record| record.pid).or_else(|| living_daemon(&region))
+}
+
+fn side(side: ConfiguredSide) -> Side {
+    match side {
+        ConfiguredSide::Client => Side::Client,
+        ConfiguredSide::Backend => Side::Backend,
+        ConfiguredSide::Both => Side::Both,
+    }
+}
+
+/// Attaches a region that must have this shape.
+pub(super) fn attach<T: Typed>(name: &str, shape: &T::Shape) -> Result<(T, OwnedFd), AttachError> {
+    let (_, fd) = T::attach(name, Access::Write)?;
+    let (region, found) = T::from_fd(&fd, name, Access::Write)?;
+    if found.as_bytes() == shape.as_bytes() {
+        return Ok((region, fd));
+    }
+    Err(AttachError::Field {
+        path: name.into(),
+        field: "shape",
+        found: "that of other limits".into(),
+        expected: "that of the configuration's limits".into(),
+        advice: "limits take effect when Shunt is stopped and started again",
+    })
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("/dev/shm").join(name.trim_start_matches('/'))
+}
+
+fn create_frames(name: &str, bytes: u64) -> Result<OwnedFd, KeeperError> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
+    let fd = shm_open(name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(file_error(path(name)))?;
+    // Sets the size and takes the memory: a full /dev/shm shows here and not as SIGBUS later.
+    fallocate(&fd, FallocateFlags::empty(), 0, bytes as i64).map_err(file_error(path(name)))?;
+    Ok(fd)
+}
+
+fn open_frames(name: &str, bytes: u64) -> Result<OwnedFd, AttachError> {
+    let system = |what| move |errno: nix::Error| AttachError::System { path: path(name), what, source: errno.into() };
+    let fd = shm_open(name, OFlag::O_RDWR, Mode::empty()).map_err(system("open"))?;
+    let found = fstat(&fd).map_err(system("look at"))?.st_size as u64;
+    if found == bytes {
+        return Ok(fd);
+    }
+    Err(AttachError::Field {
+        path: path(name),
+        field: "size",
+        found: found.to_string(),
+        expected: bytes.to_string(),
+        advice: "limits.frames takes effect when Shunt is stopped and started again",
+    })
+}
+
+/// Removes every region of the instance, also those of more switchers than are configured now.
+pub(super) fn remove_all(instance: &Instance) -> Result<(), KeeperError> {
+    let prefix = region_name(instance, "");
+    let prefix = prefix.trim_start_matches('/');
+    let folder = Path::new("/dev/shm");
+    for entry in std::fs::read_dir(folder).map_err(file_error(folder))?.flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(prefix) {
+            Region::unlink(&format!("/{}", name.to_string_lossy())).map_err(file_error(entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The connection table's secret: new for each table, so that no client can aim at one bucket.
+fn secret() -> Result<[u64; 2], KeeperError> {
+    use std::io::Read;
+    const SOURCE: &str = "/dev/urandom";
+    let mut words = [0u64; 2];
+    let mut file = std::fs::File::open(SOURCE).map_err(file_error(SOURCE))?;
+    file.read_exact(words.as_mut_bytes()).map_err(file_error(SOURCE))?;
+    Ok(words)
+}
+
+#[cfg(test)]
+#[path = "regions_tests.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+//! Handing the descriptors to switchers and the interface daemon over `keeper.sock`: at most one living process has those
+//! of a switcher, and one those of the daemon.
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, setsockopt, socket,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use shunt_config::Config;
+use shunt_process::{Instance, keeper_socket};
+use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind, PortRecord, SwitcherRecord};
+
+use super::host::{PseudoInterface, living_daemon};
+use super::regions::{Regions, is_alive};
+use super::{KeeperError, file_error};
+use shunt_protocol::handover::ifdaemon;
+use shunt_protocol::handover::{
+    Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, accept, receive, send,
+};
+
+/// Somebody who connects and says nothing holds the keeper up no longer than this.
+const PATIENCE_MS: i64 = 200;
+
+/// Removes the socket of a keeper that was killed: while there is one, others think that this keeper is ready.
+pub(super) fn remove_stale(instance: &Instance) -> Result<(), KeeperError> {
+    remove_if_there(&keeper_socket(instance))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), KeeperError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The listening socket and what is handed out.
+pub(super) struct Server {
+    path: PathBuf,
+    socket: OwnedFd,
+    manifests: Vec<Manifest>,
+    /// By switcher, then port number.
+    ports: Vec<Vec<OwnedFd>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            log::warn!("{}: {error}", self.path.display());
+        }
+    }
+}
+
+impl Server {
+    /// Listens. The socket's file is what tells others that the keeper is ready, so this comes last.
+    pub fn open(
+        config: &Config,
+        cpus: &[u32],
+        records: Vec<PortRecord>,
+        sockets: Vec<OwnedFd>,
+    ) -> Result<Server, KeeperError> {
+        let path = keeper_socket(&config.instance);
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(file_error(&path))?;
+        // Under another name until somebody listens, so that whoever sees the socket can connect.
+        let unready = path.with_extension("unready");
+        remove_if_there(&unready)?;
+        let address = UnixAddr::new(&unready).map_err(file_error(&path))?;
+        bind(listener.as_raw_fd(), &address).map_err(file_error(&path))?;
+        Backlog::new(64).and_then(|backlog| listen(&listener, backlog)).map_err(file_error(&path))?;
+        std::fs::rename(&unready, &path).map_err(file_error(&path))?;
+        let manifests = (0..cpus.len()).map(|number| manifest(config, cpus, number, &records)).collect();
+        let mut ports: Vec<Vec<OwnedFd>> = cpus.iter().map(|_| Vec::new()).collect();
+        for (port, socket) in records.iter().zip(sockets) {
+            ports[usize::from(port.switcher)].push(socket);
+        }
+        Ok(Server { path, socket: listener, manifests, ports })
+    }
+
+    /// To be polled.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Answers one switcher, or the interface daemon.
+    pub fn answer(&self, regions: &Regions, pseudo: Option<&PseudoInterface>) {
+        match accept(self.socket()) {
+            Ok(connection) => {
+                if let Err(error) = self.converse(connection.as_fd(), regions, pseudo) {
+                    log::warn!("a request at keeper.sock: {error}");
+                }
+            }
+            Err(nix::Error::EAGAIN) => {}
+            Err(error) => log::warn!("{}: {error}", self.path.display()),
+        }
+    }
+
+    fn converse(
+        &self,
+        connection: BorrowedFd<'_>,
+        regions: &Regions,
+        pseudo: Option<&PseudoInterface>,
+    ) -> Result<(), HandoverError> {
+        setsockopt(&connection, ReceiveTimeout, &TimeVal::milliseconds(PATIENCE_MS))?;
+        let pid = getsockopt(&connection, PeerCredentials)?.pid() as u32;
+        let (request, _) = receive(connection)?;
+        let (who, granted) = match request {
+            Request::Switcher { number } => {
+                (format!("switcher {number}"), self.grant(connection, number.into(), pid, regions, pseudo))
+            }
+            Request::Ifdaemon => ("shunt-ifdaemon".into(), self.grant_daemon(connection, pid, regions, pseudo)),
+        };
+        match granted {
+            Ok(()) => {
+                log::info!("{who} is pid {pid}");
+                Ok(())
+            }
+            Err(HandoverError::Refused(reason)) => {
+                log::warn!("{who}, pid {pid}, refused: {reason}");
+                send(connection, &Answer::<()>::Refused(reason), &[])
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands device and packet stores to the interface daemon, after making sure that nobody else has them.
+    fn grant_daemon(
+        &self,
+        connection: BorrowedFd<'_>,
+        pid: u32,
+        regions: &Regions,
+        pseudo: Option<&PseudoInterface>,
+    ) -> Result<(), HandoverError> {
+        let (Some(pseudo), Some(memory)) = (pseudo, &regions.host) else {
+            return send(connection, &Answer::Granted(None::<ifdaemon::Manifest>), &[]);
+        };
+        if let Some(other) = living_daemon(&regions.keeper).filter(|other| *other != pid) {
+            let reason = format!("shunt-ifdaemon is already running as pid {other}; kill it first");
+            return Err(HandoverError::Refused(reason));
+        }
+        let Some(start_time) = start_time(pid) else {
+            return Err(HandoverError::Refused(format!("pid {pid} is gone")));
+        };
+        // Written down first, as for a switcher.
+        let head = regions.keeper.head;
+        head.ifdaemon_start_time.set(start_time);
+        head.ifdaemon_pid.set(pid.into());
+        let manifest = ifdaemon::Manifest {
+            user: self.manifests[0].user.clone(),
+            device: pseudo.name().into(),
+            mtu: pseudo.mtu(),
+            has_offloads: pseudo.has_offloads(),
+            switchers: memory.store_fds.len() as u16,
+        };
+        let regions = std::iter::once(&memory.daemon_fd).chain(&memory.store_fds).map(AsFd::as_fd);
+        let descriptors: Vec<_> = regions.chain([pseudo.wake(), pseudo.device()]).collect();
+        send(connection, &Answer::Granted(Some(manifest)), &descriptors).inspect_err(|_| head.ifdaemon_pid.set(0))
+    }
+
+    /// Hands the descriptors out, after making sure that nobody else has them.
+    fn grant(
+        &self,
+        connection: BorrowedFd<'_>,
+        number: usize,
+        pid: u32,
+        regions: &Regions,
+        pseudo: Option<&PseudoInterface>,
+    ) -> Result<(), HandoverError> {
+        let Some(manifest) = self.manifests.get(number) else {
+            let count = self.manifests.len();
+            return Err(HandoverError::Refused(format!(
+                "there is no switcher {number}, the configuration has {count}"
+            )));
+        };
+        let record = regions.switcher(number);
+        // The fence: two processes on the same rings would give each frame two owners.
+        if is_alive(&record) && record.pid != pid {
+            let other = record.pid;
+            return Err(HandoverError::Refused(format!(
+                "switcher {number} is already running as pid {other}; kill it first"
+            )));
+        }
+        let Some(start_time) = start_time(pid) else {
+            return Err(HandoverError::Refused(format!("pid {pid} is gone")));
+        };
+        // Written down first: were it the other way round, a keeper killed in between would not know of this switcher.
+        let granted = SwitcherRecord { pid, start_time, handovers: record.handovers + 1, ..record };
+        regions.set_switcher(number, &granted);
+        let switcher = &regions.switchers[number];
+        let own = [
+            &regions.control_fd,
+            &regions.keeper_fd,
+            &regions.connections_fd,
+            &switcher.region_fd,
+            &switcher.frames_fd,
+        ];
+        let all = regions.switchers.iter().map(|switcher| &switcher.view_fd);
+        let store = pseudo.zip(regions.host.as_ref());
+        let store = store.map(|(pseudo, memory)| [memory.store_fds[number].as_fd(), pseudo.wake()]);
+        let ports = self.ports[number].iter().map(AsFd::as_fd);
+        let descriptors = own.into_iter().chain(all).map(AsFd::as_fd).chain(store.into_iter().flatten()).chain(ports);
+        let descriptors: Vec<_> = descriptors.collect();
+        send(connection, &Answer::Granted(manifest.clone()), &descriptors).inspect_err(|_| {
+            regions.set_switcher(number, &SwitcherRecord { pid: 0, start_time: 0, ..granted });
+        })
+    }
+}
+
+fn manifest(config: &Config, cpus: &[u32], number: usize, records: &[PortRecord]) -> Manifest {
+    let own = records.iter().filter(|port| usize::from(port.switcher) == number);
+    let ports = own.map(|port| PortManifest {
+        interface: port.interface,
+        queue: port.queue,
+        kind: if port.kind == PortKind::AfXdp as u8 { SocketKind::AfXdp } else { SocketKind::AfPacket },
+        receives: port.flags & PORT_RECEIVES != 0,
+        busy_polls: port.flags & PORT_BUSY_POLLS != 0,
+        threaded: port.flags & PORT_THREADED != 0,
+    });
+    Manifest {
+        cpu: cpus[number],
+        idle: config.switchers.idle,
+        user: config.user.clone(),
+        ring: config.limits.ring,
+        switchers: cpus.len() as u16,
+        has_store: config.host.is_some(),
+        ports: ports.collect(),
+    }
+}

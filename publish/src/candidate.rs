@@ -1,0 +1,191 @@
+//! A configuration with everything that it comes to. Whatever can be refused is refused while one is made; to use one
+//! can't fail, so that a reload is taken whole or not at all.
+
+use std::path::Path;
+
+use shunt_config::{Config, ConfigError, Problem, document};
+use shunt_instances::TakenAddress;
+
+use crate::agents::{Agents, KeyMissing};
+use crate::rehearsal::Rehearsal;
+use crate::table::{NamedIds, Table};
+
+/// A configuration with the text that says it.
+#[derive(Debug)]
+pub struct Document {
+    /// What stands in the file.
+    pub text: String,
+    /// What it says.
+    pub config: Config,
+}
+
+impl Document {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = document::read_text(path)?;
+        let config = Config::parse(&text, &path.display().to_string())?;
+        Ok(Self { text, config })
+    }
+}
+
+/// What a configuration is held against.
+pub struct Grounds<'a> {
+    /// Memory as large as the shared one.
+    pub rehearsal: &'a Rehearsal,
+    /// Services and backends up to now.
+    pub table: &'a Table,
+    /// Ids that are taken.
+    pub named: &'a NamedIds,
+    /// What runs; `None` at the first start.
+    pub running: Option<&'a Config>,
+}
+
+/// Ready to be used.
+pub struct Candidate {
+    /// What it says.
+    pub document: Document,
+    /// What the table becomes.
+    pub table: Table,
+    /// Who may report.
+    pub agents: Agents,
+}
+
+impl Candidate {
+    /// One that may change what runs.
+    pub fn new(document: Document, grounds: &Grounds<'_>) -> Result<Self, ConfigError> {
+        let Document { config, .. } = &document;
+        let mut problems: Vec<Problem> =
+            grounds.running.and_then(|now| fixed_difference(now, config)).into_iter().collect();
+        let taken = TakenAddress::find(config, |address| grounds.table.has_address(&address.into()));
+        problems.extend(taken.iter().map(|taken| taken.problem(config)));
+        let (agents, missing) = Agents::load(&config.feedback);
+        problems.extend(missing.iter().map(|key| key.problem(&config.source)));
+        let table = grounds.rehearsal.table(grounds.table, config, grounds.named);
+        match table {
+            Ok(table) if problems.is_empty() => Ok(Self { document, table, agents }),
+            Ok(_) => Err(ConfigError::Refused(problems)),
+            Err(refusal) => {
+                problems.push(refusal.problem(&config.source));
+                Err(ConfigError::Refused(problems))
+            }
+        }
+    }
+
+    /// What ran before: it goes on without the keys that can't be read any more.
+    pub fn resumed(document: Document, grounds: &Grounds<'_>) -> Result<(Self, Vec<KeyMissing>), ConfigError> {
+        let Document { config, .. } = &document;
+        let table = grounds.rehearsal.table(grounds.table, config, grounds.named);
+        let table = table.map_err(|refusal| ConfigError::Refused(vec![refusal.problem(&config.source)]))?;
+        let (agents, missing) = Agents::load(&config.feedback);
+        Ok((Self { document, table, agents }, missing))
+    }
+}
+
+/// The first field that differs although it can't while Shunt runs.
+fn fixed_difference(now: &Config, next: &Config) -> Option<Problem> {
+    let whole = [
+        (now.instance != next.instance, "instance"),
+        (now.user != next.user, "user"),
+        (now.switchers.cpus != next.switchers.cpus, "switchers.cpus"),
+        (now.switchers.idle != next.switchers.idle, "switchers.idle"),
+        (now.host != next.host, "host"),
+    ];
+    let (a, b) = (&now.limits, &next.limits);
+    let limits = [
+        (a.connections != b.connections, "limits.connections"),
+        (a.services != b.services, "limits.services"),
+        (a.backends != b.backends, "limits.backends"),
+        (a.slots != b.slots, "limits.slots"),
+        (a.neighbours != b.neighbours, "limits.neighbours"),
+        (a.routes != b.routes, "limits.routes"),
+        (a.frames != b.frames, "limits.frames"),
+        (a.ring != b.ring, "limits.ring"),
+        (a.store != b.store, "limits.store"),
+    ];
+    let mut fields = whole.into_iter().chain(limits);
+    let field = fields.find(|(differs, _)| *differs).map(|(_, field)| field.to_owned());
+    let field = field.or_else(|| interface_difference(now, next))?;
+    Some(next.source.problem(field, "differs from what Shunt was started with; restart Shunt to change it"))
+}
+
+fn interface_difference(now: &Config, next: &Config) -> Option<String> {
+    let names = |config: &Config| config.interfaces.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
+    if names(now) != names(next) {
+        return Some("interface".to_owned());
+    }
+    let mut pairs = now.interfaces.iter().zip(&next.interfaces);
+    pairs.find(|(a, b)| a != b).map(|(a, _)| format!("interface.{}", a.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shunt_shmlayout::regions::ControlShape;
+
+    const TEXT: &str = "[switchers]\ncount = 1\n[limits]\nbackends = 2\n[[interface]]\nname = \"eth0\"\n\
+        [[service]]\nname = \"web\"\naddress = \"198.18.0.1:80\"\nprotocol = \"tcp\"\nmode = \"nat\"\n\
+        [[service.backend]]\nname = \"b1\"\naddress = \"198.18.1.1:80\"\n";
+
+    fn reload_text(text: &str) -> Result<Candidate, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shunt.toml");
+        std::fs::write(&path, text).unwrap();
+        let rehearsal = Rehearsal::new(&ControlShape::new(4, 2, 5000, 8, 8)).unwrap();
+        let running = Config::parse(TEXT, "shunt.toml").unwrap();
+        let table = rehearsal.empty_table();
+        let (named, running) = (&NamedIds::default(), Some(&running));
+        Candidate::new(Document::read(&path)?, &Grounds { rehearsal: &rehearsal, table: &table, named, running })
+    }
+
+    fn refusal(text: &str) -> String {
+        reload_text(text).map(drop).expect_err("a refusal").to_string()
+    }
+
+    #[test]
+    fn services_and_backends_may_change() {
+        let Candidate { document, table, .. } =
+            reload_text(&TEXT.replace("b1", "b7").replace("\"web\"", "\"www\"")).unwrap();
+        assert_eq!(document.config.services[0].name, "www");
+        assert!(table.backend_named("b7").is_some());
+    }
+
+    #[test]
+    fn what_is_fixed_is_refused_by_name() {
+        for (from, to, field) in [
+            ("backends = 2", "backends = 3", "limits.backends"),
+            ("[switchers]", "user = \"daemon\"\n[switchers]", "user"),
+            ("[switchers]", "instance = \"other\"\n[switchers]", "instance"),
+            ("count = 1", "count = 1\nidle = \"yield\"", "switchers.idle"),
+            ("[limits]", "[host]\n[limits]", "host"),
+            ("backends = 2", "backends = 2\nstore = 64", "limits.store"),
+            ("\"eth0\"", "\"eth1\"", "interface"),
+            ("\"eth0\"", "\"eth0\"\nport = \"af_packet\"", "interface.eth0"),
+        ] {
+            let text = refusal(&TEXT.replacen(from, to, 1));
+            let said = format!(": {field}: differs from what Shunt was started with; restart Shunt to change it");
+            assert!(text.contains(&said), "{field}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_is_refused() {
+        let agent =
+            "[feedback]\nlisten = \"198.18.1.1:7946\"\n[[agent]]\nname = \"a\"\nkey_file = \"/nonexistent/key\"\n";
+        let text = refusal(&format!("{TEXT}{agent}backends = [\"b1\"]\n"));
+        assert!(
+            text.contains("shunt.toml:19: agent.a.key_file: /nonexistent/key cannot be read: No such file"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_bad_file_and_one_without_room_are_refused() {
+        assert!(refusal("[switchers").contains("is not TOML"));
+        let slots = TEXT.replace("mode = \"nat\"", "mode = \"nat\"\nslots = 16381");
+        let said = refusal(&slots);
+        assert!(
+            said.contains("shunt.toml:12: service.web.slots: the tables of all services take 16381 slots"),
+            "{said}"
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! Publication: from what control knows to the configuration table that switchers read (patent Fig. 4, configuration
+//! table 64 with its two buffers, routing table 62, ARP cache).
+//!
+//! ```text
+//!  Config, health, drain --> Table  \      (a reload's first into memory of its own: rehearsal)
+//!  active generation ----> (recover)  > Image --> idle generation --> flip
+//!  netlink's State ------> Ways     /                        (publisher)
+//!                     \--> ArpCache (in place: one word a neighbour)
+//! ```
+//!
+//! `table` and `ways` are plain values, `image` joins them into records, `publisher` decides when a buffer may be filled
+//! and flipped. Control alone writes the region; it is also what a restarted control starts from (`recover`).
+
+pub mod agents;
+pub mod arp_cache;
+pub mod candidate;
+mod capability;
+pub mod error;
+mod feedback;
+pub mod health;
+pub mod identity;
+pub mod image;
+mod maglev;
+pub mod own;
+pub mod publisher;
+mod recover;
+pub mod rehearsal;
+pub mod retirement;
+pub mod routing;
+pub mod service;
+pub mod stale;
+pub mod table;
+pub mod testing;
+pub mod ways;
+mod weights;
+
+#[cfg(test)]
+mod tests;

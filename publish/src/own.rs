@@ -1,0 +1,86 @@
+//! The machine's own addresses as backends (patent Fig. 7, the first embodiment of the pseudo-interface): a service's
+//! packets are sent to the control machine's real address on the back-end network, by a switcher's interface, and come in
+//! by an interface that is the kernel's.
+//!
+//! The kernel resolves no address of its own, and has a local route to each, so both are answered here: the way is what
+//! the main table says, and the Ethernet address is that of the link that has the address. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::ways::{Hop, Interfaces};
+use crate::routing::event::{Mac, Neighbour, NeighbourKey, NeighbourState, Route, Table};
+use crate::routing::state::State;
+
+/// The machine's own addresses on links that are the kernel's, with the link's Ethernet address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnAddresses(BTreeMap<IpAddr, Mac>);
+
+impl OwnAddresses {
+    /// As the kernel has them now.
+    pub fn new(state: &State, interfaces: &Interfaces) -> Self {
+        let of_kernel = |ifindex: &u32| interfaces.id(*ifindex).is_none();
+        let addresses = state.addresses.iter().filter(|address| of_kernel(&address.ifindex));
+        let macs = addresses.filter_map(|address| {
+            let link = state.links.get(&address.ifindex).filter(|link| link.up && link.carrier)?;
+            Some((address.address, link.mac.filter(|mac| *mac != [0; 6])?))
+        });
+        Self(macs.collect())
+    }
+
+    /// Whether it is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains_key(&address)
+    }
+
+    /// Whether a route only says that an address is the machine's own.
+    pub fn hides(&self, route: &Route) -> bool {
+        route.key.table == Table::Local && self.contains(route.key.prefix)
+    }
+
+    /// The neighbours that these hops are, of those that are the machine itself.
+    pub fn neighbours<'a>(
+        &'a self,
+        hops: impl Iterator<Item = &'a Hop> + 'a,
+        interfaces: &'a Interfaces,
+    ) -> impl Iterator<Item = Neighbour> + 'a {
+        hops.filter_map(|hop: &Hop| {
+            let key: NeighbourKey = interfaces.neighbour_key(hop)?;
+            let mac = Some(*self.0.get(&key.address)?);
+            Some(Neighbour { key, mac, state: NeighbourState::Permanent })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{IFINDEX, INTERFACE, interfaces, kernel};
+    use super::super::ways::Ways;
+    use super::*;
+    use crate::routing::event::{Address, RouteKey, Target};
+
+    /// An address of the machine's, with the kernel's local route to it.
+    fn own(state: &mut State, ifindex: u32, text: &str) -> IpAddr {
+        let address: IpAddr = text.parse().unwrap();
+        state.addresses.insert(Address { ifindex, address, prefix_len: 32 });
+        let key = RouteKey { table: Table::Local, prefix: address, prefix_len: 32, metric: 0 };
+        state.routes.insert(key, Route { key, target: Target::Local, alternatives: false });
+        address
+    }
+
+    #[test]
+    fn an_address_of_the_kernels_link_is_a_neighbour_behind_shunts() {
+        let mut state = kernel();
+        let (inner, outer) = (own(&mut state, IFINDEX + 1, "198.18.1.9"), own(&mut state, IFINDEX, "198.18.1.1"));
+        let addresses = OwnAddresses::new(&state, &interfaces());
+        assert!(addresses.contains(inner) && !addresses.contains(outer), "one of Shunt's links leads nowhere else");
+        let ways = Ways::new(&state, &interfaces(), &addresses);
+        let hop = Hop { interface: INTERFACE, address: inner.into() };
+        assert_eq!((ways.hop(inner.into()), ways.hop(outer.into())), (Some(hop), None));
+        let found: Vec<_> = addresses.neighbours([hop].iter(), &interfaces()).collect();
+        assert_eq!(found[0].usable_mac(), state.links[&(IFINDEX + 1)].mac);
+
+        state.links.get_mut(&(IFINDEX + 1)).unwrap().carrier = false;
+        assert!(!OwnAddresses::new(&state, &interfaces()).contains(inner));
+    }
+}

@@ -8,6 +8,7 @@ mod check;
 mod command;
 mod configuration;
 mod doctor;
+mod drain;
 pub(crate) mod format;
 mod instance;
 mod memory;

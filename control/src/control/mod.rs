@@ -7,12 +7,14 @@
 //!      successor
 //! ```
 
+mod answers;
 mod draining;
 mod feedback;
 mod neighbours;
 mod orders;
 mod paths;
 mod publication;
+mod selection;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,7 @@ use crate::routing_daemon::error::NetlinkError;
 use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use crate::routing_daemon::state::Changes;
 use crate::start::{Memory, Start, StartError, absolute, system_error};
+use answers::Watch;
 use draining::Draining;
 use feedback::Feedback;
 use neighbours::Asking;
@@ -76,6 +79,7 @@ pub struct Control {
     draining: Draining,
     checker: Checker,
     feedback: Feedback,
+    watch: Watch,
     /// Why each check last changed its mind.
     notes: Notes,
     waiting: Vec<Waiting>,
@@ -104,7 +108,7 @@ impl Control {
     pub async fn start(path: &Path) -> Result<Self, StartError> {
         let Start { candidate, accepted, rehearsal, memory, refusal, missing_keys, lock } = Start::begin(path).await?;
         let Candidate { document, table, agents } = candidate;
-        let notes = Notes::of(&document.config.instance, |key| health_of(&table, key));
+        let notes = Notes::of(&document.config.instance, |key| health_of(&table, key), wall_ms());
         let follower = Follower::start(EVENT_BUFFER_BYTES)?;
         let raw = "a raw socket, to announce service addresses (run control as root or give it CAP_NET_RAW)";
         let announcements = Announcements::open().map_err(system_error(raw))?;
@@ -134,6 +138,7 @@ impl Control {
             draining,
             checker,
             feedback: Feedback::new(questioner),
+            watch: Watch::default(),
             notes,
             waiting: Vec::new(),
             refusal: refusal.map(|refusal| refusal.to_string()),
@@ -187,6 +192,7 @@ impl Control {
         self.ask_for_neighbours(now_ms);
         self.count_own_calls();
         self.follow_loads(now_ms);
+        self.look_for_answers(now_ms);
         self.publish(now_ms);
         self.count_connections(now_ms);
         self.give_up_waiting(now_ms);
@@ -209,7 +215,8 @@ impl Control {
         let checks = checks(&self.config);
         let checked: BTreeSet<&BackendKey> = checks.iter().map(|check| &check.key).collect();
         self.notes.retain(|key| checked.contains(key));
-        let table = &self.table;
+        let (table, now_ms) = (&self.table, wall_ms());
+        checked.iter().for_each(|key| self.notes.begin(key, health_of(table, key), now_ms));
         self.checker.apply(checks, |key| health_of(table, key));
         self.find_paths();
     }

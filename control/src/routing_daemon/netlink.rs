@@ -42,6 +42,11 @@ pub struct Follower {
     unanswered: Vec<IpAddr>,
 }
 
+/// What the kernel knows at one moment.
+pub fn snapshot() -> Result<State, NetlinkError> {
+    Requests::open()?.dump_all()
+}
+
 /// Neighbours that didn't answer are kept up to this many.
 const UNANSWERED: usize = 1024;
 

@@ -79,7 +79,7 @@ fn live(lab: &Lab) {
     first.0.wait().unwrap();
     let mut second = refusals::goes_on_beside_a_bad_file(lab);
     let answer = lab.order("{\"command\":\"enable\",\"backends\":[\"nobody\"]}");
-    assert!(answer.contains("there are: closed, b1, b2"), "{answer}");
+    assert!(answer.contains("there are: b1, b2, closed"), "{answer}");
     assert_eq!(lab.backend(8000).unwrap().0, id);
     assert_eq!(flags(lab, 8000), Some(DRAINED), "survives control");
     forgets_a_removed_backend(lab, second.0.id());

@@ -112,14 +112,19 @@ pub struct ConfigurationFile {
 impl ConfigurationFile {
     /// Asks control which it is, and reads it; `None` where control doesn't answer.
     pub fn of(instance: &Instance) -> Option<Self> {
-        let answer = order(instance, &json!({ "command": "configuration" })).ok()?;
-        Some(Self::read(serde_json::from_value(Value::Object(answer)).ok()?))
+        file_status(instance).map(Self::read)
     }
 
     fn read(status: FileStatus) -> Self {
         let fault = Config::load(status.file.as_ref()).err().map(|error| error.to_string());
         Self { status, fault }
     }
+}
+
+/// What control says of its configuration file; `None` where it doesn't answer.
+pub fn file_status(instance: &Instance) -> Option<FileStatus> {
+    let answer = order(instance, &json!({ "command": "configuration" })).ok()?;
+    serde_json::from_value(Value::Object(answer)).ok()
 }
 
 /// What only control knows of a backend.
@@ -164,7 +169,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().display().to_string();
         let reports = json!({ "not_listening": null, "silent": [], "refused": [] });
-        let said = json!({ "file": path, "refusal": null, "unsaved": false, "missing_keys": [], "reports": reports });
+        let said = json!({ "file": path, "refusal": null, "unsaved": false, "missing_keys": [], "reports": reports, "unanswered": [] });
         let read = || ConfigurationFile::read(serde_json::from_value(said.clone()).unwrap());
         assert!(read().fault.is_some_and(|fault| fault.starts_with(&format!("{path}:1: is empty"))));
         std::fs::write(file.path(), "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n").unwrap();

@@ -1,13 +1,14 @@
 //! The command line, and what each command does.
 
 use super::configuration::Configuration;
+use super::drain::Selected;
 use super::memory::{Memory, MemoryError};
 use super::output::{self, Output};
 use super::views::{
     BackendsReport, ConnectionsReport, DropsReport, Filter, ProcessRow, ProcessState, Sample, ServicesReport, Severity,
     StatusReport, StatusView, fields, process_problems, processes,
 };
-use super::{admin, check, doctor, instance};
+use super::{admin, check, doctor, drain, instance};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use shunt_config::ConfigError;
@@ -78,16 +79,12 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-    /// Give a backend no new connections; those it has go on.
-    Drain {
-        /// Its name.
-        backend: String,
-    },
-    /// Give a drained backend new connections again.
-    Enable {
-        /// Its name.
-        backend: String,
-    },
+    /// Give back-ends no new connections; those they have go on. All that are given, or none if one is unknown.
+    #[command(after_help = fields::DRAIN)]
+    Drain(Selected),
+    /// Give drained back-ends new connections again. All that are given, or none if one is unknown.
+    #[command(after_help = fields::DRAIN)]
+    Enable(Selected),
     /// Read the configuration again; a bad one is refused, and the old one stays.
     Reload,
     /// Say whether a configuration can be used. Exit status 78 if not.
@@ -130,8 +127,8 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Backends { output } => backends(&mut attach(named)?, output)?,
         Command::Connections { filter, output } => connections(&mut attach(named)?, &filter, output)?,
         Command::Drops { all, per_switcher, output } => drops(&mut attach(named)?, all, per_switcher, output)?,
-        Command::Drain { backend } => set_drained(&instance::choose(named)?, "drain", &backend)?,
-        Command::Enable { backend } => set_drained(&instance::choose(named)?, "enable", &backend)?,
+        Command::Drain(selected) => drain::drain(&instance::choose(named)?, selected)?,
+        Command::Enable(selected) => drain::enable(&instance::choose(named)?, selected)?,
         Command::Reload => {
             admin::order(&instance::choose(named)?, &json!({ "command": "reload" }))?;
             output::write("reloaded\n")?;
@@ -230,21 +227,4 @@ fn drops(memory: &mut Memory, all: bool, per_switcher: bool, output: Output) -> 
         Ok(DropsReport::read(memory, all, per_switcher))
     })?;
     Ok(())
-}
-
-fn set_drained(instance: &Instance, command: &str, backend: &str) -> anyhow::Result<()> {
-    match admin::order(instance, &json!({ "command": command, "backend": backend })) {
-        Ok(_) => {
-            let done = if command == "drain" { "drained" } else { "enabled" };
-            output::write(&format!("{backend} is {done}\n"))?;
-            Ok(())
-        }
-        Err(refusal @ admin::AdminError::Refused(_)) => {
-            // A name that isn't there is answered best with those that are.
-            let memory = Memory::attach(instance)?;
-            Configuration::read(&memory.control)?.backends_named(backend)?;
-            Err(refusal.into())
-        }
-        Err(error) => Err(error.into()),
-    }
 }

@@ -3,6 +3,7 @@
 //! The command isn't among the readers that control waits for before it fills a buffer, so it looks at the active word
 //! before and after, and copies again if that changed.
 
+use shunt_config::document::listed;
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::config_table::{BackendRecord, ClassRecord, Generation, MemberRecord, Name, ServiceRecord};
 use shunt_shmlayout::flip::Active;
@@ -23,7 +24,7 @@ pub enum ConfigurationError {
     #[error("the configuration changed {COPIES} times while it was read: try again")]
     Overtaken,
     /// The operator named something that isn't there.
-    #[error("there is no {what} {name:?}; there is: {}", names.join(", "))]
+    #[error("there is no {what} {name:?}; there is: {}", listed(names.iter().cloned()))]
     Unknown {
         /// "service" or "backend".
         what: &'static str,

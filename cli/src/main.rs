@@ -8,6 +8,7 @@ mod check;
 mod command;
 mod configuration;
 mod doctor;
+mod drain;
 mod format;
 mod instance;
 mod memory;

@@ -38,7 +38,7 @@ pub use types::{
 pub mod document {
     pub use crate::kind::{FileKind, refuse_other_kind};
     pub use crate::read::{parse_document, read_text, read_text_up_to};
-    pub use crate::report::{Field, Place, Report, quoted};
+    pub use crate::report::{Field, Place, Report, listed, quoted};
     pub use crate::section::Section;
 }
 

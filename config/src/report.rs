@@ -90,3 +90,27 @@ pub fn quoted(text: &str) -> String {
         None => format!("{text:?}"),
     }
 }
+
+/// Names for a message that says which there are: the first of them, and how many more.
+pub fn listed(names: impl IntoIterator<Item = String>) -> String {
+    const SHOWN: usize = 20;
+    let mut names = names.into_iter();
+    let shown: Vec<String> = names.by_ref().take(SHOWN).collect();
+    match (shown.len(), names.count()) {
+        (0, _) => "none".to_owned(),
+        (_, 0) => shown.join(", "),
+        (_, more) => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_names_the_first_are_listed_and_the_others_counted() {
+        let names = |count: usize| listed((1..=count).map(|n| format!("b{n}")));
+        assert_eq!([names(0), names(1), names(3)], ["none", "b1", "b1, b2, b3"]);
+        assert!(!names(20).contains("more") && names(23).ends_with(", b20 and 3 more"), "{}", names(23));
+    }
+}

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use log::info;
 
 use crate::routing_daemon::announce::{Announcer, Place};
-use crate::routing_daemon::event::{Link, Mac};
 use shunt_publish::table::Table;
 use shunt_publish::ways::Interfaces;
+use shunt_routing::event::{Link, Mac};
 
 /// A place and an address there.
 type Announcement = (u32, Mac, Ipv4Addr);

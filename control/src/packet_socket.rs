@@ -10,7 +10,7 @@ use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use tokio::io::unix::AsyncFd;
 
-use crate::routing_daemon::event::Mac;
+use shunt_routing::event::Mac;
 
 /// An EtherType: IPv4.
 pub const IPV4: u16 = libc::ETH_P_IP as u16;

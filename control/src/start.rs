@@ -24,12 +24,12 @@ use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, ControlShape, K
 use shunt_shmlayout::sync::Ordering;
 
 use crate::accepted::Accepted;
-use crate::routing_daemon::error::NetlinkError;
 use shunt_publish::agents::KeyMissing;
 use shunt_publish::candidate::{Candidate, Document, Grounds};
 use shunt_publish::publisher::is_alive;
 use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::{NamedIds, Table};
+use shunt_routing::error::NetlinkError;
 
 /// How long a keeper that isn't there yet is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);

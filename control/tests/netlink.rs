@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use namespaces::{Peer, in_namespace, ip};
 use shunt_control::routing_daemon::announce::{Announcer, Place};
-use shunt_control::routing_daemon::event::{Link, Neighbour, NeighbourKey, NeighbourState, Table};
 use shunt_control::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
-use shunt_control::routing_daemon::ranges::{next_hop, ranges};
 use shunt_control::routing_daemon::resolve::Resolver;
-use shunt_control::routing_daemon::state::State;
+use shunt_routing::event::{Link, Neighbour, NeighbourKey, NeighbourState, Table};
+use shunt_routing::ranges::{next_hop, ranges};
+use shunt_routing::state::State;
 
 /// Long enough for any machine; only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -37,12 +37,12 @@ pub(super) fn require_root() -> Result<(), KeeperError> {
 pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
     let mut problems = Vec::new();
     let interfaces: Vec<_> =
-        config.interfaces.iter().filter_map(|one| check_interface(one, config.host.is_some(), &mut problems)).collect();
+        config.interfaces.iter().filter_map(|one| check_interface(config, one, &mut problems)).collect();
     let cpus = config.switchers.cpus.choose().unwrap_or_else(|error| {
-        problems.push(error.to_string());
+        problems.push(blame(config, "switchers", &error.to_string()));
         Vec::new()
     });
-    problems.extend(cpus.iter().filter_map(|cpu| check_cpu(*cpu)));
+    problems.extend(cpus.iter().filter_map(|cpu| check_cpu(config, *cpu)));
     // Those that other instances serve are the claims' to tell.
     let mut pseudo_interfaces = claims::devices_of_others(&config.instance);
     pseudo_interfaces.extend(config.host.iter().map(|host| host.device.clone()));
@@ -50,32 +50,36 @@ pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
         Ok(local) => problems.extend(check_addresses(config, &local)),
         Err(error) => problems.push(format!("the box's own addresses: {error}")),
     }
-    problems.extend(account_fault(&config.user));
+    let account = account_fault(&config.user);
+    problems.extend(account.map(|fault| blame(config, "user", fault.trim_start_matches("user: "))));
     check_pinned_memory(config, &mut problems);
-    problems.extend(config.host.as_ref().and_then(|host| check_mtu(host, &config.interfaces, &interfaces)));
+    problems.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
     if problems.is_empty() {
         problems.extend(plan::check(config, &interfaces));
     }
     if problems.is_empty() { Ok(Facts { interfaces, cpus }) } else { Err(KeeperError::Problems(problems)) }
 }
 
-fn check_interface(interface: &Interface, has_host: bool, problems: &mut Vec<String>) -> Option<NetworkInterface> {
+/// A problem at the line of the configuration that has the field.
+fn blame(config: &Config, field: &str, sentence: &str) -> String {
+    config.source.problem(field, sentence).to_string()
+}
+
+fn check_interface(config: &Config, interface: &Interface, problems: &mut Vec<String>) -> Option<NetworkInterface> {
     let name = &interface.name;
+    let mut refuse = |sentence: &str| problems.push(blame(config, &format!("interface.{name}"), sentence));
     let Some(found) = NetworkInterface::find(name) else {
-        problems
-            .push(format!("interface {name} doesn't exist or isn't an Ethernet (ip link show lists those there are)"));
+        refuse("there is no Ethernet interface of this name; correct it (ip link lists those there are)");
         return None;
     };
     if !found.is_up {
-        problems.push(format!("interface {name} is down; set it up: ip link set dev {name} up"));
+        refuse(&format!("it is down; set it up: ip link set dev {name} up"));
     }
     if found.mtu > MTU_MAX {
-        let mtu = found.mtu;
-        problems
-            .push(format!("interface {name} has MTU {mtu}, frames hold {MTU_MAX}: ip link set dev {name} mtu 1500"));
+        refuse(&format!("its MTU is {}, frames hold {MTU_MAX}; ip link set dev {name} mtu 1500", found.mtu));
     }
     if interface.port == PortKind::AfPacket {
-        problems.extend(check_packet_copies(name, &found, has_host));
+        problems.extend(check_packet_copies(config, name, &found));
     }
     Some(found)
 }
@@ -83,53 +87,57 @@ fn check_interface(interface: &Interface, has_host: bool, problems: &mut Vec<Str
 /// AF_PACKET only copies packets: a kernel that forwards would forward what Shunt forwards, too; and where the box has the
 /// pseudo-interface's addresses, it would take the packets for its programs by both ways. Strict filtering lets it see
 /// that those come in by the wrong interface.
-pub(super) fn check_packet_copies(name: &str, interface: &NetworkInterface, has_host: bool) -> Vec<String> {
+pub(super) fn check_packet_copies(config: &Config, name: &str, interface: &NetworkInterface) -> Vec<String> {
     let forwards = interface.forwards.then(|| {
         format!(
-            "interface {name} is used by AF_PACKET and the kernel forwards there, so each packet would be sent twice: \
+            "AF_PACKET uses it and the kernel forwards there, so each packet would be sent twice; \
              sysctl -w net.ipv4.conf.{name}.forwarding=0, or use AF_XDP"
         )
     });
-    let twice = (has_host && !interface.filters_reverse_path).then(|| {
+    let twice = (config.host.is_some() && !interface.filters_reverse_path).then(|| {
         format!(
-            "interface {name} is used by AF_PACKET and [host] is configured, so the box would get each packet twice: \
+            "AF_PACKET uses it and [host] is configured, so the box would get each packet twice; \
              sysctl -w net.ipv4.conf.{name}.rp_filter=1 (and net.ipv4.conf.all.rp_filter no 2), or use AF_XDP"
         )
     });
-    forwards.into_iter().chain(twice).collect()
+    let blame = |sentence: String| blame(config, &format!("interface.{name}"), &sentence);
+    forwards.into_iter().chain(twice).map(blame).collect()
 }
 
 /// What the box sends in packets of this size has to fit through every interface.
-fn check_mtu(host: &Host, configured: &[Interface], found: &[NetworkInterface]) -> Option<String> {
+fn check_mtu(config: &Config, host: &Host, found: &[NetworkInterface]) -> Option<String> {
     let mtu = u32::from(host.mtu?);
-    let (interface, smaller) = configured.iter().zip(found).find(|(_, interface)| interface.mtu < mtu)?;
+    let (interface, smaller) = config.interfaces.iter().zip(found).find(|(_, interface)| interface.mtu < mtu)?;
     let (name, most) = (&interface.name, smaller.mtu);
-    Some(format!(
-        "host.mtu is {mtu}, interface {name} sends packets of {most} bytes at most: lower host.mtu, or leave it out"
-    ))
+    let sentence =
+        format!("is {mtu}, interface {name} sends packets of {most} bytes at most; lower it, or leave it out");
+    Some(blame(config, "host.mtu", &sentence))
 }
 
-fn check_cpu(cpu: u32) -> Option<String> {
+fn check_cpu(config: &Config, cpu: u32) -> Option<String> {
     let online = std::fs::exists(format!("/sys/devices/system/cpu/cpu{cpu}")).unwrap_or(false);
-    (!online).then(|| format!("switchers.cpus names CPU {cpu}, which this machine doesn't have (see lscpu)"))
+    let sentence = || format!("names CPU {cpu}, which this machine doesn't have; lscpu lists those there are");
+    (!online).then(|| blame(config, "switchers.cpus", &sentence()))
 }
 
 /// An address that the box itself has would take the box's own connections (SSH!) away from it.
 fn check_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<String> {
     let hosts = config.host.iter().flat_map(|host| &host.addresses);
     let hosts = hosts.filter(|address| local.contains(&Address::from_v4(address.octets()))).map(|address| {
-        format!(
-            "host.addresses: {address} is an address of this machine on another interface, from which packets would not \
-             go through Shunt; take it off there (ip address del {address} dev ...), or choose another"
-        )
+        let sentence = format!(
+            "{address} is an address of this machine on another interface, from which packets would not go through \
+             Shunt; take it off there (ip address del {address} dev ...), or choose another"
+        );
+        blame(config, "host.addresses", &sentence)
     });
     let own = config.services.iter().filter(|service| local.contains(&Address::from(service.address.ip())));
     own.map(|service| {
-        let (name, address) = (&service.name, service.address.ip());
-        format!(
-            "service {name}: address {address} is an address of this machine, which would cut off everything else that \
-             uses it; take it off the interface (ip address del {address} dev ...): Shunt answers ARP for it itself"
-        )
+        let address = service.address.ip();
+        let sentence = format!(
+            "{address} is an address of this machine, and everything else that uses it would be cut off; take it off \
+             the interface (ip address del {address} dev ...): Shunt answers ARP for it itself"
+        );
+        blame(config, &format!("service.{}.address", service.name), &sentence)
     })
     .chain(hosts)
     .collect()
@@ -140,9 +148,10 @@ fn check_pinned_memory(config: &Config, problems: &mut Vec<String>) {
     if let Some(limit) = system::pinned_memory_limit()
         && limit < needed
     {
-        problems.push(format!(
-            "frame pools need {needed} bytes of locked memory, the limit is {limit}: ulimit -l unlimited, or lower limits.frames"
-        ));
+        let sentence = format!(
+            "they need {needed} bytes of locked memory, the limit is {limit}; ulimit -l unlimited, or lower it"
+        );
+        problems.push(blame(config, "limits.frames", &sentence));
     }
 }
 
@@ -183,7 +192,7 @@ mod tests {
         let local = [Address::from_v4([198, 18, 0, 100])].into();
         let problems = check_addresses(&config, &local);
         assert!(
-            problems[0].starts_with("service web: address 198.18.0.100 is an address of this machine"),
+            problems[0].starts_with("test.toml:9: service.web.address: 198.18.0.100 is an address of this machine"),
             "{problems:?}"
         );
         assert!(check_addresses(&config, &BTreeSet::new()).is_empty());
@@ -191,13 +200,16 @@ mod tests {
 
     #[test]
     fn forwarding_beside_af_packet_is_refused_with_the_remedy() {
+        let config = |host: &str| Config::parse(&format!("{CONFIG}{host}"), "test.toml").expect("a good configuration");
+        let (without, with) = (config(""), config("[host]\naddresses = [\"198.18.0.101\"]\n"));
         let mut interface = interface();
-        assert!(check_packet_copies("eth0", &interface, true).is_empty());
+        assert!(check_packet_copies(&with, "lo", &interface).is_empty());
         interface.forwards = true;
-        assert!(check_packet_copies("eth0", &interface, true)[0].contains("conf.eth0.forwarding=0"));
+        let said = &check_packet_copies(&with, "lo", &interface)[0];
+        assert!(said.starts_with("test.toml:4: interface.lo: ") && said.contains("conf.lo.forwarding=0"), "{said}");
         interface.filters_reverse_path = false;
-        assert!(check_packet_copies("eth0", &interface, true)[1].contains("conf.eth0.rp_filter=1"));
-        assert_eq!(check_packet_copies("eth0", &interface, false).len(), 1);
+        assert!(check_packet_copies(&with, "lo", &interface)[1].contains("conf.lo.rp_filter=1"));
+        assert_eq!(check_packet_copies(&without, "lo", &interface).len(), 1);
     }
 
     fn interface() -> NetworkInterface {
@@ -210,12 +222,16 @@ mod tests {
         let host = "[host]\ndevice = \"shunt0\"\naddresses = [\"198.18.0.101\"]\nmtu = 1600\n";
         let config = Config::parse(&format!("{CONFIG}{host}"), "test.toml").expect("a good configuration");
         let problems = check_addresses(&config, &[Address::from_v4([198, 18, 0, 101])].into());
-        assert!(problems[0].starts_with("host.addresses: 198.18.0.101 is an address of this machine"), "{problems:?}");
+        let said = "test.toml:17: host.addresses: 198.18.0.101 is an address of this machine";
+        assert!(problems[0].starts_with(said), "{problems:?}");
         let host = config.host.as_ref().expect("a host");
-        let problem = check_mtu(host, &config.interfaces, &[interface()]);
-        assert!(problem.is_some_and(|text| text.contains("host.mtu is 1600, interface lo sends packets of 1500")));
+        let problem = check_mtu(&config, host, &[interface()]).expect("a problem");
+        assert!(
+            problem.starts_with("test.toml:18: host.mtu: is 1600, interface lo sends packets of 1500"),
+            "{problem}"
+        );
         let fitting = NetworkInterface { mtu: 1600, ..interface() };
-        assert_eq!(check_mtu(host, &config.interfaces, &[fitting]), None);
+        assert_eq!(check_mtu(&config, host, &[fitting]), None);
     }
 
     #[test]
@@ -224,7 +240,11 @@ mod tests {
         let config = Config::parse(&format!("user = \"no-such-user\"\n{text}"), "test.toml").expect("a good one");
         let Err(KeeperError::Problems(problems)) = check(&config) else { panic!("not refused") };
         let all = problems.join("\n");
-        for part in ["no-such-if doesn't exist", "no account \"no-such-user\"", "CPU 1023"] {
+        for part in [
+            "test.toml:5: interface.no-such-if: there is no Ethernet interface of this name; ",
+            "test.toml:1: user: there is no account \"no-such-user\"; ",
+            "test.toml:4: switchers.cpus: names CPU 1023, ",
+        ] {
             assert!(all.contains(part), "{part} in {all}");
         }
     }

@@ -242,7 +242,7 @@ impl<'a> Opener<'a> {
         if !self.may_fall_back(interface) || is_taken(error) {
             return Err(KeeperError::Problems(vec![error.to_string()]));
         }
-        let problems = check_packet_copies(&name, &self.facts.interfaces[interface], self.config.host.is_some());
+        let problems = check_packet_copies(self.config, &name, &self.facts.interfaces[interface]);
         if !problems.is_empty() {
             return Err(KeeperError::Problems([vec![error.to_string()], problems].concat()));
         }

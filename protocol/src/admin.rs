@@ -1,15 +1,17 @@
 //! What may be ordered, and what is answered.
 //!
 //! ```text
-//! {"command":"reload"}                    {"ok":true,"services":2,"backends":5,"epoch":7}
-//! {"command":"drain","backend":"b1"}      {"ok":true,"backend":"b1","epoch":8}
-//! {"command":"enable","backend":"b1"}     {"ok":true,"backend":"b1","epoch":9}
-//! {"command":"backends"}                  {"ok":true,"backends":[{"name":"b1",...}]}
-//! {"command":"configuration"}             {"ok":true,"file":"/etc/shunt/shunt.toml","refusal":null,...}
-//! anything that can't be done             {"ok":false,"error":"..."}
+//! {"command":"reload"}                           {"ok":true,"services":2,"backends":5,"epoch":7}
+//! {"command":"drain","backends":["b1","b2"]}     {"ok":true,"backends":["b1","b2"],"epoch":8}
+//! {"command":"drain","hosts":["198.18.1.11"]}    {"ok":true,"backends":["b1","b1-echo"],"epoch":9}
+//! {"command":"enable","backends":["b1"]}         {"ok":true,"backends":["b1"],"epoch":10}
+//! {"command":"backends"}                         {"ok":true,"backends":[{"name":"b1",...}]}
+//! {"command":"configuration"}                    {"ok":true,"file":"/etc/shunt/shunt.toml","refusal":null,...}
+//! anything that can't be done                    {"ok":false,"error":"..."}
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,20 +21,26 @@ use serde::{Deserialize, Serialize};
 pub enum Command {
     /// Read the configuration again.
     Reload,
-    /// Take a backend out: its connections finish, new ones go elsewhere.
-    Drain {
-        /// Its name.
-        backend: String,
-    },
-    /// Put a backend back.
-    Enable {
-        /// Its name.
-        backend: String,
-    },
+    /// Take backends out: their connections finish, new ones go elsewhere.
+    Drain(Selection),
+    /// Put backends back.
+    Enable(Selection),
     /// Tell what isn't in shared memory: why each backend is up or down, and how far draining is.
     Backends,
     /// Tell which is the configuration file, and what came of the last reload.
     Configuration,
+}
+
+/// Which backends an order is about. It is carried out for all of them or for none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// Those of these names.
+    #[serde(default)]
+    pub backends: Vec<String>,
+    /// All those of these addresses.
+    #[serde(default)]
+    pub hosts: Vec<IpAddr>,
 }
 
 impl Command {
@@ -54,10 +62,10 @@ pub enum Accepted {
         /// How many backends.
         backends: usize,
     },
-    /// A backend was taken out or put back.
+    /// Backends were taken out or put back.
     Changed {
-        /// Its name.
-        backend: String,
+        /// Their names.
+        backends: Vec<String>,
     },
 }
 
@@ -92,6 +100,21 @@ pub struct FileStatus {
     pub missing_keys: Vec<String>,
     /// What keeps load reports from counting.
     pub reports: ReportPath,
+    /// Backends that are up, and whose replies don't come.
+    pub unanswered: Vec<UnansweredBackend>,
+}
+
+/// A backend that answers none of its connections by the switchers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnansweredBackend {
+    /// Its name.
+    pub name: String,
+    /// Connections sent to it since its last answer.
+    pub connections: u64,
+    /// How long ago the first of them was seen.
+    pub age_ms: u64,
+    /// Whether it ever answered one.
+    pub has_answered: bool,
 }
 
 /// How load reports come in. All ages are in milliseconds.
@@ -181,17 +204,21 @@ mod tests {
 
     #[test]
     fn orders_are_told_apart_and_nonsense_is_refused() {
-        let b1 = || String::from("b1");
+        let b1 = || Selection { backends: vec!["b1".into()], hosts: vec![] };
+        let host = Selection { backends: vec![], hosts: vec![[198, 18, 1, 11].into()] };
         for (line, order) in [
             (r#"{"command":"reload"}"#, Command::Reload),
-            (r#"{"command":"drain","backend":"b1"}"#, Command::Drain { backend: b1() }),
-            (r#"{"backend":"b1","command":"enable"}"#, Command::Enable { backend: b1() }),
+            (r#"{"command":"drain","backends":["b1"]}"#, Command::Drain(b1())),
+            (r#"{"backends":["b1"],"command":"enable"}"#, Command::Enable(b1())),
+            (r#"{"command":"drain","hosts":["198.18.1.11"]}"#, Command::Drain(host)),
             (r#"{"command":"backends"}"#, Command::Backends),
             (r#"{"command":"configuration"}"#, Command::Configuration),
         ] {
             assert_eq!(Command::parse(line.as_bytes()), Ok(order));
         }
-        for line in ["", "reload", "{}", r#"{"command":"drain"}"#, r#"{"command":"stop"}"#, "\u{0}", "[[[["] {
+        for line in
+            ["", "reload", "{}", r#"{"command":"drain","backend":"b1"}"#, r#"{"command":"stop"}"#, "\u{0}", "[["]
+        {
             assert!(Command::parse(line.as_bytes()).unwrap_err().starts_with("not an order: "), "{line}");
         }
     }

@@ -13,7 +13,7 @@ use shunt_shmlayout::config_table::{Generation, RangeRecord};
 use shunt_shmlayout::neighbours::Neighbours;
 
 use super::ways::{Hop, Interfaces};
-use crate::routing::event::{Neighbour, NeighbourKey, NeighbourState};
+use shunt_routing::event::{Neighbour, NeighbourKey, NeighbourState};
 
 /// Where each hop stands in the cache.
 pub type Interned = BTreeMap<Hop, NeighbourId>;

@@ -26,7 +26,6 @@ pub mod publisher;
 mod recover;
 pub mod rehearsal;
 pub mod retirement;
-pub mod routing;
 pub mod service;
 pub mod stale;
 pub mod table;

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::ways::{Hop, Interfaces};
-use crate::routing::event::{Mac, Neighbour, NeighbourKey, NeighbourState, Route, Table};
-use crate::routing::state::State;
+use shunt_routing::event::{Mac, Neighbour, NeighbourKey, NeighbourState, Route, Table};
+use shunt_routing::state::State;
 
 /// The machine's own addresses on links that are the kernel's, with the link's Ethernet address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ mod tests {
     use super::super::testing::{IFINDEX, INTERFACE, interfaces, kernel};
     use super::super::ways::Ways;
     use super::*;
-    use crate::routing::event::{Address, RouteKey, Target};
+    use shunt_routing::event::{Address, RouteKey, Target};
 
     /// An address of the machine's, with the kernel's local route to it.
     fn own(state: &mut State, ifindex: u32, text: &str) -> IpAddr {

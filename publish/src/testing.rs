@@ -15,8 +15,8 @@ use super::own::OwnAddresses;
 use super::publisher::Publisher;
 use super::table::{Capacity, NamedIds, Table};
 use super::ways::{Interfaces, Ways};
-use crate::routing::event::{Link, Route, RouteKey, Table as RouteTable, Target};
-use crate::routing::state::State;
+use shunt_routing::event::{Link, Route, RouteKey, Table as RouteTable, Target};
+use shunt_routing::state::State;
 
 /// The kernel's number of the only interface.
 pub const IFINDEX: u32 = 7;

@@ -15,7 +15,7 @@ use super::retirement::Counts;
 use super::table::NamedIds;
 use super::testing::*;
 use crate::health::Health;
-use crate::routing::event::{Neighbour, NeighbourKey, NeighbourState};
+use shunt_routing::event::{Neighbour, NeighbourKey, NeighbourState};
 
 fn service_at(generation: &Generation, number: u8) -> ServiceRecord {
     let found = generation.find(&Address::from_v4([198, 18, 0, number]), PortBe::new(80), TCP);

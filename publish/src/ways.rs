@@ -6,9 +6,9 @@ use shunt_shmlayout::address::{Address, InterfaceId};
 use shunt_shmlayout::regions::{KeeperRegion, Side};
 
 use super::own::OwnAddresses;
-use crate::routing::event::NeighbourKey;
-use crate::routing::ranges::{Range, ranges};
-use crate::routing::state::State;
+use shunt_routing::event::NeighbourKey;
+use shunt_routing::ranges::{Range, ranges};
+use shunt_routing::state::State;
 
 /// Which of the system's interfaces are Shunt's, from the keeper's table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

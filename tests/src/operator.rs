@@ -158,7 +158,7 @@ pub struct Backend {
     pub health: Option<String>,
     /// Its part in each service.
     pub services: Vec<Member>,
-    /// Connections that live now.
+    /// Connections in flight.
     pub active_connections: u64,
     /// Connections recorded since the start.
     pub opened: u64,
@@ -171,8 +171,8 @@ pub struct Member {
     pub service: String,
     /// Why feedback gives it the weight that it has.
     pub why: Option<String>,
-    /// Its share.
-    pub slots_percent: f64,
+    /// Its share, if the service's algorithm uses slots.
+    pub slots_percent: Option<f64>,
 }
 
 #[derive(Deserialize)]

@@ -31,7 +31,7 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// Counters that are written by a function that is given them.
-const WRITTEN_BY_REFERENCE: &[&str] = &["device_name", "in_flight", "moved", "reports", "reset"];
+const WRITTEN_BY_REFERENCE: &[&str] = &["answered_ms", "device_name", "in_flight", "moved", "reports", "reset"];
 
 /// Of each crate, the crates of the workspace that it may use. Processes are used by nobody: they are no library.
 const USES: &[(&str, &[&str])] = &[
@@ -44,13 +44,17 @@ const USES: &[(&str, &[&str])] = &[
     ("config", &["process"]),
     ("instances", &["config", "process", "shmlayout"]),
     ("protocol", &["config"]),
-    ("publish", &["config", "instances", "report", "shmlayout"]),
+    ("routing", &["netlink"]),
+    ("publish", &["config", "instances", "report", "routing", "shmlayout"]),
     ("keeper", &["config", "instances", "netlink", "process", "protocol", "shmlayout"]),
     ("switcher", &["config", "packet", "process", "protocol", "shmlayout"]),
-    ("control", &["config", "instances", "netlink", "process", "protocol", "publish", "report", "shmlayout"]),
+    (
+        "control",
+        &["config", "instances", "netlink", "process", "protocol", "publish", "report", "routing", "shmlayout"],
+    ),
     ("ifdaemon", &["config", "netlink", "packet", "process", "protocol", "shmlayout"]),
     ("agent", &["config", "netlink", "process", "report"]),
-    ("cli", &["config", "instances", "netlink", "process", "protocol", "publish", "shmlayout"]),
+    ("cli", &["config", "instances", "netlink", "process", "protocol", "publish", "routing", "shmlayout"]),
 ];
 
 /// Crates that are processes.

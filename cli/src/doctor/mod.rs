@@ -3,6 +3,7 @@
 //! Everything is read from /proc, /sys, ioctls and netlink; nothing is changed. Each file here looks at one subject
 //! and returns findings; judging is apart from reading, so that it is tested on machines that don't exist.
 
+mod backends;
 mod configured;
 mod cpus;
 mod files;
@@ -48,6 +49,7 @@ fn examine(files: &Files, config: Option<&Config>) -> Vec<Finding> {
     if let Some(config) = config {
         findings.extend(config.interfaces.iter().flat_map(|interface| interfaces::examine(files, config, interface)));
         findings.extend(configured::examine(config));
+        findings.extend(backends::examine(config));
         findings.extend(queues::examine(files, config));
         findings.extend(network::examine(files, config));
     }

@@ -1,16 +1,17 @@
 //! `shunt backends`.
 
+use super::activity::{Counts, Use};
 use super::load::LoadRow;
-use super::{endpoint, protocol_name};
+use super::{endpoint, protocol_name, uses_slots};
 use crate::admin::Told;
-use crate::configuration::{Backend, Configuration};
+use crate::configuration::{Backend, Configuration, Service};
 use crate::format::{bytes, or_dash};
 use crate::memory::Memory;
 use crate::output::Report;
 use crate::table::Table;
 use serde::Serialize;
 use shunt_shmlayout::address::NeighbourId;
-use shunt_shmlayout::config_table::BackendRecord;
+use shunt_shmlayout::config_table::{BackendRecord, MemberRecord};
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::BackendCounters;
 use std::collections::HashMap;
@@ -28,8 +29,8 @@ pub struct MemberRow {
     pub factor: f64,
     /// Why the factor is what it is, where somebody is to report and control says so.
     pub why: Option<String>,
-    /// Share of the service's slots, and so of its new connections.
-    pub slots_percent: f64,
+    /// Share of the service's slots, and so of its new connections; null where its algorithm uses none.
+    pub slots_percent: Option<f64>,
 }
 
 /// One backend.
@@ -57,8 +58,9 @@ pub struct BackendRow {
     pub next_hop_mac: Option<String>,
     /// The interface that leads to it.
     pub interface: Option<String>,
-    /// Connections that live now.
-    pub active_connections: u64,
+    /// Its entries of the connection table.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Connections recorded since the start.
     pub opened: u64,
     /// Packets to it.
@@ -77,9 +79,11 @@ pub struct BackendsReport {
 impl BackendsReport {
     /// Reads them; `told` has what control says about each name, `now_ms` is of CLOCK_MONOTONIC.
     pub fn read(memory: &Memory, configuration: &Configuration, told: &HashMap<String, Told>, now_ms: u64) -> Self {
+        let usage = Use::of(&memory.connections);
         let row = |backend: &Backend| {
             let told = told.get(&backend.name).cloned().unwrap_or_default();
-            row(memory, configuration, backend, told, now_ms)
+            let (counts, services) = (usage.of_backend(backend.id), members(configuration, backend, &told.feedback));
+            BackendRow { counts, services, ..row(memory, backend, told, now_ms) }
         };
         Self { backends: configuration.backends.iter().map(row).collect() }
     }
@@ -91,14 +95,12 @@ impl BackendsReport {
     }
 }
 
-fn row(memory: &Memory, configuration: &Configuration, backend: &Backend, told: Told, now_ms: u64) -> BackendRow {
+/// Without its services and connections.
+fn row(memory: &Memory, backend: &Backend, told: Told, now_ms: u64) -> BackendRow {
     let sum = |counter: fn(&BackendCounters) -> &Counter| -> u64 {
         let counters = memory.switchers.iter().filter_map(|region| region.backends.get(usize::from(backend.id.0)));
         counters.map(|counters| counter(counters).get()).fold(0, u64::wrapping_add)
     };
-    // Before `opened`, so that a connection that comes and goes in between can't make the difference negative.
-    let closed = sum(|c| &c.closed);
-    let opened = sum(|c| &c.opened);
     let record = &backend.record;
     let neighbour = memory.control.neighbours.get(NeighbourId(record.neighbour));
     BackendRow {
@@ -109,12 +111,12 @@ fn row(memory: &Memory, configuration: &Configuration, backend: &Backend, told: 
         state: state(backend),
         health: told.health,
         load: LoadRow::read(memory, backend.id, now_ms),
-        services: members(configuration, backend, &told.feedback),
+        services: Vec::new(),
         next_hop: neighbour.map(|(_, address, _)| address.to_string()),
         next_hop_mac: neighbour.and_then(|(.., mac)| mac).map(|mac| mac.to_string()),
         interface: neighbour.and_then(|(interface, ..)| memory.interface_name(interface.0)),
-        active_connections: opened.saturating_sub(closed),
-        opened,
+        counts: Counts::default(),
+        opened: sum(|c| &c.opened),
         packets: sum(|c| &c.packets),
         bytes: sum(|c| &c.bytes),
     }
@@ -135,15 +137,16 @@ fn state(backend: &Backend) -> &'static str {
 fn members(configuration: &Configuration, backend: &Backend, why: &HashMap<String, String>) -> Vec<MemberRow> {
     let all = configuration.services.iter().flat_map(|service| service.members.iter().map(move |m| (service, m)));
     let own = all.filter(|(_, member)| member.backend == backend.id.0);
-    let row = |(service, member): (&crate::configuration::Service, &shunt_shmlayout::config_table::MemberRecord)| {
+    let row = |(service, member): (&Service, &MemberRecord)| {
         let slots = service.slots.get(&backend.id).copied().unwrap_or(0);
+        let share = 100.0 * f64::from(slots) / f64::from(service.record.slots_count.max(1));
         MemberRow {
             service: service.name.clone(),
             weight: member.weight,
             effective_weight: member.effective,
             factor: f64::from(member.factor_permille) / 1000.0,
             why: why.get(&service.name).cloned(),
-            slots_percent: 100.0 * f64::from(slots) / f64::from(service.record.slots_count.max(1)),
+            slots_percent: uses_slots(service.record.algorithm).then_some(share),
         }
     };
     own.map(row).collect()
@@ -159,12 +162,13 @@ impl BackendRow {
     }
 
     /// The cells before and after those of a service.
-    fn cells(&self) -> ([String; 4], [String; 7]) {
+    fn cells(&self) -> ([String; 4], [String; 8]) {
         let before = [self.name.clone(), self.address.clone(), self.protocol.into(), self.state.into()];
         let after = [
             self.way(),
             or_dash(self.interface.as_ref()),
-            self.active_connections.to_string(),
+            self.counts.active.to_string(),
+            self.counts.inactive.to_string(),
             self.opened.to_string(),
             self.packets.to_string(),
             bytes(self.bytes),
@@ -182,7 +186,8 @@ impl MemberRow {
     fn cells(&self) -> [String; 3] {
         let now = f64::from(self.effective_weight) * self.factor;
         let now = if now.fract() == 0.0 { format!("{now}") } else { format!("{now:.2}") };
-        [self.service.clone(), format!("{}/{now}", self.weight), format!("{:.1}%", self.slots_percent)]
+        let share = or_dash(self.slots_percent.map(|percent| format!("{percent:.1}%")));
+        [self.service.clone(), format!("{}/{now}", self.weight), share]
     }
 }
 
@@ -195,7 +200,7 @@ impl Report for BackendsReport {
         let feedback = self.has_feedback();
         let titles = ["NAME", "ADDRESS", "PROTO", "STATE", "SERVICE", ">WEIGHT/NOW", ">SLOTS"];
         let of_feedback = [">LOAD", ">WORKERS", ">REPORT", "WHY"].into_iter().filter(|_| feedback);
-        let more = ["NEXT HOP", "INTERFACE", ">ACTIVE", ">OPENED", ">PACKETS", ">BYTES", "HEALTH"];
+        let more = ["NEXT HOP", "INTERFACE", ">ACTIVE", ">INACTIVE", ">OPENED", ">PACKETS", ">BYTES", "HEALTH"];
         let mut table = Table::new(titles.into_iter().chain(of_feedback).chain(more));
         for backend in &self.backends {
             let (before, after) = backend.cells();

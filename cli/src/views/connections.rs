@@ -7,21 +7,100 @@ use crate::memory::Memory;
 use crate::output::Report;
 use crate::table::Table;
 use serde::Serialize;
-use shunt_shmlayout::address::{BackendId, ServiceId};
+use shunt_shmlayout::address::{Address, BackendId, PortBe, ServiceId};
 use shunt_shmlayout::connections::{Activity, Snapshot, State};
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
-/// Which connections are shown.
-#[derive(Debug, Clone, clap::Args)]
+/// Which connections are shown: those that fit every option.
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Filter {
+    /// Only those in this state; may be given several times, or several states with commas.
+    #[arg(long = "state", value_name = "STATE", value_delimiter = ',')]
+    pub states: Vec<Stage>,
     /// Only those of this service.
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
     /// Only those at this backend.
     #[arg(long, value_name = "NAME")]
     pub backend: Option<String>,
+    /// Only those of this client.
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub client: Option<Client>,
     /// At most so many; all are counted.
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: usize,
+}
+
+/// A state that the operator names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stage {
+    /// The client has sent its SYN.
+    Opening,
+    /// Open; also a UDP flow.
+    Established,
+    /// One side has sent its FIN.
+    Closing,
+    /// Both sides have sent their FIN, or one its RST.
+    Closed,
+}
+
+impl Stage {
+    fn state(self) -> State {
+        match self {
+            Self::Opening => State::Opening,
+            Self::Established => State::Established,
+            Self::Closing => State::Closing,
+            Self::Closed => State::Closed,
+        }
+    }
+}
+
+/// A client that the operator names: one connection of it, or all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    address: Address,
+    port: Option<PortBe>,
+}
+
+impl FromStr for Client {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let whole = text.parse().map(|address: IpAddr| Self { address: address.into(), port: None });
+        let one =
+            text.parse().map(|it: SocketAddr| Self { address: it.ip().into(), port: Some(PortBe::new(it.port())) });
+        whole.or(one).map_err(|_| "write an address, as 198.18.0.2, or an address and port, as 198.18.0.2:57078")
+    }
+}
+
+/// The filter, with names looked up.
+struct Wanted {
+    services: Option<Vec<ServiceId>>,
+    backends: Option<Vec<BackendId>>,
+    states: Vec<State>,
+    client: Option<Client>,
+}
+
+impl Wanted {
+    fn new(filter: &Filter, configuration: &Configuration) -> Result<Self, ConfigurationError> {
+        Ok(Self {
+            services: filter.service.as_deref().map(|name| configuration.services_named(name)).transpose()?,
+            backends: filter.backend.as_deref().map(|name| configuration.backends_named(name)).transpose()?,
+            states: filter.states.iter().map(|stage| stage.state()).collect(),
+            client: filter.client,
+        })
+    }
+
+    fn fits(&self, connection: &Snapshot, activity: Activity) -> bool {
+        let is_clients = |client: &Client| {
+            client.address == connection.client && client.port.is_none_or(|port| port == connection.client_port)
+        };
+        (self.states.is_empty() || self.states.contains(&activity.state))
+            && self.services.as_ref().is_none_or(|ids| ids.contains(&connection.service))
+            && self.backends.as_ref().is_none_or(|ids| ids.contains(&connection.backend))
+            && self.client.as_ref().is_none_or(is_clients)
+    }
 }
 
 /// One connection.
@@ -62,14 +141,12 @@ impl ConnectionsReport {
         filter: &Filter,
         now_ms: u64,
     ) -> Result<Self, ConfigurationError> {
-        let services = filter.service.as_deref().map(|name| configuration.services_named(name)).transpose()?;
-        let backends = filter.backend.as_deref().map(|name| configuration.backends_named(name)).transpose()?;
+        let wanted = Wanted::new(filter, configuration)?;
         let mut report = Self { matching: 0, connections: Vec::new() };
         for (connection, activity, _) in memory.connections.live() {
-            let wanted = services.as_ref().is_none_or(|ids| ids.contains(&connection.service))
-                && backends.as_ref().is_none_or(|ids| ids.contains(&connection.backend));
-            report.matching += u64::from(wanted);
-            if wanted && report.connections.len() < filter.limit {
+            let fits = wanted.fits(&connection, activity);
+            report.matching += u64::from(fits);
+            if fits && report.connections.len() < filter.limit {
                 report.connections.push(row(configuration, &connection, activity, now_ms));
             }
         }

@@ -17,13 +17,13 @@ Fields of --json (without shared memory: instance, health and problems only):
       bytes_sent, missed, errors
   host (null: no pseudo-interface): device, offloads, reads, writes (system calls), stores[] (switcher, to_host and
       from_host (depth, capacity, packets, bytes, dropped), wakes, naps), drops[] (reason, count)
-  connection_table: live, exact, capacity, evicted
+  connection_table: live (entries in use), active (in flight), inactive (over, not freed yet), exact, capacity, evicted
   traffic: received, sent, dropped, passed, answered, difference (received - sent - dropped - passed)
   reports[]: outcome, count, meaning
   problems[]: code, severity (notice, degraded, not-serving), object, text, mend
 Codes of problems:
   not_running, nothing_published, process_dead, process_silent, process_absent, service_without_backend (not serving;
-      process_...: degraded if keeper or control), epoch_not_taken, backend_down, backend_declined, table_nearly_full,
+      process_...: degraded if keeper or control), epoch_not_taken, backend_down, backend_declined, backend_unanswered, table_nearly_full,
       configuration_refused, reload_refused, key_missing, configuration_unsaved, frames_unaccounted, agent_silent,
       feedback_not_listening (degraded), reports_refused (degraded; a notice while all agents report and anybody can
       have sent them), checksum_unfilled (degraded; a notice where clients send, of which any can craft such packets)";
@@ -33,17 +33,28 @@ pub const SERVICES: &str = "\
 Fields of --json:
   services[]: id, name, address, protocol, target (backends, host), mode, algorithm, client_ranges (that rules tell
       apart), state (up, no-backend, removed), backends_up, backends_total,
-      active_connections, connections (since the start), packets_in, bytes_in, packets_out, bytes_out, refused,
+      active_connections (in flight: from the first packet to the first FIN or RST), inactive_connections (over, and
+      kept for late packets until timeouts.tcp_closing_s or tcp_closed_s), connections (since the start), packets_in, bytes_in, packets_out, bytes_out, refused,
       moved, reset (connections whose backend was down, or drained for too long)";
 
 /// Of `shunt backends`.
 pub const BACKENDS: &str = "\
 Fields of --json:
   backends[]: id, name, address, protocol, state (up, down, drained, removed), health (from control; null if it doesn't
-      run), services[] (service, weight, effective_weight, factor, why (from control), slots_percent), next_hop,
-      next_hop_mac (null: unresolved), interface, active_connections, opened (since the start), packets, bytes
+      run), services[] (service, weight, effective_weight, factor, why (from control), slots_percent (null: the
+      algorithm uses no slots)), next_hop,
+      next_hop_mac (null: unresolved), interface, active_connections, inactive_connections (as of services), opened (since
+      the start), packets, bytes
       load (null: never reported): age_ms, silent, says (up, drain, down), clients, in_flight, execution_us,
       cpu_permille, memory_permille, requests_per_s, score (expected wait in us, or in flight, or CPU)";
+
+/// Of `shunt drain` and `shunt enable`.
+pub const DRAIN: &str = "\
+`shunt backends` shows how far a drained back-end is: it is free of load once ACTIVE is 0. A drain ends with `shunt
+enable`, or with a stop of all of Shunt; weight = 0 in the configuration lasts.
+
+Fields of --json:
+  state (drained, enabled), backends[] (names), epoch (of the configuration, since which it is in force)";
 
 /// Of `shunt connections`.
 pub const CONNECTIONS: &str = "\

@@ -2,6 +2,7 @@
 //!
 //! Making rows and printing them are apart, so that both are tested without a terminal or a running Shunt.
 
+mod activity;
 mod backends;
 mod connections;
 mod drops;
@@ -17,9 +18,11 @@ mod status;
 mod tests;
 
 pub use backends::BackendsReport;
+#[cfg(test)]
+use connections::{Client, Stage};
 pub use connections::{ConnectionsReport, Filter};
 pub use drops::DropsReport;
-pub use problems::{Severity, UNFILLED_RECENT_MS, fill_checksums, process_problems};
+pub use problems::{ROUTE_REPLIES, Severity, UNFILLED_RECENT_MS, fill_checksums, process_problems, unanswered_text};
 pub use processes::{ProcessRow, ProcessState, processes};
 pub use services::ServicesReport;
 pub use status::{Sample, StatusReport, StatusView};
@@ -54,6 +57,11 @@ fn algorithm_name(algorithm: u8) -> &'static str {
         ALGORITHM_LATENCY => "latency",
         _ => "?",
     }
+}
+
+/// Whether a service of this algorithm chooses by the cells of its table; the others choose among its members.
+fn uses_slots(algorithm: u8) -> bool {
+    matches!(algorithm, ALGORITHM_SLOTS | ALGORITHM_EVEN | ALGORITHM_SOURCE_HASH)
 }
 
 fn mode_name(mode: u8) -> &'static str {

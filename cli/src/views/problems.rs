@@ -3,10 +3,13 @@
 //! Each problem has a code for programs, which stays the same between versions, and a severity, from which the exit status
 //! follows as monitoring plug-ins have it.
 
+mod answers;
 mod reports;
 
 use super::processes::{ProcessRow, ProcessState};
 use super::status::{ConnectionTableRow, TrafficRow};
+pub use answers::{ROUTE_REPLIES, unanswered_text};
+
 use crate::admin::ConfigurationFile;
 use crate::format::duration;
 use serde::Serialize;
@@ -116,6 +119,8 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     problems.extend(observed.services.iter().filter_map(unserved));
     problems.extend(observed.backends_down.iter().map(|name| backend_down(name)));
     problems.extend(observed.backends_declined.iter().map(|name| backend_declined(name)));
+    let statuses = observed.configuration.iter().map(|file| &file.status);
+    problems.extend(statuses.flat_map(|status| status.unanswered.iter().map(answers::unanswered)));
     problems.extend(observed.unfilled.iter().filter(|it| it.age_ms < UNFILLED_RECENT_MS).map(unfilled));
     problems.extend(nearly_full(observed.connection_table));
     problems.extend(observed.configuration.into_iter().flat_map(file_problems));

@@ -1,7 +1,7 @@
 //! Each problem alone, beside an instance of which nothing is wrong.
 
 use super::*;
-use shunt_protocol::admin::{FileStatus, RefusedReports, ReportPath, SilentAgent};
+use shunt_protocol::admin::{FileStatus, RefusedReports, ReportPath, SilentAgent, UnansweredBackend};
 
 fn process(process: &'static str, number: Option<usize>) -> ProcessRow {
     ProcessRow {
@@ -31,8 +31,8 @@ struct Instance {
 }
 
 fn file_status() -> FileStatus {
-    let (missing_keys, reports) = (Vec::new(), ReportPath::default());
-    FileStatus { file: "/etc/shunt.toml".into(), refusal: None, unsaved: false, missing_keys, reports }
+    let (missing_keys, reports, unanswered) = (Vec::new(), ReportPath::default(), Vec::new());
+    FileStatus { file: "/etc/shunt.toml".into(), refusal: None, unsaved: false, missing_keys, reports, unanswered }
 }
 
 /// A file without a fault.
@@ -55,7 +55,7 @@ impl Instance {
             services: vec![ServiceState { name: "web".into(), served: Served::All }],
             backends_down: Vec::new(),
             backends_declined: Vec::new(),
-            connection_table: ConnectionTableRow { live: 899, exact: false, capacity: 1000, evicted: 0 },
+            connection_table: table(899),
             traffic: traffic(64, 64),
             unfilled: Vec::new(),
             configuration: file(file_status()),
@@ -76,6 +76,10 @@ impl Instance {
             configuration: self.configuration.as_ref(),
         })
     }
+}
+
+fn table(live: u64) -> ConnectionTableRow {
+    ConnectionTableRow { live, active: live, inactive: 0, exact: false, capacity: 1000, evicted: 0 }
 }
 
 fn traffic(lowest_difference: i64, difference: i64) -> TrafficRow {
@@ -300,4 +304,24 @@ fn the_worst_comes_first_and_decides() {
     );
     assert_eq!(worst(&problems), Some(Severity::NotServing));
     assert_eq!(worst(&problems[1..]), Some(Severity::Degraded));
+}
+
+#[test]
+fn a_backend_that_answers_nobody_is_told_with_the_way_out() {
+    let silent = |has_answered| {
+        let it = UnansweredBackend { name: "b1".into(), connections: 12, age_ms: 15_000, has_answered };
+        let file = file(FileStatus { unanswered: vec![it], ..file_status() });
+        only(|instance| instance.configuration = file)
+    };
+    let problem = silent(false);
+    assert_eq!(
+        (problem.code, problem.severity, &*problem.object),
+        ("backend_unanswered", Severity::Degraded, "backend b1")
+    );
+    assert!(
+        problem.text.contains("none of the last 12 connections") && problem.text.contains("nor any before"),
+        "{problem:?}"
+    );
+    assert!(problem.mend.contains("default route") && problem.mend.contains("as_client = true"), "{problem:?}");
+    assert!(!silent(true).text.contains("nor any before"));
 }

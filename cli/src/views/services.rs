@@ -1,5 +1,6 @@
 //! `shunt services`.
 
+use super::activity::{Counts, Use};
 use super::{algorithm_name, endpoint, mode_name, protocol_name};
 use crate::configuration::{Configuration, Service};
 use crate::format::bytes;
@@ -7,11 +8,10 @@ use crate::memory::Memory;
 use crate::output::Report;
 use crate::table::Table;
 use serde::Serialize;
-use shunt_shmlayout::address::{BackendId, ServiceId};
+use shunt_shmlayout::address::BackendId;
 use shunt_shmlayout::config_table::{BackendRecord, TARGET_HOST};
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::ServiceCounters;
-use std::collections::HashMap;
 
 /// One service.
 #[derive(Debug, Serialize)]
@@ -38,8 +38,9 @@ pub struct ServiceRow {
     pub backends_up: usize,
     /// Backends configured.
     pub backends_total: usize,
-    /// Connections that live now.
-    pub active_connections: u64,
+    /// Its entries of the connection table.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Connections recorded since the start.
     pub connections: u64,
     /// Packets from clients.
@@ -66,20 +67,15 @@ pub struct ServicesReport {
 }
 
 impl ServicesReport {
-    /// Reads them. Active connections are counted in the connection table, because no counter says which service a
-    /// connection that ended belonged to.
+    /// Reads them.
     pub fn read(memory: &Memory, configuration: &Configuration) -> Self {
-        let mut active: HashMap<ServiceId, u64> = HashMap::new();
-        for (connection, ..) in memory.connections.live() {
-            *active.entry(connection.service).or_default() += 1;
-        }
-        let services = &configuration.services;
-        let row = |service| row(memory, configuration, service, active.get(&service.id).copied().unwrap_or(0));
-        Self { services: services.iter().map(row).collect() }
+        let usage = Use::of(&memory.connections);
+        let row = |service: &Service| row(memory, configuration, service, usage.of_service(service.id));
+        Self { services: configuration.services.iter().map(row).collect() }
     }
 }
 
-fn row(memory: &Memory, configuration: &Configuration, service: &Service, active_connections: u64) -> ServiceRow {
+fn row(memory: &Memory, configuration: &Configuration, service: &Service, counts: Counts) -> ServiceRow {
     let sum = |counter: fn(&ServiceCounters) -> &Counter| -> u64 {
         let counters = memory.switchers.iter().filter_map(|region| region.services.get(usize::from(service.id.0)));
         counters.map(|counters| counter(counters).get()).sum()
@@ -108,7 +104,7 @@ fn row(memory: &Memory, configuration: &Configuration, service: &Service, active
         },
         backends_up: service.members.iter().filter(|member| takes(member.backend)).count(),
         backends_total: service.members.len(),
-        active_connections,
+        counts,
         connections: sum(|c| &c.connections),
         packets_in: sum(|c| &c.packets_in),
         bytes_in: sum(|c| &c.bytes_in),
@@ -134,6 +130,7 @@ impl Report for ServicesReport {
             "STATE",
             ">BACKENDS",
             ">ACTIVE",
+            ">INACTIVE",
             ">NEW",
             ">PACKETS IN",
             ">BYTES IN",
@@ -152,7 +149,8 @@ impl Report for ServicesReport {
                 service.algorithm.into(),
                 service.state.into(),
                 format!("{}/{}", service.backends_up, service.backends_total),
-                service.active_connections.to_string(),
+                service.counts.active.to_string(),
+                service.counts.inactive.to_string(),
                 service.connections.to_string(),
                 service.packets_in.to_string(),
                 bytes(service.bytes_in),

@@ -1,5 +1,6 @@
 //! `shunt status`: processes, ports, connection table, whether every frame is accounted for, and what is wrong.
 
+use super::activity::{Counts, Use};
 use super::host::HostRow;
 use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
@@ -49,9 +50,13 @@ impl Sample {
 /// How full the connection table is.
 #[derive(Debug, Serialize)]
 pub struct ConnectionTableRow {
-    /// Connections that live.
+    /// Entries in use.
     pub live: u64,
-    /// True if they were counted in the table; else it is those opened less those closed.
+    /// Of them, those of connections in flight: from their first packet to the first FIN or RST.
+    pub active: u64,
+    /// The others, which are over and not freed yet.
+    pub inactive: u64,
+    /// True if they were counted in the table; else switchers' counters say so, which one that is killed can leave a few off.
     pub exact: bool,
     /// Room for so many.
     pub capacity: u64,
@@ -222,16 +227,22 @@ fn sum(memory: &Memory, counter: fn(&SwitcherHead) -> &Counter) -> u64 {
 }
 
 fn connection_table(memory: &Memory, exact: bool) -> ConnectionTableRow {
+    let Counts { active, inactive } = if exact { Use::of(&memory.connections).total } else { counted(memory) };
+    let (live, capacity) = (active + inactive, memory.connections.capacity() as u64);
+    ConnectionTableRow { live, active, inactive, exact, capacity, evicted: sum(memory, |head| &head.evicted) }
+}
+
+/// By switchers' counters.
+fn counted(memory: &Memory) -> Counts {
     let each = || memory.switchers.iter().flat_map(|region| region.backends);
-    let live = if exact {
-        memory.connections.live().count() as u64
-    } else {
-        // Those closed first: a connection that comes and goes in between can't make the difference negative.
-        let closed = each().map(|backend| backend.closed.get()).fold(0, u64::wrapping_add);
-        each().map(|backend| backend.opened.get()).fold(0, u64::wrapping_add).saturating_sub(closed)
-    };
-    let capacity = memory.connections.capacity() as u64;
-    ConnectionTableRow { live, exact, capacity, evicted: sum(memory, |head| &head.evicted) }
+    // Those closed first: a connection that comes and goes in between can't make the difference negative.
+    let closed = each().map(|backend| backend.closed.get()).fold(0, u64::wrapping_add);
+    let live = each().map(|backend| backend.opened.get()).fold(0, u64::wrapping_add).saturating_sub(closed);
+    let in_flight = memory.switchers.iter().flat_map(|region| region.in_flight);
+    let in_flight = in_flight.map(Counter::get).fold(0, u64::wrapping_add).cast_signed();
+    // The counters aren't read at one moment.
+    let active = in_flight.max(0).cast_unsigned().min(live);
+    Counts { active, inactive: live - active }
 }
 
 fn traffic(memory: &Memory) -> TrafficRow {
@@ -315,7 +326,7 @@ impl TrafficRow {
 impl Report for StatusReport {
     fn text(&self) -> String {
         let table = &self.connection_table;
-        let estimate = if table.exact { "counted" } else { "opened less closed" };
+        let estimate = if table.exact { "counted" } else { "by counters" };
         let mut text = format!(
             "instance {} is {}, configuration epoch {}, reloads refused {}\n\n{}\n{}\n",
             self.instance,
@@ -329,8 +340,9 @@ impl Report for StatusReport {
             text += &format!("{}\n", host.text());
         }
         text += &format!(
-            "connections: {} of {} ({estimate}), evicted {}\n{}\n",
-            table.live,
+            "connections: {} active, {} inactive of {} ({estimate}), evicted {}\n{}\n",
+            table.active,
+            table.inactive,
             table.capacity,
             table.evicted,
             self.traffic.line(),

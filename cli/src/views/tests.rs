@@ -22,7 +22,7 @@ use shunt_shmlayout::regions::{
 };
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 /// "Now", in milliseconds of CLOCK_MONOTONIC; heartbeats below are relative to it.
@@ -185,27 +185,37 @@ impl Fixture {
         self.switchers[1].head.received.set(4);
     }
 
+    /// One connection that is in flight, and one that its client has closed.
     fn connect(&self) {
         let mut owner = Owner::adopt(self.connections.table().unwrap(), 0, 2);
-        let connection = Snapshot {
-            client: Address::from_v4([198, 18, 0, 7]),
-            client_port: PortBe::new(40_000),
-            service: ServiceId(0),
-            backend: BackendId(0),
-            protocol: TCP,
-            mode: MODE_NAT,
-            created_ms: NOW_MS - 65_000,
-        };
         let activity = Activity { last_seen_ms: NOW_MS - 1500, state: State::Established, flags: Activity::ANSWERED };
-        let (hashes, hop) = (owner.table().hashes(&connection), LastHop { mac: [0; 6], interface: InterfaceId(0) });
-        owner.record(&connection, hashes, activity, hop, |_| {}).unwrap();
+        self.record(&mut owner, 40_000, activity);
+        let flags = Activity::ANSWERED | Activity::CLIENT_FIN | Activity::ENDED;
+        self.record(&mut owner, 40_001, Activity { state: State::Closing, flags, ..activity });
         let (service, backend) = (&self.switchers[0].services[0], &self.switchers[0].backends[0]);
         service.connections.set(3);
         service.packets_in.set(30);
         service.bytes_in.set(3000);
         service.moved.set(4);
         backend.opened.set(3);
-        self.switchers[1].backends[0].closed.set(2); // by another switcher than opened them
+        self.switchers[0].in_flight[0].set(3);
+        // By another switcher than opened them.
+        self.switchers[1].backends[0].closed.set(1);
+        self.switchers[1].in_flight[0].subtract(2);
+    }
+
+    fn record(&self, owner: &mut Owner<'_>, port: u16, activity: Activity) {
+        let connection = Snapshot {
+            client: Address::from_v4([198, 18, 0, 7]),
+            client_port: PortBe::new(port),
+            service: ServiceId(0),
+            backend: BackendId(0),
+            protocol: TCP,
+            mode: MODE_NAT,
+            created_ms: NOW_MS - 65_000,
+        };
+        let (hashes, hop) = (owner.table().hashes(&connection), LastHop { mac: [0; 6], interface: InterfaceId(0) });
+        owner.record(&connection, hashes, activity, hop, |_| {}).unwrap();
     }
 }
 
@@ -218,7 +228,7 @@ fn a_service_is_summed_over_switchers_and_its_connections_counted() {
     let expected = json!({
         "id": 0, "name": "web", "address": "198.18.0.100:80", "protocol": "tcp", "mode": "nat", "algorithm": "static", "client_ranges": 0, "state": "up",
         "target": "backends",
-        "backends_up": 1, "backends_total": 2, "active_connections": 1, "connections": 3, "packets_in": 30,
+        "backends_up": 1, "backends_total": 2, "active_connections": 1, "inactive_connections": 1, "connections": 3, "packets_in": 30,
         "bytes_in": 3000, "packets_out": 0, "bytes_out": 0, "refused": 0, "moved": 4, "reset": 0,
     });
     assert_eq!(*row, expected);
@@ -241,7 +251,8 @@ fn a_backend_shows_state_share_and_next_hop() {
     assert_eq!(rows[0]["services"], members);
     assert_eq!(rows[0]["next_hop_mac"], "02:00:00:00:00:0b");
     assert_eq!(rows[0]["interface"], "eth1");
-    assert_eq!((&rows[0]["active_connections"], &rows[0]["opened"]), (&json!(1), &json!(3)));
+    let counted = ["active_connections", "inactive_connections", "opened"].map(|name| &rows[0][name]);
+    assert_eq!(counted, [1, 1, 3].map(|n| json!(n)).each_ref());
     assert_eq!((&rows[1]["state"], &rows[1]["health"]), (&json!("down"), &json!("connection refused")));
     assert_eq!(rows[1]["next_hop"], Value::Null);
     let text = report.text();
@@ -304,7 +315,8 @@ fn connections_are_filtered_by_name_and_limited() {
     let memory = fixture.memory();
     let configuration = Configuration::read(&memory.control).unwrap();
     let read = |service: Option<&str>, backend: Option<&str>, limit| {
-        let filter = Filter { service: service.map(str::to_owned), backend: backend.map(str::to_owned), limit };
+        let (service, backend) = (service.map(str::to_owned), backend.map(str::to_owned));
+        let filter = Filter { service, backend, client: "198.18.0.7:40000".parse().ok(), limit, ..Filter::default() };
         ConnectionsReport::read(&memory, &configuration, &filter, NOW_MS)
     };
     let expected = json!({ "matching": 1, "connections": [{
@@ -316,6 +328,42 @@ fn connections_are_filtered_by_name_and_limited() {
     assert!(read(None, None, 0).unwrap().text().ends_with("0 of 1 connections; --limit N shows more\n"));
     let error = read(Some("wbe"), None, 50).unwrap_err().to_string();
     assert_eq!(error, "there is no service \"wbe\"; there is: web");
+}
+
+#[test]
+fn connections_are_filtered_by_state_and_client() {
+    let fixture = Fixture::running("states");
+    let memory = fixture.memory();
+    let configuration = Configuration::read(&memory.control).unwrap();
+    let read = |states: &[Stage], client: Option<&str>| {
+        let (states, client) = (states.to_vec(), client.map(|client| client.parse().unwrap()));
+        let filter = Filter { states, client, limit: 50, ..Filter::default() };
+        let report = ConnectionsReport::read(&memory, &configuration, &filter, NOW_MS).unwrap();
+        let ports = report.connections.iter().map(|row| row.client.trim_start_matches("198.18.0.7:").to_owned());
+        ports.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+    };
+    let read_states = [&[Stage::Established][..], &[Stage::Closing], &[Stage::Opening, Stage::Closed], &[]];
+    assert_eq!(read_states.map(|states| read(states, None)), ["40000", "40001", "", "40000 40001"]);
+    let clients = ["198.18.0.7", "198.18.0.7:40001", "198.18.0.8", "198.18.0.7:80"];
+    assert_eq!(clients.map(|client| read(&[], Some(client))), ["40000 40001", "40001", "", ""]);
+    assert_eq!(read(&[Stage::Established], Some("198.18.0.7:40001")), "");
+    assert!("198.18.0.7:99999".parse::<Client>().is_err_and(|said| said.contains("198.18.0.2:57078")));
+}
+
+#[test]
+fn only_algorithms_with_slots_show_a_share_of_them() {
+    let fixture = Fixture::running("slots");
+    let services = fixture.control.generations[1].services;
+    let record: ServiceRecord = services[0].load();
+    let share = |algorithm| {
+        services[0].store(&ServiceRecord { algorithm, ..record });
+        let memory = fixture.memory();
+        let configuration = Configuration::read(&memory.control).unwrap();
+        let report = BackendsReport::read(&memory, &configuration, &HashMap::new(), NOW_MS);
+        report.backends[0].services[0].slots_percent
+    };
+    assert_eq!([ALGORITHM_SLOTS, ALGORITHM_EVEN, ALGORITHM_SOURCE_HASH].map(share), [Some(100.0); 3]);
+    assert_eq!([ALGORITHM_LIGHTEST, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LATENCY].map(share), [None; 3]);
 }
 
 #[test]
@@ -360,11 +408,17 @@ fn status_tells_who_runs_and_whether_frames_balance() {
     fixture.switchers[0].head.idle_turns.add(6);
     let report = StatusReport::read(&memory, &before, None, true, NOW_MS);
     let value = to_value(&report).unwrap();
+    let table =
+        |exact: bool| json!({ "live": 2, "active": 1, "inactive": 1, "exact": exact, "capacity": 1024, "evicted": 0 });
     let states: Vec<&Value> = value["processes"].as_array().unwrap().iter().map(|row| &row["state"]).collect();
     assert_eq!(states, ["running", "dead", "running", "absent"]);
     assert_eq!(value["processes"][2]["idle_percent"], 75.0);
     assert_eq!(value["processes"][2]["heartbeat_age_ms"], 20);
-    assert_eq!(value["connection_table"], json!({ "live": 1, "exact": true, "capacity": 1024, "evicted": 0 }));
+    assert_eq!(value["connection_table"], table(true));
+    let estimate = StatusReport::read(&memory, &before, None, false, NOW_MS);
+    assert_eq!(to_value(&estimate).unwrap()["connection_table"], table(false));
+    let line = "connections: 1 active, 1 inactive of 1024 (by counters), evicted 0\n";
+    assert!(estimate.text().contains(line), "{}", estimate.text());
     assert_eq!(value["traffic"]["difference"], 1);
     let problem = |at: usize, field: &str| value["problems"][at][field].as_str().unwrap_or_default().to_owned();
     let codes: Vec<String> = (0..4).map(|at| problem(at, "code")).collect();
@@ -426,7 +480,7 @@ fn the_help_knows_every_field_of_json() {
     fixture.with_host();
     let memory = fixture.memory();
     let configuration = Configuration::read(&memory.control).unwrap();
-    let filter = Filter { service: None, backend: None, limit: 50 };
+    let filter = Filter { limit: 50, ..Filter::default() };
     let reports = [
         (fields::STATUS, to_value(StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS)).unwrap()),
         (fields::SERVICES, to_value(ServicesReport::read(&memory, &configuration)).unwrap()),
@@ -460,7 +514,7 @@ fn the_readme_shows_the_tables_as_they_are() {
     fixture.control.loads.set(BackendId(0), &LoadRecord { reported_ms: NOW_MS, ..LoadRecord::default() });
     let memory = fixture.memory();
     let configuration = Configuration::read(&memory.control).unwrap();
-    let filter = Filter { service: None, backend: None, limit: 50 };
+    let filter = Filter { limit: 50, ..Filter::default() };
     let whole = [
         StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS).text(),
         ServicesReport::read(&memory, &configuration).text(),

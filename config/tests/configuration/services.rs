@@ -16,6 +16,32 @@ fn weights_that_are_all_0_are_refused() {
     assert_eq!(found, [format!("shunt.toml:22: service.web.rule[0].backends: {rule}")]);
 }
 
+/// Each wrong address is told what is wrong with it, not only what a right one looks like.
+#[test]
+fn addresses() {
+    for (address, fault) in [
+        ("198.18.0.100", "has no port"),
+        ("198.18.0.100:", "has no port behind the colon"),
+        ("198.18.0.100:99999", "has port 99999, ports go from 1 to 65535"),
+        ("198.18.0.100:http", "has \"http\" where a port number belongs"),
+        ("198.18.0.100:-1", "has \"-1\" where a port number belongs"),
+        ("198.18.0.300:80", "has 300 in its address, whose numbers go from 0 to 255"),
+        ("198.18.0.01:80", "has a number with a leading zero in its address"),
+        ("198.18..100:80", "lacks one of the four numbers of an IPv4 address"),
+        ("198.18.100:80", "has an address of 3 numbers, an IPv4 address has four"),
+        ("198.18.0.0/24:80", "has a prefix length, but is to be one address"),
+        ("host:80", "has \"host\" where an IPv4 address belongs, and names aren't looked up"),
+        ("host", "has \"host\" where an IPv4 address belongs, and names aren't looked up"),
+        (":80", "has no address"),
+        ("", "has no address"),
+        ("2001:db8::1", "is no IPv4 address and port, and IPv6 is not supported yet"),
+        ("[::1]", "is no IPv4 address and port, and IPv6 is not supported yet"),
+    ] {
+        let expected = format!("{address:?} {fault}; write for example \"198.18.0.100:80\"");
+        assert_refused(&[(19, &format!("address = {address:?}"), &format!("service.web.address: {expected}"))]);
+    }
+}
+
 #[test]
 fn services() {
     let keys = "name, address, protocol, target, mode, timeouts, on_backend_down, drain_timeout_s, health, backend, slots, algorithm, rule, agent_check";
@@ -24,7 +50,7 @@ fn services() {
         (
             19,
             r#"address = "198.18.0.100""#,
-            r#"service.web.address: "198.18.0.100" is not an address and port; write for example "198.18.0.100:80""#,
+            r#"service.web.address: "198.18.0.100" has no port; write for example "198.18.0.100:80""#,
         ),
         (
             19,
@@ -192,7 +218,7 @@ fn backends() {
         (
             28,
             r#"address = "198.18.1.300:80""#,
-            r#"service.web.backend.b1.address: "198.18.1.300:80" is not an address and port; write for example "198.18.1.10:8080""#,
+            r#"service.web.backend.b1.address: "198.18.1.300:80" has 300 in its address, whose numbers go from 0 to 255; write for example "198.18.1.10:8080""#,
         ),
         (
             28,

@@ -7,12 +7,14 @@
 //!      successor
 //! ```
 
+mod answers;
 mod draining;
 mod feedback;
 mod neighbours;
 mod orders;
 mod paths;
 mod publication;
+mod selection;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -36,10 +38,9 @@ use crate::health::configured::checks;
 use crate::health::notes::Notes;
 use crate::health::{BackendKey, Health, Report};
 use crate::resource_manager::agent_check::{Outcome, Questioner};
-use crate::routing_daemon::error::NetlinkError;
 use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
-use crate::routing_daemon::state::Changes;
 use crate::start::{Memory, Start, StartError, absolute, system_error};
+use answers::Watch;
 use draining::Draining;
 use feedback::Feedback;
 use neighbours::Asking;
@@ -53,6 +54,8 @@ use shunt_publish::publisher::Publisher;
 use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::Table;
 use shunt_publish::ways::{Interfaces, Ways};
+use shunt_routing::error::NetlinkError;
+use shunt_routing::state::Changes;
 
 /// From one turn to the next while something is on its way to the switchers, and while nothing is: it bounds how long a
 /// switcher's wish for a neighbour waits, and each turn takes some 50 us of a CPU that others may need.
@@ -77,6 +80,7 @@ pub struct Control {
     draining: Draining,
     checker: Checker,
     feedback: Feedback,
+    watch: Watch,
     /// Why each check last changed its mind.
     notes: Notes,
     waiting: Vec<Waiting>,
@@ -105,7 +109,7 @@ impl Control {
     pub async fn start(path: &Path) -> Result<Self, StartError> {
         let Start { candidate, accepted, rehearsal, memory, refusal, missing_keys, lock } = Start::begin(path).await?;
         let Candidate { document, table, agents } = candidate;
-        let notes = Notes::of(&document.config.instance, |key| health_of(&table, key));
+        let notes = Notes::of(&document.config.instance, |key| health_of(&table, key), wall_ms());
         let follower = Follower::start(EVENT_BUFFER_BYTES)?;
         let raw = "a raw socket, to announce service addresses (run control as root or give it CAP_NET_RAW)";
         let announcements = Announcements::open().map_err(system_error(raw))?;
@@ -135,6 +139,7 @@ impl Control {
             draining,
             checker,
             feedback: Feedback::new(questioner),
+            watch: Watch::default(),
             notes,
             waiting: Vec::new(),
             refusal: refusal.map(|refusal| refusal.to_string()),
@@ -188,6 +193,7 @@ impl Control {
         self.ask_for_neighbours(now_ms);
         self.count_own_calls();
         self.follow_loads(now_ms);
+        self.look_for_answers(now_ms);
         self.publish(now_ms);
         self.count_connections(now_ms);
         self.give_up_waiting(now_ms);
@@ -210,7 +216,8 @@ impl Control {
         let checks = checks(&self.config);
         let checked: BTreeSet<&BackendKey> = checks.iter().map(|check| &check.key).collect();
         self.notes.retain(|key| checked.contains(key));
-        let table = &self.table;
+        let (table, now_ms) = (&self.table, wall_ms());
+        checked.iter().for_each(|key| self.notes.begin(key, health_of(table, key), now_ms));
         self.checker.apply(checks, |key| health_of(table, key));
         self.find_paths();
     }

@@ -8,9 +8,9 @@ use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::regions::Wanted;
 
 use super::Control;
-use crate::routing_daemon::event::NeighbourKey;
 use crate::routing_daemon::resolve::Resolver;
 use shunt_publish::ways::Hop;
+use shunt_routing::event::NeighbourKey;
 
 /// How often the resolver is consulted when no switcher wants anything.
 const CONSULT_MS: u64 = 100;

@@ -6,19 +6,16 @@ use shunt_shmlayout::address::BackendId;
 use tokio::sync::oneshot;
 
 use super::Control;
+use super::selection::select;
 use crate::admin::server::Order;
 use crate::clock::{monotonic_ms, wall_ms};
 use crate::health::BackendKey;
-use crate::health::notes::Note;
-use shunt_process::duration;
-use shunt_protocol::admin::{Accepted, BackendStatus, Command, FileStatus, Reply};
+use shunt_protocol::admin::{Accepted, BackendStatus, Command, FileStatus, Reply, Selection};
 use shunt_publish::candidate::{Candidate, Document, Grounds};
 use shunt_publish::table::{Backend, NamedIds};
 
 /// After so long an order that isn't in force is answered with who is in the way.
 const LONGEST_WAIT_MS: u64 = 5_000;
-/// Names listed when one isn't known.
-const NAMES_LISTED: usize = 20;
 
 /// An order that was accepted and isn't in force yet.
 pub(super) struct Waiting {
@@ -33,8 +30,8 @@ impl Control {
     pub(super) fn obey(&mut self, order: Order) {
         let accepted = match order.command {
             Command::Reload => self.reload().map_err(|error| error.to_string()),
-            Command::Drain { backend } => self.drain(&backend, true),
-            Command::Enable { backend } => self.drain(&backend, false),
+            Command::Drain(selection) => self.drain(&selection, true),
+            Command::Enable(selection) => self.drain(&selection, false),
             Command::Backends => return reply(order.answer, Reply::Backends { backends: self.backends() }),
             Command::Configuration => return reply(order.answer, Reply::Configuration(self.file_status())),
         };
@@ -82,6 +79,7 @@ impl Control {
         self.missing_keys.clear();
         (self.config, self.table) = (document.config, table);
         self.draining.reloads += 1;
+        self.watch.forget();
         self.check_health();
         self.heed(agents);
         let services = self.config.services.len();
@@ -90,12 +88,15 @@ impl Control {
         Accepted::Reloaded { services, backends }
     }
 
-    fn drain(&mut self, name: &str, drained: bool) -> Result<Accepted, String> {
-        let id = self.table.backend_named(name).ok_or_else(|| self.unknown(name))?;
-        if self.table.set_drained(id, drained) {
-            info!("backend {name} is {}", if drained { "drained" } else { "in service again" });
+    /// All of the selected ones, or none: a name that isn't known is a mistake, and the others may be part of it.
+    fn drain(&mut self, selection: &Selection, drained: bool) -> Result<Accepted, String> {
+        let selected = select(&self.table, selection)?;
+        for (id, name) in &selected {
+            if self.table.set_drained(*id, drained) {
+                info!("backend {name} is {}", if drained { "drained" } else { "in service again" });
+            }
         }
-        Ok(Accepted::Changed { backend: name.to_owned() })
+        Ok(Accepted::Changed { backends: selected.into_values().collect() })
     }
 
     fn file_status(&self) -> FileStatus {
@@ -105,15 +106,8 @@ impl Control {
             unsaved: !self.accepted.is_saved(),
             missing_keys: self.missing_keys.clone(),
             reports: self.feedback.report_path(monotonic_ms()),
+            unanswered: self.unanswered_backends(monotonic_ms()),
         }
-    }
-
-    fn unknown(&self, name: &str) -> String {
-        let names = self.table.backends().filter(|(_, backend)| !backend.removed).map(|(_, b)| b.name.as_str());
-        let names: Vec<&str> = names.collect();
-        let more = if names.len() > NAMES_LISTED { ", ..." } else { "" };
-        let listed = names[..names.len().min(NAMES_LISTED)].join(", ");
-        format!("no backend is called {name:?}; there are: {listed}{more}")
     }
 
     fn backends(&self) -> Vec<BackendStatus> {
@@ -138,14 +132,9 @@ impl Control {
         let services = self.config.services.iter().filter(|service| service.health.is_some());
         let members = services.filter(|service| service.backends.iter().any(|member| member.name == backend.name));
         let now_ms = wall_ms();
-        let texts = members.map(|service| {
+        let texts = members.filter_map(|service| {
             let key = BackendKey { service: service.name.clone(), backend: backend.name.clone() };
-            match self.notes.get(&key) {
-                Some(Note { reason, since_ms, .. }) => {
-                    format!("{}: {reason}, for {}", service.name, duration(now_ms.saturating_sub(*since_ms)))
-                }
-                None => format!("{}: no change since control started", service.name),
-            }
+            Some(format!("{}: {}", service.name, self.notes.get(&key)?.text(now_ms)))
         });
         let texts: Vec<String> = if backend.removed { Vec::new() } else { texts.collect() };
         match texts.is_empty() {

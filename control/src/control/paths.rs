@@ -7,9 +7,9 @@ use shunt_shmlayout::address::Mac;
 
 use super::Control;
 use crate::health::as_client::{ClientWay, NoPath, Path, Paths, Sender};
-use crate::routing_daemon::state::State;
 use shunt_publish::own::OwnAddresses;
 use shunt_publish::ways::{Hop, Interfaces, Ways};
+use shunt_routing::state::State;
 
 /// What paths are made of.
 struct Network<'a> {
@@ -96,8 +96,8 @@ mod tests {
     use shunt_shmlayout::regions::Side;
 
     use super::*;
-    use crate::routing_daemon::event::Address;
     use shunt_publish::testing::{IFINDEX, interfaces, kernel};
+    use shunt_routing::event::Address;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 11]);
     /// Another link, on the clients' side.

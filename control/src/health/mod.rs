@@ -1,10 +1,12 @@
 //! Health checks: one task a backend and check asks it again and again, and tells when its health changes.
 //!
 //! `configured` says what to check, `probe` asks, `hysteresis` decides, `checker` starts and stops the tasks, `notes`
-//! remembers why. Checks use the kernel's own network stack, or take a client's way (`as_client`). In both cases their
-//! replies are addressed to this machine, and the XDP program lets them pass.
+//! remembers why, `answers` finds backends that pass their checks and answer no client. Checks use the kernel's own network
+//! stack, or take a client's way (`as_client`). In both cases their replies are addressed to this machine, and the XDP
+//! program lets them pass.
 //! Results go to control's main loop by a channel; the master turns them into weights.
 
+pub mod answers;
 pub mod as_client;
 pub mod checker;
 pub mod configured;

@@ -12,6 +12,7 @@ use shunt_process::{Instance, health_notes};
 
 use super::{BackendKey, Health, Report};
 use crate::state_file;
+use shunt_process::duration;
 
 /// Writing may take one part in so many of control's time: a large pool that flaps must not keep it busy.
 const PARTS_OF_TIME: u32 = 10;
@@ -48,17 +49,33 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Those that a predecessor left, as far as they say what `health_of` says. A file that can't be read holds none.
-    pub fn of(instance: &Instance, health_of: impl Fn(&BackendKey) -> Health) -> Self {
-        Self::at(health_notes(instance), health_of)
+    /// Those that a predecessor left. A file that can't be read holds none. Where `health_of` says otherwise than a note, the
+    /// predecessor ended before it noted the change, of which the time isn't known: `wall_ms` is the latest.
+    pub fn of(instance: &Instance, health_of: impl Fn(&BackendKey) -> Health, wall_ms: u64) -> Self {
+        Self::at(health_notes(instance), health_of, wall_ms)
     }
 
-    fn at(path: PathBuf, health_of: impl Fn(&BackendKey) -> Health) -> Self {
+    fn at(path: PathBuf, health_of: impl Fn(&BackendKey) -> Health, wall_ms: u64) -> Self {
         let text = read_text_up_to(&path, LIMIT_BYTES).ok();
         let lines: Vec<Line> = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let notes = lines.into_iter().map(|Line { service, backend, note }| (BackendKey { service, backend }, note));
-        let notes = notes.filter(|(key, note)| note.up == (health_of(key) == Health::Up)).collect();
-        Self { path, notes, is_saved: true, not_before: None, has_failed: false }
+        let notes = notes.map(|(key, note)| match health_of(&key) == Health::Up {
+            up if up == note.up => (key, note),
+            up => (key, Note { up, reason: contradicted(up, &note.reason), since_ms: wall_ms }),
+        });
+        Self { path, notes: notes.collect(), is_saved: true, not_before: None, has_failed: false }
+    }
+
+    /// Begins a note for a check that has none: of one that is new, or that a predecessor left without.
+    pub fn begin(&mut self, key: &BackendKey, health: Health, wall_ms: u64) {
+        if !self.notes.contains_key(key) {
+            let (up, reason) = match health {
+                Health::Up => (true, "counted as up at first, and stays so"),
+                Health::Down => (false, "was down when control started, and its check has not ended yet"),
+            };
+            self.notes.insert(key.clone(), Note { up, reason: reason.to_owned(), since_ms: wall_ms });
+            self.is_saved = false;
+        }
     }
 
     /// Notes a change at `wall_ms`, or why a backend is down still.
@@ -112,6 +129,18 @@ impl Notes {
     }
 }
 
+fn contradicted(up: bool, reason: &str) -> String {
+    let state = if up { "up" } else { "down" };
+    format!("was {state} when control started (last known before: {reason})")
+}
+
+impl Note {
+    /// As operators read it at `wall_ms`.
+    pub fn text(&self, wall_ms: u64) -> String {
+        format!("{}, for {}", self.reason, duration(wall_ms.saturating_sub(self.since_ms)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +156,7 @@ mod tests {
     #[test]
     fn the_last_reason_stands_beside_the_first_time() {
         let folder = tempfile::tempdir().unwrap();
-        let mut notes = Notes::at(folder.path().join("health.json"), |_| Health::Up);
+        let mut notes = Notes::at(folder.path().join("health.json"), |_| Health::Up, 500);
         notes.add(report("b1", Health::Down), 1_000);
         notes.add(Report { is_change: false, reason: "no answer".into(), ..report("b1", Health::Down) }, 9_000);
         assert_eq!(notes.get(&key("b1")), Some(&Note { up: false, reason: "no answer".into(), since_ms: 1_000 }));
@@ -140,14 +169,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("health.json");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(Notes::at(path, |_| Health::Up).notes.is_empty());
+        assert!(Notes::at(path, |_| Health::Up, 500).notes.is_empty());
     }
 
     #[test]
     fn a_successor_knows_what_still_holds() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("health.json");
-        let mut notes = Notes::at(path.clone(), |_| Health::Up);
+        let mut notes = Notes::at(path.clone(), |_| Health::Up, 500);
         for (backend, health) in [("b1", Health::Down), ("b2", Health::Down), ("b3", Health::Up), ("b4", Health::Down)]
         {
             notes.add(report(backend, health), 1_000);
@@ -156,18 +185,39 @@ mod tests {
         notes.save();
         // It came up, and control was killed before that was noted.
         let health_of = |key: &BackendKey| if key.backend == "b1" { Health::Down } else { Health::Up };
-        let successor = Notes::at(path, health_of);
+        let successor = Notes::at(path, health_of, 7_000);
         let note = Note { up: false, reason: "b1 is Down".into(), since_ms: 1_000 };
         assert_eq!(successor.get(&key("b1")), Some(&note));
-        assert_eq!((successor.get(&key("b2")), successor.get(&key("b4"))), (None, None));
+        let changed = successor.get(&key("b2")).unwrap();
+        assert_eq!((changed.up, changed.since_ms), (true, 7_000));
+        assert_eq!(changed.text(9_000), "was up when control started (last known before: b2 is Down), for 2.0s");
+        assert_eq!(successor.get(&key("b4")), None);
         assert!(successor.get(&key("b3")).is_some());
+    }
+
+    #[test]
+    fn every_check_has_a_note_from_its_beginning_and_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("health.json");
+        let mut notes = Notes::at(path.clone(), |_| Health::Up, 500);
+        notes.begin(&key("b1"), Health::Up, 1_000);
+        notes.add(report("b2", Health::Down), 2_000);
+        notes.begin(&key("b2"), Health::Down, 3_000);
+        notes.begin(&key("b3"), Health::Down, 3_000);
+        notes.save();
+        let health_of = |key: &BackendKey| if key.backend == "b1" { Health::Up } else { Health::Down };
+        let successor = Notes::at(path, health_of, 60_000);
+        let text = |backend| successor.get(&key(backend)).unwrap().text(61_000);
+        assert_eq!(text("b1"), "counted as up at first, and stays so, for 1m00s");
+        assert_eq!(text("b2"), "b2 is Down, for 59.0s");
+        assert!(text("b3").starts_with("was down when control started"), "{}", text("b3"));
     }
 
     #[test]
     fn only_what_changed_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("health.json");
-        let mut notes = Notes::at(path.clone(), |_| Health::Up);
+        let mut notes = Notes::at(path.clone(), |_| Health::Up, 500);
         let is_written = |notes: &mut Notes| {
             notes.not_before = None;
             notes.save();
@@ -188,7 +238,7 @@ mod tests {
         let path = folder.path().join("health.json");
         for content in ["", "[{\"service\":\"web\"", "7", "[{}]"] {
             std::fs::write(&path, content).unwrap();
-            assert!(Notes::at(path.clone(), |_| Health::Up).notes.is_empty(), "{content}");
+            assert!(Notes::at(path.clone(), |_| Health::Up, 500).notes.is_empty(), "{content}");
         }
     }
 }

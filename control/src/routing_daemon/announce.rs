@@ -13,8 +13,8 @@ use std::time::Duration;
 use log::warn;
 use nix::sys::socket::SockType;
 
-use super::event::Mac;
 use crate::packet_socket;
+use shunt_routing::event::Mac;
 
 /// How often each address is announced.
 pub const ANNOUNCE_COUNT: u32 = 3;

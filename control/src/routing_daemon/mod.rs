@@ -1,8 +1,7 @@
 //! The routing daemon: what the kernel knows of links, addresses, routes and neighbours, followed live.
 //!
-//! Patent Fig. 4, "routing daemon". `netlink` follows the kernel, over `requests`, and turns messages (`decode`) into plain
-//! events (`event`) that a plain model (`state`) takes in; `ranges` flattens the routes for the switchers (these three are
-//! the library's, `shunt_publish::routing`); `resolve` decides which neighbours to ask the kernel for, and `announce` tells
+//! Patent Fig. 4, "routing daemon". `netlink` follows the kernel and keeps a plain model of it (`shunt_routing`); `resolve`
+//! decides which neighbours to ask the kernel for, and `announce` tells
 //! the client side where the service addresses are. Control's main loop writes the outcome into
 //! the control region; nobody else touches these.
 //!
@@ -13,10 +12,5 @@
 //! no packet changes and which are followed like any other.
 
 pub mod announce;
-mod decode;
-pub mod error;
 pub mod netlink;
-mod requests;
 pub mod resolve;
-
-pub use shunt_publish::routing::{event, ranges, state};

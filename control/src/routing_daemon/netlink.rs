@@ -15,13 +15,12 @@ use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use shunt_netlink::DATAGRAM_BYTES;
+use shunt_routing::decode;
+use shunt_routing::error::NetlinkError;
+use shunt_routing::event::{Event, Neighbour, NeighbourKey, NeighbourState};
+use shunt_routing::requests::Requests;
+use shunt_routing::state::{Changes, State};
 use tokio::io::unix::AsyncFd;
-
-use super::decode;
-use super::error::NetlinkError;
-use super::event::{Event, Neighbour, NeighbourKey, NeighbourState};
-use super::requests::Requests;
-use super::state::{Changes, State};
 
 /// Room for events while control does other things; about 10,000 of them.
 pub const EVENT_BUFFER_BYTES: usize = 4 << 20;

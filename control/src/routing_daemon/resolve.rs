@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::{Neighbour, NeighbourKey, NeighbourState};
+use shunt_routing::event::{Neighbour, NeighbourKey, NeighbourState};
 
 /// A STALE entry isn't asked for more often: the kernel takes 5 s to decide (delay_first_probe_time).
 const CONFIRM_INTERVAL_MS: u64 = 1_000;

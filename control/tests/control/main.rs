@@ -78,8 +78,8 @@ fn live(lab: &Lab) {
     first.0.kill().unwrap();
     first.0.wait().unwrap();
     let mut second = refusals::goes_on_beside_a_bad_file(lab);
-    let answer = lab.order("{\"command\":\"enable\",\"backend\":\"nobody\"}");
-    assert!(answer.contains("there are: closed, b1, b2"), "{answer}");
+    let answer = lab.order("{\"command\":\"enable\",\"backends\":[\"nobody\"]}");
+    assert!(answer.contains("there are: b1, b2, closed"), "{answer}");
     assert_eq!(lab.backend(8000).unwrap().0, id);
     assert_eq!(flags(lab, 8000), Some(DRAINED), "survives control");
     forgets_a_removed_backend(lab, second.0.id());
@@ -164,9 +164,9 @@ fn follows_reports(lab: &Lab) {
 }
 
 fn drains(lab: &Lab) {
-    let answer = lab.order_in_force("{\"command\":\"drain\",\"backend\":\"b1\"}");
+    let answer = lab.order_in_force("{\"command\":\"drain\",\"backends\":[\"b1\"]}");
     assert_eq!(flags(lab, 8000), Some(DRAINED), "in force when it is answered");
-    assert!(answer.starts_with("{\"ok\":true,\"backend\":\"b1\",\"epoch\":"), "{answer}");
+    assert!(answer.starts_with("{\"ok\":true,\"backends\":[\"b1\"],\"epoch\":"), "{answer}");
     let backends = lab.order("{\"command\":\"backends\"}");
     assert!(backends.contains("\"name\":\"b1\",\"address\":\"198.18.4.2:8000\",\"state\":\"drained\""), "{backends}");
     assert!(backends.contains("\"state\":\"down\",\"health\":\"dead: 198.18.4.2:9: "), "{backends}");

@@ -64,7 +64,7 @@ fn goes_on(lab: &Lab, last: u8) {
     drop(listener);
     until("a backend that goes down", || lab.service(1).filter(|service| service.slots_count == 0));
     for (command, drained) in [("drain", true), ("enable", false)] {
-        let answer = lab.order_in_force(&format!("{{\"command\":\"{command}\",\"backend\":\"b2\"}}"));
+        let answer = lab.order_in_force(&format!("{{\"command\":\"{command}\",\"backends\":[\"b2\"]}}"));
         assert!(answer.starts_with("{\"ok\":true"), "{answer}");
         assert_eq!(flags(lab, 8001).unwrap() & 2 != 0, drained);
     }
@@ -119,9 +119,9 @@ fn goes_on_once(lab: &Lab) {
     until("a backend that comes up", || lab.service(1).filter(|service| service.slots_count != 0));
     drop(listener);
     until("a backend that goes down", || lab.service(1).filter(|service| service.slots_count == 0));
-    let answer = lab.order_in_force("{\"command\":\"drain\",\"backend\":\"b2\"}");
+    let answer = lab.order_in_force("{\"command\":\"drain\",\"backends\":[\"b2\"]}");
     assert!(answer.starts_with("{\"ok\":true"), "{answer}");
-    assert!(lab.order_in_force("{\"command\":\"enable\",\"backend\":\"b2\"}").starts_with("{\"ok\":true"));
+    assert!(lab.order_in_force("{\"command\":\"enable\",\"backends\":[\"b2\"]}").starts_with("{\"ok\":true"));
     has_noted(lab);
 }
 

@@ -335,11 +335,11 @@ fn second_process_is_fenced_off_while_the_first_lives() {
 fn what_is_in_the_way_is_told_and_nothing_is_left_behind() {
     let Some(instance) = Instance::new("refuse", "af_packet", BOX) else { return };
     let text = instance.refusal();
-    assert!(text.contains("address 198.18.0.2 is an address of this machine"), "{text}");
+    assert!(text.contains(".address: 198.18.0.2 is an address of this machine"), "{text}");
     lab::run(&["ip", "netns", "exec", &instance.lab.lb, "sysctl", "-qw", "net.ipv4.conf.veth-lb.forwarding=1"]);
     lab::run(&["ip", "-n", &instance.lab.lb, "link", "set", INTERFACE, "down"]);
     let text = instance.refusal();
-    assert!(text.contains("veth-lb is down") && text.contains("conf.veth-lb.forwarding=0"), "{text}");
+    assert!(text.contains("interface.veth-lb: it is down; ") && text.contains("conf.veth-lb.forwarding=0"), "{text}");
     assert_eq!(instance.memory(), Vec::<PathBuf>::new());
 }
 

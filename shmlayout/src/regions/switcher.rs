@@ -176,6 +176,9 @@ pub struct SwitcherRegion {
     /// their expiry without one); wraps, for another switcher may see the end. The sum over all switchers is the
     /// number in flight. Apart from the packets' counters: other switchers read it, and it changes seldom.
     pub in_flight: &'static [Counter],
+    /// By backend id: when a packet of a connection that the backend had not answered yet last came from it,
+    /// CLOCK_MONOTONIC in milliseconds; 0 if none did. With `dsr` none does.
+    pub answered_ms: &'static [Counter],
     /// By interface id.
     pub interfaces: &'static [InterfaceCounters],
     /// [`Wanted`], from the switcher to control.
@@ -205,6 +208,7 @@ impl Typed for SwitcherRegion {
         size_of::<ServiceCounters>(),
         size_of::<BackendCounters>(),
         size_of::<Counter>(), // in_flight
+        size_of::<Counter>(), // answered_ms
         size_of::<InterfaceCounters>(),
         size_of::<Wanted>(),
         WANTED,
@@ -218,6 +222,7 @@ impl Typed for SwitcherRegion {
         let services = parts.take(shape.services as usize);
         let backends = parts.take(shape.backends as usize);
         let in_flight = parts.take(shape.backends as usize);
+        let answered_ms = parts.take(shape.backends as usize);
         let interfaces = parts.take(shape.interfaces as usize);
         let ends = parts.one::<RingHead>();
         let cells = parts.take::<Record<4>>(WANTED);
@@ -225,7 +230,18 @@ impl Typed for SwitcherRegion {
         let journal = parts.take(RINGS);
         let sockets = parts.take(PORTS);
         let wanted = Ring::new(ends?, cells)?;
-        Some(Self { head: head?, services, backends, in_flight, interfaces, wanted, frame_owners, journal, sockets })
+        Some(Self {
+            head: head?,
+            services,
+            backends,
+            in_flight,
+            answered_ms,
+            interfaces,
+            wanted,
+            frame_owners,
+            journal,
+            sockets,
+        })
     }
 
     fn fault(shape: &SwitcherShape) -> Option<&'static str> {

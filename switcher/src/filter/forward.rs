@@ -5,7 +5,7 @@ use super::host::is_host;
 use super::tcp_state::Sender;
 use super::{Filter, Passage, Verdict};
 use shunt_packet::{Address, rewrite, v4_part};
-use shunt_shmlayout::address::{InterfaceId, Mac, NeighbourId};
+use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, NeighbourId};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, MODE_NAT, ON_BACKEND_DOWN_RESET, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop};
 use shunt_shmlayout::drop_reason::DropReason;
@@ -89,8 +89,11 @@ impl Filter {
             return verdict;
         }
         let is_answered = self.owner.table().activity(found).flags & Activity::ANSWERED != 0;
-        if !is_answered && self.has_unfilled_checksum(frame, flow, interface, now_ms) {
-            return Verdict::Drop(DropReason::ChecksumUnfilled);
+        if !is_answered {
+            self.note_answer(connection.backend, now_ms);
+            if self.has_unfilled_checksum(frame, flow, interface, now_ms) {
+                return Verdict::Drop(DropReason::ChecksumUnfilled);
+            }
         }
         self.touch(found, passage, Sender::Backend);
         rewrite::nat_source(frame, flow, v4_part(service.address), service.port);
@@ -106,6 +109,14 @@ impl Filter {
         }
         let (interface, mac) = self.way_to_client(tables, &connection.client, hop);
         self.leave(frame, interface, mac, length)
+    }
+
+    /// Notes that a backend's replies come this way: a SYN-ACK, a reset, or one that goes no further.
+    #[inline]
+    fn note_answer(&self, backend: BackendId, now_ms: u64) {
+        if let Some(answered_ms) = self.region.answered_ms.get(usize::from(backend.0)) {
+            answered_ms.set(now_ms);
+        }
     }
 
     /// The Ethernet address of the next hop to a backend.
@@ -157,5 +168,29 @@ impl Filter {
         };
         rewrite::set_ethernet(frame, &to.0, &out.mac);
         Verdict::Forward(interface, length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{B1, BACKENDS, CLIENTS, SERVICE, three_services, through};
+    use super::*;
+    use shunt_packet::tcp::{ACK, RST, SYN};
+    use shunt_packet::testing::tcp;
+
+    const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40_000);
+
+    /// What a backend sends on a connection that it has answered already says nothing new.
+    #[test]
+    fn the_first_answer_of_each_connection_is_noted_by_backend_a_reset_too() {
+        for answer in [SYN | ACK, RST | ACK] {
+            let (world, _) = three_services();
+            let mut filter = world.filter(0, 1);
+            let answered = || world.switcher.answered_ms.iter().map(|at| at.get()).collect::<Vec<_>>();
+            assert!(matches!(through(&mut filter, tcp(CLIENT, SERVICE, SYN).build(), CLIENTS).0, Verdict::Forward(..)));
+            assert!(answered().iter().all(|at_ms| *at_ms == 0), "{:?}", answered());
+            assert!(matches!(through(&mut filter, tcp(B1, CLIENT, answer).build(), BACKENDS).0, Verdict::Forward(..)));
+            assert_eq!(answered().iter().filter(|at_ms| **at_ms != 0).collect::<Vec<_>>(), [&1000]);
+        }
     }
 }

@@ -145,8 +145,8 @@ fn kill_control(instance: &str, operator: &Operator) -> Result<()> {
 fn other_configurations(lab: &Lab) -> Result<()> {
     let (other, good) = another(lab)?;
     let cases: [(&str, &str, &[&str]); 3] = [
-        ("\"client0\"", "\"nosuch0\"", &["nosuch0", "doesn't exist"]),
-        ("198.18.0.100", "198.18.0.1", &["198.18.0.1", "address of this machine"]),
+        ("\"client0\"", "\"nosuch0\"", &["shunt.toml:", "interface.nosuch0: there is no Ethernet interface"]),
+        ("198.18.0.100", "198.18.0.1", &["shunt.toml:", ".address: 198.18.0.1 is an address of this machine"]),
         ("mode = \"nat\"", "mode = \"gnat\"", &["shunt.toml:", "mode", "gnat"]),
     ];
     let folder = tempfile::tempdir()?;

@@ -14,8 +14,12 @@ pub fn drain() -> Result<()> {
     let long = operator.backend("b1-echo")?.active_connections;
     ensure!(long > 0, "none of the long connections went to b1");
 
-    operator.order("drain b1")?;
-    operator.order("drain b1-echo")?;
+    // One unknown name, and nothing is drained.
+    let unknown = operator.try_order("drain b1 b9")?;
+    let text = String::from_utf8_lossy(&unknown.stderr);
+    ensure!(!unknown.status.success() && text.contains("b9") && text.contains("b1-echo"), "drain b1 b9: {text}");
+    operator.await_state(&["b1"], "up")?;
+    ensure!(operator.order("drain b1 b1-echo")? == "b1, b1-echo are drained\n");
     let before = operator.backend("b1-echo")?;
     ensure!(before.state == "drained", "{before:?}");
     let answers = get_many(&lab.client(), WEB, 60)?;
@@ -26,14 +30,10 @@ pub fn drain() -> Result<()> {
     ensure!(after.active_connections == long, "b1-echo had {long} long connections: {after:?}");
     until("b1's short connections gone", || Ok((operator.backend("b1")?.active_connections == 0).then_some(())))?;
 
-    operator.order("enable b1")?;
-    operator.order("enable b1-echo")?;
+    operator.order("enable b1 b1-echo")?;
     let answers = get_many(&lab.client(), WEB, 60)?;
     ensure!(answers.keys().eq(["b1", "b2"]), "with b1 enabled again: {answers:?}");
     newcomers.finish()?;
     load.finish_unharmed(&lab)?;
-    let unknown = operator.try_order("drain b9")?;
-    let text = String::from_utf8_lossy(&unknown.stderr);
-    ensure!(!unknown.status.success() && text.contains("b9") && text.contains("b1-echo"), "drain b9: {text}");
     operator.await_balance(0)
 }

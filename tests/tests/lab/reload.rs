@@ -27,7 +27,7 @@ pub fn reload() -> Result<()> {
     let weighted = whole.with_weight("b1", 8)?.with_weight("b1-echo", 8)?;
     lab.reload(&weighted)?;
     for name in ["b1", "b1-echo"] {
-        let share = lab.operator().backend(name)?.services[0].slots_percent;
+        let share = lab.operator().backend(name)?.services[0].slots_percent.context("a share")?;
         ensure!((78.0..82.0).contains(&share), "{name} has weight 8 of 10, and {share} % of the slots");
     }
 

@@ -70,7 +70,7 @@ fn keeps_its_share(lab: &Lab, why: &str, outcome: &str) -> Result<()> {
     until("the others' reports", || Ok(member("p2")?.why.is_some_and(|why| why.starts_with("even: ")).then_some(())))?;
     let end = Instant::now() + OBSERVED;
     while Instant::now() < end {
-        let share = member("p1")?.slots_percent;
+        let share = member("p1")?.slots_percent.context("a share")?;
         ensure!((30.0..37.0).contains(&share), "{why}: {share} % of the slots");
     }
     let status = operator.status()?;

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::BackendKey;
-use crate::routing_daemon::event::Mac;
+use shunt_routing::event::Mac;
 pub use stream::Stream;
 
 /// Which client's way a check takes.

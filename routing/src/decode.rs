@@ -21,7 +21,7 @@ const RT_TABLE_MAIN: u32 = 254;
 const RT_TABLE_LOCAL: u32 = 255;
 
 /// The event that a message with these header flags tells of.
-pub(super) fn event(message: &RouteNetlinkMessage, flags: u16) -> Option<Event> {
+pub fn event(message: &RouteNetlinkMessage, flags: u16) -> Option<Event> {
     use RouteNetlinkMessage as Message;
     match message {
         Message::NewLink(m) => link(m).map(Event::Link),

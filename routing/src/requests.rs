@@ -20,17 +20,18 @@ use super::state::State;
 const MAX_DUMPS: usize = 5;
 
 /// The socket for requests, each answered before the next is made.
-pub(super) struct Requests {
+pub struct Requests {
     kernel: shunt_netlink::Requests,
 }
 
 impl Requests {
-    pub(super) fn open() -> Result<Self, NetlinkError> {
+    /// Opens it.
+    pub fn open() -> Result<Self, NetlinkError> {
         Ok(Self { kernel: shunt_netlink::Requests::open(NETLINK_ROUTE).map_err(NetlinkError::Open)? })
     }
 
     /// Everything that is followed.
-    pub(super) fn dump_all(&mut self) -> Result<State, NetlinkError> {
+    pub fn dump_all(&mut self) -> Result<State, NetlinkError> {
         let mut state = self.dump_routes()?;
         let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
         self.dump(links, &mut state, "list links")?;
@@ -49,7 +50,7 @@ impl Requests {
     }
 
     /// A state of routes alone; stale from the beginning if changes went on interrupting the dump.
-    pub(super) fn dump_routes(&mut self) -> Result<State, NetlinkError> {
+    pub fn dump_routes(&mut self) -> Result<State, NetlinkError> {
         let mut state = State::default();
         let mut whole = true;
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -90,7 +91,7 @@ impl Requests {
     }
 
     /// Makes the kernel resolve or confirm a neighbour.
-    pub(super) fn resolve(&mut self, key: NeighbourKey) -> Result<(), NetlinkError> {
+    pub fn resolve(&mut self, key: NeighbourKey) -> Result<(), NetlinkError> {
         // NTF_USE is "as if a packet went there" (neigh_event_send): INCOMPLETE from nothing or FAILED, DELAY from
         // STALE.
         let mut message = NeighbourMessage::default();

@@ -71,6 +71,11 @@ impl State {
         }
     }
 
+    /// The link of that name.
+    pub fn link_named(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| link.name == name)
+    }
+
     fn put_link(&mut self, link: Link) -> Changes {
         let before = self.links.insert(link.ifindex, link);
         let now = before.as_ref().and_then(|b| self.links.get(&b.ifindex));

@@ -1,0 +1,86 @@
+//! `shunt drain` and `shunt enable`: for back-ends by name, and for whole hosts.
+
+use super::admin::order;
+use super::output::{Report, json, write};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shunt_process::Instance;
+use shunt_protocol::admin::Selection;
+use std::net::IpAddr;
+
+/// Which back-ends.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Selected {
+    /// Their names.
+    #[arg(value_name = "BACKEND", required_unless_present = "hosts")]
+    backends: Vec<String>,
+    /// All back-ends of this address; may be given several times.
+    #[arg(long = "host", value_name = "ADDRESS")]
+    hosts: Vec<IpAddr>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What an order changed.
+#[derive(Debug, Serialize)]
+pub struct DrainReport {
+    /// `drained` or `enabled`.
+    pub state: &'static str,
+    /// Names of the back-ends.
+    pub backends: Vec<String>,
+    /// The configuration epoch since which it is in force.
+    pub epoch: u64,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    backends: Vec<String>,
+    epoch: u64,
+}
+
+/// Takes the selected back-ends out, all of them or none.
+pub fn drain(instance: &Instance, selected: Selected) -> anyhow::Result<()> {
+    set(instance, "drain", "drained", selected)
+}
+
+/// Puts the selected back-ends back, all of them or none.
+pub fn enable(instance: &Instance, selected: Selected) -> anyhow::Result<()> {
+    set(instance, "enable", "enabled", selected)
+}
+
+fn set(instance: &Instance, command: &str, state: &'static str, selected: Selected) -> anyhow::Result<()> {
+    let Selected { backends, hosts, json: as_json } = selected;
+    let mut request = serde_json::to_value(Selection { backends, hosts })?;
+    request["command"] = json!(command);
+    let answer = order(instance, &request)?;
+    let Answer { backends, epoch } = serde_json::from_value(Value::Object(answer))?;
+    let report = DrainReport { state, backends, epoch };
+    write(&if as_json { json(&report)? } else { report.text() })?;
+    Ok(())
+}
+
+impl Report for DrainReport {
+    fn text(&self) -> String {
+        let verb = if self.backends.len() == 1 { "is" } else { "are" };
+        format!("{} {verb} {}\n", self.backends.join(", "), self.state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_was_drained() {
+        let report = |names: &[&str]| DrainReport {
+            state: "drained",
+            backends: names.iter().map(|&name| name.to_owned()).collect(),
+            epoch: 8,
+        };
+        assert_eq!(report(&["b1"]).text(), "b1 is drained\n");
+        assert_eq!(report(&["b1", "b1-echo"]).text(), "b1, b1-echo are drained\n");
+        let value = serde_json::to_value(report(&["b1"])).unwrap();
+        assert_eq!(value, json!({ "state": "drained", "backends": ["b1"], "epoch": 8 }));
+    }
+}

@@ -1,0 +1,24 @@
+//! Back-ends that are up and answer nobody: a black hole for their share of the clients.
+
+use super::{Problem, Severity};
+use crate::format::duration;
+use shunt_protocol::admin::UnansweredBackend;
+
+/// What to do about replies that take another way.
+pub const ROUTE_REPLIES: &str = "let the back-end route its replies through Shunt, as by a default route to it (and not filter \
+                                 clients' addresses); with health.as_client = true its check finds this";
+
+/// What is wrong.
+pub fn unanswered_text(UnansweredBackend { connections, age_ms, has_answered, .. }: &UnansweredBackend) -> String {
+    let before = if *has_answered { "" } else { ", nor any before" };
+    format!(
+        "is up, but none of the last {connections} connections that it was sent in {} was answered through Shunt{before}: \
+         its clients hang",
+        duration(*age_ms)
+    )
+}
+
+pub(super) fn unanswered(backend: &UnansweredBackend) -> Problem {
+    let object = format!("backend {}", backend.name);
+    Problem::new("backend_unanswered", Severity::Degraded, object, unanswered_text(backend), ROUTE_REPLIES)
+}

@@ -216,7 +216,7 @@ impl Control {
 
     /// Takes reports from these agents from now on.
     fn heed(&mut self, agents: Agents) {
-        self.feedback.configure(&self.config, &mut self.table, agents, self.memory.control.loads);
+        self.feedback.configure(&self.config, &mut self.table, agents, &self.memory.control);
     }
 
     fn record_health(&mut self, report: Report) {

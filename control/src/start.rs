@@ -24,7 +24,7 @@ use shunt_shmlayout::sync::Ordering;
 
 use crate::accepted::Accepted;
 use crate::candidate::{Candidate, Document, Grounds};
-use crate::publish::publisher::is_alive;
+use crate::publish::publisher::{is_alive, is_running};
 use crate::publish::rehearsal::Rehearsal;
 use crate::publish::table::{NamedIds, Table};
 use crate::resource_manager::agents::KeyMissing;
@@ -221,8 +221,7 @@ fn keeper_lives(keeper: &KeeperRegion) -> bool {
 impl Memory {
     /// How many switchers forward packets at present.
     pub fn running_switchers(&self) -> usize {
-        let heads = self.switchers.iter().map(|switcher| switcher.head);
-        heads.filter(|head| is_alive(head.pid.get(), head.start_time.get())).count()
+        self.keeper.switchers.iter().filter(|record| is_running(&record.load())).count()
     }
 }
 

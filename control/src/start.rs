@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use shunt_config::accepted::instance_of;
 use shunt_config::{Config, ConfigError, Instance, Limits, Lock, LockError, Problem, control_lock, region_name};
+use shunt_instances::AddressLocks;
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::AttachError;
@@ -144,6 +145,8 @@ pub struct Start {
     pub refusal: Option<ConfigError>,
     /// Keys that it goes on without.
     pub missing_keys: Vec<KeyMissing>,
+    /// Of the candidate's addresses.
+    pub address_locks: AddressLocks,
     /// Until the end, so that there is no other.
     pub lock: Lock,
 }
@@ -165,8 +168,11 @@ impl Start {
         let memory = Memory::attach(&instance).await?;
         let rehearsal = Rehearsal::new(&memory.shape).map_err(system_error("memory to try configurations out in"))?;
         let accepted = Accepted::of(&instance);
-        let Choice { candidate, refusal, missing_keys } = choose(file, &accepted, &memory, &rehearsal)?;
-        Ok(Self { candidate, accepted, rehearsal, memory, refusal, missing_keys, lock })
+        let what = "the file of the locks on addresses, in /run/shunt (run control as root)";
+        let mut address_locks = AddressLocks::open().map_err(system_error(what))?;
+        let Choice { candidate, refusal, missing_keys } =
+            choose(file, &accepted, &memory, &rehearsal, &mut address_locks)?;
+        Ok(Self { candidate, accepted, rehearsal, memory, refusal, missing_keys, address_locks, lock })
     }
 }
 
@@ -189,20 +195,21 @@ fn choose(
     accepted: &Accepted,
     memory: &Memory,
     rehearsal: &Rehearsal,
+    locks: &mut AddressLocks,
 ) -> Result<Choice, ConfigError> {
     let (table, named) = (memory.table(rehearsal), NamedIds::in_generations(&memory.control.generations));
     let before = if memory.active() == Active::NONE { None } else { accepted.load() };
     let before = before.and_then(|before| fitting(before, memory).ok());
     let running = before.as_ref().map(|document| &document.config);
     let grounds = Grounds { rehearsal, table: &table, named: &named, running };
-    let refusal = match file.and_then(|document| Candidate::new(fitting(document, memory)?, &grounds)) {
+    let refusal = match file.and_then(|document| Candidate::new(fitting(document, memory)?, &grounds, locks)) {
         Ok(candidate) => return Ok(Choice { candidate, refusal: None, missing_keys: Vec::new() }),
         Err(refusal) => refusal,
     };
     let grounds = Grounds { rehearsal, table: &table, named: &named, running: None };
     let Some(before) = before else { return Err(refusal) };
     error!("the configuration file is refused, going on with the one accepted last:\n{refusal}");
-    let (candidate, missing_keys) = Candidate::resumed(before, &grounds)?;
+    let (candidate, missing_keys) = Candidate::resumed(before, &grounds, locks)?;
     missing_keys.iter().for_each(|key| warn!("agent {}: {key}; its reports are refused", key.agent));
     Ok(Choice { candidate, refusal: Some(refusal), missing_keys })
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 use shunt_config::{Config, Lock, control_socket};
+use shunt_instances::AddressLocks;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::start_time;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -85,6 +86,8 @@ pub struct Control {
     missing_keys: Vec<String>,
     last_turn: Instant,
     inputs: Inputs,
+    /// Of the addresses that it serves.
+    address_locks: AddressLocks,
     _lock: Lock,
 }
 
@@ -102,7 +105,8 @@ struct Inputs {
 impl Control {
     /// Takes the instance over, as it stands or from nothing.
     pub async fn start(path: &Path) -> Result<Self, StartError> {
-        let Start { candidate, accepted, rehearsal, memory, refusal, missing_keys, lock } = Start::begin(path).await?;
+        let Start { candidate, accepted, rehearsal, memory, refusal, missing_keys, address_locks, lock } =
+            Start::begin(path).await?;
         let Candidate { document, table, agents } = candidate;
         let notes = Notes::of(&document.config.instance, |key| health_of(&table, key));
         let follower = Follower::start(EVENT_BUFFER_BYTES)?;
@@ -141,6 +145,7 @@ impl Control {
             last_turn: Instant::now(),
             inputs,
             config: document.config.clone(),
+            address_locks,
             _lock: lock,
         };
         control.check_health();

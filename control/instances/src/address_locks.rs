@@ -15,15 +15,15 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc;
 use shunt_config::{Config, claim_lock};
 use shunt_shmlayout::header::network_namespace;
 
-use crate::{TakenAddress, addresses};
+use crate::{TakenAddress, addresses, inode};
 
 /// Bytes of IPv6 addresses begin here, above those of IPv4.
 const IPV6: u64 = 1 << 62;
@@ -31,7 +31,9 @@ const IPV6: u64 = 1 << 62;
 /// The locks of one control.
 #[derive(Debug)]
 pub struct AddressLocks {
-    file: File,
+    path: PathBuf,
+    /// Locked by all who have it open, so that the last one can remove it.
+    file: Flock<File>,
     held: BTreeSet<IpAddr>,
 }
 
@@ -47,10 +49,15 @@ impl AddressLocks {
         if let Some(directory) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
-        // The file stays: who removed it would have to be the last one.
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        Ok(Self { file, held: BTreeSet::new() })
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        loop {
+            // Waits for one who is removing it, and takes the next one then.
+            let file = Flock::lock(options.open(path)?, FlockArg::LockShared).map_err(|(_, errno)| errno)?;
+            if is_at(&file, path) {
+                return Ok(Self { path: path.to_owned(), file, held: BTreeSet::new() });
+            }
+        }
     }
 
     /// Takes the addresses of a configuration, or says which ones another instance has. Those of which `is_ours` says that
@@ -75,13 +82,13 @@ impl AddressLocks {
         let used = used.map(addresses).unwrap_or_default();
         for address in self.held.extract_if(.., |address| !used.contains(address)) {
             // The lock is ours and the range is valid; a lock that stayed would end with the process.
-            let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range(address, libc::F_UNLCK)));
+            let _ = fcntl(&*self.file, FcntlArg::F_OFD_SETLK(&range(address, libc::F_UNLCK)));
         }
     }
 
     /// Whether it is ours now.
     fn lock(&mut self, address: IpAddr) -> io::Result<bool> {
-        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range(address, libc::F_WRLCK))) {
+        match fcntl(&*self.file, FcntlArg::F_OFD_SETLK(&range(address, libc::F_WRLCK))) {
             Ok(_) => {
                 self.held.insert(address);
                 Ok(true)
@@ -90,6 +97,22 @@ impl AddressLocks {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+impl Drop for AddressLocks {
+    /// The last one removes the file; one that was killed leaves it for the next.
+    fn drop(&mut self) {
+        if self.file.relock(FlockArg::LockExclusiveNonblock).is_ok() && is_at(&self.file, &self.path) {
+            // What stays is in nobody's way.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether the path still leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let held = inode(file.metadata());
+    held.is_some() && held == inode(std::fs::metadata(path))
 }
 
 /// The byte of an address.
@@ -173,6 +196,17 @@ mod tests {
         assert_eq!(claim(&mut a, &both).len(), 1);
         drop(b);
         assert_eq!(claim(&mut a, &both), [""; 0]);
+    }
+
+    #[test]
+    fn the_last_one_removes_the_file() {
+        let (folder, open) = file();
+        let (a, b) = (open(), open());
+        let path = folder.path().join("run/addresses.lock");
+        drop(a);
+        assert!(path.exists());
+        drop(b);
+        assert!(!path.exists());
     }
 
     #[test]

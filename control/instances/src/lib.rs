@@ -86,12 +86,16 @@ pub fn runs(instance: &Instance) -> bool {
 /// Whether the process whose id is in the file `pid` has the lock's file open, which only a supervisor keeps open, and is in
 /// this network namespace. Asking for the lock itself would be in the way of a supervisor that starts.
 fn supervises_here(pid: &Path, lock: &Path) -> bool {
-    let inode = |found: io::Result<Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
     let id = std::fs::read_to_string(pid).ok().and_then(|text| text.trim().parse::<u32>().ok());
     let Some((id, lock)) = id.zip(inode(std::fs::metadata(lock))) else { return false };
     let files = std::fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
     let holds = files.map(|file| inode(std::fs::metadata(file.path()))).any(|open| open == Some(lock));
     holds && network_namespace(id) == network_namespace(std::process::id())
+}
+
+/// What tells a file from all others.
+fn inode(found: io::Result<Metadata>) -> Option<(u64, u64)> {
+    found.map(|found| (found.dev(), found.ino())).ok()
 }
 
 /// An address that another instance has. Two that answer ARP for one address, be it on different interfaces, take each

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use shunt_config::{Config, ConfigError, Limits, Problem};
+use shunt_instances::AddressLocks;
 use shunt_instances::accepted::instance_of;
 use shunt_process::{Instance, Lock, LockError, control_lock, region_name};
 use shunt_shmlayout::connections::Connections;
@@ -26,7 +27,7 @@ use shunt_shmlayout::sync::Ordering;
 use crate::accepted::Accepted;
 use shunt_publish::agents::KeyMissing;
 use shunt_publish::candidate::{Candidate, Document, Grounds};
-use shunt_publish::publisher::is_alive;
+use shunt_publish::publisher::{is_alive, is_running};
 use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::{NamedIds, Table};
 use shunt_routing::error::NetlinkError;
@@ -145,6 +146,8 @@ pub struct Start {
     pub refusal: Option<ConfigError>,
     /// Keys that it goes on without.
     pub missing_keys: Vec<KeyMissing>,
+    /// Of the candidate's addresses.
+    pub address_locks: AddressLocks,
     /// Until the end, so that there is no other.
     pub lock: Lock,
 }
@@ -166,8 +169,11 @@ impl Start {
         let memory = Memory::attach(&instance).await?;
         let rehearsal = Rehearsal::new(&memory.shape).map_err(system_error("memory to try configurations out in"))?;
         let accepted = Accepted::of(&instance);
-        let Choice { candidate, refusal, missing_keys } = choose(file, &accepted, &memory, &rehearsal)?;
-        Ok(Self { candidate, accepted, rehearsal, memory, refusal, missing_keys, lock })
+        let what = "the file of the locks on addresses, in /run/shunt (run control as root)";
+        let mut address_locks = AddressLocks::open().map_err(system_error(what))?;
+        let Choice { candidate, refusal, missing_keys } =
+            choose(file, &accepted, &memory, &rehearsal, &mut address_locks)?;
+        Ok(Self { candidate, accepted, rehearsal, memory, refusal, missing_keys, address_locks, lock })
     }
 }
 
@@ -190,20 +196,21 @@ fn choose(
     accepted: &Accepted,
     memory: &Memory,
     rehearsal: &Rehearsal,
+    locks: &mut AddressLocks,
 ) -> Result<Choice, ConfigError> {
     let (table, named) = (memory.table(rehearsal), NamedIds::in_generations(&memory.control.generations));
     let before = if memory.active() == Active::NONE { None } else { accepted.load() };
     let before = before.and_then(|before| fitting(before, memory).ok());
     let running = before.as_ref().map(|document| &document.config);
     let grounds = Grounds { rehearsal, table: &table, named: &named, running };
-    let refusal = match file.and_then(|document| Candidate::new(fitting(document, memory)?, &grounds)) {
+    let refusal = match file.and_then(|document| Candidate::new(fitting(document, memory)?, &grounds, locks)) {
         Ok(candidate) => return Ok(Choice { candidate, refusal: None, missing_keys: Vec::new() }),
         Err(refusal) => refusal,
     };
     let grounds = Grounds { rehearsal, table: &table, named: &named, running: None };
     let Some(before) = before else { return Err(refusal) };
     error!("the configuration file is refused, going on with the one accepted last:\n{refusal}");
-    let (candidate, missing_keys) = Candidate::resumed(before, &grounds)?;
+    let (candidate, missing_keys) = Candidate::resumed(before, &grounds, locks)?;
     missing_keys.iter().for_each(|key| warn!("agent {}: {key}; its reports are refused", key.agent));
     Ok(Choice { candidate, refusal: Some(refusal), missing_keys })
 }
@@ -222,8 +229,7 @@ fn keeper_lives(keeper: &KeeperRegion) -> bool {
 impl Memory {
     /// How many switchers forward packets at present.
     pub fn running_switchers(&self) -> usize {
-        let heads = self.switchers.iter().map(|switcher| switcher.head);
-        heads.filter(|head| is_alive(head.pid.get(), head.start_time.get())).count()
+        self.keeper.switchers.iter().filter(|record| is_running(&record.load())).count()
     }
 }
 

@@ -5,15 +5,21 @@
 //! shared memory, also while its keeper or control is dead. Memory of another version tells nothing.
 
 pub mod accepted;
+mod address_locks;
 
 use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use accepted::instance_of;
+pub use address_locks::AddressLocks;
 use shunt_config::{Config, Problem};
-use shunt_process::{Instance, accepted_configuration, instances, region_name};
+use shunt_process::{Instance, accepted_configuration, instances, region_name, supervisor_lock, supervisor_pid};
 use shunt_shmlayout::address::Address;
+use shunt_shmlayout::header::network_namespace;
 use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
 
@@ -29,7 +35,7 @@ impl Other {
     /// All of them.
     pub fn living(own: &Instance) -> impl Iterator<Item = Self> {
         let others = instances().into_iter().filter(move |other| other != own);
-        others.filter_map(Self::attach).filter(Self::lives_here)
+        others.filter_map(Self::attach).filter(|other| other.lives_here() || other.is_supervised_here())
     }
 
     fn attach(instance: Instance) -> Option<Self> {
@@ -41,6 +47,11 @@ impl Other {
     /// Whether a process of it lives: control alone means that its supervisor starts the others again.
     fn lives_here(&self) -> bool {
         self.keeper.lives_here() || self.control.is_some_and(|control| control.lives_here())
+    }
+
+    /// Whether its supervisor lives, though nobody else may: it starts the others again.
+    fn is_supervised_here(&self) -> bool {
+        supervises_here(&supervisor_pid(&self.instance), &supervisor_lock(&self.instance))
     }
 
     /// Whether it uses the interface with this index.
@@ -71,15 +82,29 @@ pub fn runs(instance: &Instance) -> bool {
     Other::attach(instance.clone()).is_some_and(|found| found.lives_here())
 }
 
+/// Whether the process whose id is in the file `pid` has the lock's file open, which only a supervisor keeps open, and is in
+/// this network namespace. Asking for the lock itself would be in the way of a supervisor that starts.
+fn supervises_here(pid: &Path, lock: &Path) -> bool {
+    let id = std::fs::read_to_string(pid).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let Some((id, lock)) = id.zip(inode(std::fs::metadata(lock))) else { return false };
+    let files = std::fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+    let holds = files.map(|file| inode(std::fs::metadata(file.path()))).any(|open| open == Some(lock));
+    holds && network_namespace(id) == network_namespace(std::process::id())
+}
+
+/// What tells a file from all others.
+fn inode(found: io::Result<Metadata>) -> Option<(u64, u64)> {
+    found.map(|found| (found.dev(), found.ino())).ok()
+}
+
 /// An address that another instance has. Two that answer ARP for one address, be it on different interfaces, take each
 /// other's clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "address {address} is served by instance \"{instance}\" of this machine: stop that instance, or choose another address"
-)]
+#[error("address {address} is {}: stop that instance, or choose another address", holder(.instance))]
 pub struct TakenAddress {
     address: IpAddr,
-    instance: Instance,
+    /// `None` if it is taking the address at this moment, and has nothing to show for it yet.
+    instance: Option<Instance>,
 }
 
 impl TakenAddress {
@@ -90,7 +115,7 @@ impl TakenAddress {
         let others = Other::living(&config.instance).filter(|_| !wanted.is_empty());
         let taken = others.flat_map(|other| {
             let taken = wanted.iter().filter(|address| other.has_address(**address));
-            let taken = taken.map(|address| Self { address: *address, instance: other.instance.clone() });
+            let taken = taken.map(|address| Self { address: *address, instance: Some(other.instance.clone()) });
             taken.collect::<Vec<_>>()
         });
         taken.collect()
@@ -101,6 +126,13 @@ impl TakenAddress {
         let service = config.services.iter().find(|service| service.address.ip() == self.address);
         let field = service.map(|service| format!("service.{}.address", service.name));
         config.source.problem(field.unwrap_or_else(|| "host.addresses".to_owned()), self.to_string())
+    }
+}
+
+fn holder(instance: &Option<Instance>) -> String {
+    match instance {
+        Some(instance) => format!("served by instance \"{instance}\" of this machine"),
+        None => "being taken by another instance of this machine".to_owned(),
     }
 }
 
@@ -132,6 +164,20 @@ mod tests {
     }
 
     #[test]
+    fn a_supervisor_lives_as_long_as_it_holds_its_lock_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pid, lock] = ["pid", "lock"].map(|name| folder.path().join(name));
+        assert!(!supervises_here(&pid, &lock), "there is none");
+        std::fs::write(&pid, format!("{}\n", std::process::id())).unwrap();
+        let held = std::fs::File::create(&lock).unwrap();
+        assert!(supervises_here(&pid, &lock));
+        drop(held);
+        assert!(!supervises_here(&pid, &lock), "another process has the id");
+        std::fs::write(&pid, "nonsense").unwrap();
+        assert!(!supervises_here(&pid, &lock));
+    }
+
+    #[test]
     fn a_taken_address_is_told_where_it_stands() {
         let text = "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n[[service]]\nname = \"web\"\n\
             address = \"198.18.0.1:80\"\nprotocol = \"tcp\"\ntarget = \"host\"\n[host]\naddresses = [\"198.18.0.101\"]\n";
@@ -140,7 +186,7 @@ mod tests {
         for (address, place) in
             [(service, "shunt.toml:7: service.web.address: "), (host, "shunt.toml:11: host.addresses: ")]
         {
-            let taken = TakenAddress { address, instance: "lab".parse().unwrap() };
+            let taken = TakenAddress { address, instance: Some("lab".parse().unwrap()) };
             let said = format!("{place}address {address} is served by instance \"lab\" of this machine: stop that");
             let problem = taken.problem(&config).to_string();
             assert!(problem.starts_with(&said), "{problem}");

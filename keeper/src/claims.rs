@@ -21,7 +21,9 @@ pub(super) struct Claims {
     _locks: Vec<Lock>,
 }
 
-/// A thing that one instance at a time can have. Addresses have no lock, as control changes them at a reload.
+/// A thing that one instance at a time can have. Addresses are locked by control, which changes them at a reload
+/// (`shunt_instances::AddressLocks`): of two keepers that start at the same time and see nothing of each other yet, one has a
+/// control that is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Thing {
     Interface { name: String, index: u32 },

@@ -4,6 +4,9 @@
 //! Control announces a coming epoch in `prepared`; the maps then get the addresses of both generations, the
 //! pseudo-interface those that the box's own programs have, and `owned` answers, so that no packet of a new service or
 //! backend is missed when control flips, and none of an old one either.
+//!
+//! Control waits for a keeper only so long. One that was stopped in the middle may read a generation that control fills
+//! again: it notices, and begins anew ([`Reading`]).
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -14,6 +17,7 @@ use shunt_shmlayout::address::{Address, PortBe};
 use shunt_shmlayout::clock::now_ms;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
+use shunt_shmlayout::flip::Reading;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion};
 
 use super::host::PseudoInterface;
@@ -41,8 +45,8 @@ pub(super) struct Follower {
     keeper: KeeperRegion,
     redirects: Vec<Redirect>,
     pseudo: Option<PseudoInterface>,
-    /// The `prepared` word whose addresses the maps hold; `None` before the first turn.
-    owned: Option<u64>,
+    /// What the maps hold; `None` before the first turn.
+    owned: Option<Reading>,
     local: BTreeSet<Address>,
     next_local: Instant,
     not_before: Instant,
@@ -71,32 +75,38 @@ impl Follower {
             self.next_local = now + LOCAL_INTERVAL;
             self.follow_local();
         }
-        let prepared = self.control.head.prepared.load(Ordering::Acquire);
-        if self.owned != Some(prepared) && now >= self.not_before {
-            match self.own() {
-                Ok(()) => {
-                    self.owned = Some(prepared);
-                    self.keeper.head.owned.store(prepared, Ordering::Release);
-                    log::debug!("the XDP maps hold the addresses of epoch word {prepared}");
-                }
-                Err(error) => {
-                    self.not_before = now + RETRY;
-                    log::error!("{error}; trying again");
-                }
+        let reading = Reading::begin(&self.control.head.fills, &self.control.head.prepared);
+        if self.owned.is_none_or(|owned| reading.is_news_to(owned)) && now >= self.not_before {
+            // Disturbed, it is the next turn's: control has something new then.
+            if let Some(addresses) = Addresses::read(&self.control, reading) {
+                self.own(reading, &addresses, now);
             }
         }
         self.keeper.head.heartbeat_ms.set(now_ms());
     }
 
-    /// Puts the addresses of both generations into place. Both stand still: control waits for `owned`.
-    fn own(&mut self) -> Result<(), FollowError> {
-        if let Some(pseudo) = &mut self.pseudo {
-            pseudo.set_addresses(host_addresses(&self.control.generations))?;
+    fn own(&mut self, reading: Reading, addresses: &Addresses, now: Instant) {
+        match self.put_into_place(addresses) {
+            Ok(()) => {
+                let word = reading.prepared().0;
+                self.owned = Some(reading);
+                self.keeper.head.owned.store(word, Ordering::Release);
+                log::debug!("the XDP maps hold the addresses of epoch word {word}");
+            }
+            Err(error) => {
+                self.not_before = now + RETRY;
+                log::error!("{error}; trying again");
+            }
         }
-        let (services, backends) = addresses(&self.control.generations);
+    }
+
+    fn put_into_place(&mut self, addresses: &Addresses) -> Result<(), FollowError> {
+        if let Some(pseudo) = &mut self.pseudo {
+            pseudo.set_addresses(addresses.hosts.clone())?;
+        }
         for redirect in &mut self.redirects {
-            redirect.set_backends(backends.iter().copied())?;
-            redirect.set_services(services.iter().copied())?;
+            redirect.set_backends(addresses.backends.iter().copied())?;
+            redirect.set_services(addresses.services.iter().copied())?;
         }
         Ok(())
     }
@@ -135,28 +145,70 @@ impl Follower {
 
 type Backend = (Address, PortBe, u8);
 
-/// Service addresses and backends of the generations together.
-fn addresses(generations: &[Generation]) -> (BTreeSet<Address>, BTreeSet<Backend>) {
-    let (mut services, mut backends) = (BTreeSet::new(), BTreeSet::new());
-    for (address, port, protocol, endpoint) in generations.iter().flat_map(Generation::endpoints) {
-        match endpoint {
-            Endpoint::Service(_) | Endpoint::HostService(_) | Endpoint::Address(_) => {
-                services.insert(address);
+/// What generations name.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Addresses {
+    services: BTreeSet<Address>,
+    backends: BTreeSet<Backend>,
+    /// Those that packets to the box's own programs have.
+    hosts: BTreeSet<Ipv4Addr>,
+}
+
+impl Addresses {
+    /// Of the generations that are whole; `None` if control wrote meanwhile.
+    fn read(control: &ControlRegion, reading: Reading) -> Option<Self> {
+        let mut addresses = Self::default();
+        reading.buffers().for_each(|buffer| addresses.add(&control.generations[buffer]));
+        reading.was_undisturbed(&control.head.fills).then_some(addresses)
+    }
+
+    fn add(&mut self, generation: &Generation) {
+        for (address, port, protocol, endpoint) in generation.endpoints() {
+            match endpoint {
+                Endpoint::Service(_) | Endpoint::HostService(_) | Endpoint::Address(_) => {
+                    self.services.insert(address);
+                }
+                Endpoint::Backend(_) => {
+                    self.backends.insert((address, port, protocol));
+                }
             }
-            Endpoint::Backend(_) => {
-                backends.insert((address, port, protocol));
+            if let Endpoint::Address(AddressUse::Shared | AddressUse::Host) = endpoint {
+                self.hosts.extend(address.v4().map(Ipv4Addr::from));
             }
         }
     }
-    (services, backends)
 }
 
-/// The addresses of the generations that packets to the box's own programs have.
-fn host_addresses(generations: &[Generation]) -> BTreeSet<Ipv4Addr> {
-    let endpoints = generations.iter().flat_map(Generation::endpoints);
-    let hosts = endpoints.filter_map(|(address, .., endpoint)| match endpoint {
-        Endpoint::Address(AddressUse::Shared | AddressUse::Host) => address.v4().map(Ipv4Addr::from),
-        _ => None,
-    });
-    hosts.collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shunt_shmlayout::flip::{begin_fill, end_fill};
+    use shunt_shmlayout::regions::{ControlShape, Typed};
+
+    const OLD: Address = Address::from_v4([198, 18, 0, 1]);
+    const NEW: Address = Address::from_v4([198, 18, 0, 2]);
+
+    fn fill(generation: &Generation, address: Address) {
+        generation.clear();
+        generation.add_endpoint(address, PortBe::default(), 0, Endpoint::Address(AddressUse::Services)).expect("room");
+    }
+
+    /// A keeper that is stopped while it reads, for so long that control fills that buffer again.
+    #[test]
+    fn a_generation_that_is_filled_meanwhile_is_never_taken_for_one() {
+        let region = ControlRegion::anonymous(&ControlShape::new(4, 4, 64, 8, 8)).expect("memory");
+        let (head, [a, b]) = (region.head, &region.generations);
+        fill(a, OLD);
+        let begin = || Reading::begin(&head.fills, &head.prepared);
+        let services = |reading| Addresses::read(&region, reading).map(|addresses| addresses.services);
+        let stopped = begin();
+        begin_fill(&head.fills);
+        b.clear();
+        assert_eq!(services(stopped), None, "control has begun");
+        assert_eq!(services(begin()), Some([OLD].into()), "the active one is whole");
+        fill(b, NEW);
+        end_fill(&head.fills);
+        assert_eq!(services(stopped), None, "what it read may be older than what is there now");
+        assert_eq!(services(begin()), Some([OLD, NEW].into()));
+    }
 }

@@ -18,6 +18,7 @@ mod follow;
 mod host;
 mod interrupts;
 mod napi;
+mod pins;
 mod plan;
 pub mod port;
 mod ports;
@@ -199,13 +200,16 @@ impl Keeper {
         is_restart: bool,
     ) -> Result<(Server, Follower, Reception), KeeperError> {
         let directory = bpf_directory(&config.instance);
-        if regions.living().next().is_none() {
+        // Asked once: a switcher that dies from here on is found dead where its sockets are taken back.
+        let is_used = regions.living().next().is_some();
+        if !is_used {
             // Nobody has a queue: everything is planned and opened anew, only the connections are kept.
             regions.forget_ports();
             crate::bpf::unmount(&directory).map_err(KeeperError::Mount)?;
         }
+        pins::require(regions, &directory)?;
         crate::bpf::mount(&directory).map_err(KeeperError::Mount)?;
-        let ports = if regions.living().next().is_some() {
+        let ports = if is_used {
             Ports::take_back(config, facts, regions, &directory)?
         } else {
             Ports::open(config, facts, regions, &directory, is_restart)?

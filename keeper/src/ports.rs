@@ -110,7 +110,7 @@ impl Ports {
         for number in 0..regions.switchers.len() {
             let own: Vec<_> = records.iter().filter(|port| usize::from(port.switcher) == number).copied().collect();
             match regions.living().find(|(living, _)| *living == number) {
-                Some((_, pid)) => sockets.extend(take_from(number, pid, own.len())?),
+                Some((_, pid)) => sockets.extend(take_from(regions, number, pid, own.len())?),
                 None => {
                     (0..own.len()).for_each(|port| regions.switchers[number].forget(port as u8));
                     sockets.extend(opener.open_switcher(&own).map_err(|failure| *failure.error)?);
@@ -175,8 +175,12 @@ fn bind_mode(port: &PortRecord) -> BindMode {
 }
 
 /// The port sockets of a running switcher.
-fn take_from(number: usize, pid: u32, ports: usize) -> Result<Vec<OwnedFd>, KeeperError> {
+fn take_from(regions: &Regions, number: usize, pid: u32, ports: usize) -> Result<Vec<OwnedFd>, KeeperError> {
     let process = open_process(pid).map_err(super::system_error("pidfd_open"))?;
+    // It may have died, and another process have its id, before the descriptor made sure whose it is.
+    if !regions.living().any(|living| living == (number, pid)) {
+        return Err(super::system_error("a switcher that has just died")(nix::Error::ESRCH));
+    }
     let descriptors = PORT_DESCRIPTORS..PORT_DESCRIPTORS + ports as i32;
     let taken = descriptors.map(|descriptor| take_descriptor(process.as_fd(), descriptor));
     let sockets = taken.collect::<Result<Vec<_>, _>>().map_err(super::system_error("pidfd_getfd"))?;

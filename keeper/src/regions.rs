@@ -117,6 +117,7 @@ impl Regions {
     pub fn attach_or_create(config: &Config, facts: &Facts) -> Result<(Regions, bool), KeeperError> {
         let shapes = Shapes::new(config, facts);
         let names = names(config, shapes.switchers);
+        refuse_living_keeper(&names[1])?;
         match Self::attach(&names, &shapes) {
             Ok(regions) => match regions.difference(config, facts) {
                 None => return Ok((regions, true)),
@@ -251,6 +252,21 @@ impl Regions {
 /// Whether the process that has the descriptors still runs.
 pub(super) fn is_alive(record: &SwitcherRecord) -> bool {
     record.pid != 0 && start_time(record.pid) == Some(record.start_time)
+}
+
+/// The lock of a keeper in another mount namespace may be in another /run, while /dev/shm is one: two would serve the same
+/// switchers, or take each other's memory away.
+fn refuse_living_keeper(name: &str) -> Result<(), KeeperError> {
+    let Ok((region, _)) = KeeperRegion::attach(name, Access::Read) else { return Ok(()) };
+    let pid = region.head.pid.get() as u32;
+    let lives = pid != 0 && start_time(pid) == Some(region.head.start_time.get());
+    if !lives || pid == std::process::id() {
+        return Ok(());
+    }
+    Err(KeeperError::Problems(vec![format!(
+        "shunt-keeper is already running as pid {pid}, with another /run, as in another mount namespace; stop it first \
+         (kill {pid}), or use another instance name"
+    )]))
 }
 
 /// A switcher or interface daemon that runs according to a keeper region, even if the other regions can't be attached.

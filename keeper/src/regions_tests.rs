@@ -90,3 +90,23 @@ proptest! {
         }
     }
 }
+
+/// As one whose lock is in another /run.
+#[test]
+fn a_keeper_that_lives_by_the_memory_alone_is_told() {
+    let name = format!("/shunt.regions-test-{}.keeper", std::process::id());
+    let shape = KeeperShape { interfaces: 1, switchers: 1, ports: 1, reserved: [0; 5] };
+    let (region, _fd) = KeeperRegion::create(&name, &shape, |_| ()).expect("memory");
+    let refusal_of = |pid: u32, started: u64| {
+        region.head.pid.set(pid.into());
+        region.head.start_time.set(started);
+        refuse_living_keeper(&name).err().map(|error| error.to_string())
+    };
+    let (other, own) = (std::os::unix::process::parent_id(), std::process::id());
+    let started = |pid| start_time(pid).expect("it lives");
+    let answers =
+        [(other, started(other)), (other, 1), (own, started(own)), (0, 0)].map(|(pid, at)| refusal_of(pid, at));
+    Region::unlink(&name).expect("it is there");
+    let [Some(text), None, None, None] = answers else { panic!("{answers:?}") };
+    assert!(text.contains(&format!("already running as pid {other}, with another /run")), "{text}");
+}

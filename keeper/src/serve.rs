@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout};
 use nix::sys::socket::{
@@ -187,10 +188,14 @@ impl Server {
         let Some(start_time) = start_time(pid) else {
             return Err(HandoverError::Refused(format!("pid {pid} is gone")));
         };
+        let switcher = &regions.switchers[number];
+        if !is_alive(&record) {
+            // Control takes the new one for living from now on, and would wait for it to leave what the dead one used.
+            switcher.region.head.in_use.store(0, Ordering::Release);
+        }
         // Written down first: were it the other way round, a keeper killed in between would not know of this switcher.
         let granted = SwitcherRecord { pid, start_time, handovers: record.handovers + 1, ..record };
         regions.set_switcher(number, &granted);
-        let switcher = &regions.switchers[number];
         let own = [
             &regions.control_fd,
             &regions.keeper_fd,

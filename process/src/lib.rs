@@ -20,5 +20,6 @@ pub use lock::{Lock, LockError};
 pub use paths::{
     Instance, InstanceError, accepted_configuration, bpf_directory, claim_lock, control_lock, control_socket,
     health_notes, ifdaemon_lock, instances, keeper_lock, keeper_socket, region_name, runtime_directory,
+    supervisor_lock, supervisor_pid,
 };
 pub use stderr::{say, start_log};

@@ -87,6 +87,16 @@ pub fn ifdaemon_lock(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("ifdaemon.lock")
 }
 
+/// What a running supervisor (deploy/shunt-supervisor) holds open and locked, so that a second one stops.
+pub fn supervisor_lock(instance: &Instance) -> PathBuf {
+    runtime_directory(instance).join("supervisor.lock")
+}
+
+/// Where the supervisor writes its process id.
+pub fn supervisor_pid(instance: &Instance) -> PathBuf {
+    runtime_directory(instance).join("pids/supervisor")
+}
+
 /// What a running keeper holds locked, so that no other instance uses the same thing: `kind` is `interface` or `device`,
 /// `namespace` the network namespace's inode, in which `name` is unique. No instance can be called so.
 pub fn claim_lock(kind: &str, namespace: u64, name: &str) -> PathBuf {

@@ -1,10 +1,11 @@
 //! Who may report, about whom, and which of their reports came before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use shunt_config::{Feedback, Problem, Source};
 use shunt_report::{Arrival, Key, KeyError, Name, Refusal, ReplayWindow, Report, open};
+use shunt_shmlayout::replay::ReplayPlace;
 
 /// Why an agent's reports can't be believed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,8 @@ impl KeyMissing {
 struct Agent {
     key: Key,
     window: ReplayWindow,
+    /// Where the window's end is written down for a control that starts again.
+    place: Option<&'static ReplayPlace>,
     /// Its last report was refused for its clock.
     is_ahead: bool,
 }
@@ -63,7 +66,8 @@ impl Agents {
 
     /// Adds one that may speak for these backends.
     pub fn add(&mut self, name: &str, key: Key, backends: impl IntoIterator<Item = String>) {
-        self.by_name.insert(name.to_owned(), Agent { key, window: ReplayWindow::default(), is_ahead: false });
+        let agent = Agent { key, window: ReplayWindow::default(), place: None, is_ahead: false };
+        self.by_name.insert(name.to_owned(), agent);
         self.expect_from(name, backends);
     }
 
@@ -83,6 +87,25 @@ impl Agents {
         self
     }
 
+    /// Goes on where `places` end, and keeps them up from now on. An agent finds what it has there by name and key, also if it
+    /// left the configuration meanwhile and nobody needed the place.
+    pub fn remember_in(&mut self, places: &'static [ReplayPlace]) {
+        let found: HashMap<u64, &'static ReplayPlace> = places.iter().map(|place| (place.owner(), place)).collect();
+        let owners: HashSet<u64> = self.by_name.iter().map(|(name, agent)| agent.key.identity(name)).collect();
+        // Those that nobody ever had first.
+        let mut free: Vec<_> = places.iter().filter(|place| !owners.contains(&place.owner())).collect();
+        free.sort_by_key(|place| place.owner() != 0);
+        let mut free = free.into_iter();
+        for (name, agent) in &mut self.by_name {
+            let owner = agent.key.identity(name);
+            let known = found.get(&owner).copied();
+            agent.place = known.or_else(|| free.next().inspect(|place| place.give_to(owner)));
+            if let Some(place) = agent.place {
+                agent.window.resume(place.read());
+            }
+        }
+    }
+
     /// The report in a datagram, if it is authentic and new.
     pub fn admit(&mut self, datagram: &[u8]) -> Result<(Report, Arrival), Refusal> {
         let key_of = |name: &Name| self.by_name.get(name.as_str()).map(|agent| &agent.key);
@@ -94,7 +117,12 @@ impl Agents {
             self.newly_ahead.push((report.agent.to_string(), report.boot_epoch));
         }
         agent.is_ahead = is_ahead;
-        Ok((report, arrival?))
+        let arrival = arrival?;
+        // Before it counts. One that is late changes nothing, and after a restart all up to the newest are taken for admitted.
+        if let (Arrival::Newest, Some(place)) = (arrival, agent.place) {
+            place.write(report.boot_epoch, report.sequence);
+        }
+        Ok((report, arrival))
     }
 
     /// Whether this backend is the agent's.

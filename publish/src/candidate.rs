@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use log::warn;
 use shunt_config::{Config, ConfigError, Problem, document};
-use shunt_instances::TakenAddress;
+use shunt_instances::AddressLocks;
 
 use crate::agents::{Agents, KeyMissing};
 use crate::rehearsal::Rehearsal;
@@ -51,13 +52,25 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// One that may change what runs.
-    pub fn new(document: Document, grounds: &Grounds<'_>) -> Result<Self, ConfigError> {
+    /// One that may change what runs. Its addresses are locked from then on, or if it is refused those of what runs.
+    pub fn new(document: Document, grounds: &Grounds<'_>, locks: &mut AddressLocks) -> Result<Self, ConfigError> {
+        let candidate = Self::lock_and_check(document, grounds, locks);
+        locks.settle(candidate.as_ref().map_or(grounds.running, |candidate| Some(&candidate.document.config)));
+        candidate
+    }
+
+    fn lock_and_check(
+        document: Document,
+        grounds: &Grounds<'_>,
+        locks: &mut AddressLocks,
+    ) -> Result<Self, ConfigError> {
         let Document { config, .. } = &document;
         let mut problems: Vec<Problem> =
             grounds.running.and_then(|now| fixed_difference(now, config)).into_iter().collect();
-        let taken = TakenAddress::find(config, |address| grounds.table.has_address(&address.into()));
-        problems.extend(taken.iter().map(|taken| taken.problem(config)));
+        match locks.claim(config, |address| grounds.table.has_address(&address.into())) {
+            Ok(taken) => problems.extend(taken.iter().map(|taken| taken.problem(config))),
+            Err(error) => problems.push(config.source.problem("service", format!("cannot lock addresses: {error}"))),
+        }
         let (agents, missing) = Agents::load(&config.feedback);
         problems.extend(missing.iter().map(|key| key.problem(&config.source)));
         let table = grounds.rehearsal.table(grounds.table, config, grounds.named);
@@ -71,9 +84,17 @@ impl Candidate {
         }
     }
 
-    /// What ran before: it goes on without the keys that can't be read any more.
-    pub fn resumed(document: Document, grounds: &Grounds<'_>) -> Result<(Self, Vec<KeyMissing>), ConfigError> {
+    /// What ran before: it goes on without the keys that can't be read any more, and with its addresses, which switchers serve.
+    pub fn resumed(
+        document: Document,
+        grounds: &Grounds<'_>,
+        locks: &mut AddressLocks,
+    ) -> Result<(Self, Vec<KeyMissing>), ConfigError> {
         let Document { config, .. } = &document;
+        if let Err(error) = locks.claim(config, |_| true) {
+            warn!("cannot lock addresses: {error}");
+        }
+        locks.settle(Some(config));
         let table = grounds.rehearsal.table(grounds.table, config, grounds.named);
         let table = table.map_err(|refusal| ConfigError::Refused(vec![refusal.problem(&config.source)]))?;
         let (agents, missing) = Agents::load(&config.feedback);
@@ -134,7 +155,8 @@ mod tests {
         let running = Config::parse(TEXT, "shunt.toml").unwrap();
         let table = rehearsal.empty_table();
         let (named, running) = (&NamedIds::default(), Some(&running));
-        Candidate::new(Document::read(&path)?, &Grounds { rehearsal: &rehearsal, table: &table, named, running })
+        let grounds = Grounds { rehearsal: &rehearsal, table: &table, named, running };
+        Candidate::new(Document::read(&path)?, &grounds, &mut AddressLocks::at(&folder.path().join("locks")).unwrap())
     }
 
     fn refusal(text: &str) -> String {

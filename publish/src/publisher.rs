@@ -11,7 +11,7 @@
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::{self, Active};
 use shunt_shmlayout::header::start_time;
-use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRegion};
+use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRecord, SwitcherRegion};
 use shunt_shmlayout::sync::Ordering;
 
 /// The least time from one publication to the next, so that what changes together is published together and a flapping
@@ -70,7 +70,7 @@ impl Publisher {
         Active(self.region.head.active.load(Ordering::Relaxed)) // control's own
     }
 
-    /// The buffer to fill, if one may be filled now.
+    /// The buffer to fill, if one may be filled now: from here on the keeper believes nothing that it reads of it.
     pub fn room(&mut self, now_ms: u64) -> Option<Generation> {
         if let Phase::Retracting { until_ms } = self.phase {
             let owned = self.keeper.head.owned.load(Ordering::Acquire);
@@ -84,6 +84,7 @@ impl Publisher {
         }
         let words = self.live_switchers().map(|(_, switcher)| &switcher.head.in_use);
         let idle = flip::idle_buffer(&self.region.head.active, words)?;
+        flip::begin_fill(&self.region.head.fills);
         Some(self.region.generations[idle])
     }
 
@@ -100,6 +101,7 @@ impl Publisher {
 
     /// The buffer from `room` is filled: announces its epoch to the keeper.
     pub fn prepare(&mut self, now_ms: u64) {
+        flip::end_fill(&self.region.head.fills);
         self.region.head.prepared.store(self.active().next().0, Ordering::Release); // pairs with the keeper's load
         self.phase = Phase::Prepared { until_ms: now_ms + KEEPER_MS };
     }
@@ -123,22 +125,31 @@ impl Publisher {
         let holding = self.live_switchers().map(|(number, switcher)| (number, switcher, in_use(switcher)));
         holding
             .filter(|(.., word)| *word != 0 && *word != active)
-            .map(|(switcher, region, word)| Holder {
+            .map(|(switcher, _, word)| Holder {
                 switcher,
-                pid: region.head.pid.get() as u32,
+                pid: self.keeper.switchers[switcher].load::<SwitcherRecord>().pid,
                 epoch: Active(word).epoch(),
             })
             .collect()
     }
 
+    /// Those whose process lives that the keeper gave the memory to: what a switcher writes about itself proves nothing. A
+    /// record that is read while the keeper writes it is of a switcher that hasn't got the memory yet, and will begin with
+    /// the active generation.
     fn live_switchers(&self) -> impl Iterator<Item = (usize, &SwitcherRegion)> {
-        let all = self.switchers.iter().enumerate();
-        all.filter(|(_, switcher)| is_alive(switcher.head.pid.get(), switcher.head.start_time.get()))
+        let all = self.switchers.iter().zip(self.keeper.switchers).enumerate();
+        let living = all.filter(|(_, (_, record))| is_running(&record.load()));
+        living.map(|(number, (region, _))| (number, region))
     }
 
     fn keeper_lives(&self) -> bool {
         is_alive(self.keeper.head.pid.get(), self.keeper.head.start_time.get())
     }
+}
+
+/// Whether the process that the keeper gave a switcher's memory to still is.
+pub fn is_running(switcher: &SwitcherRecord) -> bool {
+    is_alive(switcher.pid.into(), switcher.start_time)
 }
 
 /// Whether the process that wrote these into its region still is; a pid used again by another doesn't count.

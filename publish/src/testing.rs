@@ -5,7 +5,7 @@ use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::regions::{
-    ControlRegion, ControlShape, KeeperRegion, KeeperShape, Side, SwitcherRegion, SwitcherShape, Typed,
+    ControlRegion, ControlShape, KeeperRegion, KeeperShape, Side, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed,
 };
 
 use super::arp_cache::ArpCache;
@@ -115,6 +115,8 @@ pub struct World {
     pub ways: Ways,
     /// The cache in the memory.
     pub cache: ArpCache,
+    /// What the keeper says: who has a switcher's memory.
+    pub keeper: KeeperRegion,
     /// The flip.
     pub publisher: Publisher,
     /// What the next publication takes for the time.
@@ -124,7 +126,12 @@ pub struct World {
 impl World {
     /// Starts as control does: from what the region holds.
     pub fn new(region: ControlRegion, switchers: Vec<SwitcherRegion>) -> Self {
-        let publisher = Publisher::new(region, keeper(), switchers, 0);
+        let keeper = keeper();
+        for (record, switcher) in keeper.switchers.iter().zip(&switchers) {
+            let (pid, start_time) = (switcher.head.pid.get() as u32, switcher.head.start_time.get());
+            record.store(&SwitcherRecord { pid, start_time, ..SwitcherRecord::default() });
+        }
+        let publisher = Publisher::new(region, keeper, switchers, 0);
         let table = match publisher.active() {
             Active::NONE => Table::new(Capacity::of(&region.generations[0])),
             active => Table::recover(&region.generations[active.buffer()]),
@@ -135,6 +142,7 @@ impl World {
             table,
             ways: Ways::new(&kernel(), &interfaces(), &OwnAddresses::default()),
             cache,
+            keeper,
             publisher,
             now_ms: 0,
         }

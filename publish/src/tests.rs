@@ -6,7 +6,7 @@ use shunt_shmlayout::address::{Address, BackendId, Mac, NeighbourId, PortBe, TCP
 use shunt_shmlayout::config_table::{BackendRecord, Generation, ON_BACKEND_DOWN_RESET, Route, ServiceRecord};
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::flip::{Active, follow};
-use shunt_shmlayout::regions::{ControlRegion, ControlShape, Typed};
+use shunt_shmlayout::regions::{ControlRegion, ControlShape, SwitcherRecord, Typed};
 use shunt_shmlayout::sync::Ordering;
 
 use super::error::{CapacityError, Unpublishable};
@@ -315,15 +315,16 @@ fn the_buffer_of_a_live_reader_is_left_alone() {
 
 #[test]
 fn the_buffer_of_a_dead_reader_is_free() {
-    for (pid, start_time) in [(0, 0), (u64::from(std::process::id()), 1)] {
+    for (pid, start_time) in [(0, 0), (std::process::id(), 1)] {
         let reader = switcher();
         let mut world = World::new(region(), vec![reader]);
         world.apply(&[(1, "nat", &[(1, 1)])]);
         follow(&world.region.head.active, &reader.head.in_use, Active::NONE);
         world.apply(&[(1, "nat", &[(2, 1)])]);
         assert!(world.publish().is_none());
-        reader.head.pid.set(pid);
-        reader.head.start_time.set(start_time);
+        reader.head.pid.set(0);
+        assert!(world.publish().is_none(), "what a switcher says of itself changes nothing");
+        world.keeper.switchers[0].store(&SwitcherRecord { pid, start_time, ..SwitcherRecord::default() });
         assert!(world.publish().is_some());
     }
 }

@@ -68,6 +68,15 @@ impl Key {
         Hmac::new_from_slice(bytes).map(Self).map_err(|_| wrong)
     }
 
+    /// A number by which who knows the key finds again what it keeps for the agent of this name; never 0. It betrays
+    /// nothing of the key, and is another one with another key.
+    pub fn identity(&self, agent: &str) -> u64 {
+        // No datagram begins so: its first byte is the format's version.
+        let tag = self.tag(format!("identity of {agent}").as_bytes());
+        let first = tag.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        first.max(1)
+    }
+
     pub(super) fn tag(&self, message: &[u8]) -> [u8; TAG_BYTES] {
         self.0.clone().chain_update(message).finalize().into_bytes().into()
     }
@@ -127,6 +136,13 @@ mod tests {
         let key = |byte| Key::new(&[byte; 32]).unwrap();
         assert_eq!(key(b'k'), key(b'k'));
         assert_ne!(key(b'k'), key(b'l'));
+    }
+
+    #[test]
+    fn an_identity_is_that_of_key_and_name() {
+        let [k, l] = [b'k', b'l'].map(|byte| Key::new(&[byte; 32]).unwrap());
+        assert_eq!(k.identity("a"), k.clone().identity("a"));
+        assert!(k.identity("a") != k.identity("b") && k.identity("a") != l.identity("a"));
     }
 
     #[test]

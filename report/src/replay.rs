@@ -31,6 +31,13 @@ pub struct ReplayWindow {
 }
 
 impl ReplayWindow {
+    /// Takes over that a predecessor admitted this report of this run, and any before it. A window that is as far stays.
+    pub fn resume(&mut self, (boot_epoch, newest): (u64, u64)) {
+        if (boot_epoch, newest) > (self.boot_epoch, self.newest) {
+            *self = Self { boot_epoch, newest, came: u64::MAX };
+        }
+    }
+
     /// Admits an authentic report once, while the clock says `wall_us` (microseconds since 1970). A run that goes on is
     /// admitted whatever the clock says by now.
     pub fn admit(&mut self, report: &Report, wall_us: u64) -> Result<Arrival, Refusal> {
@@ -117,6 +124,22 @@ mod tests {
             Ok(Arrival::Newest),
             "no later than after the bound"
         );
+    }
+
+    #[test]
+    fn a_resumed_window_goes_on_with_the_next_report() {
+        let mut window = ReplayWindow::default();
+        window.resume((7, 9));
+        for sequence in [9, 8, 1] {
+            assert_eq!(window.admit(&report(7, sequence), 0), Err(Refusal::Replayed));
+        }
+        assert_eq!(window.admit(&report(6, 10), 0), Err(Refusal::Stale));
+        assert_eq!(window.admit(&report(7, 10), 0), Ok(Arrival::Newest), "whatever the clock says");
+        assert_eq!(window.admit(&report(7, 12), 0), Ok(Arrival::Newest));
+        window.resume((7, 12));
+        assert_eq!(window.admit(&report(7, 11), 0), Ok(Arrival::Late), "it was as far already");
+        window.resume((8, 0));
+        assert_eq!(window.admit(&report(8, 1), 0), Ok(Arrival::Newest), "killed before the run's first one counted");
     }
 
     proptest! {

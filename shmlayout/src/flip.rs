@@ -12,6 +12,17 @@
 //! sees the other: a switcher that still read the old active word has its `in_use` seen by control before control fills
 //! that buffer.
 //! Control writes `active`; each switcher writes its own `in_use`; word 0 says "uses none".
+//!
+//! The keeper reads buffers too, and control doesn't wait for a keeper that hangs. So the keeper finds out instead whether
+//! control wrote meanwhile ([`Reading`]):
+//!
+//! ```text
+//!  control                                     keeper
+//!    begin_fill(): fills becomes odd             Reading::begin(): fills, prepared
+//!    fill the idle buffer                        copy addresses out of Reading::buffers()
+//!    end_fill(): fills becomes even              was_undisturbed(): fills is the same? else forget the copy
+//!    prepared = the coming word
+//! ```
 
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -75,9 +86,101 @@ pub fn publish(active: &AtomicU64) -> Active {
     next
 }
 
+/// Control's side: the idle buffer is about to be written. Counts up also where a predecessor died while it wrote, so that
+/// no two fillings look alike.
+pub fn begin_fill(fills: &AtomicU64) {
+    let odd = (fills.load(Ordering::Relaxed) + 1) | 1; // control's own
+    fills.store(odd, Ordering::Release); // the prepared word is before: pairs with Reading::begin()
+    fence(Ordering::Release); // the odd number before the buffer's words: pairs with was_undisturbed()
+}
+
+/// Control's side: the buffer is whole.
+pub fn end_fill(fills: &AtomicU64) {
+    let even = fills.load(Ordering::Relaxed) + 1; // control's own
+    fills.store(even, Ordering::Release); // the buffer's words are before: pairs with Reading::begin()
+}
+
+/// One attempt to read buffers without keeping control from filling them: valid if it was undisturbed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reading {
+    fills: u64,
+    prepared: Active,
+}
+
+impl Reading {
+    /// Begins one.
+    pub fn begin(fills: &AtomicU64, prepared: &AtomicU64) -> Self {
+        let fills = fills.load(Ordering::Acquire); // pairs with begin_fill() and end_fill()
+        Self { fills, prepared: Active(prepared.load(Ordering::Acquire)) }
+    }
+
+    /// The word that control had announced.
+    pub fn prepared(self) -> Active {
+        self.prepared
+    }
+
+    /// The buffers that are whole: both, or the active one alone while the other is filled. Control fills only when what it
+    /// prepared is active.
+    pub fn buffers(self) -> impl Iterator<Item = usize> {
+        let (prepared, is_filling) = (self.prepared.buffer(), self.is_filling());
+        (0..2).filter(move |buffer| !is_filling || *buffer == prepared)
+    }
+
+    /// Whether there is something in the buffers that was not there at an `earlier` reading.
+    pub fn is_news_to(self, earlier: Self) -> bool {
+        self.prepared != earlier.prepared || !self.is_filling() && self.fills != earlier.fills
+    }
+
+    /// Whether the buffers stood still since the beginning.
+    pub fn was_undisturbed(self, fills: &AtomicU64) -> bool {
+        fence(Ordering::Acquire); // what was read of the buffers is before: pairs with the fence in begin_fill()
+        fills.load(Ordering::Relaxed) == self.fills
+    }
+
+    fn is_filling(self) -> bool {
+        self.fills & 1 == 1
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    fn buffers(reading: Reading) -> Vec<usize> {
+        reading.buffers().collect()
+    }
+
+    #[test]
+    fn a_buffer_that_is_filled_is_not_read() {
+        let (fills, prepared) = (AtomicU64::new(0), AtomicU64::new(Active(0).next().0));
+        let before = Reading::begin(&fills, &prepared);
+        assert_eq!((buffers(before), before.was_undisturbed(&fills)), (vec![0, 1], true));
+        begin_fill(&fills);
+        let during = Reading::begin(&fills, &prepared);
+        assert_eq!((buffers(during), before.was_undisturbed(&fills)), (vec![1], false));
+        assert!(!during.is_news_to(before), "control announces when it is done");
+        end_fill(&fills);
+        assert!(!during.was_undisturbed(&fills));
+        prepared.store(Active(0).next().next().0, Ordering::Release);
+        let after = Reading::begin(&fills, &prepared);
+        assert_eq!((buffers(after), after.is_news_to(before)), (vec![0, 1], true));
+    }
+
+    /// Its successor announces another buffer by the same word.
+    #[test]
+    fn the_filling_of_a_control_that_was_killed_is_no_other_one_s() {
+        let (fills, prepared) = (AtomicU64::new(0), AtomicU64::new(0));
+        begin_fill(&fills);
+        let during = Reading::begin(&fills, &prepared);
+        begin_fill(&fills);
+        assert!(!during.was_undisturbed(&fills));
+        end_fill(&fills);
+        let first = Reading::begin(&fills, &prepared);
+        begin_fill(&fills);
+        end_fill(&fills);
+        let second = Reading::begin(&fills, &prepared);
+        assert!(second.is_news_to(first) && !first.was_undisturbed(&fills));
+    }
 
     #[test]
     fn buffer_alternates_and_epoch_counts() {
@@ -135,6 +238,47 @@ mod loom_tests {
                 publish(&shared.0);
             }
             switcher.join().unwrap();
+        });
+    }
+
+    /// A keeper that control doesn't wait for: what it takes for undisturbed is never half of one generation and half of
+    /// another, be the first filling left unfinished by a control that was killed.
+    #[test]
+    fn loom_an_undisturbed_reading_is_never_torn() {
+        loom::model(|| {
+            let buffers = [[(); 2]; 2].map(|buffer| buffer.map(|()| AtomicU64::new(0)));
+            let shared = Arc::new((AtomicU64::new(0), AtomicU64::new(0), buffers));
+            let keeper = {
+                let shared = shared.clone();
+                loom::thread::spawn(move || {
+                    let (fills, prepared, buffers) = &*shared;
+                    let reading = Reading::begin(fills, prepared);
+                    let copy = |buffer: usize| buffers[buffer].each_ref().map(|word| word.load(Ordering::Relaxed));
+                    let seen: Vec<_> = reading.buffers().map(|buffer| (buffer, copy(buffer))).collect();
+                    if !reading.was_undisturbed(fills) {
+                        return;
+                    }
+                    for (buffer, [a, b]) in seen {
+                        assert_eq!(a, b);
+                        assert!(buffer != reading.prepared().buffer() || a == reading.prepared().epoch());
+                    }
+                })
+            };
+            let (fills, prepared, buffers) = &*shared;
+            let next = Active::NONE.next();
+            begin_fill(fills);
+            buffers[next.buffer()][0].store(9, Ordering::Relaxed); // killed here
+            begin_fill(fills);
+            buffers[next.buffer()].iter().for_each(|word| word.store(next.epoch(), Ordering::Relaxed));
+            end_fill(fills);
+            prepared.store(next.0, Ordering::Release);
+            // Control has waited for long enough: the next one, in the other buffer.
+            let next = next.next();
+            begin_fill(fills);
+            buffers[next.buffer()].iter().for_each(|word| word.store(next.epoch(), Ordering::Relaxed));
+            end_fill(fills);
+            prepared.store(next.0, Ordering::Release);
+            keeper.join().unwrap();
         });
     }
 }

@@ -31,6 +31,7 @@ pub mod notice;
 pub mod record;
 #[cfg(not(loom))]
 pub mod regions;
+pub mod replay;
 pub mod report_outcome;
 pub mod ring;
 pub mod store;

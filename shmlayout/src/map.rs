@@ -39,6 +39,7 @@ shared!(
     crate::record::Record<8>,
     crate::ring::RingHead,
     crate::neighbours::Neighbour,
+    crate::replay::ReplayPlace,
     crate::config_table::GenerationHead,
     crate::connections::Entry,
     crate::connections::Bucket,

@@ -82,8 +82,8 @@ fn answering(table: &Table) -> impl Iterator<Item = BackendId> {
 mod tests {
     use super::*;
     use crate::health::Health;
-    use shunt_publish::testing::{config, region};
     use shunt_publish::table::{Capacity, NamedIds};
+    use shunt_publish::testing::{config, region};
 
     #[test]
     fn answers_are_expected_of_nat_backends_in_service_only() {

@@ -8,7 +8,7 @@ use log::{info, warn};
 use shunt_config::{Algorithm, Config};
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::loads::{LoadRecord, Loads};
-use shunt_shmlayout::regions::connections_in_flight;
+use shunt_shmlayout::regions::{ControlRegion, connections_in_flight};
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
 use super::Control;
@@ -93,11 +93,12 @@ impl Feedback {
 
     /// Takes a configuration over, and what the table has of it. The table forgets what was made of services that nobody
     /// reports about any more, as their agents left the configuration or control can't read their keys.
-    pub fn configure(&mut self, config: &Config, table: &mut Table, agents: Agents, loads: Loads) {
+    pub fn configure(&mut self, config: &Config, table: &mut Table, agents: Agents, region: &ControlRegion) {
         let feedback = &config.feedback;
         let backends = config.services.iter().flat_map(|service| &service.backends);
         let ports = backends.map(|backend| (backend.name.clone(), backend.address.port())).collect();
         self.manager.configure(feedback, agents, ports);
+        self.manager.remember_in(region.replay);
         self.watch.configure(feedback, monotonic_ms());
         self.socket.listen(feedback.listen);
         self.slew_per_s = f64::from(feedback.slew_permille_per_s) / 1000.0;
@@ -118,7 +119,7 @@ impl Feedback {
             .collect();
         let ids: Vec<ServiceId> = table.services().map(|(id, _)| id).collect();
         ids.iter().filter(|id| !self.pools.contains_key(id)).for_each(|id| table.forget_feedback(*id));
-        self.write_loads(loads);
+        self.write_loads(region.loads);
     }
 
     /// `None` if nobody is to report about the service.
@@ -329,7 +330,7 @@ mod tests {
         for world in [&mut restarted, &mut world] {
             let (questioner, _answers) = Questioner::new();
             let mut feedback = Feedback::new(questioner);
-            feedback.configure(&config(pool), &mut world.table, Agents::default(), region.loads);
+            feedback.configure(&config(pool), &mut world.table, Agents::default(), &region);
             assert_eq!(factors(&world.publish().unwrap()), [1000, 1000]);
         }
     }

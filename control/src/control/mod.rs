@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 use shunt_config::Config;
+use shunt_instances::AddressLocks;
 use shunt_process::{Lock, control_socket};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::start_time;
@@ -90,6 +91,8 @@ pub struct Control {
     missing_keys: Vec<String>,
     last_turn: Instant,
     inputs: Inputs,
+    /// Of the addresses that it serves.
+    address_locks: AddressLocks,
     _lock: Lock,
 }
 
@@ -107,7 +110,8 @@ struct Inputs {
 impl Control {
     /// Takes the instance over, as it stands or from nothing.
     pub async fn start(path: &Path) -> Result<Self, StartError> {
-        let Start { candidate, accepted, rehearsal, memory, refusal, missing_keys, lock } = Start::begin(path).await?;
+        let Start { candidate, accepted, rehearsal, memory, refusal, missing_keys, address_locks, lock } =
+            Start::begin(path).await?;
         let Candidate { document, table, agents } = candidate;
         let notes = Notes::of(&document.config.instance, |key| health_of(&table, key), wall_ms());
         let follower = Follower::start(EVENT_BUFFER_BYTES)?;
@@ -147,6 +151,7 @@ impl Control {
             last_turn: Instant::now(),
             inputs,
             config: document.config.clone(),
+            address_locks,
             _lock: lock,
         };
         control.check_health();
@@ -224,7 +229,7 @@ impl Control {
 
     /// Takes reports from these agents from now on.
     fn heed(&mut self, agents: Agents) {
-        self.feedback.configure(&self.config, &mut self.table, agents, self.memory.control.loads);
+        self.feedback.configure(&self.config, &mut self.table, agents, &self.memory.control);
     }
 
     fn record_health(&mut self, report: Report) {

@@ -67,10 +67,11 @@ impl Control {
     }
 
     /// What the file comes to, if all of it can be used.
-    fn candidate(&self) -> Result<Candidate, ConfigError> {
+    fn candidate(&mut self) -> Result<Candidate, ConfigError> {
         let named = NamedIds::in_generations(&self.memory.control.generations);
         let (rehearsal, table, named, running) = (&self.rehearsal, &self.table, &named, Some(&self.config));
-        Candidate::new(Document::read(&self.path)?, &Grounds { rehearsal, table, named, running })
+        let grounds = Grounds { rehearsal, table, named, running };
+        Candidate::new(Document::read(&self.path)?, &grounds, &mut self.address_locks)
     }
 
     fn accept(&mut self, candidate: Candidate) -> Accepted {

@@ -54,8 +54,8 @@ fn refuse_unknown_hosts(known: BTreeSet<IpAddr>, selected: &[IpAddr]) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shunt_publish::testing::{config, region};
     use shunt_publish::table::{Capacity, NamedIds};
+    use shunt_publish::testing::{config, region};
 
     /// b1 to b3 at 198.18.1.1 to .3, each behind two services, b4 removed.
     fn table() -> Table {

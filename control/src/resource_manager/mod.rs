@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use crate::master::feedback::Objection;
 use shunt_config::Feedback;
 use shunt_report::{Arrival, Load, Refusal, Report};
+use shunt_shmlayout::replay::ReplayPlace;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
 use load::{BackendLoad, objection};
@@ -55,6 +56,11 @@ impl ResourceManager {
         self.agents = agents.after(std::mem::take(&mut self.agents));
         self.loads.retain(|backend, load| self.agents.speaks_for(load.agent(), backend));
         (self.silence_ms, self.smoothing_ms) = (feedback.silence_ms.into(), feedback.smoothing_ms.into());
+    }
+
+    /// Goes on where a predecessor of this process was with each agent's reports ([`Agents::remember_in`]).
+    pub fn remember_in(&mut self, places: &'static [ReplayPlace]) {
+        self.agents.remember_in(places);
     }
 
     /// Notes what the wall clock says, microseconds since 1970: an agent that says that it started much later isn't believed.

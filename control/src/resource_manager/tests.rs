@@ -311,3 +311,68 @@ proptest! {
         prop_assert_eq!(outcome(&mut manager, &good), ReportOutcome::Accepted);
     }
 }
+
+/// Places in memory that outlives control.
+fn places(count: usize) -> &'static [ReplayPlace] {
+    Vec::leak((0..count).map(|_| ReplayPlace::default()).collect())
+}
+
+fn started(places: &'static [ReplayPlace], agents: Agents) -> ResourceManager {
+    let mut manager = ResourceManager::new(&feedback(), agents, ports());
+    manager.remember_in(places);
+    manager
+}
+
+#[test]
+fn what_was_admitted_before_a_restart_is_never_admitted_again_and_the_next_report_is() {
+    let (places, recorded) =
+        (places(3), [1, 2, 3].map(|number| sealed(&report(number, vec![load("b1", number as u32)]))));
+    let mut manager = started(places, agents());
+    for datagram in &recorded {
+        assert_eq!(outcome(&mut manager, datagram), ReportOutcome::Accepted);
+    }
+    let mut restarted = started(places, agents());
+    for datagram in &recorded {
+        assert_eq!(outcome(&mut restarted, datagram), ReportOutcome::Replayed);
+    }
+    assert_eq!(in_flight(&restarted, "b1"), None);
+    let next = sealed(&report(4, vec![load("b1", 4)]));
+    assert_eq!(outcome(&mut restarted, &next), ReportOutcome::Accepted);
+    assert_eq!(in_flight(&restarted, "b1"), Some(4.0));
+}
+
+#[test]
+fn an_agent_that_left_the_configuration_and_returned_has_sent_what_it_has_sent() {
+    let (places, datagram) = (places(3), sealed(&report(1, vec![load("b1", 1)])));
+    let mut manager = started(places, agents());
+    assert_eq!(outcome(&mut manager, &datagram), ReportOutcome::Accepted);
+    for agents in [Agents::default(), agents()] {
+        manager.configure(&feedback(), agents, ports());
+        manager.remember_in(places);
+    }
+    assert_eq!(outcome(&mut manager, &datagram), ReportOutcome::Replayed);
+}
+
+#[test]
+fn places_are_given_away_only_where_none_is_free_and_with_a_new_key() {
+    let places = places(2);
+    let of = |names: &[(&str, u8)]| {
+        let mut agents = Agents::default();
+        names.iter().for_each(|(name, byte)| agents.add(name, key(*byte), []));
+        agents
+    };
+    let owners = |names: &[(&str, u8)]| {
+        started(places, of(names));
+        let mut owners: Vec<u64> = places.iter().map(ReplayPlace::owner).collect();
+        owners.sort_unstable();
+        owners
+    };
+    let identities = |names: &[(&str, u8)]| {
+        let mut identities: Vec<u64> = names.iter().map(|(name, byte)| key(*byte).identity(name)).collect();
+        identities.sort_unstable();
+        identities
+    };
+    assert_eq!(owners(&[("a", 1)])[1], identities(&[("a", 1)])[0]);
+    assert_eq!(owners(&[("c", 3)]), identities(&[("a", 1), ("c", 3)]), "a free place is there");
+    assert_eq!(owners(&[("c", 4), ("a", 1)]), identities(&[("a", 1), ("c", 4)]), "a's is never taken from it");
+}

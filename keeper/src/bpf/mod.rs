@@ -27,7 +27,7 @@ use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use shunt_shmlayout::address::{Address, PortBe};
 
-pub use mount::{mount, unmount};
+pub use mount::{is_bpffs, mount, unmount};
 
 static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/shunt.bpf.o"));
 

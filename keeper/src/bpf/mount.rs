@@ -12,7 +12,8 @@ fn file_error(path: &Path, error: impl Into<std::io::Error>) -> RedirectError {
     RedirectError::File { path: path.to_owned(), error: error.into() }
 }
 
-fn is_bpffs(path: &Path) -> Result<bool, RedirectError> {
+/// Whether `path` is a bpffs, as seen from this mount namespace.
+pub fn is_bpffs(path: &Path) -> Result<bool, RedirectError> {
     match statfs(path) {
         Ok(system) => Ok(system.filesystem_type() == BPF_FS_MAGIC),
         Err(nix::Error::ENOENT) => Ok(false),

@@ -34,6 +34,10 @@ const CLIENT: [u8; 4] = [198, 18, 0, 1];
 const BOX: [u8; 4] = [198, 18, 0, 2];
 /// Only to end a test that has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// For what must not come.
+const TIME_MORE: Duration = Duration::from_millis(50);
+/// Ethernet, IPv4, UDP.
+const HEADERS: usize = 14 + 20 + 8;
 
 /// An instance in the laboratory, and what it leaves in the system.
 struct Instance {
@@ -112,6 +116,14 @@ impl Instance {
         }
     }
 
+    /// In a mount namespace of its own, where nothing is pinned.
+    fn elsewhere(&self) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.lab.lb, env!("CARGO_BIN_EXE_shunt-keeper"), "--config"]);
+        command.arg(self.config.path());
+        command
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.holder.id().to_string(), "-m", "-n", env!("CARGO_BIN_EXE_shunt-keeper"), "--config"]);
@@ -129,7 +141,11 @@ impl Instance {
 
     /// Starts a keeper that must not come up; what it says.
     fn refusal(&self) -> String {
-        let mut child = self.command().stderr(Stdio::piped()).spawn().expect("a keeper");
+        Self::refusal_of(self.command())
+    }
+
+    fn refusal_of(mut command: Command) -> String {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("a keeper");
         let mut text = String::new();
         child.stderr.take().expect("a pipe").read_to_string(&mut text).expect("its words");
         assert!(!child.wait().expect("its end").success(), "{text}");
@@ -193,6 +209,8 @@ impl Drop for Keeper {
 struct Echo {
     ports: Vec<Box<dyn Port>>,
     pool: Pool,
+    /// Packets that the peer sent.
+    sent: u32,
 }
 
 impl Echo {
@@ -215,7 +233,7 @@ impl Echo {
         }
         let standing: Vec<_> = ports.iter().filter_map(|port| port.standing(&ledger)).collect();
         let frames = MmapRaw::map_raw(regions.frames.as_raw_fd()).expect("mapped");
-        let mut echo = Echo { ports, pool: Pool::recover(frames, ledger, &standing).expect("sizes agree") };
+        let mut echo = Echo { ports, pool: Pool::recover(frames, ledger, &standing).expect("sizes agree"), sent: 0 };
         echo.turn();
         echo
     }
@@ -233,28 +251,44 @@ impl Echo {
         }
     }
 
-    /// Whether a packet to `address` comes back; one to `end`, sent after it, must.
+    /// A packet to `address` comes back, however long the kernel's threads take.
     #[track_caller]
-    fn echoes(&mut self, peer: &mut Peer, address: [u8; 4], end: [u8; 4]) -> bool {
-        let to = |address| udp((CLIENT, 4000), (address, 53)).payload(&[7; 20]).build();
-        peer.send(&to(address));
-        peer.send(&to(end));
-        // They may stand in different queues, of which the later one may be fetched first.
-        const TURNS_AFTER: u32 = 16;
-        let (start, mut came, mut after) = (Instant::now(), false, 0);
-        while start.elapsed() < PATIENCE {
-            self.turn();
-            for frame in peer.receive().iter().filter(|frame| frame.starts_with(&[0x42; 6])) {
-                came |= frame[30..34] == address;
-                after = after.max(u32::from(frame[30..34] == end));
+    fn echoes(&mut self, peer: &mut Peer, address: [u8; 4]) {
+        let number = self.send(peer, address);
+        let start = Instant::now();
+        while !self.came_back(peer).contains(&number) {
+            if start.elapsed() > PATIENCE {
+                let losses: Vec<_> = self.ports.iter_mut().map(|port| port.losses()).collect();
+                panic!("nothing came back from {address:?}; {losses:?}");
             }
-            if after > TURNS_AFTER || (after > 0 && came) {
-                return came;
-            }
-            after += u32::from(after > 0);
         }
-        let losses: Vec<_> = self.ports.iter_mut().map(|port| port.losses()).collect();
-        panic!("nothing came back from {end:?}; {losses:?}");
+    }
+
+    /// A packet to `address` doesn't come back, while one to `end` that is sent after it does. They may be in different queues,
+    /// so the first one gets some time more.
+    #[track_caller]
+    fn drops(&mut self, peer: &mut Peer, address: [u8; 4], end: [u8; 4]) {
+        let number = self.send(peer, address);
+        self.echoes(peer, end);
+        let until = Instant::now() + TIME_MORE;
+        while Instant::now() < until {
+            assert!(!self.came_back(peer).contains(&number), "{address:?} came back");
+        }
+    }
+
+    /// Sends a packet that is told from all others by its number.
+    fn send(&mut self, peer: &mut Peer, address: [u8; 4]) -> u32 {
+        self.sent += 1;
+        peer.send(&udp((CLIENT, 4000), (address, 53)).payload(&self.sent.to_be_bytes()).build());
+        self.sent
+    }
+
+    /// A turn, and the numbers of what has come back since the last one.
+    fn came_back(&mut self, peer: &mut Peer) -> Vec<u32> {
+        self.turn();
+        let frames = peer.receive().into_iter().filter(|frame| frame.starts_with(&[0x42; 6]));
+        let payload = |frame: Vec<u8>| frame.get(HEADERS..HEADERS + 4)?.try_into().ok().map(u32::from_be_bytes);
+        frames.filter_map(payload).collect()
     }
 }
 
@@ -283,25 +317,28 @@ fn keeper_lives_dies_and_comes_back_under_a_living_switcher() {
     assert!(view(Access::Read).is_ok() && view(Access::Write).is_err(), "others' counts are to be read only");
     let (mut echo, mut peer) = (Echo::new(handover), instance.lab.peer());
     instance.prepare(&[SERVICE], 1);
-    assert!(!echo.echoes(&mut peer, ANOTHER, SERVICE), "only service addresses are redirected");
+    echo.drops(&mut peer, ANOTHER, SERVICE); // only service addresses are redirected
 
     assert_eq!(instance.reception(), ["2", "100000", "1"]);
 
     keeper.kill();
-    assert!(echo.echoes(&mut peer, SERVICE, SERVICE), "a switcher needs no keeper");
+    echo.echoes(&mut peer, SERVICE); // a switcher needs no keeper
+    let elsewhere = Instance::refusal_of(instance.elsewhere());
+    let expected = format!("/bpf: the XDP programs of the running instance (switcher pid {})", std::process::id());
+    assert!(elsewhere.contains(&expected) && elsewhere.contains("mount namespace"), "{elsewhere}");
     let keeper = instance.start();
-    assert!(echo.echoes(&mut peer, SERVICE, SERVICE), "nothing changes for a living switcher");
+    echo.echoes(&mut peer, SERVICE); // nothing changes for a living switcher
     instance.prepare(&[SERVICE, ANOTHER], 2);
-    assert!(echo.echoes(&mut peer, ANOTHER, SERVICE), "the new keeper writes the maps");
+    echo.echoes(&mut peer, ANOTHER); // the new keeper writes the maps
     instance.prepare(&[SERVICE], 3);
-    assert!(echo.echoes(&mut peer, ANOTHER, SERVICE), "both generations are owned");
+    echo.echoes(&mut peer, ANOTHER); // both generations are owned
     instance.prepare(&[SERVICE], 4);
-    assert!(!echo.echoes(&mut peer, ANOTHER, SERVICE), "until neither names it");
+    echo.drops(&mut peer, ANOTHER, SERVICE); // until neither names it
 
     // A successor of the switcher gets the sockets that the second keeper took back from the first one's switcher.
     drop(echo);
     let mut echo = Echo::new(ask(&instance.socket(), 0).expect("granted to the same process"));
-    assert!(echo.echoes(&mut peer, SERVICE, SERVICE));
+    echo.echoes(&mut peer, SERVICE);
 
     keeper.stop();
     assert_eq!(instance.memory(), Vec::<PathBuf>::new());
@@ -327,7 +364,7 @@ fn second_process_is_fenced_off_while_the_first_lives() {
     assert!(refused.contains(&format!("already running as pid {pid}")), "{refused}");
     region.switchers[0].store(&record);
     let mut echo = Echo::new(handover);
-    assert!(echo.echoes(&mut instance.lab.peer(), ANOTHER, SERVICE), "AF_PACKET sees everything");
+    echo.echoes(&mut instance.lab.peer(), ANOTHER); // AF_PACKET sees everything
     keeper.stop();
 }
 
@@ -352,7 +389,7 @@ fn keeper_and_switcher_dead_together_start_anew_on_the_same_memory() {
     let free = echo.pool.free();
     instance.prepare(&[SERVICE], 1);
     let mut peer = instance.lab.peer();
-    assert!(echo.echoes(&mut peer, SERVICE, SERVICE));
+    echo.echoes(&mut peer, SERVICE);
     // This process plays a dead switcher: its descriptors are closed, and the record names a pid that doesn't live.
     keeper.kill();
     drop(echo);
@@ -363,7 +400,7 @@ fn keeper_and_switcher_dead_together_start_anew_on_the_same_memory() {
     let keeper = instance.start();
     let mut echo = Echo::new(ask(&instance.socket(), 0).expect("granted"));
     assert_eq!(echo.pool.free(), free, "no frame is lost with the closed queues");
-    assert!(echo.echoes(&mut peer, SERVICE, SERVICE), "the configuration table is still there");
+    echo.echoes(&mut peer, SERVICE); // the configuration table is still there
     keeper.stop();
 }
 

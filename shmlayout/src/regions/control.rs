@@ -11,6 +11,7 @@ use crate::loads::{LoadRecord, Loads};
 use crate::map::Parts;
 use crate::neighbours::{self, Neighbour, Neighbours};
 use crate::record::Counter;
+use crate::replay::ReplayPlace;
 use crate::report_outcome::REPORT_OUTCOMES;
 use crate::sync::{AtomicU64, Ordering, fence};
 use core::mem::offset_of;
@@ -86,7 +87,8 @@ pub struct ControlHead {
     pub reloads_refused: Counter,
     /// Times that a program of the box called a service's address, and its kernel looked for a neighbour in vain.
     pub own_calls: Counter,
-    _end: Counter,
+    /// Fillings of a generation, begun and ended (`flip.rs`): odd while one is written.
+    pub fills: AtomicU64,
 }
 
 /// A view of the control region.
@@ -100,6 +102,8 @@ pub struct ControlRegion {
     pub loads: Loads,
     /// Reports by [`crate::report_outcome::ReportOutcome`].
     pub reports: &'static [Counter],
+    /// Control's own: which reports came before, for a control that starts again.
+    pub replay: &'static [ReplayPlace],
     /// Configuration table A and B.
     pub generations: [Generation; 2],
 }
@@ -131,6 +135,8 @@ impl Typed for ControlRegion {
         offset_of!(ControlHead, prepared),
         offset_of!(ControlHead, heartbeat_ms),
         offset_of!(ControlHead, own_calls),
+        offset_of!(ControlHead, fills),
+        size_of::<ReplayPlace>(),
         size_of::<GenerationHead>(),
         size_of::<ServiceRecord>(),
         offset_of!(ServiceRecord, slots_first),
@@ -163,9 +169,10 @@ impl Typed for ControlRegion {
         let neighbours = Neighbours(parts.take::<Neighbour>(shape.neighbours as usize));
         let loads = Loads(parts.take(shape.backends as usize));
         let reports = parts.take(REPORT_OUTCOMES);
+        let replay = parts.take(shape.backends as usize);
         let a = generation(parts, shape);
         let b = generation(parts, shape);
-        Some(Self { head: head?, neighbours, loads, reports, generations: [a?, b?] })
+        Some(Self { head: head?, neighbours, loads, reports, replay, generations: [a?, b?] })
     }
 
     fn fault(shape: &ControlShape) -> Option<&'static str> {

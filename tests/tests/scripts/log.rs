@@ -2,17 +2,22 @@
 
 use crate::{said, write_program};
 use anyhow::Result;
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::Mode;
+use nix::sys::termios::{FlowArg, tcflow};
 use nix::unistd::{Pid, geteuid, mkfifo};
 use shunt_tests::operator::{binaries, root};
 use shunt_tests::supervisor::pid_of;
 use shunt_tests::wait::until;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -179,6 +184,55 @@ fn a_supervisor_goes_on_while_nobody_reads_its_log() -> Result<()> {
         until("a line once there is room", || Ok(Some(said()?).filter(|text| text.contains("starting it again"))))?;
     assert!(text.contains(" log lines lost\n"), "{text}");
     fixture.stop()
+}
+
+/// A supervisor whose log takes nothing until `resume` replaces its switcher, and says afterwards that lines were lost.
+fn outlives_a_blocked_log(word: &str, log: File, resume: impl FnOnce() -> Result<()>, mut reader: File) -> Result<()> {
+    let mut fixture = Fixture::new(word, None)?;
+    fixture.start(log)?;
+    fixture.replace_switcher()?;
+    resume()?;
+    let mut bytes = Vec::new();
+    // Ends with "would block"; what was read until then stays. It makes room, where that is what was missing.
+    let mut read = |bytes: &mut Vec<u8>| drop(reader.read_to_end(bytes));
+    read(&mut bytes);
+    fixture.replace_switcher()?;
+    until("a line once it is read", || {
+        read(&mut bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        Ok((text.contains(" log lines lost") && text.contains("starting it again")).then_some(()))
+    })?;
+    fixture.stop()
+}
+
+/// As by Ctrl-S.
+#[test]
+fn a_supervisor_goes_on_while_its_terminal_is_stopped() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let terminal = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
+    grantpt(&terminal)?;
+    unlockpt(&terminal)?;
+    let log = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(ptsname_r(&terminal)?)?;
+    let stopped = log.try_clone()?;
+    tcflow(&stopped, FlowArg::TCOOFF)?;
+    let reader = File::from(terminal.as_fd().try_clone_to_owned()?);
+    outlives_a_blocked_log("stopped-log", log, || Ok(tcflow(&stopped, FlowArg::TCOON)?), reader)
+}
+
+/// As a full journal's.
+#[test]
+fn a_supervisor_goes_on_while_nobody_reads_its_log_socket() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let (log, reader) = UnixStream::pair()?;
+    // Not O_NONBLOCK, which would be the supervisor's, too.
+    while send(log.as_raw_fd(), &[b'.'; 4096], MsgFlags::MSG_DONTWAIT).is_ok() {}
+    reader.set_nonblocking(true)?;
+    let [log, reader] = [log, reader].map(|end| File::from(OwnedFd::from(end)));
+    outlives_a_blocked_log("full-socket", log, || Ok(()), reader)
 }
 
 #[test]

@@ -1,0 +1,102 @@
+//! Which reports of an agent control has admitted, as a successor of it finds them. Control alone writes and reads it.
+//!
+//! A place holds the newest report: the agent's run (its start's time) and the number in that run. Control may be killed
+//! between any two stores, and a report counts only after the last of them:
+//!
+//! ```text
+//!  a further report of the run     newest
+//!  the first one of a run          run, newest, newest_of     while newest_of differs, nothing of the run has counted
+//!  a new owner of the place        owner = 0, the others = 0, owner
+//! ```
+
+use crate::sync::{AtomicU64, Ordering};
+#[cfg(not(loom))]
+use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+
+/// One agent's.
+#[repr(C)]
+#[derive(Default)]
+#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, KnownLayout))]
+pub struct ReplayPlace {
+    owner: AtomicU64,
+    run: AtomicU64,
+    newest: AtomicU64,
+    newest_of: AtomicU64,
+}
+
+impl ReplayPlace {
+    /// Whose it is: a number that control has for the agent and its key; 0 if nobody's.
+    pub fn owner(&self) -> u64 {
+        self.owner.load(Ordering::Acquire)
+    }
+
+    /// Gives it to another agent, of which nothing is known.
+    pub fn give_to(&self, owner: u64) {
+        self.owner.store(0, Ordering::Release);
+        self.run.store(0, Ordering::Release);
+        self.newest.store(0, Ordering::Release);
+        self.newest_of.store(0, Ordering::Release);
+        self.owner.store(owner, Ordering::Release);
+    }
+
+    /// Writes down the newest report of a run that is no earlier than the last one.
+    pub fn write(&self, run: u64, newest: u64) {
+        // Release throughout: the order of the stores is what a successor relies on.
+        let is_new_run = self.run.load(Ordering::Relaxed) != run || self.newest_of.load(Ordering::Relaxed) != run;
+        if is_new_run {
+            self.run.store(run, Ordering::Release);
+        }
+        self.newest.store(newest, Ordering::Release);
+        if is_new_run {
+            self.newest_of.store(run, Ordering::Release);
+        }
+    }
+
+    /// The run and the number of its newest report that may have counted.
+    pub fn read(&self) -> (u64, u64) {
+        let run = self.run.load(Ordering::Acquire);
+        let is_newest = self.newest_of.load(Ordering::Acquire) == run;
+        (run, if is_newest { self.newest.load(Ordering::Acquire) } else { 0 })
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_report_is_found_again() {
+        let place = ReplayPlace::default();
+        place.give_to(5);
+        assert_eq!((place.owner(), place.read()), (5, (0, 0)));
+        for newest in [(7, 1), (7, 2), (7, 90), (8, 1), (8, 2)] {
+            place.write(newest.0, newest.1);
+            assert_eq!(place.read(), newest);
+        }
+        place.give_to(6);
+        assert_eq!((place.owner(), place.read()), (6, (0, 0)));
+    }
+
+    /// After each store of the first report (8, 3) of a run that follows (7, 90).
+    #[test]
+    fn a_kill_in_the_middle_lets_no_old_report_in_and_locks_nobody_out() {
+        let stopped_after = |stores: u32| {
+            let place = ReplayPlace::default();
+            place.write(7, 90);
+            if stores >= 1 {
+                place.run.store(8, Ordering::Release);
+            }
+            if stores >= 2 {
+                place.newest.store(3, Ordering::Release);
+            }
+            place
+        };
+        assert_eq!(stopped_after(0).read(), (7, 90));
+        for place in [stopped_after(1), stopped_after(2)] {
+            let (run, newest) = place.read();
+            assert_eq!((run, newest), (8, 0), "nothing of it has counted");
+            place.write(8, 4);
+            assert_eq!(place.read(), (8, 4));
+        }
+    }
+}

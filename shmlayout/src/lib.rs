@@ -7,6 +7,7 @@
 //! Everything shared is made of atomics: no reference to plain bytes that another process may write exists. The
 //! protocols run under `loom` too (`RUSTFLAGS="--cfg loom" cargo test -p shmlayout --release loom_`).
 
+pub mod access;
 pub mod address;
 #[cfg(not(loom))]
 pub mod clock;
@@ -22,6 +23,7 @@ pub mod flip;
 pub mod frames;
 #[cfg(not(loom))]
 pub mod header;
+pub mod layout;
 #[cfg(not(loom))]
 pub mod loads;
 #[cfg(not(loom))]
@@ -36,3 +38,4 @@ pub mod report_outcome;
 pub mod ring;
 pub mod store;
 pub mod sync;
+pub mod word;

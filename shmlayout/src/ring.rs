@@ -4,40 +4,59 @@
 //! use, so that full (`head - tail == capacity`) differs from empty. Neither trusts the other: a difference larger than
 //! the capacity is taken for "full" by the producer and "empty" by the consumer.
 
+#[cfg(not(loom))]
+use crate::access::{Access, Lends};
+use crate::access::{Reader, Writer};
+#[cfg(not(loom))]
+use crate::layout::Described;
+use crate::layout::described;
+#[cfg(not(loom))]
+use crate::map::{lend, lend_one};
 use crate::record::Record;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
+use crate::word::Word;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Where the two sides are; each on its own cache line.
 #[repr(C, align(64))]
-#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, zerocopy::KnownLayout))]
-pub struct RingHead {
-    head: AtomicU64,
-    _apart: [AtomicU64; 7],
-    tail: AtomicU64,
-    dropped: AtomicU64,
-    _end: [AtomicU64; 6],
+#[cfg_attr(not(loom), derive(FromBytes))]
+pub struct RingHead<P = Reader, C = Reader> {
+    head: Word<P>,
+    dropped: Word<P>,
+    _apart: [Word<P>; 6],
+    tail: Word<C>,
+    _end: [Word<C>; 7],
 }
 
-/// A view of a ring whose cells hold records of `8 * WORDS` bytes. The number of cells is a power of two.
+described!(RingHead<P, C> { head, dropped, _apart, tail, _end });
+
+/// A view of a ring of records of `8 * WORDS` bytes, with the accesses of its producer and of its consumer. The number of
+/// cells is a power of two.
 #[derive(Clone, Copy)]
-pub struct Ring<'a, const WORDS: usize> {
-    ends: &'a RingHead,
-    cells: &'a [Record<WORDS>],
+pub struct Ring<'a, T, const WORDS: usize, P = Reader, C = Reader> {
+    ends: &'a RingHead<P, C>,
+    cells: &'a [Record<T, WORDS, P>],
 }
 
-impl<'a, const WORDS: usize> Ring<'a, WORDS> {
+impl<'a, T, const WORDS: usize, P, C> Ring<'a, T, WORDS, P, C> {
     /// Joins the two parts; `None` if the number of cells isn't a power of two.
-    pub fn new(ends: &'a RingHead, cells: &'a [Record<WORDS>]) -> Option<Self> {
+    pub fn new(ends: &'a RingHead<P, C>, cells: &'a [Record<T, WORDS, P>]) -> Option<Self> {
         cells.len().is_power_of_two().then_some(Self { ends, cells })
     }
 
-    fn cell(&self, position: u64) -> &'a Record<WORDS> {
+    fn cell(&self, position: u64) -> &'a Record<T, WORDS, P> {
         &self.cells[position as usize & (self.cells.len() - 1)]
     }
 
+    /// How many records the producer could not place.
+    pub fn dropped(&self) -> u64 {
+        self.ends.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl<T: IntoBytes + Immutable, const WORDS: usize, C> Ring<'_, T, WORDS, Writer, C> {
     /// The producer's: adds a record, or counts it as dropped and returns false when the ring is full.
-    pub fn push<T: IntoBytes + Immutable>(&self, value: &T) -> bool {
+    pub fn push(&self, value: &T) -> bool {
         let head = self.ends.head.load(Ordering::Relaxed);
         let tail = self.ends.tail.load(Ordering::Acquire); // the cell was read before: pairs with pop()
         if head.wrapping_sub(tail) >= self.cells.len() as u64 {
@@ -48,9 +67,11 @@ impl<'a, const WORDS: usize> Ring<'a, WORDS> {
         self.ends.head.store(head.wrapping_add(1), Ordering::Release); // the cell is whole: pairs with pop()
         true
     }
+}
 
+impl<T: FromBytes, const WORDS: usize, P> Ring<'_, T, WORDS, P, Writer> {
     /// The consumer's: takes the oldest record.
-    pub fn pop<T: FromBytes>(&self) -> Option<T> {
+    pub fn pop(&self) -> Option<T> {
         let tail = self.ends.tail.load(Ordering::Relaxed);
         let head = self.ends.head.load(Ordering::Acquire); // pairs with push()
         let waiting = head.wrapping_sub(tail);
@@ -61,10 +82,17 @@ impl<'a, const WORDS: usize> Ring<'a, WORDS> {
         self.ends.tail.store(tail.wrapping_add(1), Ordering::Release); // the cell may be written again: pairs with push()
         Some(value)
     }
+}
 
-    /// How many records the producer could not place.
-    pub fn dropped(&self) -> u64 {
-        self.ends.dropped.load(Ordering::Relaxed)
+#[cfg(not(loom))]
+impl<'a, T: FromBytes + Described, const WORDS: usize, P: Access, C: Access> Ring<'a, T, WORDS, P, C> {
+    /// The same ring with no more rights.
+    pub fn lend<Q: Access, D: Access>(&self) -> Ring<'a, T, WORDS, Q, D>
+    where
+        P: Lends<Q>,
+        C: Lends<D>,
+    {
+        Ring { ends: lend_one(self.ends), cells: lend(self.cells) }
     }
 }
 
@@ -73,7 +101,9 @@ mod tests {
     use super::*;
     use zerocopy::FromZeros;
 
-    fn parts<const CELLS: usize>() -> (RingHead, [Record<1>; CELLS]) {
+    type Parts<const CELLS: usize> = (RingHead<Writer, Writer>, [Record<u64, 1, Writer>; CELLS]);
+
+    fn parts<const CELLS: usize>() -> Parts<CELLS> {
         (RingHead::new_zeroed(), core::array::from_fn(|_| Record::new_zeroed()))
     }
 
@@ -83,7 +113,7 @@ mod tests {
         let ring = Ring::new(&ends, &cells).unwrap();
         let placed = (0..6u64).filter(|n| ring.push(n)).count();
         assert_eq!((placed, ring.dropped()), (4, 2));
-        assert_eq!((0..5).map(|_| ring.pop::<u64>()).collect::<Vec<_>>(), [Some(0), Some(1), Some(2), Some(3), None]);
+        assert_eq!((0..5).map(|_| ring.pop()).collect::<Vec<_>>(), [Some(0), Some(1), Some(2), Some(3), None]);
     }
 
     #[test]
@@ -91,7 +121,7 @@ mod tests {
         let (ends, cells) = parts::<4>();
         ends.head.store(u64::MAX / 2, Ordering::Relaxed);
         let ring = Ring::new(&ends, &cells).unwrap();
-        assert_eq!(ring.pop::<u64>(), None);
+        assert_eq!(ring.pop(), None);
         assert!(!ring.push(&1u64));
     }
 
@@ -109,22 +139,21 @@ mod loom_tests {
     #[test]
     fn loom_ring_keeps_order_and_wholeness() {
         loom::model(|| {
-            let make = || AtomicU64::new(0);
-            let ends: &'static RingHead = Box::leak(Box::new(RingHead {
-                head: make(),
-                _apart: core::array::from_fn(|_| make()),
-                tail: make(),
-                dropped: make(),
-                _end: core::array::from_fn(|_| make()),
+            let ends: &'static RingHead<Writer, Writer> = Box::leak(Box::new(RingHead {
+                head: Word::new(0),
+                dropped: Word::new(0),
+                _apart: core::array::from_fn(|_| Word::new(0)),
+                tail: Word::new(0),
+                _end: core::array::from_fn(|_| Word::new(0)),
             }));
-            let cells: &'static [Record<2>] = Box::leak((0..2).map(|_| Record::for_loom()).collect());
+            let cells: &'static [Record<[u64; 2], 2, Writer>] = Box::leak((0..2).map(|_| Record::for_loom()).collect());
             let ring = Ring::new(ends, cells).unwrap();
             // The producer is the thread that runs first: loom looks for a race only with the last access to an atomic, and
             // push() loads its own position, which would hide the consumer's look at it.
             let consumer = loom::thread::spawn(move || {
                 let (mut last, mut taken) = (0, 0);
                 for _ in 0..3 {
-                    if let Some([a, b]) = ring.pop::<[u64; 2]>() {
+                    if let Some([a, b]) = ring.pop() {
                         assert_eq!(a, b);
                         assert!(a > last);
                         (last, taken) = (a, taken + 1);

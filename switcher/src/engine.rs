@@ -10,6 +10,7 @@ use crate::filter::{Filter, Prospect, prefetch};
 use crate::outlets::{Attachment, Held, Outlets};
 use crate::port::{BATCH, Batch, Pool};
 use crate::waiting::WaitingRoom;
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::flip::{self, Active};
@@ -26,7 +27,7 @@ pub struct Engine {
     outlets: Outlets,
     filter: Filter,
     control: &'static ControlRegion,
-    region: SwitcherRegion,
+    region: SwitcherRegion<Writer>,
     active: Active,
     batch: Batch,
     prospects: Box<[Prospect; BATCH]>,
@@ -41,7 +42,7 @@ impl Engine {
         pool: Pool,
         filter: Filter,
         control: &'static ControlRegion,
-        region: SwitcherRegion,
+        region: SwitcherRegion<Writer>,
     ) -> Self {
         Self {
             outlets: Outlets::new(ports, pool, region),

@@ -124,7 +124,7 @@ impl Control {
         let (questioner, answers) = Questioner::new();
         let inputs = Inputs::new(reports, server::serve(listener), counts, answers)?;
         describe(&memory);
-        let switchers = memory.switchers.clone();
+        let switchers = memory.switchers.iter().map(|region| region.lend()).collect();
         let publisher = Publisher::new(memory.control, memory.keeper, switchers, monotonic_ms());
         let cache = ArpCache::new(memory.control.neighbours, &memory.control.generations);
         let mut control = Self {

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use log::debug;
 use shunt_shmlayout::address::InterfaceId;
-use shunt_shmlayout::regions::Wanted;
 
 use super::Control;
 use crate::routing_daemon::resolve::Resolver;
@@ -70,7 +69,7 @@ impl Control {
     fn take_wishes(&mut self, now_ms: u64) -> bool {
         let mut any = false;
         for switcher in &self.memory.switchers {
-            for wanted in (0..WISHES).map_while(|_| switcher.wanted.pop::<Wanted>()) {
+            for wanted in (0..WISHES).map_while(|_| switcher.wanted.pop()) {
                 let interface = u16::try_from(wanted.interface).map(InterfaceId);
                 let hop = interface.map(|interface| Hop { interface, address: wanted.address });
                 let Some(key) = hop.ok().and_then(|hop| self.interfaces.neighbour_key(&hop)) else { continue };

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use log::{debug, error, warn};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::Active;
 
@@ -75,7 +76,7 @@ impl Control {
         self.publication.cache.follow(&known, &self.interfaces);
     }
 
-    fn fill(&mut self, idle: &Generation, now_ms: u64) {
+    fn fill(&mut self, idle: &Generation<Writer>, now_ms: u64) {
         self.publication.dirty = false;
         self.table.set_deadlines(now_ms);
         let hops = hops(&self.table, &self.ways);

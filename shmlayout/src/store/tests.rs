@@ -4,19 +4,19 @@ use super::*;
 use proptest::prelude::*;
 use zerocopy::FromZeros;
 
-struct Memory(StoreEnds, Vec<PacketCell>);
+struct Memory(StoreEnds<Writer, Writer>, Vec<PacketCell<Writer>>);
 
 impl Memory {
     fn new(cells: usize) -> Self {
         Self(StoreEnds::new_zeroed(), (0..cells).map(|_| PacketCell::new_zeroed()).collect())
     }
 
-    fn ring(&self) -> PacketRing<'_> {
+    fn ring(&self) -> PacketRing<'_, Writer, Writer> {
         PacketRing::new(&self.0, &self.1).unwrap()
     }
 }
 
-fn take(consumer: &mut Consumer<'_>) -> Option<Vec<u8>> {
+fn take(consumer: &mut Consumer<'_, Writer>) -> Option<Vec<u8>> {
     let mut packet = vec![0; PACKET_BYTES];
     consumer.pop(&mut packet).map(|length| packet[..length].to_vec())
 }
@@ -62,7 +62,7 @@ fn absurd_positions_and_lengths_are_survived() {
 
 #[test]
 fn a_nap_is_woken_from_once() {
-    let naps = Naps::new_zeroed();
+    let naps = Naps::<Writer>::new_zeroed();
     let mut waker = Waker::new(&naps);
     assert!(!waker.must_wake());
     for nap in 1..=2 {

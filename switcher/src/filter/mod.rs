@@ -33,6 +33,7 @@ pub use choose::Loads;
 use limiter::Limiter;
 use parse_error::drop_reason;
 use shunt_packet::{Address, ArpFields, Flow, PROTOCOL_ICMP, Packet, Parsed, PortBe};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::{Activity, Handle, Key, Owner, Side, Snapshot, State};
@@ -152,7 +153,7 @@ pub struct Filter {
     owner: Owner<'static>,
     neighbours: Neighbours<'static>,
     interfaces: Vec<InterfaceRecord>,
-    region: SwitcherRegion,
+    region: SwitcherRegion<Writer>,
     loads: Loads,
     candidates: Box<Candidates>,
     limiter: Limiter,
@@ -164,7 +165,7 @@ impl Filter {
         owner: Owner<'static>,
         neighbours: Neighbours<'static>,
         interfaces: Vec<InterfaceRecord>,
-        region: SwitcherRegion,
+        region: SwitcherRegion<Writer>,
         loads: Loads,
     ) -> Self {
         Self {
@@ -266,7 +267,7 @@ impl Filter {
 }
 
 /// Counts each connection that is freed, also as no longer in flight if no FIN or RST has ended it.
-fn closing(region: SwitcherRegion) -> impl FnMut(&Snapshot, &Activity) {
+fn closing(region: SwitcherRegion<Writer>) -> impl FnMut(&Snapshot, &Activity) {
     move |connection, last| {
         let backend = usize::from(connection.backend.0);
         if let Some(counters) = region.backends.get(backend) {

@@ -3,6 +3,25 @@
 //! Every cell of shared memory ([`crate::word`], [`crate::record`]) has an access as its type parameter, and so has all
 //! that is made of cells, up to the regions. A cell has methods that store only where that is [`Writer`]. A region that
 //! two processes write has a parameter for each of them. Without a parameter, a type is the reader's.
+//!
+//! ```
+//! use shunt_shmlayout::access::Writer;
+//! fn count(counters: &shunt_shmlayout::regions::ServiceCounters<Writer>) {
+//!     counters.packets_in.add(1);
+//! }
+//! ```
+//! ```compile_fail,E0599
+//! use shunt_shmlayout::access::Reader;
+//! fn count(counters: &shunt_shmlayout::regions::ServiceCounters<Reader>) {
+//!     counters.packets_in.add(1);
+//! }
+//! ```
+//! ```compile_fail,E0277
+//! use shunt_shmlayout::access::{Reader, Writer};
+//! fn steal(region: &shunt_shmlayout::regions::KeeperRegion<Reader>) {
+//!     region.lend::<Writer>();
+//! }
+//! ```
 
 /// Reads. Its memory may be mapped read-only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

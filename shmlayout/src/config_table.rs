@@ -4,11 +4,15 @@
 //! generation is whole in itself: services, their slots, the backends, the routes, and the hash by which a packet's
 //! address, port and protocol lead to a service or a backend.
 
-use crate::access::{Access, Lends, Reader, Writer};
+mod name;
+mod rights;
+
+pub use name::Name;
+
+use crate::access::{Access, Reader};
 use crate::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
 use crate::endpoints::EndpointRecord;
 use crate::layout::described;
-use crate::map::{lend, lend_one};
 use crate::record::{Counter, Record};
 use crate::sync::Ordering;
 use crate::word::Word16;
@@ -244,30 +248,6 @@ pub enum Route {
     Gateway(InterfaceId, NeighbourId),
 }
 
-/// A name of at most 31 bytes, as the operator wrote it.
-#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct Name(pub [u8; 32]);
-
-described!(Name { 0 });
-
-impl Name {
-    /// Takes at most 31 bytes of `text`.
-    pub fn new(text: &str) -> Self {
-        let mut bytes = [0; 32];
-        let length = text.len().min(31);
-        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
-        Self(bytes)
-    }
-}
-
-impl core::fmt::Display for Name {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let text = self.0.split(|byte| *byte == 0).next().unwrap_or_default();
-        f.pad(&String::from_utf8_lossy(text))
-    }
-}
-
 /// Numbers that stand before the tables of one generation; written by control while it is idle.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
@@ -397,40 +377,6 @@ impl<A: Access> Generation<A> {
             RangeRecord::ON_LINK => Some(Route::OnLink(interface)),
             RangeRecord::GATEWAY => Some(Route::Gateway(interface, NeighbourId(range.neighbour))),
             _ => None,
-        }
-    }
-}
-
-impl Generation<Writer> {
-    /// Control's: empties the generation before it is filled.
-    pub fn clear(&self) {
-        self.head.ranges.set(0);
-        self.head.stale.set(0);
-        self.endpoints.iter().for_each(Record::clear);
-        self.services.iter().for_each(Record::clear);
-        self.backends.iter().for_each(Record::clear);
-        self.service_names.iter().chain(self.backend_names).for_each(Record::clear);
-    }
-}
-
-impl<A: Access> Generation<A> {
-    /// The same generation with no more rights.
-    pub fn lend<B: Access>(&self) -> Generation<B>
-    where
-        A: Lends<B>,
-    {
-        Generation {
-            head: lend_one(self.head),
-            endpoints: lend(self.endpoints),
-            services: lend(self.services),
-            backends: lend(self.backends),
-            service_names: lend(self.service_names),
-            backend_names: lend(self.backend_names),
-            members: lend(self.members),
-            slots: lend(self.slots),
-            ranges: lend(self.ranges),
-            classes: lend(self.classes),
-            stale_table: lend(self.stale_table),
         }
     }
 }

@@ -3,10 +3,10 @@
 //! A mapping stays until its process ends, so that views of it are `'static`. What is viewed is made of atomics alone
 //! (`Shared`), because other processes write it; the header says that sizes and offsets agree.
 //!
-//! **Loads from read-only mappings.** Rust defines atomic accesses to read-only memory for loads alone, and only for those
-//! that the target makes without writing (`core::sync::atomic`, "Atomic accesses to read-only memory"): for all orderings
-//! up to the width of a pointer, which is 64 bits on x86-64 and aarch64, and Shunt's widest. A failed compare and exchange
-//! is a write to the processor, though it changes nothing. So a reader's type has loads, and no other access at all.
+//! **Loads from read-only mappings.** Of atomic accesses to read-only memory, Rust defines relaxed loads alone, up to 64 bits
+//! on x86-64 and aarch64 (`core::sync::atomic`, "Atomic accesses to read-only memory"); Shunt has no wider ones. An acquire
+//! load is a relaxed one and a fence, as that page advises (`Word::load`). A failed compare and exchange may write, though
+//! it changes nothing, so a reader's type has loads, and no other access at all.
 #![allow(unsafe_code)]
 
 use crate::access::{Access, Lends, Writer};
@@ -22,7 +22,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use zerocopy::FromBytes;
 
-/// What may be viewed in shared memory. Its layout says that every byte belongs to an atomic ([`crate::layout::Layout::is_atomic`]).
+/// What may be viewed in shared memory. Its layout says that every byte belongs to an atomic
+/// ([`crate::layout::Layout::is_atomic`]).
 ///
 /// # Safety
 /// Every bit pattern is a value of it, and its layout tells the truth. With another access it has the same layout, and

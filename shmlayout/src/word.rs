@@ -2,6 +2,8 @@
 
 use crate::access::{Reader, Writer};
 use crate::layout::described;
+#[cfg(not(loom))]
+use crate::sync::fence;
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use core::marker::PhantomData;
 
@@ -24,8 +26,19 @@ macro_rules! word {
                 Self { value: $Atomic::new(value), access: PhantomData }
             }
 
-            /// Loads, as an atomic.
+            /// Loads, as an atomic; to acquire, by a fence, so that the memory may be read-only (see `map.rs`).
+            #[cfg(not(loom))]
             #[inline]
+            pub fn load(&self, ordering: Ordering) -> $number {
+                let value = self.value.load(Ordering::Relaxed);
+                if ordering != Ordering::Relaxed {
+                    fence(ordering);
+                }
+                value
+            }
+
+            /// Loads. Weaker than with a fence: what holds for this holds for that.
+            #[cfg(loom)]
             pub fn load(&self, ordering: Ordering) -> $number {
                 self.value.load(ordering)
             }

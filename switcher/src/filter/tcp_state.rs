@@ -18,6 +18,9 @@ pub enum Sender {
 /// RST: what comes after asks nothing of the backend's workers.
 #[inline]
 pub fn next(before: Activity, flags: u8, sender: Sender, mode: u8) -> Activity {
+    if flags & (SYN | FIN | RST) == 0 && before.state != State::Opening {
+        return before; // nearly all packets
+    }
     let mut after = before;
     if flags & RST != 0 {
         after.state = State::Closed;

@@ -1,5 +1,7 @@
 //! UDP (RFC 768).
 
+use core::fmt;
+
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -60,6 +62,13 @@ impl Header {
         let pseudo_header = checksum::pseudo_header(source, destination, PROTOCOL_UDP, self.length.get());
         let sum = pseudo_header + checksum::sum(self.as_bytes()) + checksum::sum(payload);
         self.checksum = U16::new(wire_checksum(checksum::finish(sum)));
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (source, destination) = (self.source_port, self.destination_port);
+        write!(out, "UDP {source} -> {destination} length {} checksum {:#06x}", self.length, self.checksum)
     }
 }
 

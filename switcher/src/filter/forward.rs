@@ -140,7 +140,7 @@ impl Filter {
 
     /// The routing table and the ARP cache say where a client is; where they don't (yet), its last packet came from there.
     #[inline]
-    pub(super) fn way_to_client(&self, tables: &Generation, client: &Address, hop: LastHop) -> (InterfaceId, Mac) {
+    pub(super) fn way_to_client(&mut self, tables: &Generation, client: &Address, hop: LastHop) -> (InterfaceId, Mac) {
         let known = match tables.route(client) {
             Some(Route::Gateway(interface, gateway)) => self.neighbours.mac(gateway).map(|mac| (interface, mac)),
             Some(Route::OnLink(interface)) => {
@@ -157,8 +157,8 @@ impl Filter {
 
     /// Asks control to have a next hop resolved; a full ring is no harm, the next packet asks again.
     #[cold]
-    pub(super) fn want(&self, interface: InterfaceId, address: &Address) {
-        self.region.wanted.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });
+    pub(super) fn want(&mut self, interface: InterfaceId, address: &Address) {
+        self.wishes.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });
     }
 
     #[inline]

@@ -123,7 +123,7 @@ mod tests {
     const A: ([u8; 4], u16) = ([198, 18, 0, 1], 4000);
     const B: ([u8; 4], u16) = ([198, 18, 1, 1], 53);
     /// Where the checksum stands in an untagged UDP frame without IP options.
-    const UDP_CHECKSUM: usize = 40;
+    const UDP_CHECKSUM: usize = 14 + 20 + udp::CHECKSUM_OFFSET;
 
     #[test]
     fn row_98_udp_without_checksum_stays_so() {

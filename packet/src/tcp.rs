@@ -1,6 +1,7 @@
 //! TCP (RFC 9293 3.1). The checksum isn't verified here: its two ends do that, and a switch only keeps it consistent.
 
 use core::fmt;
+use core::mem::offset_of;
 
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -9,6 +10,8 @@ use super::{PROTOCOL_TCP, ParseError, PortBe, checksum};
 
 /// Length of the header without options.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
+/// Where the checksum stands, in bytes.
+pub const CHECKSUM_OFFSET: usize = offset_of!(Header, checksum);
 /// The sender has no more to send.
 pub const FIN: u8 = 0x01;
 /// Opens a connection.

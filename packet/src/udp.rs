@@ -1,6 +1,7 @@
 //! UDP (RFC 768).
 
 use core::fmt;
+use core::mem::offset_of;
 
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -9,6 +10,8 @@ use super::{PROTOCOL_UDP, ParseError, PortBe, checksum};
 
 /// Length of the header.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
+/// Where the checksum stands, in bytes.
+pub const CHECKSUM_OFFSET: usize = offset_of!(Header, checksum);
 
 /// The header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

@@ -174,11 +174,10 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{B1, BACKENDS, CLIENTS, SERVICE, three_services, through};
+    use super::super::tests::CLIENT;
     use super::*;
     use shunt_packet::tcp::{ACK, RST, SYN};
     use shunt_packet::testing::tcp;
-
-    const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40_000);
 
     /// What a backend sends on a connection that it has answered already says nothing new.
     #[test]

@@ -1,7 +1,7 @@
 //! Packet fixtures of the pseudo-interface: name, packet in, verdict, packet out, both ways.
 
-use super::testing::{BACKENDS, CLIENTS, World, through};
-use super::tests::assert_sent;
+use super::testing::{B1, BACKENDS, CLIENTS, World, through};
+use super::tests::{B1_MAC, CLIENT, TO_BACKEND, TO_CLIENT, assert_sent};
 use super::*;
 use shunt_packet::tcp::{ACK, RST, SYN};
 use shunt_packet::testing::{
@@ -12,13 +12,8 @@ use shunt_shmlayout::config_table::MODE_NAT;
 
 const HOST: [u8; 4] = [198, 18, 0, 101];
 const SHARED: [u8; 4] = [198, 18, 0, 100];
-const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
-const B1: ([u8; 4], u16) = ([198, 18, 1, 11], 8080);
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0xc1, 1];
-const B1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 0];
 const SCTP: u8 = 132;
-const TO_BACKEND: fn(usize) -> Verdict = |length| Verdict::Forward(BACKENDS, length);
-const TO_CLIENT: fn(usize) -> Verdict = |length| Verdict::Forward(CLIENTS, length);
 
 /// One address shared by a service with a backend (80) and one of the host's (22), one the host's but for port 8080.
 fn world() -> World {

@@ -1,7 +1,7 @@
 //! Packet fixtures of ICMP errors: name, packet in, verdict, packet out.
 
 use super::testing::{B1, BACKENDS, CLIENTS, D1, DNS, DSR, End, SERVICE, U1, World, pass, three_services, through};
-use super::tests::assert_sent;
+use super::tests::{CLIENT, TO_BACKEND, TO_CLIENT, assert_sent};
 use super::*;
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::{
@@ -13,14 +13,11 @@ use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT};
 const NOBODY: End = ([198, 18, 0, 100], 81);
 const HOST: [u8; 4] = [198, 18, 0, 102];
 const HOSTS_WEB: End = (HOST, 8080);
-const CLIENT: End = ([198, 18, 0, 2], 40000);
 const OTHER: End = ([198, 18, 0, 3], 40000);
 /// A router on the clients' side, and one on the backends'.
 const ROUTER: [u8; 4] = [203, 0, 113, 1];
 const INNER_ROUTER: [u8; 4] = [198, 18, 3, 1];
 const MTU: u32 = 1400;
-const TO_BACKEND: fn(usize) -> Verdict = |length| Verdict::Forward(BACKENDS, length);
-const TO_CLIENT: fn(usize) -> Verdict = |length| Verdict::Forward(CLIENTS, length);
 
 fn world() -> World {
     let (mut world, b1) = three_services();

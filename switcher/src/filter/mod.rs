@@ -26,7 +26,7 @@ mod tcp_state;
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod unfilled;
+mod unfilled_checksum;
 
 use choose::Candidates;
 pub use choose::Loads;

@@ -1,7 +1,7 @@
 //! Connections whose backend went down, or was drained for longer than the service allows.
 
 use super::testing::{BACKENDS, CLIENTS, DNS, End, SERVICE, World, pass};
-use super::tests::assert_sent;
+use super::tests::{CLIENT, TO_BACKEND, TO_CLIENT, assert_sent};
 use super::*;
 use shunt_packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use shunt_packet::testing::{PEER_MAC, tcp, udp};
@@ -12,7 +12,6 @@ use shunt_shmlayout::config_table::{
 };
 use shunt_shmlayout::connections::Found;
 
-const CLIENT: End = ([198, 18, 0, 2], 40000);
 const NOW_MS: u64 = 10_000;
 
 /// A service with two backends.
@@ -126,12 +125,8 @@ impl Pool {
 fn assert_reset_onward(sent: (Verdict, Vec<u8>), interface: InterfaceId, from: End, to: End, next_hop: [u8; 6]) {
     let (sequence, acknowledgement) = if interface == BACKENDS { (1000, 2000) } else { (2000, 1000) };
     let reset = tcp(from, to, RST | ACK).sequence(sequence).acknowledgement(acknowledgement);
-    let forward = if interface == BACKENDS {
-        |length| Verdict::Forward(BACKENDS, length)
-    } else {
-        |length| Verdict::Forward(CLIENTS, length)
-    };
-    assert_sent(sent, forward, reset, next_hop);
+    let kind = if interface == BACKENDS { TO_BACKEND } else { TO_CLIENT };
+    assert_sent(sent, kind, reset, next_hop);
 }
 
 /// Compares a reset that answers a segment with ACK: to `to` in the name of `from`.

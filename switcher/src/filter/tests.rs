@@ -13,12 +13,12 @@ use shunt_shmlayout::record::Counter;
 
 const NOBODY: End = ([198, 18, 0, 100], 81);
 const NOBODY_UDP: End = ([198, 18, 0, 100], 82);
-const CLIENT: End = ([198, 18, 0, 2], 40000);
-const B1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 0];
+pub(super) const CLIENT: End = ([198, 18, 0, 2], 40000);
+pub(super) const B1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 0];
 const U1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 1];
 const D1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 2];
-const FORWARD_TO_BACKEND: fn(usize) -> Verdict = |length| Verdict::Forward(BACKENDS, length);
-const FORWARD_TO_CLIENT: fn(usize) -> Verdict = |length| Verdict::Forward(CLIENTS, length);
+pub(super) const TO_BACKEND: fn(usize) -> Verdict = |length| Verdict::Forward(BACKENDS, length);
+pub(super) const TO_CLIENT: fn(usize) -> Verdict = |length| Verdict::Forward(CLIENTS, length);
 
 /// Three services with a backend each, and two without.
 fn world() -> World {
@@ -48,13 +48,13 @@ pub(super) fn assert_sent(
 /// Compares what went to the backend of mode `nat`: one hop further than it came.
 #[track_caller]
 fn assert_forwarded(sent: (Verdict, Vec<u8>), packet: FrameBuilder, backend: [u8; 6]) {
-    assert_sent(sent, FORWARD_TO_BACKEND, packet.ttl(63), backend);
+    assert_sent(sent, TO_BACKEND, packet.ttl(63), backend);
 }
 
 /// Compares what went to a client.
 #[track_caller]
 fn assert_returned(sent: (Verdict, Vec<u8>), packet: FrameBuilder, client: [u8; 6]) {
-    assert_sent(sent, FORWARD_TO_CLIENT, packet.ttl(63), client);
+    assert_sent(sent, TO_CLIENT, packet.ttl(63), client);
 }
 
 /// Compares an answer to whoever sent the cause.
@@ -192,7 +192,7 @@ fn any_switcher_forwards_what_another_recorded() {
 fn dsr_rewrites_nothing_but_the_ethernet_addresses() {
     let mut filter = world().filter(0, 1);
     let packet = || tcp(CLIENT, DSR, SYN).ip_options(&[1; 4]).tcp_options(&[1; 8]).ttl(1).payload(b"early");
-    assert_sent(through(&mut filter, packet().build(), CLIENTS), FORWARD_TO_BACKEND, packet(), D1_MAC);
+    assert_sent(through(&mut filter, packet().build(), CLIENTS), TO_BACKEND, packet(), D1_MAC);
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn row_38_reserved_flag_is_forwarded_and_counted() {
     let (verdict, out) = through(&mut filter, flagged(tcp(CLIENT, SERVICE, SYN)), CLIENTS);
     let expected = flagged(tcp(CLIENT, B1, SYN).ttl(63).from_mac(LOCAL_MAC).to_mac(B1_MAC));
     assert_frame(&out, &expected, "forwarded with its flag");
-    assert_eq!(verdict, FORWARD_TO_BACKEND(expected.len()));
+    assert_eq!(verdict, TO_BACKEND(expected.len()));
     from_client(&mut filter, ACK);
     assert_eq!(noticed(&world, Notice::ReservedFlag), 1);
 }
@@ -305,7 +305,7 @@ fn row_31_time_to_live_ends_here_and_is_decremented_else() {
     let limited = (0..2000).any(|_| through(&mut filter, long(), CLIENTS).0 == Verdict::Drop(DropReason::TtlExceeded));
     assert!(limited, "as every answer");
     let sent = through(&mut filter, tcp(CLIENT, SERVICE, SYN).ttl(9).build(), CLIENTS);
-    assert_sent(sent, FORWARD_TO_BACKEND, tcp(CLIENT, B1, SYN).ttl(8), B1_MAC);
+    assert_sent(sent, TO_BACKEND, tcp(CLIENT, B1, SYN).ttl(8), B1_MAC);
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub mod flip;
 pub mod frames;
 #[cfg(not(loom))]
 pub mod header;
+mod kill;
 #[cfg(not(loom))]
 pub mod loads;
 #[cfg(not(loom))]

@@ -7,6 +7,9 @@ use shunt_tests::operator::root;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/catalogue.rs"]
+mod catalogue;
+
 /// Lines of a file before its tests.
 const LONGEST: usize = 400;
 

@@ -70,7 +70,8 @@ impl Control {
     fn take_wishes(&mut self, now_ms: u64) -> bool {
         let mut any = false;
         for switcher in &self.memory.switchers {
-            for wanted in (0..WISHES).map_while(|_| switcher.wanted.pop::<Wanted>()) {
+            let mut wishes = switcher.wanted.consumer();
+            for wanted in (0..WISHES).map_while(|_| wishes.pop::<Wanted>()) {
                 let interface = u16::try_from(wanted.interface).map(InterfaceId);
                 let hop = interface.map(|interface| Hop { interface, address: wanted.address });
                 let Some(key) = hop.ok().and_then(|hop| self.interfaces.neighbour_key(&hop)) else { continue };

@@ -109,7 +109,7 @@ fn refuses_a_second_start(lab: &Lab) {
 
 fn resolves_what_a_switcher_wants(lab: &Lab, last: u8) {
     let address = Address::from_v4([198, 18, 4, last]);
-    lab.switcher.wanted.push(&Wanted { address, interface: 0, reserved: 0 });
+    lab.switcher.wanted.producer().push(&Wanted { address, interface: 0, reserved: 0 });
     until("a client's Ethernet address", || {
         let id = lab.control.neighbours.find(InterfaceId(0), &address)?;
         lab.control.neighbours.mac(id)

@@ -140,7 +140,7 @@ impl Filter {
 
     /// The routing table and the ARP cache say where a client is; where they don't (yet), its last packet came from there.
     #[inline]
-    pub(super) fn way_to_client(&self, tables: &Generation, client: &Address, hop: LastHop) -> (InterfaceId, Mac) {
+    pub(super) fn way_to_client(&mut self, tables: &Generation, client: &Address, hop: LastHop) -> (InterfaceId, Mac) {
         let known = match tables.route(client) {
             Some(Route::Gateway(interface, gateway)) => self.neighbours.mac(gateway).map(|mac| (interface, mac)),
             Some(Route::OnLink(interface)) => {
@@ -157,8 +157,8 @@ impl Filter {
 
     /// Asks control to have a next hop resolved; a full ring is no harm, the next packet asks again.
     #[cold]
-    pub(super) fn want(&self, interface: InterfaceId, address: &Address) {
-        self.region.wanted.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });
+    pub(super) fn want(&mut self, interface: InterfaceId, address: &Address) {
+        self.wishes.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });
     }
 
     #[inline]
@@ -174,11 +174,10 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{B1, BACKENDS, CLIENTS, SERVICE, three_services, through};
+    use super::super::tests::CLIENT;
     use super::*;
     use shunt_packet::tcp::{ACK, RST, SYN};
     use shunt_packet::testing::tcp;
-
-    const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40_000);
 
     /// What a backend sends on a connection that it has answered already says nothing new.
     #[test]

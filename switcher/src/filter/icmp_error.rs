@@ -49,7 +49,7 @@ impl Filter {
     /// An ICMP error that comes from this side of a connection, to the other side.
     #[cold]
     pub(super) fn pass_error_on(
-        &self,
+        &mut self,
         tables: &Generation,
         frame: &mut [u8],
         it: &Prospect,
@@ -105,7 +105,7 @@ impl Filter {
     }
 
     /// About a packet that a backend was sent, from the backend or a router on the way: to the client that sent it.
-    fn send_error_to_client(&self, tables: &Generation, frame: &mut [u8], flow: &Flow, found: &Found) -> Verdict {
+    fn send_error_to_client(&mut self, tables: &Generation, frame: &mut [u8], flow: &Flow, found: &Found) -> Verdict {
         let connection = &found.connection;
         if connection.mode != MODE_NAT {
             return Verdict::NotOurs;

@@ -26,7 +26,7 @@ mod tcp_state;
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod unfilled;
+mod unfilled_checksum;
 
 use choose::Candidates;
 pub use choose::Loads;
@@ -41,6 +41,7 @@ use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::neighbours::Neighbours;
 use shunt_shmlayout::notice::Notice;
 use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion};
+use shunt_shmlayout::ring::Producer;
 
 /// What the filter decided about a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,6 +154,8 @@ pub struct Filter {
     neighbours: Neighbours<'static>,
     interfaces: Vec<InterfaceRecord>,
     region: SwitcherRegion,
+    /// Next hops that control is asked to have resolved.
+    wishes: Producer<'static, 4>,
     loads: Loads,
     candidates: Box<Candidates>,
     limiter: Limiter,
@@ -173,6 +176,7 @@ impl Filter {
             neighbours,
             interfaces,
             region,
+            wishes: region.wanted.producer(),
             loads,
             candidates: Box::default(),
             limiter: Limiter::default(),

@@ -1,9 +1,10 @@
 //! Connections whose backend went down, or was drained for longer than the service allows.
 
 use super::testing::{BACKENDS, CLIENTS, DNS, End, SERVICE, World, pass};
+use super::tests::{CLIENT, TO_BACKEND, TO_CLIENT, assert_sent};
 use super::*;
 use shunt_packet::tcp::{ACK, FIN, PSH, RST, SYN};
-use shunt_packet::testing::{LOCAL_MAC, PEER_MAC, are_checksums_right, flow_of, poke, segment_of, tcp, udp};
+use shunt_packet::testing::{PEER_MAC, tcp, udp};
 use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::config_table::{
     ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH, MODE_DSR, MODE_NAT, ON_BACKEND_DOWN_KEEP,
@@ -11,7 +12,6 @@ use shunt_shmlayout::config_table::{
 };
 use shunt_shmlayout::connections::Found;
 
-const CLIENT: End = ([198, 18, 0, 2], 40000);
 const NOW_MS: u64 = 10_000;
 
 /// A service with two backends.
@@ -80,6 +80,10 @@ impl Pool {
         }
     }
 
+    fn mac_of(&self, backend: usize) -> [u8; 6] {
+        [2, 0, 0, 0, 0xb0, self.backends[backend].0.0 as u8]
+    }
+
     fn segment(&mut self, flags: u8, payload: &[u8]) -> (Verdict, Vec<u8>) {
         let frame = tcp(CLIENT, self.at, flags).sequence(1000).acknowledgement(2000).payload(payload).build();
         self.send(frame, CLIENTS, NOW_MS)
@@ -116,15 +120,19 @@ impl Pool {
     }
 }
 
-/// What was sent: flags, sequence and acknowledgement number, whose in whose name.
-fn reset_in(out: &[u8]) -> (u8, u32, End, End) {
-    assert!(are_checksums_right(out));
-    let received = poke(poke(out.to_vec(), 0, &LOCAL_MAC), 6, &PEER_MAC);
-    let (segment, flow) = (segment_of(&received), flow_of(&received));
-    assert_eq!(flow.payload_length, 0);
-    let end = |address: Address, port: PortBe| (address.v4().expect("IPv4"), port.get());
-    let (from, to) = (end(flow.source, flow.source_port), end(flow.destination, flow.destination_port));
-    (segment.flags, segment.sequence.get(), from, to)
+/// Compares a reset that took the place of a segment of `from`'s, numbered as that was, and went on to `to`.
+#[track_caller]
+fn assert_reset_onward(sent: (Verdict, Vec<u8>), interface: InterfaceId, from: End, to: End, next_hop: [u8; 6]) {
+    let (sequence, acknowledgement) = if interface == BACKENDS { (1000, 2000) } else { (2000, 1000) };
+    let reset = tcp(from, to, RST | ACK).sequence(sequence).acknowledgement(acknowledgement);
+    let kind = if interface == BACKENDS { TO_BACKEND } else { TO_CLIENT };
+    assert_sent(sent, kind, reset, next_hop);
+}
+
+/// Compares a reset that answers a segment with ACK: to `to` in the name of `from`.
+#[track_caller]
+fn assert_reset_back(sent: (Verdict, Vec<u8>), from: End, to: End, sequence: u32) {
+    assert_sent(sent, Verdict::Reply, tcp(from, to, RST).sequence(sequence), PEER_MAC);
 }
 
 #[test]
@@ -335,15 +343,13 @@ fn a_clients_data_resets_the_backend_and_sent_again_the_client() {
         let mut pool = Pool::web(mode, ON_BACKEND_DOWN_RESET);
         let old = pool.establish();
         pool.lose(old, 0);
-        let (verdict, out) = pool.segment(ACK | PSH, b"request");
-        assert_eq!(pool.receiver(verdict, &out), Ok(old));
+        let sent = pool.segment(ACK | PSH, b"request");
         let end = if mode == MODE_NAT { pool.backends[old].1 } else { SERVICE };
-        assert_eq!(reset_in(&out), (RST | ACK, 1000, CLIENT, end));
+        assert_reset_onward(sent, BACKENDS, CLIENT, end, pool.mac_of(old));
         assert_eq!((pool.refused(), pool.world.switcher.services[0].reset.get()), (1, 1));
         assert_eq!(pool.in_flight(), ([0, 0], [0, 0]));
 
-        let (verdict, out) = pool.segment(ACK | PSH, b"request");
-        assert_eq!((verdict, reset_in(&out)), (Verdict::Reply(out.len()), (RST, 2000, SERVICE, CLIENT)));
+        assert_reset_back(pool.segment(ACK | PSH, b"request"), SERVICE, CLIENT, 2000);
         assert_eq!((pool.refused(), pool.world.switcher.services[0].reset.get()), (2, 1), "one connection");
         let (verdict, out) = pool.segment(SYN, b"");
         assert_eq!(pool.receiver(verdict, &out), Ok(1 - old), "the port used again is a new connection");
@@ -356,11 +362,8 @@ fn a_backends_data_resets_the_client_and_sent_again_the_backend() {
     let old = pool.establish();
     let from = pool.backends[old].1;
     pool.lose(old, 10);
-    let (verdict, out) = pool.reply(old, ACK | PSH, b"answer");
-    assert!(matches!(verdict, Verdict::Forward(CLIENTS, _)));
-    assert_eq!(reset_in(&out), (RST | ACK, 2000, SERVICE, CLIENT));
-    let (verdict, out) = pool.reply(old, ACK | PSH, b"answer");
-    assert_eq!((verdict, reset_in(&out)), (Verdict::Reply(out.len()), (RST, 1000, CLIENT, from)));
+    assert_reset_onward(pool.reply(old, ACK | PSH, b"answer"), CLIENTS, SERVICE, CLIENT, PEER_MAC);
+    assert_reset_back(pool.reply(old, ACK | PSH, b"answer"), CLIENT, from, 1000);
     assert_eq!(pool.in_flight(), ([0, 0], [0, 0]));
 }
 
@@ -369,10 +372,8 @@ fn what_carries_no_data_is_answered_at_once_and_a_reset_goes_through() {
     let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_RESET);
     let old = pool.establish();
     pool.lose(old, 0);
-    let (verdict, out) = pool.segment(ACK, b"");
-    assert_eq!((verdict, reset_in(&out).1), (Verdict::Reply(out.len()), 2000));
-    let (verdict, out) = pool.reply(old, FIN | ACK, b"");
-    assert_eq!((verdict, reset_in(&out).1), (Verdict::Reply(out.len()), 1000));
+    assert_reset_back(pool.segment(ACK, b""), SERVICE, CLIENT, 2000);
+    assert_reset_back(pool.reply(old, FIN | ACK, b""), CLIENT, pool.backends[old].1, 1000);
 
     let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_RESET);
     let old = pool.establish();
@@ -390,8 +391,7 @@ fn a_backend_without_an_ethernet_address_has_the_client_answered_at_once() {
     let table = pool.world.control.neighbours;
     let id = table.find(BACKENDS, &Address::from_v4(pool.backends[old].1.0)).unwrap();
     table.resolve(id, None);
-    let (verdict, out) = pool.segment(ACK | PSH, b"request");
-    assert_eq!((verdict, reset_in(&out).1), (Verdict::Reply(out.len()), 2000));
+    assert_reset_back(pool.segment(ACK | PSH, b"request"), SERVICE, CLIENT, 2000);
 }
 
 #[derive(Clone, Copy, Debug)]

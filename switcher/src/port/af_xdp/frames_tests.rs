@@ -17,10 +17,10 @@ fn text(switchers: u32, interfaces: usize, ring: u32, frames: u32) -> String {
 
 fn queue(port: u8, ring: u32) -> Queue {
     let rings = Rings {
-        fill: Ring::in_memory(ring, AddressSlot::empty),
-        completion: Ring::in_memory(ring, AddressSlot::empty),
-        receive: Ring::in_memory(ring, PacketSlot::empty),
-        transmit: Ring::in_memory(ring, PacketSlot::empty),
+        fill: Ring::in_memory(ring, 0, AddressSlot::empty),
+        completion: Ring::in_memory(ring, 0, AddressSlot::empty),
+        receive: Ring::in_memory(ring, 0, PacketSlot::empty),
+        transmit: Ring::in_memory(ring, 0, PacketSlot::empty),
     };
     Queue::resume(port, rings)
 }

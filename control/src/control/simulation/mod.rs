@@ -24,8 +24,8 @@ use filters::Switcher;
 use random::Random;
 
 /// Seeds in a run, and operations of each.
-const SEEDS: u64 = 300;
-const OPERATIONS: usize = 120;
+const SEEDS: u64 = 200;
+const OPERATIONS: usize = 100;
 
 /// The configurations that reloads take turns with. Backend 1 is behind two services in some.
 const CONFIGURATIONS: &[&[ServiceOf<'static>]] = &[
@@ -267,7 +267,9 @@ impl Simulation {
     }
 
     fn pass(&mut self, ms: u64) {
-        for _ in 0..ms / 5 {
+        let step_ms = if ms < 100 { 5 } else { 20 };
+        for _ in 0..ms / step_ms {
+            self.world.now.monotonic_ms += step_ms - 5; // the turn itself adds 5
             self.turn(Vec::new());
         }
     }

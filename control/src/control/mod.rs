@@ -29,8 +29,6 @@ mod publication;
 mod reload;
 mod selection;
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::sync::Ordering;
 
-use super::super::testing::in_slots;
+use super::super::super::testing::in_slots;
 use super::Simulation;
 
 /// The number of the backend at an address of 198.18.1.0/24.
@@ -45,11 +45,22 @@ impl Simulation {
                 None => assert!(found.is_none_or(|members| members.is_empty()), "service s{service} left"),
             }
         }
+        self.check_that_ids_mean_one_backend();
         for id in in_slots(generation) {
             let number = number_of(generation, id);
             assert!(!model.drained.contains(&number), "b{number} is drained");
             let is_up = |service: u8| model.is_member(service, number) && !model.down.contains(&(service, number));
             assert!((1..=3).any(is_up), "b{number} is down");
+        }
+    }
+
+    /// A switcher that still reads the other buffer records connections that this one must understand.
+    fn check_that_ids_mean_one_backend(&self) {
+        let [one, other] = self.world.control.memory().control.generations;
+        for id in (0..one.backends.len()).map(|id| BackendId(id as u16)) {
+            if let (Some(one), Some(other)) = (one.backend(id), other.backend(id)) {
+                assert_eq!(one.address, other.address, "backend {} is two", id.0);
+            }
         }
     }
 

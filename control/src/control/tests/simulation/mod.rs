@@ -16,8 +16,8 @@ use shunt_routing::event::{Route, RouteKey};
 use shunt_routing::state::Changes;
 use shunt_shmlayout::flip;
 
-use super::outside::{Count, Event, Outputs, Ticket};
-use super::testing::{World, checked, select};
+use super::super::outside::{Count, Event, Outputs, Ticket};
+use super::super::testing::{World, checked, select};
 use crate::health::{BackendKey, Health};
 use crate::resource_manager::agent_check::Outcome;
 use filters::Switcher;
@@ -25,7 +25,7 @@ use random::Random;
 
 /// Seeds in a run, and operations of each.
 const SEEDS: u64 = 200;
-const OPERATIONS: usize = 100;
+const OPERATIONS: usize = 60;
 
 /// The configurations that reloads take turns with. Backend 1 is behind two services in some.
 const CONFIGURATIONS: &[&[ServiceOf<'static>]] = &[
@@ -330,14 +330,22 @@ impl Simulation {
         self.model = self.active.clone();
         self.model.reload(configuration);
         (self.counts, self.orders) = (VecDeque::new(), BTreeMap::new());
-        self.pass(5);
+        // A backend that declined by one service and was down by another is taken for down by both, until its checks say.
+        let down = self.model.down.clone();
+        let members = self
+            .model
+            .services()
+            .iter()
+            .flat_map(|(service, _, backends)| backends.iter().map(|(backend, _)| (*service, *backend)));
+        let health = |pair| if down.contains(&pair) { Health::Down } else { Health::Up };
+        self.turn(members.map(|(service, backend)| checked(service, backend, health((service, backend)))).collect());
     }
 
     /// Everybody lives, and time passes: then everything known is in force.
     fn settle(&mut self) {
         self.switchers.iter_mut().for_each(|switcher| switcher.is_stopped = false);
         self.set_routes(self.routes.clone());
-        self.pass(1_500);
+        self.pass(1_200);
         assert!(self.orders.is_empty(), "an order without an answer");
         self.filled = self.model.clone();
         self.check_generation(self.world.control.memory().active().buffer());

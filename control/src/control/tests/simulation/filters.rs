@@ -12,7 +12,7 @@ use shunt_shmlayout::sync::Ordering;
 use shunt_switcher::filter::testing::pass;
 use shunt_switcher::filter::{Filter, Loads, Verdict};
 
-use super::super::testing::World;
+use super::super::super::testing::World;
 use super::Simulation;
 
 /// One switcher's process.

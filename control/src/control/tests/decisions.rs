@@ -12,9 +12,9 @@ use shunt_shmlayout::regions::Wanted;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
 
-use super::cause::{Cause, Causes};
-use super::outside::{Count, Event, Outputs, Published};
-use super::testing::{World, checked, learn, select};
+use super::super::cause::{Cause, Causes};
+use super::super::outside::{Count, Event, Outputs, Published};
+use super::super::testing::{World, checked, learn, select};
 use crate::health::{BackendKey, Health};
 use crate::resource_manager::agent_check::Outcome;
 use shunt_publish::retirement::Counts;
@@ -51,9 +51,9 @@ fn the_first_turn_fills_and_the_next_one_makes_it_active() {
 #[test]
 fn an_idle_control_takes_longer_turns_than_one_with_something_on_its_way() {
     let mut world = settled(TWO, "");
-    assert_eq!(world.control.due_ms() - world.control.last_ms, super::QUIET_TURN_MS);
+    assert_eq!(world.control.due_ms() - world.control.last_ms, super::super::QUIET_TURN_MS);
     world.turn(vec![checked(1, 1, Health::Down)]);
-    assert_eq!(world.control.due_ms() - world.control.last_ms, super::TURN_MS);
+    assert_eq!(world.control.due_ms() - world.control.last_ms, super::super::TURN_MS);
 }
 
 #[test]
@@ -156,6 +156,18 @@ fn what_left_the_configuration_is_counted_and_forgotten_and_an_old_count_proves_
     let causes = published(&world.pass(100));
     assert_eq!(causes, [because(&[Cause::Retirement]), because(&[Cause::IdleBuffer])], "in both buffers");
     assert!(world.pass(100).iter().all(|outputs| outputs.count.is_none()), "nobody leaves any more");
+}
+
+#[test]
+fn an_id_that_a_buffer_still_names_is_nobody_elses() {
+    let mut world = settled(TWO, "");
+    let gone = world.backend(1);
+    world.write(&[(1, "nat", &[(2, 1)])], "");
+    world.turn(vec![Event::Hangup]);
+    let request = world.pass(100).into_iter().find_map(|outputs| outputs.count).expect("a count");
+    world.write(&[(1, "nat", &[(2, 1), (3, 1)])], "");
+    world.turn(vec![Event::Counted(Count { request, counts: Counts::default() }), Event::Hangup]);
+    assert_ne!(world.backend(3), gone);
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn unresolved_neighbours_are_asked_for_and_wishes_of_switchers_too() {
     assert!(!asked(world.pass(2_000)).contains(&b1));
     let address = shunt_shmlayout::address::Address::from_v4([198, 18, 0, 77]);
     let wanted = Wanted { address, interface: InterfaceId(0).0.into(), reserved: 0 };
-    assert!(world.control.memory().switchers[0].wanted.push(&wanted));
+    assert!(world.control.memory().switchers[0].wanted.producer().push(&wanted));
     let client = NeighbourKey { ifindex: IFINDEX, address: [198, 18, 0, 77].into() };
     assert_eq!(asked(world.pass(50)), [client]);
 }

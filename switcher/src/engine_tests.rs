@@ -7,8 +7,8 @@ use crate::port::{Frame, Ledger, Losses, Port};
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::{icmp_echo, tcp, udp};
 use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP, ethernet};
-use shunt_shmlayout::config_table::MODE_NAT;
 use shunt_shmlayout::frames::CHUNK;
+use shunt_shmlayout::mode::Mode;
 
 const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
 const SERVICE: ([u8; 4], u16) = ([198, 18, 0, 100], 80);
@@ -28,8 +28,8 @@ fn bench(limit: usize) -> Bench {
     let mut world = World::new(1024);
     let b = world.backend(([198, 18, 1, 11], 80), PROTOCOL_TCP);
     let u = world.backend(([198, 18, 1, 11], 53), PROTOCOL_UDP);
-    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b]);
-    world.service(DNS, PROTOCOL_UDP, MODE_NAT, &[u]);
+    world.service(SERVICE, PROTOCOL_TCP, Mode::Nat, &[b]);
+    world.service(DNS, PROTOCOL_UDP, Mode::Nat, &[u]);
     world.host_address(HOST);
     flip::publish(&world.control.head.active);
     let ledger = Ledger::new(&world.switcher.frame_owners[..FRAMES], world.switcher.journal);

@@ -5,7 +5,8 @@ use super::*;
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::{FrameBuilder, LOCAL_MAC, are_checksums_right, flow_of, icmp_echo, poke, seal, tcp, udp};
 use shunt_packet::{PROTOCOL_TCP, ethernet};
-use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT};
+use shunt_shmlayout::config_table::BackendRecord;
+use shunt_shmlayout::mode::Mode;
 
 const NOBODY: End = ([198, 18, 0, 100], 81);
 const HOST: [u8; 4] = [198, 18, 0, 102];
@@ -19,7 +20,7 @@ const MTU: u32 = 1400;
 
 fn world() -> World {
     let (mut world, b1) = three_services();
-    world.service(HOSTS_WEB, PROTOCOL_TCP, MODE_NAT, &[b1]);
+    world.service(HOSTS_WEB, PROTOCOL_TCP, Mode::Nat, &[b1]);
     world.host_address(HOST);
     world
 }

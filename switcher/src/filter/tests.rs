@@ -8,7 +8,8 @@ use shunt_packet::testing::{
     tcp, udp,
 };
 use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
-use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, ServiceRecord};
+use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::record::Counter;
 
 const NOBODY: ([u8; 4], u16) = ([198, 18, 0, 100], 81);
@@ -20,8 +21,8 @@ const FORWARD_TO_BACKEND: fn(usize) -> Verdict = |length| Verdict::Forward(BACKE
 /// Three services with a backend each, and two without.
 fn world() -> World {
     let (mut world, _) = three_services();
-    world.service(NOBODY, PROTOCOL_TCP, MODE_NAT, &[]);
-    world.service(NOBODY_UDP, PROTOCOL_UDP, MODE_NAT, &[]);
+    world.service(NOBODY, PROTOCOL_TCP, Mode::Nat, &[]);
+    world.service(NOBODY_UDP, PROTOCOL_UDP, Mode::Nat, &[]);
     world
 }
 
@@ -258,7 +259,7 @@ fn row_38_reserved_flag_is_forwarded_and_counted() {
 #[test]
 fn what_is_refused_is_not_noted_as_going_on() {
     let (mut world, backend) = three_services();
-    world.service(NOBODY, PROTOCOL_TCP, MODE_NAT, &[backend]);
+    world.service(NOBODY, PROTOCOL_TCP, Mode::Nat, &[backend]);
     let mut filter = world.filter(0, 1);
     let mut frame = poke(tcp(CLIENT, SERVICE, ACK).build(), 14 + 6, &[0x80]);
     seal(&mut frame);
@@ -325,7 +326,7 @@ fn row_88_a_reset_is_forwarded_and_shortens_only() {
 fn row_94_a_full_table_evicts_the_opening_and_then_refuses() {
     let mut world = World::new(1024);
     let b1 = world.backend(B1, PROTOCOL_TCP);
-    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b1]);
+    world.service(SERVICE, PROTOCOL_TCP, Mode::Nat, &[b1]);
     let mut filter = world.filter(0, 1);
     let mut open = |port: u16, establish: bool| {
         let client = (CLIENT.0, port);
@@ -423,7 +424,7 @@ fn next_hops_unknown_or_unreachable_are_dropped_by_name() {
     let mut world = world();
     let b = world.backend(([198, 18, 1, 50], 80), PROTOCOL_TCP);
     let to = ([198, 18, 0, 103], 80);
-    world.service(to, PROTOCOL_TCP, MODE_NAT, &[b]);
+    world.service(to, PROTOCOL_TCP, Mode::Nat, &[b]);
     let mut filter = world.filter(0, 1);
     let record = &world.generation().backends[usize::from(b.0)];
     let neighbour = shunt_shmlayout::address::NeighbourId(record.load::<BackendRecord>().neighbour);

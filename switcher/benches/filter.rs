@@ -6,9 +6,9 @@
 //! by each algorithm), not a service. A frame's headers are written just before its batch is timed, so they are in the
 //! cache, as after reception. Prints a table (median and range over the rounds) and asserts nothing about time.
 
-use shunt_packet::checksum;
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::{tcp, udp};
+use shunt_packet::{Buffer, checksum};
 use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_process::privileges::pin;
 use shunt_shmlayout::address::BackendId;
@@ -93,7 +93,7 @@ impl Frames {
         }
         let mut verdict = Verdict::NotOurs;
         for (frame, prospect) in self.frames[..count].iter_mut().zip(prospects.iter()) {
-            verdict = black_box(filter.decide(frame, prospect, from, now_ms));
+            verdict = black_box(filter.decide(&mut Buffer::new(frame, 0), prospect, from, now_ms));
         }
         verdict
     }

@@ -2,6 +2,7 @@
 
 use super::testing::{BACKENDS, CLIENTS, World, pass};
 use super::*;
+use shunt_packet::Buffer;
 use shunt_packet::PROTOCOL_TCP;
 use shunt_packet::tcp::{ACK, FIN, SYN};
 use shunt_packet::testing::tcp;
@@ -137,7 +138,7 @@ fn choices_of_one_batch_count_for_each_other() {
     let mut prospects: Vec<Prospect> = frames.iter().map(|frame| filter.look(frame, CLIENTS, false)).collect();
     prospects.iter_mut().for_each(|prospect| filter.approach(prospect));
     for (frame, prospect) in frames.iter_mut().zip(&prospects) {
-        filter.decide(frame, prospect, CLIENTS, NOW_MS);
+        filter.decide(&mut Buffer::from(&mut frame[..]), prospect, CLIENTS, NOW_MS);
     }
     assert_eq!(counts(&world), [16; 4]);
 }

@@ -3,7 +3,7 @@
 use super::choose::NoChoice;
 use super::tcp_state::{Sender, begins};
 use super::{Choice, Filter, Passage, Prospect, Subject, Verdict, backend_key, client_key, closing};
-use shunt_packet::{ArpFields, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
+use shunt_packet::{ArpFields, Buffer, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
 use shunt_shmlayout::address::{InterfaceId, Protocol, ServiceId};
 use shunt_shmlayout::config_table::{Generation, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop, Refusal, Side as TableSide, SideHashes, Snapshot, State};
@@ -18,10 +18,10 @@ use shunt_shmlayout::regions::ServiceCounters;
 const EVICTION_BUDGET: usize = 64;
 
 impl Filter {
-    /// Decides what happens to a frame (steps 202 to 224), re-writing it in place. `frame` may be longer than the
-    /// packet: an answer may use the room.
+    /// Decides what happens to a frame (steps 202 to 224), re-writing it in place. The buffer may go on behind the packet's
+    /// end: an answer may use the room.
     #[inline]
-    pub fn decide(&mut self, frame: &mut [u8], it: &Prospect, interface: InterfaceId, now_ms: u64) -> Verdict {
+    pub fn decide(&mut self, frame: &mut Buffer<'_>, it: &Prospect, interface: InterfaceId, now_ms: u64) -> Verdict {
         let Some(tables) = self.generation else { return Verdict::NotOurs };
         let (flow, passage) = (&it.flow, Passage { tables, it, interface, now_ms });
         match it.subject {
@@ -71,7 +71,7 @@ impl Filter {
 
     /// A new connection: chooses its backend by the configuration table (step 214), records it (218) and sends the
     /// packet there (216, 224).
-    fn admit(&mut self, frame: &mut [u8], passage: &Passage, id: ServiceId) -> Verdict {
+    fn admit(&mut self, frame: &mut Buffer<'_>, passage: &Passage, id: ServiceId) -> Verdict {
         let &Passage { tables, it, interface, now_ms } = passage;
         let flow = passage.flow();
         if interface != InterfaceId::HOST && tables.address_use(&flow.source).is_some() {
@@ -133,7 +133,12 @@ impl Filter {
     }
 
     /// Sends the first packet of a connection to its backend (216, 224), if it was opened.
-    pub(super) fn begin(&mut self, frame: &mut [u8], passage: &Passage, opened: Result<Found, DropReason>) -> Verdict {
+    pub(super) fn begin(
+        &mut self,
+        frame: &mut Buffer<'_>,
+        passage: &Passage,
+        opened: Result<Found, DropReason>,
+    ) -> Verdict {
         let found = match opened {
             Ok(found) => found,
             Err(reason @ DropReason::BackendToItself) => {

@@ -4,7 +4,7 @@
 use super::host::is_host;
 use super::tcp_state::Sender;
 use super::{Filter, Passage, Verdict, mode};
-use shunt_packet::{Address, rewrite};
+use shunt_packet::{Address, Buffer, rewrite};
 use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, NeighbourId};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop};
@@ -25,7 +25,7 @@ pub(super) fn last_hop(frame: &[u8], interface: InterfaceId) -> LastHop {
 impl Filter {
     /// A client's packet of an existing connection: to the connection's own backend, unless it is stale.
     #[inline]
-    pub(super) fn pass_to_backend(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Verdict {
+    pub(super) fn pass_to_backend(&mut self, frame: &mut Buffer<'_>, passage: &Passage, found: &Found) -> Verdict {
         let Some(backend) = passage.tables.backend(found.connection.backend) else {
             return Verdict::Drop(DropReason::BadTable);
         };
@@ -41,7 +41,7 @@ impl Filter {
     #[inline]
     pub(super) fn send_to_backend(
         &mut self,
-        frame: &mut [u8],
+        frame: &mut Buffer<'_>,
         passage: &Passage,
         found: &Found,
         backend: &BackendView,
@@ -57,7 +57,7 @@ impl Filter {
         };
         self.touch(found, mode, passage, Sender::Client);
         self.note_last_hop(found, last_hop(frame, passage.interface));
-        mode::rewrite_to_backend(mode, frame, flow, backend);
+        let sent = mode::rewrite_to_backend(mode, frame, flow, backend);
         let length = usize::from(flow.end);
         if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
             counters.packets_in.add(1);
@@ -67,7 +67,7 @@ impl Filter {
             counters.packets.add(1);
             counters.bytes.add(length as u64);
         }
-        self.leave(frame, backend.interface, mac, length)
+        self.leave(frame, backend.interface, mac, sent)
     }
 
     /// A backend's packet to the client, if its mode has replies come this way.

@@ -7,7 +7,7 @@
 use super::host::is_host;
 use super::{Filter, Prospect, Subject, Verdict, mode};
 use shunt_packet::quote::{self, Quote};
-use shunt_packet::{Flow, icmp, ipv4};
+use shunt_packet::{Buffer, Flow, icmp, ipv4};
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::{Found, Key, Side};
@@ -51,7 +51,7 @@ impl Filter {
     pub(super) fn pass_error_on(
         &self,
         tables: &Generation,
-        frame: &mut [u8],
+        frame: &mut Buffer<'_>,
         it: &Prospect,
         side: Side,
         from: InterfaceId,
@@ -85,7 +85,13 @@ impl Filter {
 
     /// About a packet that a client was sent, from the client or a router on the way: to the backend that sent it. A `dsr`
     /// backend has the service's address itself.
-    fn send_error_to_backend(&self, tables: &Generation, frame: &mut [u8], flow: &Flow, found: &Found) -> Verdict {
+    fn send_error_to_backend(
+        &self,
+        tables: &Generation,
+        frame: &mut Buffer<'_>,
+        flow: &Flow,
+        found: &Found,
+    ) -> Verdict {
         let connection = &found.connection;
         let Some(backend) = tables.backend(connection.backend) else { return Verdict::Drop(DropReason::BadTable) };
         let Some(mode) = connection.mode else { return Verdict::Drop(DropReason::BadTable) };
@@ -96,8 +102,8 @@ impl Filter {
             Ok(mac) => mac,
             Err(reason) => return Verdict::Drop(reason),
         };
-        mode::rewrite_error_to_backend(mode, frame, flow, &backend);
-        self.leave(frame, backend.interface, mac, usize::from(flow.end))
+        let length = mode::rewrite_error_to_backend(mode, frame, flow, &backend);
+        self.leave(frame, backend.interface, mac, length)
     }
 
     /// About a packet that a backend was sent, from the backend or a router on the way: to the client that sent it.

@@ -2,6 +2,7 @@
 
 use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, End, SERVICE, U1, World, pass, three_services, through};
 use super::*;
+use shunt_packet::Buffer;
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::{FrameBuilder, LOCAL_MAC, are_checksums_right, flow_of, icmp_echo, poke, seal, tcp, udp};
 use shunt_packet::{PROTOCOL_TCP, ethernet};
@@ -228,7 +229,7 @@ fn errors_about_no_connection_are_left_to_a_kernel_that_has_them_too() {
     let mut decide = |mut frame: Vec<u8>| {
         let mut prospect = filter.look(&frame, BACKENDS, true);
         filter.approach(&mut prospect);
-        filter.decide(&mut frame, &prospect, BACKENDS, 1000)
+        filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, BACKENDS, 1000)
     };
     let box_s_own = ([198, 18, 1, 1], 50000);
     assert_eq!(decide(too_big(B1.0, &sent(box_s_own, B1), 28).build()), Verdict::NotOurs, "a health check");

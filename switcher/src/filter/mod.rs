@@ -49,7 +49,7 @@ use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion};
 /// What the filter decided about a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Send the frame, re-written and of this length, by this interface.
+    /// Send the frame, re-written and of this length from where its buffer starts, by this interface.
     Forward(InterfaceId, usize),
     /// Send the frame, turned into an answer of this length, by the port it came from.
     Reply(usize),

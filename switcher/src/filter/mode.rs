@@ -1,12 +1,13 @@
 //! What each forwarding mode does to a packet, as [`Mode::traits`] says it. No other file of the filter tells modes apart.
 
-use shunt_packet::{Address, Flow, PortBe, quote, rewrite, v4_part};
+use shunt_packet::{Address, Buffer, Flow, PortBe, quote, rewrite, v4_part};
 use shunt_shmlayout::mode::{Mode, Replies, ToBackend};
 use shunt_shmlayout::service::{BackendView, ServiceView};
 
-/// Re-writes a client's packet, or an ICMP error's own headers, for the backend.
+/// Re-writes a client's packet, or an ICMP error's own headers, for the backend. Returns the frame's length then, from where
+/// the buffer starts.
 #[inline]
-pub(super) fn rewrite_to_backend(mode: Mode, frame: &mut [u8], flow: &Flow, backend: &BackendView) {
+pub(super) fn rewrite_to_backend(mode: Mode, frame: &mut Buffer<'_>, flow: &Flow, backend: &BackendView) -> usize {
     let traits = mode.traits();
     match traits.to_backend {
         ToBackend::Unchanged => {}
@@ -17,6 +18,7 @@ pub(super) fn rewrite_to_backend(mode: Mode, frame: &mut [u8], flow: &Flow, back
     if traits.routes {
         rewrite::decrement_ttl(frame, flow);
     }
+    usize::from(flow.end)
 }
 
 /// Re-writes a backend's packet for the client.
@@ -33,13 +35,18 @@ pub(super) fn rewrite_to_client(mode: Mode, frame: &mut [u8], flow: &Flow, servi
 }
 
 /// Re-writes an ICMP error about a backend's packet for the backend: it quotes what the client was sent, and the backend
-/// is to see what it sent itself.
-pub(super) fn rewrite_error_to_backend(mode: Mode, frame: &mut [u8], flow: &Flow, backend: &BackendView) {
+/// is to see what it sent itself. Returns the frame's length as [`rewrite_to_backend`] does.
+pub(super) fn rewrite_error_to_backend(
+    mode: Mode,
+    frame: &mut Buffer<'_>,
+    flow: &Flow,
+    backend: &BackendView,
+) -> usize {
     match mode.traits().replies {
         Replies::Bypass => {}
         Replies::ServiceAsSource => quote::nat_source(frame, flow, v4_part(backend.address), backend.port),
     }
-    rewrite_to_backend(mode, frame, flow, backend);
+    rewrite_to_backend(mode, frame, flow, backend)
 }
 
 /// Re-writes an ICMP error about a client's packet for the client, which is to see what it sent itself. A router keeps its

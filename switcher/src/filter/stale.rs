@@ -13,7 +13,7 @@ use super::host::is_host;
 use super::tcp_state::{Sender, begins};
 use super::{Choice, Filter, Passage, Verdict, mode};
 use shunt_packet::tcp::RST;
-use shunt_packet::{Flow, PortBe, reply, v4_part};
+use shunt_packet::{Buffer, Flow, PortBe, reply, v4_part};
 use shunt_shmlayout::address::Protocol;
 use shunt_shmlayout::address::{Address, Mac};
 use shunt_shmlayout::config_table::BackendRecord;
@@ -28,7 +28,7 @@ type End = (Address, PortBe);
 impl Filter {
     /// What becomes of a client's packet whose backend has [`BackendRecord::STALE`]; `None` if it goes there all the same.
     #[cold]
-    pub(super) fn pass_stale(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Option<Verdict> {
+    pub(super) fn pass_stale(&mut self, frame: &mut Buffer<'_>, passage: &Passage, found: &Found) -> Option<Verdict> {
         let &Passage { tables, it, now_ms, .. } = passage;
         let connection = &found.connection;
         let stale = tables.stale(connection.service, connection.backend, now_ms)?;
@@ -92,7 +92,7 @@ impl Filter {
 
     /// Ends a connection and opens it anew at the backend that was chosen. Several switchers may do so at once: they end up
     /// with one new connection, and the one that ended the old one counts the move.
-    fn move_to(&mut self, frame: &mut [u8], passage: &Passage, found: &Found, choice: Choice) -> Verdict {
+    fn move_to(&mut self, frame: &mut Buffer<'_>, passage: &Passage, found: &Found, choice: Choice) -> Verdict {
         let is_ours = self.end(found);
         self.owner.table().unlink(found);
         let opened = self.open(frame, passage, choice);

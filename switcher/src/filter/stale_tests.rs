@@ -2,6 +2,7 @@
 
 use super::testing::{BACKENDS, CLIENTS, DNS, End, SERVICE, World, pass};
 use super::*;
+use shunt_packet::Buffer;
 use shunt_packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use shunt_packet::testing::{LOCAL_MAC, PEER_MAC, are_checksums_right, flow_of, poke, segment_of, tcp, udp};
 use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
@@ -171,7 +172,7 @@ fn a_flow_that_several_switchers_move_at_once_has_moved_once() {
     for (filter, (it, found)) in filters.iter_mut().zip(&found) {
         let passage = Passage { tables: pool.world.generation(), it, interface: CLIENTS, now_ms: NOW_MS };
         let mut frame = frame.clone();
-        let verdict = filter.pass_stale(&mut frame, &passage, found).expect("it doesn't stay");
+        let verdict = filter.pass_stale(&mut Buffer::from(&mut frame[..]), &passage, found).expect("it doesn't stay");
         assert_eq!(pool.receiver(verdict, &frame), Ok(1 - old));
         let counts: [i64; 2] = core::array::from_fn(|index| i64::from(index != old));
         assert_eq!(pool.in_flight(), (counts, counts));
@@ -196,7 +197,7 @@ fn a_move_that_comes_too_late_leaves_the_next_connection_of_the_entry_alone() {
     let before = pool.in_flight();
     assert_eq!((before.0[1 - old], before.0), (1024, before.1));
     let passage = Passage { tables: pool.world.generation(), it: &it, interface: CLIENTS, now_ms: NOW_MS };
-    late.pass_stale(&mut frame.clone(), &passage, &found).expect("it doesn't stay");
+    late.pass_stale(&mut Buffer::from(&mut frame.clone()[..]), &passage, &found).expect("it doesn't stay");
     let (counted, live) = pool.in_flight();
     assert_eq!((counted[1 - old], counted), (1025, live), "all of the others', and the late one's");
     assert_eq!(pool.world.switchers[1].services[0].moved.get(), 0);

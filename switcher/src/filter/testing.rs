@@ -3,7 +3,7 @@
 
 use super::{Filter, Loads, Prospect, Verdict};
 use shunt_packet::testing::LOCAL_MAC;
-use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use shunt_packet::{Buffer, PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
     BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeKind, RangeRecord, ServiceRecord, StaleRecord,
@@ -325,7 +325,7 @@ pub fn pass(filter: &mut Filter, frame: &mut Vec<u8>, interface: InterfaceId, no
     filter.approach(&mut prospect);
     let received = frame.len();
     frame.resize(received.max(128), 0); // a buffer has room behind a short packet
-    let verdict = filter.decide(frame, &prospect, interface, now_ms);
+    let verdict = filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, interface, now_ms);
     frame.truncate(match verdict {
         Verdict::Forward(_, length) | Verdict::Reply(length) | Verdict::ToHost(length) => length,
         _ => received,

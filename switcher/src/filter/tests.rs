@@ -2,6 +2,7 @@
 
 use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, SERVICE, U1, World, pass, three_services, through};
 use super::*;
+use shunt_packet::Buffer;
 use shunt_packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use shunt_packet::testing::{
     FrameBuilder, LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, segment_of,
@@ -353,7 +354,7 @@ fn a_backend_s_packet_without_a_connection_is_left_to_a_kernel_that_has_it_too()
         let mut prospect = filter.look(&frame, BACKENDS, is_tap);
         filter.approach(&mut prospect);
         frame.resize(128, 0);
-        filter.decide(&mut frame, &prospect, BACKENDS, 1000)
+        filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, BACKENDS, 1000)
     };
     assert_eq!(decide(true), Verdict::NotOurs, "the health check's own connection");
     assert!(matches!(decide(false), Verdict::Reply(_)), "nobody else has it: reset");

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod arp;
+mod buffer;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
@@ -29,6 +30,7 @@ pub mod testing;
 pub mod udp;
 
 pub use arp::ArpFields;
+pub use buffer::Buffer;
 pub use parse_error::ParseError;
 pub use shunt_address::{Address, PortBe};
 

@@ -1,8 +1,9 @@
 //! The table against a plain map, with switchers that die; and, under loom, the claim and publish protocol.
 
 use super::*;
-use crate::address::{Address, BackendId, InterfaceId, PortBe, ServiceId};
+use crate::address::{Address, BackendId, InterfaceId, PortBe, Protocol, ServiceId};
 use crate::connections::{Bucket, Entry, HashKey};
+use crate::mode::Mode;
 use crate::sync::AtomicU32;
 
 fn connection(client: u16, service: u16, backend: u16) -> Snapshot {
@@ -11,8 +12,8 @@ fn connection(client: u16, service: u16, backend: u16) -> Snapshot {
         client_port: PortBe::new(client),
         service: ServiceId(service),
         backend: BackendId(backend),
-        protocol: crate::address::TCP,
-        mode: 2,
+        protocol: Some(Protocol::Tcp),
+        mode: Some(Mode::Nat),
         created_ms: 7,
     }
 }

@@ -8,7 +8,7 @@ use shunt_packet::testing::{
     FrameBuilder, LOCAL_MAC, PEER_MAC, arp_reply, arp_request, assert_frame, icmp_echo, poke, seal, tcp, udp,
 };
 use shunt_packet::{PROTOCOL_TCP, ethernet};
-use shunt_shmlayout::config_table::MODE_NAT;
+use shunt_shmlayout::mode::Mode;
 
 const HOST: [u8; 4] = [198, 18, 0, 101];
 const SHARED: [u8; 4] = [198, 18, 0, 100];
@@ -19,8 +19,8 @@ const SCTP: u8 = 132;
 fn world() -> World {
     let mut world = World::new(4096);
     let b1 = world.backend(B1, PROTOCOL_TCP);
-    world.service((SHARED, 80), PROTOCOL_TCP, MODE_NAT, &[b1]);
-    world.service((HOST, 8080), PROTOCOL_TCP, MODE_NAT, &[b1]);
+    world.service((SHARED, 80), PROTOCOL_TCP, Mode::Nat, &[b1]);
+    world.service((HOST, 8080), PROTOCOL_TCP, Mode::Nat, &[b1]);
     world.host_service((SHARED, 22), PROTOCOL_TCP);
     world.host_address(HOST);
     world

@@ -3,12 +3,14 @@
 use super::testing::{B1, BACKENDS, CLIENTS, D1, DNS, DSR, End, SERVICE, U1, World, pass, three_services, through};
 use super::tests::{CLIENT, TO_BACKEND, TO_CLIENT, assert_sent};
 use super::*;
+use shunt_packet::Buffer;
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::{
     FrameBuilder, are_checksums_right, assert_frame, flow_of, icmp_echo, poke, seal, tcp, udp,
 };
 use shunt_packet::{PROTOCOL_TCP, ethernet};
-use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT};
+use shunt_shmlayout::config_table::BackendRecord;
+use shunt_shmlayout::mode::Mode;
 
 const NOBODY: End = ([198, 18, 0, 100], 81);
 const HOST: [u8; 4] = [198, 18, 0, 102];
@@ -21,7 +23,7 @@ const MTU: u32 = 1400;
 
 fn world() -> World {
     let (mut world, b1) = three_services();
-    world.service(HOSTS_WEB, PROTOCOL_TCP, MODE_NAT, &[b1]);
+    world.service(HOSTS_WEB, PROTOCOL_TCP, Mode::Nat, &[b1]);
     world.host_address(HOST);
     world
 }
@@ -228,7 +230,7 @@ fn errors_about_no_connection_are_left_to_a_kernel_that_has_them_too() {
     let mut decide = |mut frame: Vec<u8>| {
         let mut prospect = filter.look(&frame, BACKENDS, true);
         filter.approach(&mut prospect);
-        filter.decide(&mut frame, &prospect, BACKENDS, 1000)
+        filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, BACKENDS, 1000)
     };
     let box_s_own = ([198, 18, 1, 1], 50000);
     assert_eq!(decide(too_big(B1.0, &sent(box_s_own, B1), 28).build()), Verdict::NotOurs, "a health check");

@@ -3,12 +3,14 @@
 use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, End, SERVICE, U1, World, pass, three_services, through};
 use super::*;
 use proptest::prelude::*;
+use shunt_packet::Buffer;
 use shunt_packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use shunt_packet::testing::{
     FrameBuilder, LOCAL_MAC, PEER_MAC, arp_reply, arp_request, assert_frame, icmp_echo, poke, seal, tcp, udp,
 };
 use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
-use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, ServiceRecord};
+use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::record::Counter;
 
 const NOBODY: End = ([198, 18, 0, 100], 81);
@@ -23,8 +25,8 @@ pub(super) const TO_CLIENT: fn(usize) -> Verdict = |length| Verdict::Forward(CLI
 /// Three services with a backend each, and two without.
 fn world() -> World {
     let (mut world, _) = three_services();
-    world.service(NOBODY, PROTOCOL_TCP, MODE_NAT, &[]);
-    world.service(NOBODY_UDP, PROTOCOL_UDP, MODE_NAT, &[]);
+    world.service(NOBODY, PROTOCOL_TCP, Mode::Nat, &[]);
+    world.service(NOBODY_UDP, PROTOCOL_UDP, Mode::Nat, &[]);
     world
 }
 
@@ -270,7 +272,7 @@ fn row_38_reserved_flag_is_forwarded_and_counted() {
 #[test]
 fn what_is_refused_is_not_noted_as_going_on() {
     let (mut world, backend) = three_services();
-    world.service(NOBODY, PROTOCOL_TCP, MODE_NAT, &[backend]);
+    world.service(NOBODY, PROTOCOL_TCP, Mode::Nat, &[backend]);
     let mut filter = world.filter(0, 1);
     let mut frame = poke(tcp(CLIENT, SERVICE, ACK).build(), 14 + 6, &[0x80]);
     seal(&mut frame);
@@ -376,7 +378,7 @@ fn row_89_without_an_entry_all_but_a_syn_is_answered_with_a_reset() {
 fn row_94_a_full_table_evicts_the_opening_and_then_refuses() {
     let mut world = World::new(1024);
     let b1 = world.backend(B1, PROTOCOL_TCP);
-    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b1]);
+    world.service(SERVICE, PROTOCOL_TCP, Mode::Nat, &[b1]);
     let mut filter = world.filter(0, 1);
     let mut open = |port: u16, establish: bool| {
         let client = (CLIENT.0, port);
@@ -403,7 +405,7 @@ fn a_backend_s_packet_without_a_connection_is_left_to_a_kernel_that_has_it_too()
         let mut prospect = filter.look(&frame, BACKENDS, is_tap);
         filter.approach(&mut prospect);
         frame.resize(128, 0);
-        filter.decide(&mut frame, &prospect, BACKENDS, 1000)
+        filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, BACKENDS, 1000)
     };
     assert_eq!(decide(true), Verdict::NotOurs, "the health check's own connection");
     assert!(matches!(decide(false), Verdict::Reply(_)), "nobody else has it: reset");
@@ -494,7 +496,7 @@ fn next_hops_unknown_or_unreachable_are_dropped_by_name() {
     let mut world = world();
     let b = world.backend(([198, 18, 1, 50], 80), PROTOCOL_TCP);
     let to = ([198, 18, 0, 103], 80);
-    world.service(to, PROTOCOL_TCP, MODE_NAT, &[b]);
+    world.service(to, PROTOCOL_TCP, Mode::Nat, &[b]);
     let mut filter = world.filter(0, 1);
     let record = &world.generation().backends[usize::from(b.0)];
     let neighbour = shunt_shmlayout::address::NeighbourId(record.load::<BackendRecord>().neighbour);

@@ -27,17 +27,19 @@ pub fn next(before: Activity, flags: u8, sender: Sender, mode: Mode) -> Activity
         after.flags |= Activity::ENDED;
         return after;
     }
+    let is_synack = flags & (SYN | ACK) == SYN | ACK;
+    let is_ack = flags & (SYN | ACK) == ACK;
     match sender {
-        Sender::Backend if flags & (SYN | ACK) == SYN | ACK => after.flags |= Activity::ANSWERED,
+        Sender::Backend if is_synack => after.flags |= Activity::ANSWERED,
         // Where the backend's answer takes another way, the client's ACK is all there is to see.
         Sender::Client
-            if flags & (SYN | ACK) == ACK
+            if is_ack
                 && before.state == State::Opening
                 && (before.flags & Activity::ANSWERED != 0 || !mode.sees_replies()) =>
         {
             after.state = State::Established;
         }
-        _ => {}
+        Sender::Backend | Sender::Client => {}
     }
     if flags & FIN != 0 {
         after.flags |= if sender == Sender::Client { Activity::CLIENT_FIN } else { Activity::BACKEND_FIN };

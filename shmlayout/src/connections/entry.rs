@@ -271,30 +271,27 @@ impl Entry {
 
     /// The last step of recording the connection of this generation; `false` if it was withdrawn before.
     pub(super) fn confirm(&self, generation: EntryGeneration) -> bool {
-        self.change(generation, |before| {
-            let is_alive = before.state != State::Dead;
-            is_alive.then_some(Activity { flags: before.flags | Activity::RECORDED, ..before })
-        })
+        let recorded = |before: Activity| Activity { flags: before.flags | Activity::RECORDED, ..before };
+        self.settle(generation, recorded)
     }
 
-    /// Ends the connection of this generation unless it is recorded to the last step. Of this and [`Entry::confirm`],
-    /// exactly one has an effect.
+    /// Ends the connection of this generation unless it is recorded to the last step; `false` if it is, and stands. One that
+    /// is gone already stands in nobody's way. Of this and [`Entry::confirm`], exactly one has an effect.
     pub(super) fn withdraw(&self, generation: EntryGeneration) -> bool {
-        self.change(generation, |before| {
-            let is_recorded = before.flags & Activity::RECORDED != 0;
-            (!is_recorded).then_some(Activity { state: State::Dead, ..before })
-        })
+        let dead = |before: Activity| Activity { state: State::Dead, ..before };
+        !self.settle(generation, dead)
     }
 
-    /// Changes the activity of the connection of this generation; `false` if `next` declines or the connection is gone.
-    fn change(&self, generation: EntryGeneration, next: impl Fn(Activity) -> Option<Activity>) -> bool {
-        while let Some(before) = self.activity_of(generation) {
-            let Some(after) = next(before) else { return false };
-            let (old, new) = (before.word(generation), after.word(generation));
-            // Relaxed suffices: no other data depends on it.
-            if self.activity.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+    /// Makes a connection of this generation that is neither recorded nor dead what `next` says, unless another switcher is
+    /// faster. Says whether it is recorded then.
+    fn settle(&self, generation: EntryGeneration, next: impl Fn(Activity) -> Activity) -> bool {
+        while let Some(before) = self.activity_of(generation).filter(|before| before.state != State::Dead) {
+            if before.flags & Activity::RECORDED != 0 {
                 return true;
             }
+            // Relaxed suffices: no other data depends on it.
+            let (old, new) = (before.word(generation), next(before).word(generation));
+            let _ = self.activity.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
         }
         false
     }

@@ -3,8 +3,9 @@
 //! Slots aren't read: the master fills the same ones from the same weights, once the configuration says how many.
 
 use shunt_shmlayout::address::{BackendId, ServiceId};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, MemberRecord, Name, ServiceRecord, TARGET_HOST};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, MemberRecord, Name};
 use shunt_shmlayout::endpoints::Endpoint;
+use shunt_shmlayout::service::{BackendView, ServiceView};
 
 use super::identity::Identity;
 use super::service::{Member, NEUTRAL_PERMILLE, Service};
@@ -34,9 +35,9 @@ impl Table {
     }
 }
 
-fn backend(id: BackendId, record: &BackendRecord, name: Name, generation: &Generation) -> Backend {
+fn backend(id: BackendId, record: &BackendView, name: Name, generation: &Generation) -> Backend {
     let identity = Identity { address: record.address, port: record.port, protocol: record.protocol };
-    let endpoint = generation.find(&record.address, record.port, record.protocol);
+    let endpoint = generation.find(&record.address, record.port, record.protocol.code());
     Backend {
         name: name.to_string(),
         identity,
@@ -46,12 +47,12 @@ fn backend(id: BackendId, record: &BackendRecord, name: Name, generation: &Gener
     }
 }
 
-fn service(table: &Table, record: &ServiceRecord, name: Name, generation: &Generation) -> Service {
+fn service(table: &Table, record: &ServiceView, name: Name, generation: &Generation) -> Service {
     let identity = Identity { address: record.address, port: record.port, protocol: record.protocol };
     let mut service = Service::new(name.to_string(), identity);
     (service.mode, service.timeouts) = (record.mode, record.timeouts);
     service.on_backend_down = record.on_backend_down;
-    service.is_host = record.target == TARGET_HOST;
+    service.target = record.target;
     let members = generation.members_of(record);
     service.members = members.filter_map(|member| recover_member(table, generation, &member)).collect();
     service

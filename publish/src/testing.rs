@@ -34,6 +34,11 @@ pub fn config(services: &[ServiceOf<'_>]) -> Config {
 
 /// The same, with lines more in the first service.
 fn config_with(services: &[ServiceOf<'_>], lines: &str) -> Config {
+    Config::parse(&text_with(services, lines), "test.toml").expect("a valid configuration")
+}
+
+/// The same as the text of a file.
+pub fn text_with(services: &[ServiceOf<'_>], lines: &str) -> String {
     let mut text = String::from("[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n");
     for (index, (service, mode, backends)) in services.iter().enumerate() {
         let port = if *mode == "dsr" { 80 } else { 8080 };
@@ -52,7 +57,7 @@ fn config_with(services: &[ServiceOf<'_>], lines: &str) -> Config {
     if services.iter().any(|(_, mode, _)| *mode == "host") {
         text += "[host]\naddresses = [\"198.18.0.101\"]\n";
     }
-    Config::parse(&text, "test.toml").expect("a valid configuration")
+    text
 }
 
 /// A control region with room for a few of everything.

@@ -3,6 +3,7 @@
 //! A record is copied out or in whole, word by word. The words don't change together: whoever reads needs a protocol
 //! that says when they stand still (the flip for the configuration table, the ready word for what is written once).
 
+use crate::kill::before_store;
 use crate::sync::{AtomicU64, Ordering};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -32,6 +33,7 @@ impl<const WORDS: usize> Record<WORDS> {
         for (word, bytes) in self.words.iter().zip(value.as_bytes().chunks_exact(8)) {
             let mut eight = [0u8; 8];
             eight.copy_from_slice(bytes);
+            before_store();
             word.store(u64::from_ne_bytes(eight), Ordering::Relaxed);
         }
     }

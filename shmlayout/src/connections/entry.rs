@@ -15,7 +15,8 @@
 //! to sleep through a multiple of 4096 connections of that entry; for the last hop, which the next packet corrects, of 64.
 
 use super::hash::{Key, Side};
-use crate::address::{Address, BackendId, InterfaceId, PortBe, ServiceId};
+use crate::address::{Address, BackendId, InterfaceId, PortBe, Protocol, ServiceId};
+use crate::mode::Mode;
 use crate::sync::{AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
@@ -181,10 +182,11 @@ pub struct Snapshot {
     pub service: ServiceId,
     /// The backend that serves it.
     pub backend: BackendId,
-    /// TCP or UDP.
-    pub protocol: u8,
-    /// The mode it was made in; a reload doesn't change it under a connection.
-    pub mode: u8,
+    /// Its transport protocol; `None` if the entry has a number that this build doesn't know.
+    pub protocol: Option<Protocol>,
+    /// The mode it was made in; a reload doesn't change it under a connection. `None` if the entry has a number that this
+    /// build doesn't know: no packet of it goes on, and it ends as others do.
+    pub mode: Option<Mode>,
     /// When it was made, in milliseconds of CLOCK_MONOTONIC.
     pub created_ms: u64,
 }
@@ -194,8 +196,8 @@ impl Snapshot {
         u64::from(u16::from_ne_bytes(self.client_port.0)) << 48
             | u64::from(self.service.0) << 32
             | u64::from(self.backend.0) << 16
-            | u64::from(self.protocol) << 8
-            | u64::from(self.mode)
+            | u64::from(self.protocol.map_or(0, Protocol::code)) << 8
+            | u64::from(self.mode.map_or(0, Mode::code))
     }
 
     /// The connection as one of the two indexes knows it.
@@ -236,8 +238,8 @@ impl Entry {
             client_port: PortBe(((identity >> 48) as u16).to_ne_bytes()),
             service: ServiceId((identity >> 32) as u16),
             backend: BackendId((identity >> 16) as u16),
-            protocol: (identity >> 8) as u8,
-            mode: identity as u8,
+            protocol: Protocol::of((identity >> 8) as u8),
+            mode: Mode::of(identity as u8),
             created_ms,
         };
         Some((connection, EntryGeneration::of_control(control)))

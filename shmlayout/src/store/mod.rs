@@ -19,6 +19,7 @@
 
 mod naps;
 
+use crate::kill::before_store;
 use crate::sync::{AtomicU64, Ordering};
 pub use naps::{Naps, Waker};
 #[cfg(not(loom))]
@@ -60,13 +61,16 @@ impl PacketCell {
     fn write(&self, packet: &[u8]) {
         let (eights, rest) = packet.as_chunks::<8>();
         for (word, bytes) in self.words.iter().zip(eights) {
+            before_store();
             word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
         if let (Some(word), false) = (self.words.get(eights.len()), rest.is_empty()) {
             let mut last = [0; 8];
             last[..rest.len()].copy_from_slice(rest);
+            before_store();
             word.store(u64::from_ne_bytes(last), Ordering::Relaxed);
         }
+        before_store();
         self.length.store(packet.len() as u64, Ordering::Relaxed);
     }
 
@@ -86,6 +90,8 @@ impl PacketCell {
 }
 
 /// A view of one ring. The number of cells is a power of two.
+///
+/// It gives out the two ends, which are neither `Clone` nor `Copy` and move only by `&mut`: whoever owns one has it alone.
 #[derive(Clone, Copy)]
 pub struct PacketRing<'a> {
     ends: &'a StoreEnds,
@@ -101,7 +107,7 @@ impl<'a> PacketRing<'a> {
     /// Packets published and not yet taken, for whoever watches.
     pub fn depth(&self) -> u64 {
         let tail = self.ends.tail.load(Ordering::Relaxed);
-        self.ends.head.load(Ordering::Relaxed).saturating_sub(tail).min(self.capacity())
+        self.ends.head.load(Ordering::Relaxed).wrapping_sub(tail).min(self.capacity())
     }
 
     /// Packets that fit.
@@ -183,6 +189,7 @@ impl Producer<'_> {
         if self.published == self.head {
             return false;
         }
+        before_store();
         self.ring.ends.head.store(self.head, Ordering::Release); // the cells are whole: pairs with pop()
         self.published = self.head;
         true
@@ -206,6 +213,7 @@ impl Consumer<'_> {
         }
         let length = self.ring.cell(self.tail).read(to);
         self.tail = self.tail.wrapping_add(1);
+        before_store();
         self.ring.ends.tail.store(self.tail, Ordering::Release); // the cell may be written again: pairs with push()
         Some(length)
     }

@@ -231,22 +231,10 @@ fn sum(memory: &Memory, counter: fn(&SwitcherHead) -> &Counter) -> u64 {
 }
 
 fn connection_table(memory: &Memory, exact: bool) -> ConnectionTableRow {
-    let Counts { active, inactive } = if exact { Use::of(&memory.connections).total } else { counted(memory) };
+    let Counts { active, inactive } =
+        if exact { Use::of(&memory.connections).total } else { Counts::counted(&memory.switchers) };
     let (live, capacity) = (active + inactive, memory.connections.capacity() as u64);
     ConnectionTableRow { live, active, inactive, exact, capacity, evicted: sum(memory, |head| &head.evicted) }
-}
-
-/// By switchers' counters.
-fn counted(memory: &Memory) -> Counts {
-    let each = || memory.switchers.iter().flat_map(|region| region.backends);
-    // Those closed first: a connection that comes and goes in between can't make the difference negative.
-    let closed = each().map(|backend| backend.closed.get()).fold(0, u64::wrapping_add);
-    let live = each().map(|backend| backend.opened.get()).fold(0, u64::wrapping_add).saturating_sub(closed);
-    let in_flight = memory.switchers.iter().flat_map(|region| region.in_flight);
-    let in_flight = in_flight.map(Counter::get).fold(0, u64::wrapping_add).cast_signed();
-    // The counters aren't read at one moment.
-    let active = in_flight.max(0).cast_unsigned().min(live);
-    Counts { active, inactive: live - active }
 }
 
 fn traffic(memory: &Memory) -> TrafficRow {

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "tidy/catalogue.rs"]
 mod catalogue;
+#[path = "tidy/documents.rs"]
+mod documents;
 
 /// Lines of a file before its tests.
 const LONGEST: usize = 400;
@@ -385,12 +387,12 @@ fn every_example_configuration_is_accepted() {
 }
 
 #[test]
-fn the_readme_s_folders_exist() {
-    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
-    let map = readme.split("\n## ").find(|section| section.starts_with("Folders")).expect("a section \"Folders\"");
+fn the_architecture_s_folders_exist() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let map = text.split("\n## ").find(|section| section.starts_with("Crates")).expect("a section \"Crates\"");
     let missing: Vec<&str> = folders(map).into_iter().filter(|folder| !root().join(folder).is_dir()).collect();
-    assert!(!folders(map).is_empty(), "the section \"Folders\" names none");
-    assert!(missing.is_empty(), "README.md names folders that aren't there: {missing:?}");
+    assert!(!folders(map).is_empty(), "the section \"Crates\" names none");
+    assert!(missing.is_empty(), "ARCHITECTURE.md names folders that aren't there: {missing:?}");
 }
 
 /// Words that end in a slash.

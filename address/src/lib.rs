@@ -140,3 +140,39 @@ impl fmt::Debug for PortBe {
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP (RFC 768).
 pub const UDP: u8 = 17;
+
+/// A transport protocol that services use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Protocol {
+    /// TCP.
+    Tcp = TCP,
+    /// UDP.
+    Udp = UDP,
+}
+
+impl Protocol {
+    /// Its IP protocol number.
+    #[inline]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The protocol of an IP protocol number; `None` if no service uses it.
+    #[inline]
+    pub const fn of(code: u8) -> Option<Self> {
+        match code {
+            TCP => Some(Self::Tcp),
+            UDP => Some(Self::Udp),
+            _ => None,
+        }
+    }
+
+    /// The word in tables and in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}

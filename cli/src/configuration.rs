@@ -5,9 +5,10 @@
 
 use shunt_config::document::listed;
 use shunt_shmlayout::address::{BackendId, ServiceId};
-use shunt_shmlayout::config_table::{BackendRecord, ClassRecord, Generation, MemberRecord, ServiceRecord};
+use shunt_shmlayout::config_table::{ClassRecord, Generation, MemberRecord};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::regions::ControlRegion;
+use shunt_shmlayout::service::{BackendView, ServiceView};
 use shunt_shmlayout::sync::{Ordering, fence};
 use std::collections::HashMap;
 
@@ -42,7 +43,7 @@ pub struct Service {
     /// Its name.
     pub name: String,
     /// What stands in the table.
-    pub record: ServiceRecord,
+    pub record: ServiceView,
     /// Its backends.
     pub members: Vec<MemberRecord>,
     /// Ranges of its clients, if rules tell them apart.
@@ -58,7 +59,7 @@ pub struct Backend {
     /// Its name.
     pub name: String,
     /// What stands in the table.
-    pub record: BackendRecord,
+    pub record: BackendView,
 }
 
 /// One generation.
@@ -147,7 +148,7 @@ impl Backend {
         Some(Self { id, name, record })
     }
 
-    /// Whether the flag is set, as [`BackendRecord::UP`].
+    /// Whether the flag is set, as `BackendRecord::UP`.
     pub fn is(&self, flag: u8) -> bool {
         self.record.flags & flag != 0
     }

@@ -25,7 +25,11 @@ pub struct Accepted {
 impl Accepted {
     /// That of an instance.
     pub fn of(instance: &Instance) -> Self {
-        Self { path: accepted_configuration(instance), unsaved: None, not_before_ms: 0 }
+        Self::at(accepted_configuration(instance))
+    }
+
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path, unsaved: None, not_before_ms: 0 }
     }
 
     /// What a predecessor saved, if it is whole.
@@ -36,8 +40,8 @@ impl Accepted {
     }
 
     /// Saves what is accepted now, from the file at `origin`.
-    pub fn save(&mut self, document: &Document, origin: &Path, now_ms: u64) {
-        self.unsaved = Some(with_origin(&document.text, origin));
+    pub fn save(&mut self, text: &str, origin: &Path, now_ms: u64) {
+        self.unsaved = Some(with_origin(text, origin));
         self.not_before_ms = 0;
         self.retry(now_ms);
     }
@@ -71,7 +75,7 @@ mod tests {
     const TEXT: &str = "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n\n";
 
     fn in_folder(folder: &Path) -> Accepted {
-        Accepted { path: folder.join("accepted.toml"), unsaved: None, not_before_ms: 0 }
+        Accepted::at(folder.join("accepted.toml"))
     }
 
     fn document(folder: &Path) -> Document {
@@ -84,7 +88,7 @@ mod tests {
     fn what_is_saved_is_read_with_the_same_lines() {
         let folder = tempfile::tempdir().unwrap();
         let (mut accepted, document) = (in_folder(folder.path()), document(folder.path()));
-        accepted.save(&document, Path::new("/etc/shunt/shunt.toml"), 0);
+        accepted.save(&document.text, Path::new("/etc/shunt/shunt.toml"), 0);
         assert!(accepted.is_saved());
         let loaded = accepted.load().unwrap();
         assert_eq!(loaded.config.switchers, document.config.switchers);
@@ -96,10 +100,10 @@ mod tests {
     fn without_room_it_is_tried_on_and_nothing_old_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let (mut accepted, document) = (in_folder(folder.path()), document(folder.path()));
-        accepted.save(&document, Path::new("/a"), 0);
+        accepted.save(&document.text, Path::new("/a"), 0);
         let new = accepted.path.with_extension("new");
         std::os::unix::fs::symlink("/dev/full", &new).unwrap();
-        accepted.save(&document, Path::new("/b"), 5);
+        accepted.save(&document.text, Path::new("/b"), 5);
         assert!(!accepted.is_saved() && accepted.load().is_none());
         accepted.retry(5 + RETRY_MS - 1);
         assert!(!accepted.is_saved());

@@ -1,50 +1,39 @@
-//! Which of Shunt's addresses was announced on which link, so that each is announced when it is new or the link came up.
+//! Which of Shunt's addresses was announced on which link, so that each is announced when it is new or the link came up. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
-use log::info;
-
-use crate::routing_daemon::announce::{Announcer, Place};
+use crate::routing_daemon::announce::Place;
 use shunt_publish::table::Table;
 use shunt_publish::ways::Interfaces;
-use shunt_routing::event::{Link, Mac};
+use shunt_routing::event::Link;
 
-/// A place and an address there.
-type Announcement = (u32, Mac, Ipv4Addr);
-
-/// What was announced, and the socket to announce more.
+/// What was announced.
+#[derive(Default)]
 pub struct Announcements {
-    announcer: Arc<Announcer>,
-    made: BTreeSet<Announcement>,
+    made: BTreeSet<(Place, Ipv4Addr)>,
 }
 
 impl Announcements {
-    /// Nothing was announced yet.
-    pub fn open() -> io::Result<Self> {
-        Ok(Self { announcer: Arc::new(Announcer::open()?), made: BTreeSet::new() })
-    }
-
-    /// Announces what is due now and wasn't before, from a task of its own.
-    pub fn update(&mut self, table: &Table, links: &BTreeMap<u32, Link>, interfaces: &Interfaces) {
+    /// What is due now and wasn't before, by place.
+    pub fn update(
+        &mut self,
+        table: &Table,
+        links: &BTreeMap<u32, Link>,
+        interfaces: &Interfaces,
+    ) -> BTreeMap<Place, Vec<Ipv4Addr>> {
         let due = due(table, links, interfaces);
-        let mut by_place: BTreeMap<(u32, Mac), Vec<Ipv4Addr>> = BTreeMap::new();
-        for (ifindex, mac, address) in due.difference(&self.made) {
-            by_place.entry((*ifindex, *mac)).or_default().push(*address);
+        let mut new: BTreeMap<Place, Vec<Ipv4Addr>> = BTreeMap::new();
+        for (place, address) in due.difference(&self.made) {
+            new.entry(*place).or_default().push(*address);
         }
         self.made = due;
-        for ((ifindex, mac), addresses) in by_place {
-            info!("announcing {} addresses on link {ifindex}", addresses.len());
-            let announcer = self.announcer.clone();
-            tokio::spawn(async move { announcer.announce(&[Place { ifindex, mac }], &addresses).await });
-        }
+        new
     }
 }
 
 /// Every service address, and every one of the box's own programs, on every client-side link that carries packets.
-fn due(table: &Table, links: &BTreeMap<u32, Link>, interfaces: &Interfaces) -> BTreeSet<Announcement> {
+fn due(table: &Table, links: &BTreeMap<u32, Link>, interfaces: &Interfaces) -> BTreeSet<(Place, Ipv4Addr)> {
     let services = table.services().filter(|(_, service)| !service.is_removed());
     let addresses = services.map(|(_, service)| service.identity.address).chain(table.host_addresses().iter().copied());
     let addresses: BTreeSet<Ipv4Addr> = addresses
@@ -54,8 +43,10 @@ fn due(table: &Table, links: &BTreeMap<u32, Link>, interfaces: &Interfaces) -> B
         })
         .collect();
     let places = interfaces.client_side().iter().filter_map(|ifindex| links.get(ifindex));
-    let places = places.filter(|link| link.up && link.carrier).filter_map(|link| Some((link.ifindex, link.mac?)));
-    places.flat_map(|(ifindex, mac)| addresses.iter().map(move |address| (ifindex, mac, *address))).collect()
+    let places = places
+        .filter(|link| link.up && link.carrier)
+        .filter_map(|link| Some(Place { ifindex: link.ifindex, mac: link.mac? }));
+    places.flat_map(|place| addresses.iter().map(move |address| (place, *address))).collect()
 }
 
 #[cfg(test)]
@@ -70,9 +61,14 @@ mod tests {
         let config = config(&[(1, "nat", &[(1, 1)]), (2, "dsr", &[(2, 1)]), (3, "host", &[])]);
         let table = Table::new(capacity).configured(&config, &NamedIds::default()).unwrap();
         let mut links = kernel().links;
-        let expected = [1, 2, 3, 101].map(|n| (IFINDEX, [2, 0, 0, 0, 0, 9], Ipv4Addr::new(198, 18, 0, n)));
-        assert_eq!(due(&table, &links, &interfaces()), expected.into());
+        let place = Place { ifindex: IFINDEX, mac: [2, 0, 0, 0, 0, 9] };
+        let expected = [1, 2, 3, 101].map(|n| Ipv4Addr::new(198, 18, 0, n));
+        let mut announcements = Announcements::default();
+        assert_eq!(announcements.update(&table, &links, &interfaces()), [(place, expected.to_vec())].into());
+        assert!(announcements.update(&table, &links, &interfaces()).is_empty(), "once");
         links.get_mut(&IFINDEX).unwrap().carrier = false;
-        assert!(due(&table, &links, &interfaces()).is_empty());
+        assert!(announcements.update(&table, &links, &interfaces()).is_empty());
+        links.get_mut(&IFINDEX).unwrap().carrier = true;
+        assert_eq!(announcements.update(&table, &links, &interfaces()).len(), 1, "the link came up again");
     }
 }

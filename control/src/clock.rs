@@ -1,39 +1,64 @@
-//! The clocks, read here alone: everything else is given the time.
+//! The clocks, read here alone: everything else is given the time. Tasks that only wait (health checks, agent checks, the
+//! admin socket) have tokio's timers.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use shunt_shmlayout::clock::now_ms as monotonic_ms;
+use shunt_shmlayout::clock::now_ms;
 
-/// The wall clock, which somebody may set back.
+/// The time, read once a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// CLOCK_MONOTONIC, which whatever is measured or compared is told by.
+    pub monotonic_ms: u64,
+    /// Microseconds since 1970. Somebody may set this clock back.
+    pub wall_us: u64,
+}
+
+impl Now {
+    /// Reads both clocks.
+    pub fn read() -> Self {
+        let wall_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        Self { monotonic_ms: now_ms(), wall_us }
+    }
+
+    /// Milliseconds since 1970, for people only.
+    pub fn wall_ms(self) -> u64 {
+        self.wall_us / 1000
+    }
+}
+
+/// How long something takes.
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// The wall clock as control has seen it since its start.
 pub struct WallClock {
-    start: Instant,
-    start_us: u64,
+    start: Now,
 }
 
 impl WallClock {
-    /// Begins now.
-    pub fn start() -> Self {
-        Self { start: Instant::now(), start_us: wall_us() }
+    /// Begins at `start`.
+    pub fn new(start: Now) -> Self {
+        Self { start }
     }
 
-    /// Microseconds since 1970: the later of what it says now and what it said at the start and has gone on since. Set
-    /// back, it doesn't make others' clocks look ahead.
-    pub fn latest_us(&self) -> u64 {
-        self.latest(wall_us(), self.start.elapsed())
+    /// Microseconds since 1970: the later of what the clock says now and what it said at the start and has gone on since.
+    /// Set back, it doesn't make others' clocks look ahead.
+    pub fn latest_us(&self, now: Now) -> u64 {
+        let elapsed_ms = now.monotonic_ms.saturating_sub(self.start.monotonic_ms);
+        now.wall_us.max(self.start.wall_us.saturating_add(elapsed_ms.saturating_mul(1000)))
     }
-
-    fn latest(&self, now_us: u64, elapsed: Duration) -> u64 {
-        now_us.max(self.start_us.saturating_add(elapsed.as_micros() as u64))
-    }
-}
-
-fn wall_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
-}
-
-/// Milliseconds since 1970, for people only.
-pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]
@@ -42,11 +67,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_goes_on_and_one_set_forward_is_followed() {
-        let clock = WallClock { start: Instant::now(), start_us: 1_000_000 };
-        let after = Duration::from_secs(2);
-        assert_eq!(
-            [0, 3_000_000, 9_000_000].map(|now_us| clock.latest(now_us, after)),
-            [3_000_000, 3_000_000, 9_000_000]
-        );
+        let clock = WallClock::new(Now { monotonic_ms: 50, wall_us: 1_000_000 });
+        let latest = |wall_us| clock.latest_us(Now { monotonic_ms: 2_050, wall_us });
+        assert_eq!([0, 3_000_000, 9_000_000].map(latest), [3_000_000, 3_000_000, 9_000_000]);
     }
 }

@@ -6,6 +6,7 @@ pub mod announcements;
 pub mod clock;
 pub mod control;
 pub mod health;
+pub mod main_loop;
 pub mod master;
 pub mod packet_socket;
 pub mod resource_manager;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use shunt_control::control::Control;
+use shunt_control::main_loop::MainLoop;
 use shunt_control::start::StartError;
 use shunt_process::{give_up, start_log};
 
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 
 fn run(config: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting tokio")?;
-    let result = runtime.block_on(async { Ok(Control::start(config).await?.run().await?) });
+    let result = runtime.block_on(async { Ok(MainLoop::start(config).await?.run().await?) });
     // A count of connections that is under way isn't waited for.
     runtime.shutdown_background();
     result

@@ -9,7 +9,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{error, info, warn};
 use shunt_config::{Config, ConfigError, Limits, Problem};
@@ -25,6 +25,7 @@ use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, ControlShape, K
 use shunt_shmlayout::sync::Ordering;
 
 use crate::accepted::Accepted;
+use crate::clock::Stopwatch;
 use shunt_publish::agents::KeyMissing;
 use shunt_publish::candidate::{Candidate, Document, Grounds};
 use shunt_publish::publisher::{is_alive, is_running};
@@ -82,6 +83,7 @@ pub fn system_error<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(
 }
 
 /// The regions, mapped.
+#[derive(Clone)]
 pub struct Memory {
     /// Ours.
     pub control: ControlRegion<Writer>,
@@ -184,14 +186,14 @@ fn was_renamed(runs: &Instance, name: &Instance) -> bool {
 }
 
 /// What to go on with.
-struct Choice {
-    candidate: Candidate,
-    refusal: Option<ConfigError>,
-    missing_keys: Vec<KeyMissing>,
+pub(crate) struct Choice {
+    pub candidate: Candidate,
+    pub refusal: Option<ConfigError>,
+    pub missing_keys: Vec<KeyMissing>,
 }
 
 /// The file, or else what ran before, where something does.
-fn choose(
+pub(crate) fn choose(
     file: Result<Document, ConfigError>,
     accepted: &Accepted,
     memory: &Memory,
@@ -235,17 +237,17 @@ impl Memory {
 
 /// The keeper's region, which it describes itself in when all others are made.
 async fn wait_for_keeper(instance: &Instance) -> Result<KeeperRegion, StartError> {
-    let (name, until) = (region_name(instance, "keeper"), Instant::now() + PATIENCE);
+    let (name, waited) = (region_name(instance, "keeper"), Stopwatch::start());
     let mut waits = false;
     loop {
         let attached = KeeperRegion::<Reader>::attach(&name).map(|(region, _)| region);
         match attached {
             Ok(keeper) if keeper_lives(&keeper) => return Ok(keeper),
-            Ok(keeper) if Instant::now() >= until => {
+            Ok(keeper) if waited.elapsed() >= PATIENCE => {
                 warn!("shunt-keeper is not running; going on with the memory it left");
                 return Ok(keeper);
             }
-            Err(error) if Instant::now() >= until => return Err(error.into()),
+            Err(error) if waited.elapsed() >= PATIENCE => return Err(error.into()),
             _ if !waits => {
                 info!("waiting for shunt-keeper to make the memory of instance {instance}");
                 waits = true;

@@ -43,16 +43,6 @@ impl<T: PartialEq> Tasks<T> {
         }
     }
 
-    /// Everything that runs.
-    pub fn jobs(&self) -> impl Iterator<Item = &T> {
-        self.running.values().map(|running| &running.job)
-    }
-
-    /// What runs for a backend.
-    pub fn job(&self, key: &BackendKey) -> Option<&T> {
-        self.running.get(key).map(|running| &running.job)
-    }
-
     /// How many run.
     pub fn len(&self) -> usize {
         self.running.len()

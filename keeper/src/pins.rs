@@ -12,7 +12,7 @@ use crate::bpf::is_bpffs;
 /// Refuses where living switchers have AF_XDP ports whose programs can't be seen: another program can't be attached beside
 /// them, and without theirs no packet comes.
 pub(super) fn require(regions: &Regions, directory: &Path) -> Result<(), KeeperError> {
-    let has_xdp = regions.keeper.ports().any(|port| port.kind == PortKind::AfXdp as u8);
+    let has_xdp = regions.keeper.ports().any(|port| port.kind() == Some(PortKind::AfXdp));
     let living: Vec<u32> = regions.living().map(|(_, pid)| pid).collect();
     if !has_xdp || living.is_empty() || is_bpffs(directory).map_err(KeeperError::Mount)? {
         return Ok(());

@@ -16,12 +16,12 @@ pub(super) fn plan(config: &Config, interfaces: &[NetworkInterface], kinds: &[Po
     let mut ports = Vec::new();
     for switcher in 0..switchers {
         for (interface, kind) in (0u16..).zip(kinds) {
-            let port = PortRecord { switcher, interface, kind: *kind as u8, ..PortRecord::default() };
+            let port = PortRecord { switcher, interface, kind: kind.code(), ..PortRecord::default() };
             match kind {
                 PortKind::AfXdp => plan_queues(config, interfaces, port, &mut ports),
                 // The kernel spreads connections over the sockets: one is enough for all queues.
                 PortKind::AfPacket => {
-                    ports.push(PortRecord { mode: PortMode::Mmap as u8, flags: PORT_RECEIVES, ..port });
+                    ports.push(PortRecord { mode: PortMode::Mmap.code(), flags: PORT_RECEIVES, ..port });
                 }
             }
         }
@@ -36,7 +36,7 @@ fn plan_queues(config: &Config, interfaces: &[NetworkInterface], port: PortRecor
     let before = ports.len();
     ports.extend(own.map(|queue| PortRecord { queue: queue as u16, flags: PORT_RECEIVES, ..port }));
     if ports.len() == before {
-        ports.push(PortRecord { kind: PortKind::AfPacket as u8, mode: PortMode::TransmitOnly as u8, ..port });
+        ports.push(PortRecord { kind: PortKind::AfPacket.code(), mode: PortMode::TransmitOnly.code(), ..port });
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
                 assert!(ports.iter().any(|port| port.switcher == switcher && port.interface == interface));
             }
         }
-        let only_sending = ports.iter().filter(|port| port.mode == PortMode::TransmitOnly as u8);
+        let only_sending = ports.iter().filter(|port| port.mode() == Some(PortMode::TransmitOnly));
         assert_eq!(
             only_sending.map(|port| (port.switcher, port.interface)).collect::<Vec<_>>(),
             [(1, 0), (2, 0), (2, 1)]

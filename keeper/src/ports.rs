@@ -132,7 +132,7 @@ impl Ports {
     pub fn log(&self, config: &Config) {
         for port in &self.records {
             let interface = &config.interfaces[usize::from(port.interface)].name;
-            let (kind, mode) = (PortKind::name(port.kind), PortMode::name(port.mode));
+            let (kind, mode) = (port.kind().map_or("?", PortKind::name), port.mode().map_or("?", PortMode::name));
             let (switcher, queue) = (port.switcher, port.queue);
             if port.flags & PORT_RECEIVES == 0 {
                 log::info!(
@@ -163,15 +163,15 @@ fn is_taken(error: &KeeperError) -> bool {
 }
 
 fn is_xdp(port: &PortRecord) -> bool {
-    port.kind == PortKind::AfXdp as u8
+    port.kind() == Some(PortKind::AfXdp)
 }
 
 fn attach_mode(port: &PortRecord) -> AttachMode {
-    if port.mode == PortMode::GenericCopy as u8 { AttachMode::Generic } else { AttachMode::Native }
+    if port.mode() == Some(PortMode::GenericCopy) { AttachMode::Generic } else { AttachMode::Native }
 }
 
 fn bind_mode(port: &PortRecord) -> BindMode {
-    if port.mode == PortMode::ZeroCopy as u8 { BindMode::ZeroCopy } else { BindMode::Copy }
+    if port.mode() == Some(PortMode::ZeroCopy) { BindMode::ZeroCopy } else { BindMode::Copy }
 }
 
 /// The port sockets of a running switcher.
@@ -276,9 +276,10 @@ impl<'a> Opener<'a> {
                 (BindMode::ZeroCopy, _) => PortMode::ZeroCopy,
                 (BindMode::Copy, Some(AttachMode::Generic)) => PortMode::GenericCopy,
                 (BindMode::Copy, _) => PortMode::NativeCopy,
-            } as u8;
+            }
+            .code();
             // Generic XDP runs behind the driver's queue: there is nothing that a socket could fetch, or a thread.
-            if port.flags & PORT_RECEIVES == 0 || port.mode == PortMode::GenericCopy as u8 {
+            if port.flags & PORT_RECEIVES == 0 || port.mode() == Some(PortMode::GenericCopy) {
                 continue;
             }
             if self.config.switchers.idle == Idle::Wait {

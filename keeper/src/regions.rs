@@ -236,7 +236,7 @@ impl Regions {
                 ifindex: found.index,
                 mtu: found.mtu,
                 mac: found.mac,
-                side: side(configured.side) as u8,
+                side: side(configured.side).code(),
                 reserved: [0; 17],
             });
         }

@@ -220,7 +220,7 @@ fn manifest(config: &Config, cpus: &[u32], number: usize, records: &[PortRecord]
     let ports = own.map(|port| PortManifest {
         interface: port.interface,
         queue: port.queue,
-        kind: if port.kind == PortKind::AfXdp as u8 { SocketKind::AfXdp } else { SocketKind::AfPacket },
+        kind: if port.kind() == Some(PortKind::AfXdp) { SocketKind::AfXdp } else { SocketKind::AfPacket },
         receives: port.flags & PORT_RECEIVES != 0,
         busy_polls: port.flags & PORT_BUSY_POLLS != 0,
         threaded: port.flags & PORT_THREADED != 0,

@@ -1,5 +1,8 @@
 //! ARP for IPv4 over Ethernet (RFC 826).
 
+use core::fmt;
+use core::net::Ipv4Addr;
+
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -121,6 +124,21 @@ impl Header {
             target_address: self.sender_address,
             ..*self
         }
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let operation = match self.operation.get() {
+            OPERATION_REQUEST => "request",
+            OPERATION_REPLY => "reply",
+            _ => "operation unknown",
+        };
+        let address = |address: [u8; 4]| Ipv4Addr::from(address);
+        let (sender, target) = (ethernet::written(self.sender_mac), ethernet::written(self.target_mac));
+        let (sender_address, target_address) = (address(self.sender_address), address(self.target_address));
+        write!(out, "ARP {operation} {sender} {sender_address} -> {target} {target_address}")?;
+        if self.is_ethernet_ipv4() { Ok(()) } else { write!(out, " not for IPv4 over Ethernet") }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Ethernet II and VLAN tags. No VLAN is configured, so a tag is accepted only as a priority tag (id 0).
 
+use core::fmt;
+
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -61,14 +63,6 @@ pub struct Link<'a> {
     pub ethertype: u16,
     /// The frame was sent to a group: broadcast or multicast.
     pub group: bool,
-}
-
-/// The header that an IPv4 packet gets which had none, because it comes from the box's own programs.
-#[inline]
-pub fn emit_host_header(frame: &mut [u8]) {
-    if let Ok((header, _)) = Header::mut_from_prefix(frame) {
-        *header = Header { destination: HOST_PORT, source: HOST, ethertype: U16::new(TYPE_IPV4) };
-    }
 }
 
 /// Checks the link layer of a frame; the second part of the answer is the frame from the network header on.
@@ -154,6 +148,34 @@ pub fn emit_addresses(frame: &mut [u8], destination: &[u8; 6], source: &[u8; 6])
     if let Ok((header, _)) = Header::mut_from_prefix(frame) {
         header.destination = *destination;
         header.source = *source;
+    }
+}
+
+/// The header that an IPv4 packet gets which had none, because it comes from the box's own programs.
+#[inline]
+pub fn emit_host_header(frame: &mut [u8]) {
+    if let Ok((header, _)) = Header::mut_from_prefix(frame) {
+        *header = Header { destination: HOST_PORT, source: HOST, ethertype: U16::new(TYPE_IPV4) };
+    }
+}
+
+/// An Ethernet address as it is written.
+pub(super) fn written(mac: [u8; 6]) -> impl fmt::Display {
+    let [a, b, c, d, e, f] = mac;
+    fmt::from_fn(move |out| write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"))
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (source, destination) = (written(self.source), written(self.destination));
+        write!(out, "Ethernet {source} -> {destination} type {:#06x}", self.ethertype)
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let control = self.control.get();
+        write!(out, "VLAN {} priority {} type {:#06x}", control & VLAN_ID_MASK, control >> 12, self.ethertype)
     }
 }
 

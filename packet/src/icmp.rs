@@ -1,5 +1,7 @@
 //! ICMP (RFC 792): as much as echoes and errors need.
 
+use core::fmt;
+
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -94,6 +96,13 @@ impl Header {
     pub fn seal(&mut self, payload: &[u8]) {
         self.checksum = U16::ZERO;
         self.checksum = U16::new(checksum::finish(checksum::sum(self.as_bytes()) + checksum::sum(payload)));
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rest = u32::from_be_bytes(self.rest);
+        write!(out, "ICMP type {} code {} rest {rest:#010x} checksum {:#06x}", self.kind, self.code, self.checksum)
     }
 }
 

@@ -1,5 +1,8 @@
 //! IPv4 (RFC 791), checked as a router must (RFC 1812 5.2.2).
 
+use core::fmt;
+use core::net::Ipv4Addr;
+
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -130,6 +133,38 @@ fn check_options(mut options: &[u8]) -> Result<(), ParseError> {
     }
 }
 
+impl Header {
+    /// Refuses sources that no packet may have (RFC 1812 5.3.7) and packets to their own sender.
+    #[inline]
+    fn check_addresses(&self) -> Result<(), ParseError> {
+        if matches!(self.source[0], 0 | 127 | 224..) {
+            return Err(ParseError::Martian);
+        }
+        if self.source == self.destination {
+            return Err(ParseError::Land);
+        }
+        Ok(())
+    }
+
+    /// Refuses fragments, and packets without a transport byte.
+    #[inline]
+    fn check_fragment(&self, transport: &[u8]) -> Result<(), ParseError> {
+        if self.is_fragment() {
+            return Err(self.fragment_reason(transport));
+        }
+        if transport.is_empty() { Err(ParseError::TransportShort) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn fragment_reason(&self, transport: &[u8]) -> ParseError {
+        match self.fragment.get() & FRAGMENT_OFFSET {
+            0 if self.protocol == PROTOCOL_TCP && transport.len() < TCP_FRAGMENT_MIN => ParseError::FragmentTiny,
+            1 if self.protocol == PROTOCOL_TCP => ParseError::FragmentOffset1,
+            _ => ParseError::Fragment,
+        }
+    }
+}
+
 /// Whether an address is a host's: neither multicast nor the limited broadcast.
 #[inline]
 pub const fn is_unicast(address: [u8; 4]) -> bool {
@@ -162,36 +197,6 @@ impl Header {
         self.fragment.get() & FLAG_RESERVED != 0
     }
 
-    /// Refuses sources that no packet may have (RFC 1812 5.3.7) and packets to their own sender.
-    #[inline]
-    fn check_addresses(&self) -> Result<(), ParseError> {
-        if matches!(self.source[0], 0 | 127 | 224..) {
-            return Err(ParseError::Martian);
-        }
-        if self.source == self.destination {
-            return Err(ParseError::Land);
-        }
-        Ok(())
-    }
-
-    /// Refuses fragments, and packets without a transport byte.
-    #[inline]
-    fn check_fragment(&self, transport: &[u8]) -> Result<(), ParseError> {
-        if self.is_fragment() {
-            return Err(self.fragment_reason(transport));
-        }
-        if transport.is_empty() { Err(ParseError::TransportShort) } else { Ok(()) }
-    }
-
-    #[cold]
-    fn fragment_reason(&self, transport: &[u8]) -> ParseError {
-        match self.fragment.get() & FRAGMENT_OFFSET {
-            0 if self.protocol == PROTOCOL_TCP && transport.len() < TCP_FRAGMENT_MIN => ParseError::FragmentTiny,
-            1 if self.protocol == PROTOCOL_TCP => ParseError::FragmentOffset1,
-            _ => ParseError::Fragment,
-        }
-    }
-
     /// A header without options for `payload_length` bytes, its checksum filled in. The identification stays 0: it means
     /// nothing in a packet that may not be fragmented (RFC 6864 4.1).
     #[inline]
@@ -210,6 +215,22 @@ impl Header {
         };
         header.checksum = U16::new(checksum::finish(checksum::sum(header.as_bytes())));
         header
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (source, destination) = (Ipv4Addr::from(self.source), Ipv4Addr::from(self.destination));
+        write!(out, "IPv{} {source} -> {destination}", self.version_length >> 4)?;
+        write!(out, " protocol {} ttl {}", self.protocol, self.ttl)?;
+        write!(out, " header {} of {} bytes", self.header_length(), self.total_length)?;
+        write!(out, " class {:#04x} id {}", self.traffic_class, self.identification)?;
+        let fragment = self.fragment.get();
+        let flags = [(FLAG_RESERVED, "reserved"), (FLAG_DONT_FRAGMENT, "DF"), (FLAG_MORE_FRAGMENTS, "MF")];
+        for (_, name) in flags.into_iter().filter(|(flag, _)| fragment & flag != 0) {
+            write!(out, " {name}")?;
+        }
+        write!(out, " offset {} checksum {:#06x}", fragment & FRAGMENT_OFFSET, self.checksum)
     }
 }
 

@@ -5,8 +5,9 @@
 //!
 //! Guarantees, the same in every file here:
 //! - No allocation, no system call, no clock, and no panic whatever the bytes are (`testing` excepted: it builds frames).
-//! - Each protocol file goes: header (the fields), check, accessors, emit, tests. Headers are unaligned views over the
-//!   frame's bytes in network order; `check` is the only way to one of them while a frame is parsed.
+//! - Each protocol file has the same order: constants, header (the fields), checks, accessors, emit, display, tests.
+//!   Headers are unaligned views over the frame's bytes in network order; `check` is the only way to one of them while a
+//!   frame is parsed. A header prints as one line ([`print`]), with every field but the bits that no check looks at.
 //! - [`Packet::parse`] says why a frame is refused with one [`ParseError`]. When it answers with a [`Flow`], every
 //!   offset in it lies inside that frame.
 //! - [`rewrite`] and [`reply`] take a frame and the flow parsed from it. Given a frame too short for the flow they leave
@@ -14,11 +15,13 @@
 #![forbid(unsafe_code)]
 
 pub mod arp;
+mod buffer;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
 mod parse_error;
+pub mod print;
 pub mod quote;
 pub mod reply;
 pub mod rewrite;
@@ -27,6 +30,7 @@ pub mod testing;
 pub mod udp;
 
 pub use arp::ArpFields;
+pub use buffer::Buffer;
 pub use parse_error::ParseError;
 pub use shunt_address::{Address, PortBe};
 
@@ -90,6 +94,7 @@ impl Packet {
             arp::check(network, link.source).map(Parsed::Arp)
         }
     }
+
     /// Reads of an IPv4 frame only what whoever judges the rest himself must be able to rely on: fragments, options and
     /// any transport pass, and ports are zero. For the box's own programs, whose kernel judges.
     #[cold]

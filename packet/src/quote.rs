@@ -4,13 +4,10 @@ use zerocopy::FromBytes;
 
 use super::checksum::{self, Difference};
 use super::rewrite::{Side, headers_mut};
-use super::{Address, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, icmp, ipv4, udp};
+use super::{Address, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, icmp, ipv4, tcp, udp};
 
 /// What of the quoted packet's transport header an error must hold (RFC 792).
 pub const TRANSPORT_MIN: usize = 8;
-/// Where the checksum stands in TCP's header; a quote may end before it.
-const TCP_CHECKSUM: usize = 16;
-const UDP_CHECKSUM: usize = 6;
 
 /// An ICMP error, and whose packet it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +94,10 @@ fn translate(frame: &mut [u8], flow: &Flow, side: Side, address: [u8; 4], port: 
         all = all.word(old_port, port.get());
         let inner = addresses.word(old_port, port.get());
         let (at, change): (_, &dyn Fn(u16) -> u16) = match ip.protocol {
-            PROTOCOL_TCP => (TCP_CHECKSUM, &|old| inner.apply(old)),
+            // A quote may end before it.
+            PROTOCOL_TCP => (tcp::CHECKSUM_OFFSET, &|old| inner.apply(old)),
             // A sender that made no checksum gets none (RFC 768).
-            _ => (UDP_CHECKSUM, &|old| if old == 0 { 0 } else { udp::wire_checksum(inner.apply(old)) }),
+            _ => (udp::CHECKSUM_OFFSET, &|old| if old == 0 { 0 } else { udp::wire_checksum(inner.apply(old)) }),
         };
         if let Some(old) = replace(transport, at, change) {
             all = all.word(old, change(old));
@@ -216,8 +214,8 @@ mod tests {
             nat_destination(&mut frame, &flow, to.0, PortBe::new(to.1));
             let transport = QUOTE + usize::from(original.get(QUOTE).unwrap_or(&0) & 15) * 4;
             let checksum = match original.get(QUOTE + 9) {
-                Some(&PROTOCOL_TCP) => transport + TCP_CHECKSUM,
-                _ => transport + UDP_CHECKSUM,
+                Some(&PROTOCOL_TCP) => transport + tcp_wire::CHECKSUM_OFFSET,
+                _ => transport + udp::CHECKSUM_OFFSET,
             };
             let named = [34 + 2, QUOTE + 10, QUOTE + 16, QUOTE + 18, transport + 2, checksum];
             for at in (0..frame.len()).filter(|at| !named.contains(at) && !named.contains(&(at - at.min(&1)))) {

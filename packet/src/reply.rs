@@ -148,72 +148,86 @@ fn turn_ethernet(frame: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::PSH;
     use crate::testing::{
-        LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, parse_as, poke, segment_of, tcp, udp,
+        self, FrameBuilder, LOCAL_MAC, PEER_MAC, arp_request, assert_frame, flow_of, icmp_echo, poke, tcp, udp,
     };
-    use crate::{Address, Parsed, arp::Operation};
 
     const A: ([u8; 4], u16) = ([198, 18, 0, 1], 4000);
     const B: ([u8; 4], u16) = ([198, 18, 1, 1], 80);
 
-    /// The answer to a frame, and its TCP header.
-    fn reset_to(mut frame: Vec<u8>) -> Option<(Vec<u8>, tcp::Header)> {
-        let flow = flow_of(&frame);
-        let cause_length = frame.len();
-        let length = tcp_reset(&mut frame, &flow)?;
-        assert!(length <= cause_length);
-        frame.truncate(length);
-        assert!(are_checksums_right(&frame));
-        let Ok(Parsed::Ip(answer)) = parse_as(&frame, &PEER_MAC) else { panic!("answer refused") };
-        assert_eq!((answer.source, answer.source_port), (flow.destination, flow.destination_port));
-        assert_eq!((answer.destination, answer.destination_port), (flow.source, flow.source_port));
-        assert_eq!((answer.ttl, usize::from(answer.end), answer.payload_length), (64, length, 0));
-        assert_eq!(frame[..12], [PEER_MAC, LOCAL_MAC].concat());
-        let segment = segment_of(&frame);
-        Some((frame, segment))
+    /// What an answer is sent from and to.
+    fn back(answer: FrameBuilder) -> FrameBuilder {
+        answer.from_mac(LOCAL_MAC).to_mac(PEER_MAC)
     }
 
-    fn numbers(segment: &tcp::Header) -> (u32, u32, u8) {
-        (segment.sequence.get(), segment.acknowledgement.get(), segment.flags)
+    /// Compares the answer to a frame, whole.
+    #[track_caller]
+    fn assert_answer(
+        answer: fn(&mut [u8], &Flow) -> Option<usize>,
+        cause: &FrameBuilder,
+        expected: FrameBuilder,
+    ) -> Vec<u8> {
+        let mut frame = cause.build();
+        let (flow, received) = (flow_of(&frame), frame.len());
+        let length = answer(&mut frame, &flow).expect("an answer");
+        assert!(length <= received);
+        frame.truncate(length);
+        assert_frame(&frame, &back(expected).build(), format_args!("the answer to {cause:?}"));
+        frame
+    }
+
+    #[track_caller]
+    fn assert_reset(cause: FrameBuilder, sequence: u32, acknowledgement: u32, flags: u8) {
+        let expected = tcp(B, A, flags).sequence(sequence).acknowledgement(acknowledgement);
+        assert_answer(tcp_reset, &cause, expected);
     }
 
     #[test]
     fn reset_of_a_segment_with_ack_takes_its_sequence_from_it() {
-        let (_, answer) = reset_to(tcp(A, B, ACK).sequence(5).acknowledgement(77).payload(b"data").build()).unwrap();
-        assert_eq!(numbers(&answer), (77, 0, RST));
+        assert_reset(tcp(A, B, ACK).sequence(5).acknowledgement(77).payload(b"data"), 77, 0, RST);
     }
 
     #[test]
     fn row_90_reset_of_a_syn_acknowledges_it() {
-        let (_, answer) = reset_to(tcp(A, B, SYN).sequence(1000).build()).unwrap();
-        assert_eq!(numbers(&answer), (0, 1001, RST | ACK));
-        let (_, answer) = reset_to(tcp(A, B, SYN).sequence(u32::MAX).payload(b"fast").build()).unwrap();
-        assert_eq!(answer.acknowledgement.get(), 4);
-        let (_, answer) = reset_to(tcp(A, B, FIN).sequence(10).payload(b"last").build()).unwrap();
-        assert_eq!(answer.acknowledgement.get(), 15);
+        assert_reset(tcp(A, B, SYN).sequence(1000), 0, 1001, RST | ACK);
+        assert_reset(tcp(A, B, SYN).sequence(u32::MAX).payload(b"fast"), 0, 4, RST | ACK);
+        assert_reset(tcp(A, B, FIN).sequence(10).payload(b"last"), 0, 15, RST | ACK);
     }
 
     #[test]
     fn reset_drops_options_padding_and_keeps_a_priority_tag() {
         let options = [2, 4, 5, 0xb4, 1, 1, 4, 2];
-        let (frame, _) = reset_to(tcp(A, B, SYN).ip_options(&[1; 8]).tcp_options(&options).padding(9).build()).unwrap();
-        assert_eq!(frame.len(), 14 + RESET_LENGTH);
-        let (frame, _) = reset_to(tcp(A, B, SYN).vlan(0).build()).unwrap();
-        assert_eq!(frame.len(), 18 + RESET_LENGTH);
-    }
-
-    /// The bytes another implementation (Scapy) makes of the same answer.
-    #[test]
-    fn reset_byte_for_byte() {
-        let (frame, _) = reset_to(tcp(A, B, SYN).sequence(1000).build()).unwrap();
-        assert_eq!(frame, RESET_BY_SCAPY);
+        assert_reset(tcp(A, B, SYN).ip_options(&[1; 8]).tcp_options(&options).padding(9), 0, 1, RST | ACK);
+        assert_answer(tcp_reset, &tcp(A, B, SYN).vlan(0), tcp(B, A, RST | ACK).acknowledgement(1).vlan(0));
     }
 
     #[test]
     fn row_91_a_reset_is_never_answered() {
         for flags in [RST, RST | ACK] {
-            assert!(reset_to(tcp(A, B, flags).build()).is_none());
+            let mut frame = tcp(A, B, flags).build();
+            let flow = flow_of(&frame);
+            assert_eq!(tcp_reset(&mut frame, &flow), None);
+            assert_frame(&frame, &tcp(A, B, flags).build(), "as it was");
         }
+    }
+
+    #[test]
+    fn row_77_an_echo_to_a_group_is_never_answered() {
+        for group in [[255; 4], [224, 0, 0, 1]] {
+            let original = icmp_echo(A.0, group).to_mac(ethernet::BROADCAST).build();
+            let mut frame = original.clone();
+            let flow = flow_of(&frame);
+            assert_eq!(echo_reply(&mut frame, &flow), None);
+            assert_frame(&frame, &original, "as it was");
+        }
+    }
+
+    #[test]
+    fn row_95_a_reset_acknowledges_across_the_wrap_of_sequence_numbers() {
+        assert_reset(tcp(A, B, SYN).sequence(u32::MAX), 0, 0, RST | ACK);
+        assert_reset(tcp(A, B, SYN | PSH).sequence(u32::MAX - 2).payload(b"fast"), 0, 2, RST | ACK);
+        assert_reset(tcp(A, B, ACK).acknowledgement(u32::MAX), u32::MAX, 0, RST);
     }
 
     #[test]
@@ -235,12 +249,7 @@ mod tests {
             let mut frame = arp_request(PEER_MAC, sender, B.0);
             frame.resize(60, 0);
             assert_eq!(arp_reply(&mut frame, &LOCAL_MAC), Some(42));
-            let Ok(Parsed::Arp(answer)) = parse_as(&frame[..42], &PEER_MAC) else { panic!("answer refused") };
-            assert_eq!(answer.operation, Operation::Reply);
-            assert_eq!((answer.sender_mac, answer.sender_address), (LOCAL_MAC, Address::from_v4(B.0)));
-            assert_eq!(answer.target_address, Address::from_v4(sender));
-            assert_eq!(frame[..12], [PEER_MAC, LOCAL_MAC].concat());
-            assert_eq!(frame[32..38], PEER_MAC);
+            assert_frame(&frame[..42], &testing::arp_reply(LOCAL_MAC, B.0, PEER_MAC, sender), "the answer");
         }
     }
 
@@ -254,21 +263,16 @@ mod tests {
 
     #[test]
     fn row_76_echo_is_answered() {
-        for builder in [icmp_echo(A.0, B.0), icmp_echo(A.0, B.0).vlan(0).ip_options(&[1; 4])] {
-            let mut frame = builder.payload(b"ping!").ttl(3).padding(6).build();
-            let request = flow_of(&frame);
-            let length = echo_reply(&mut frame, &request).unwrap();
-            assert_eq!(length, frame.len() - 6);
-            frame.truncate(length);
-            assert!(are_checksums_right(&frame));
-            let Ok(Parsed::Ip(answer)) = parse_as(&frame, &PEER_MAC) else { panic!("answer refused") };
-            assert_eq!((answer.source, answer.destination), (request.destination, request.source));
-            assert_eq!(answer.ttl, 64);
-            let icmp = usize::from(answer.transport_offset);
-            assert_eq!(frame[icmp..icmp + 2], [icmp::TYPE_ECHO_REPLY, 0]);
-            assert!(frame.ends_with(b"ping!"));
+        for shape in [|echo: FrameBuilder| echo, |echo: FrameBuilder| echo.vlan(0).ip_options(&[1; 4])] {
+            let echo = |from, to| shape(icmp_echo(from, to)).sequence(9).payload(b"ping!");
+            let mut reply = assert_answer(
+                echo_reply,
+                &echo(A.0, B.0).ttl(3).padding(6),
+                echo(B.0, A.0).icmp(icmp::TYPE_ECHO_REPLY, 0),
+            );
             // An echo reply isn't answered again.
-            assert_eq!(echo_reply(&mut frame, &answer), None);
+            let flow = flow_of(&reply);
+            assert_eq!(echo_reply(&mut reply, &flow), None);
         }
     }
 
@@ -281,19 +285,13 @@ mod tests {
             (tcp(A, B, SYN).ip_options(&[1; 4]).tcp_options(&[1; 20]).vlan(0), 64),
             (udp(A, B).payload(&[7; 1000]), 576),
         ] {
-            let cause = builder.ttl(1).build();
-            let (mut frame, flow) = (cause.clone(), flow_of(&cause));
-            let network = usize::from(flow.network_offset);
-            let answer_length = time_exceeded(&mut frame, &flow).unwrap();
-            assert_eq!(answer_length, network + length);
-            frame.truncate(answer_length);
-            assert!(are_checksums_right(&frame));
-            let Ok(Parsed::Ip(answer)) = parse_as(&frame, &PEER_MAC) else { panic!("answer refused") };
-            assert_eq!((answer.source, answer.destination, answer.ttl), (flow.destination, flow.source, 64));
-            assert_eq!(frame[network + 20..][..8][..2], [11, 0]);
-            assert_eq!(frame[network + 28..], cause[network..][..length - 28]);
-            assert_eq!(frame[..12], [PEER_MAC, LOCAL_MAC].concat());
-            assert!(quote::read(&frame, &answer).is_some_and(|quote| quote.is_intact));
+            let cause = builder.ttl(1);
+            let (frame, flow) = (cause.build(), flow_of(&cause.build()));
+            let quoted = &frame[usize::from(flow.network_offset)..][..length - ERROR_LENGTH];
+            let expected = icmp_echo(B.0, A.0).icmp(icmp::TYPE_TIME_EXCEEDED, 0).icmp_rest([0; 4]).payload(quoted);
+            let expected = if flow.network_offset > 14 { expected.vlan(0) } else { expected };
+            let answer = assert_answer(time_exceeded, &cause, expected);
+            assert!(quote::read(&answer, &flow_of(&answer)).is_some_and(|quote| quote.is_intact));
         }
     }
 
@@ -317,10 +315,4 @@ mod tests {
         frame.pop();
         assert_eq!(echo_reply(&mut frame, &flow), None);
     }
-
-    const RESET_BY_SCAPY: [u8; 54] = [
-        0x02, 0x00, 0x00, 0x00, 0x00, 0x09, 0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0x08, 0x00, 0x45, 0x00, 0x00, 0x28,
-        0x00, 0x00, 0x40, 0x00, 0x40, 0x06, 0xad, 0xa9, 0xc6, 0x12, 0x01, 0x01, 0xc6, 0x12, 0x00, 0x01, 0x00, 0x50,
-        0x0f, 0xa0, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0xe9, 0x50, 0x14, 0x00, 0x00, 0x0e, 0xd1, 0x00, 0x00,
-    ];
 }

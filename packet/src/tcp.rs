@@ -1,5 +1,8 @@
 //! TCP (RFC 9293 3.1). The checksum isn't verified here: its two ends do that, and a switch only keeps it consistent.
 
+use core::fmt;
+use core::mem::offset_of;
+
 use zerocopy::network_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -7,6 +10,8 @@ use super::{PROTOCOL_TCP, ParseError, PortBe, checksum};
 
 /// Length of the header without options.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
+/// Where the checksum stands, in bytes.
+pub const CHECKSUM_OFFSET: usize = offset_of!(Header, checksum);
 /// The sender has no more to send.
 pub const FIN: u8 = 0x01;
 /// Opens a connection.
@@ -122,6 +127,19 @@ impl Header {
         let pseudo_header = checksum::pseudo_header(source, destination, PROTOCOL_TCP, length);
         let sum = pseudo_header + checksum::sum(self.as_bytes()) + checksum::sum(rest);
         self.checksum = U16::new(checksum::finish(sum));
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "TCP {} -> {}", self.source_port, self.destination_port)?;
+        let names = [(SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (PSH, "PSH"), (ACK, "ACK"), (URG, "URG")];
+        for (_, name) in names.into_iter().filter(|(flag, _)| self.flags & flag != 0) {
+            write!(out, " {name}")?;
+        }
+        let (sequence, acknowledgement) = (self.sequence, self.acknowledgement);
+        write!(out, " sequence {sequence} acknowledgement {acknowledgement} header {}", self.data_offset >> 4 << 2)?;
+        write!(out, " window {} urgent {} checksum {:#06x}", self.window, self.urgent, self.checksum)
     }
 }
 

@@ -8,12 +8,14 @@
 //! assert_eq!(frame.len(), 14 + 20 + 20 + 4);
 //! ```
 
+use core::fmt;
+
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, ParseError, Parsed, PortBe, arp, checksum, ethernet, icmp,
-    ipv4, tcp as tcp_wire, udp as udp_wire,
+    ipv4, print::Printed, tcp as tcp_wire, udp as udp_wire,
 };
 
 /// Address of the interface that frames are built for, unless said otherwise.
@@ -44,6 +46,7 @@ pub struct FrameBuilder {
     has_checksum: bool,
     padding: usize,
     icmp: (u8, u8),
+    icmp_rest: Option<[u8; 4]>,
 }
 
 /// A TCP segment with the flags named in [`super::tcp`].
@@ -72,6 +75,21 @@ pub fn arp_request(sender_mac: [u8; 6], sender_address: [u8; 4], target_address:
     [ethernet.as_bytes(), arp.as_bytes()].concat()
 }
 
+/// The reply to such a request, whole.
+pub fn arp_reply(
+    sender_mac: [u8; 6],
+    sender_address: [u8; 4],
+    target_mac: [u8; 6],
+    target_address: [u8; 4],
+) -> Vec<u8> {
+    let ethertype = U16::new(ethernet::TYPE_ARP);
+    let ethernet = ethernet::Header { destination: target_mac, source: sender_mac, ethertype };
+    let operation = U16::new(arp::OPERATION_REPLY);
+    let request = arp::Header::request(sender_mac, sender_address, target_address);
+    let arp = arp::Header { operation, target_mac, ..request };
+    [ethernet.as_bytes(), arp.as_bytes()].concat()
+}
+
 impl FrameBuilder {
     fn new(source: Endpoint, destination: Endpoint, protocol: u8) -> Self {
         Self {
@@ -92,6 +110,7 @@ impl FrameBuilder {
             has_checksum: true,
             padding: 0,
             icmp: (icmp::TYPE_ECHO_REQUEST, 0),
+            icmp_rest: None,
         }
     }
 
@@ -154,6 +173,12 @@ impl FrameBuilder {
     /// ICMP type and code, in place of an echo request's.
     pub fn icmp(mut self, kind: u8, code: u8) -> Self {
         self.icmp = (kind, code);
+        self
+    }
+
+    /// The second half of the ICMP header, in place of an identifier and the sequence number.
+    pub fn icmp_rest(mut self, rest: [u8; 4]) -> Self {
+        self.icmp_rest = Some(rest);
         self
     }
 
@@ -233,7 +258,8 @@ impl FrameBuilder {
             }
             _ => {
                 let ((kind, code), [high, low]) = (self.icmp, (self.sequence as u16).to_be_bytes());
-                let mut header = icmp::Header { kind, code, checksum: U16::ZERO, rest: [0, 1, high, low] };
+                let rest = self.icmp_rest.unwrap_or([0, 1, high, low]);
+                let mut header = icmp::Header { kind, code, checksum: U16::ZERO, rest };
                 header.seal(&self.payload);
                 [header.as_bytes(), &self.payload].concat()
             }
@@ -245,11 +271,6 @@ impl FrameBuilder {
 pub fn poke(mut frame: Vec<u8>, offset: usize, bytes: &[u8]) -> Vec<u8> {
     frame[offset..offset + bytes.len()].copy_from_slice(bytes);
     frame
-}
-
-/// What the interface with address `mac` reads in a frame.
-pub fn parse_as(frame: &[u8], mac: &[u8; 6]) -> Result<Parsed, ParseError> {
-    Packet::parse(frame, mac)
 }
 
 /// Why the interface with [`LOCAL_MAC`] refuses a frame; `None` if it doesn't.
@@ -266,10 +287,15 @@ pub fn flow_of(frame: &[u8]) -> Flow {
     }
 }
 
-/// The TCP header of a frame that must be a good TCP segment.
-pub fn segment_of(frame: &[u8]) -> super::tcp::Header {
-    let transport = &frame[usize::from(flow_of(frame).transport_offset)..];
-    super::tcp::Header::read_from_prefix(transport).expect("a TCP header").0
+/// Compares a whole frame, and shows both as packets where they differ.
+#[track_caller]
+pub fn assert_frame(actual: &[u8], expected: &[u8], what: impl fmt::Display) {
+    if actual == expected {
+        return;
+    }
+    let common = actual.iter().zip(expected).take_while(|(one, other)| one == other).count();
+    let (actual, expected) = (Printed(actual), Printed(expected));
+    panic!("{what}: frames differ from byte {common} on\nexpected:\n{expected}\nactual:\n{actual}");
 }
 
 /// Computes the checksums of an IP frame anew and in full, as far as its lengths lead; an absent UDP checksum stays absent.

@@ -1,5 +1,8 @@
 //! UDP (RFC 768).
 
+use core::fmt;
+use core::mem::offset_of;
+
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -7,6 +10,8 @@ use super::{PROTOCOL_UDP, ParseError, PortBe, checksum};
 
 /// Length of the header.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
+/// Where the checksum stands, in bytes.
+pub const CHECKSUM_OFFSET: usize = offset_of!(Header, checksum);
 
 /// The header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -60,6 +65,13 @@ impl Header {
         let pseudo_header = checksum::pseudo_header(source, destination, PROTOCOL_UDP, self.length.get());
         let sum = pseudo_header + checksum::sum(self.as_bytes()) + checksum::sum(payload);
         self.checksum = U16::new(wire_checksum(checksum::finish(sum)));
+    }
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (source, destination) = (self.source_port, self.destination_port);
+        write!(out, "UDP {source} -> {destination} length {} checksum {:#06x}", self.length, self.checksum)
     }
 }
 

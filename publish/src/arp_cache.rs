@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::address::{BackendId, Mac, NeighbourId};
-use shunt_shmlayout::config_table::{Generation, RangeRecord};
+use shunt_shmlayout::config_table::{Generation, Route};
 use shunt_shmlayout::neighbours::Neighbours;
 
 use super::ways::{Hop, Interfaces};
@@ -120,12 +120,11 @@ fn named_in<A: Access>(generations: &[Generation<A>]) -> BTreeSet<NeighbourId> {
     let mut named = BTreeSet::new();
     for generation in generations {
         let backends = (0..generation.backends.len()).filter_map(|id| generation.backend(BackendId(id as u16)));
-        named.extend(backends.map(|backend| NeighbourId(backend.neighbour)));
-        let count = (generation.head.ranges.get() as usize).min(generation.ranges.len());
-        let ranges = generation.ranges[..count].iter().map(|range| range.load());
-        named.extend(
-            ranges.filter(|range| range.kind == RangeRecord::GATEWAY).map(|range| NeighbourId(range.neighbour)),
-        );
+        named.extend(backends.map(|backend| backend.neighbour));
+        named.extend(generation.routes().filter_map(|route| match route {
+            Route::Gateway(_, gateway) => Some(gateway),
+            Route::OnLink(_) | Route::Unknown => None,
+        }));
     }
     named
 }

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use shunt_config::Protocol;
-use shunt_shmlayout::address::{Address, PortBe, TCP, UDP};
+use shunt_shmlayout::address::{Address, PortBe, Protocol};
+
+use super::convert;
 
 /// Address, port and protocol. Names may change; ids follow this.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -12,18 +13,14 @@ pub struct Identity {
     pub address: Address,
     /// On which port.
     pub port: PortBe,
-    /// IP protocol number.
-    pub protocol: u8,
+    /// By which protocol.
+    pub protocol: Protocol,
 }
 
 impl Identity {
     /// From the configuration's words.
-    pub fn new(at: SocketAddr, protocol: Protocol) -> Self {
-        let protocol = match protocol {
-            Protocol::Tcp => TCP,
-            Protocol::Udp => UDP,
-        };
-        Self { address: at.ip().into(), port: PortBe::new(at.port()), protocol }
+    pub fn new(at: SocketAddr, protocol: shunt_config::Protocol) -> Self {
+        Self { address: at.ip().into(), port: PortBe::new(at.port()), protocol: convert::protocol(protocol) }
     }
 
     /// Address and port, for messages and for the stable key.

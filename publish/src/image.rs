@@ -3,20 +3,20 @@
 //! Two images that are equal need no publication.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use shunt_config::Algorithm;
 use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
-    ALGORITHM_EVEN, ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS,
-    ALGORITHM_SOURCE_HASH, BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeRecord, ServiceRecord,
-    StaleRecord, TARGET_HOST,
+    BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeKind, RangeRecord, ServiceRecord, StaleRecord,
 };
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
+use shunt_shmlayout::service::{BackendView, ServiceView, Target};
 use shunt_shmlayout::sync::Ordering;
 
 use super::arp_cache::Interned;
+use super::convert;
 use super::error::WriteError;
 use super::identity::Identity;
 use super::service::{Member, Service};
@@ -34,7 +34,8 @@ pub struct Image {
     /// By service, one after the other.
     slots: Vec<Rc<[u16]>>,
     ranges: Vec<RangeRecord>,
-    endpoints: Vec<(Identity, Endpoint)>,
+    /// By address, port and protocol number; for an address as such, port and protocol are 0.
+    endpoints: Vec<((Address, PortBe, u8), Endpoint)>,
 }
 
 /// The next hops that an image of these names: backends' and gateways.
@@ -55,8 +56,7 @@ impl Image {
         for (id, service) in table.services() {
             slots_first = image.add_service(table, id, service, slots_first);
         }
-        let any_port = |address: &Address| Identity { address: *address, port: PortBe::default(), protocol: 0 };
-        let host = table.host_addresses().iter().map(any_port);
+        let host = table.host_addresses().iter().map(|address| any_port(*address));
         image.endpoints.extend(host.map(|address| (address, Endpoint::Address(AddressUse::Host))));
         image.ranges = ways.ranges().iter().map(|(start, way)| range_record(*start, *way, interned)).collect();
         image
@@ -68,7 +68,7 @@ impl Image {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let Identity { address, port, protocol } = backend.identity;
         let is_stale = self.stale.binary_search_by_key(&id.0, |record| record.backend).is_ok();
-        let record = BackendRecord {
+        let view = BackendView {
             address,
             port,
             protocol,
@@ -76,14 +76,13 @@ impl Image {
                 | flag(backend.drained, BackendRecord::DRAINED)
                 | flag(backend.removed, BackendRecord::REMOVED)
                 | flag(is_stale, BackendRecord::STALE),
-            interface: interface.0,
-            neighbour: neighbour.0,
-            ..BackendRecord::default()
+            interface,
+            neighbour,
         };
-        self.backends.push((id, record, Name::new(&backend.name)));
+        self.backends.push((id, view.record(), Name::new(&backend.name)));
         // Replies of mode dsr don't come this way.
         if backend.translated {
-            self.endpoints.push((backend.identity, Endpoint::Backend(id)));
+            self.endpoints.push(((address, port, protocol.code()), Endpoint::Backend(id)));
         }
     }
 
@@ -93,7 +92,7 @@ impl Image {
         let members_first = self.members.len();
         self.members.extend(service.members.iter().map(|member| member_record(table, member)));
         self.slots.push(service.slots.cells().clone());
-        let record = ServiceRecord {
+        let view = ServiceView {
             address,
             port,
             protocol,
@@ -103,26 +102,24 @@ impl Image {
             members_first: members_first as u32,
             members_count: service.members.len() as u32,
             timeouts: service.timeouts,
-            target: if service.is_host { TARGET_HOST } else { 0 },
+            target: service.target,
             on_backend_down: service.on_backend_down,
             classes_first: self.classes.len() as u32,
             classes_count: service.ranges.len() as u32,
-            algorithm: algorithm_bits(service.algorithm),
-            ..ServiceRecord::default()
+            algorithm: convert::algorithm(service.algorithm),
         };
-        self.services.push((id, record, Name::new(&service.name)));
-        let any_port = Identity { address, port: PortBe::default(), protocol: 0 };
-        let (endpoint, address_use) = match service.is_host {
-            true => (Endpoint::HostService(id), AddressUse::Shared),
-            false => (Endpoint::Service(id), AddressUse::Services),
+        self.services.push((id, view.record(), Name::new(&service.name)));
+        let (endpoint, address_use) = match service.target {
+            Target::Host => (Endpoint::HostService(id), AddressUse::Shared),
+            Target::Backends => (Endpoint::Service(id), AddressUse::Services),
         };
-        self.endpoints.push((service.identity, endpoint));
-        self.endpoints.push((any_port, Endpoint::Address(address_use)));
-        self.add_classes(table, service, &record, slots_first + service.slots.cells().len())
+        self.endpoints.push(((address, port, protocol.code()), endpoint));
+        self.endpoints.push((any_port(address), Endpoint::Address(address_use)));
+        self.add_classes(table, service, &view, slots_first + service.slots.cells().len())
     }
 
     /// The members and slots of each class, and the ranges that name them.
-    fn add_classes(&mut self, table: &Table, service: &Service, record: &ServiceRecord, slots_first: usize) -> usize {
+    fn add_classes(&mut self, table: &Table, service: &Service, record: &ServiceView, slots_first: usize) -> usize {
         let mut next = slots_first;
         let mut classes = Vec::new();
         for class in &service.classes {
@@ -195,9 +192,10 @@ impl Image {
         generation.head.stale.set(self.stale.len() as u64);
         generation.head.published_ms.set(published_ms);
         generation.head.filled_ms.set(now_ms);
-        for (identity, endpoint) in &self.endpoints {
-            let added = generation.add_endpoint(identity.address, identity.port, identity.protocol, *endpoint);
-            added.map_err(|_| WriteError { at: identity.socket_address(), endpoint: *endpoint })?;
+        for ((address, port, protocol), endpoint) in &self.endpoints {
+            let added = generation.add_endpoint(*address, *port, *protocol, *endpoint);
+            let at = || SocketAddr::new(IpAddr::from(*address), port.get());
+            added.map_err(|_| WriteError { at: at(), endpoint: *endpoint })?;
         }
         Ok(())
     }
@@ -213,24 +211,18 @@ fn member_record(table: &Table, member: &Member) -> MemberRecord {
     }
 }
 
-fn algorithm_bits(algorithm: Algorithm) -> u8 {
-    match algorithm {
-        Algorithm::Static => ALGORITHM_SLOTS,
-        Algorithm::Even => ALGORITHM_EVEN,
-        Algorithm::SourceHash => ALGORITHM_SOURCE_HASH,
-        Algorithm::Lightest => ALGORITHM_LIGHTEST,
-        Algorithm::LeastConnections => ALGORITHM_LEAST_CONNECTIONS,
-        Algorithm::Latency => ALGORITHM_LATENCY,
-    }
+/// The key of an address as such, whatever the port.
+fn any_port(address: Address) -> (Address, PortBe, u8) {
+    (address, PortBe::ZERO, 0)
 }
 
 fn range_record(start: Address, way: Way, interned: &Interned) -> RangeRecord {
-    let none = RangeRecord { start, kind: RangeRecord::NONE, ..RangeRecord::default() };
+    let none = RangeRecord { start, kind: RangeKind::Nowhere.code(), ..RangeRecord::default() };
     match way {
         Way::Nowhere => none,
-        Way::OnLink(interface) => RangeRecord { kind: RangeRecord::ON_LINK, interface: interface.0, ..none },
+        Way::OnLink(interface) => RangeRecord { kind: RangeKind::OnLink.code(), interface: interface.0, ..none },
         Way::Gateway(hop) => interned.get(&hop).map_or(none, |id| RangeRecord {
-            kind: RangeRecord::GATEWAY,
+            kind: RangeKind::Gateway.code(),
             interface: hop.interface.0,
             neighbour: id.0,
             ..none

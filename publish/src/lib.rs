@@ -15,6 +15,7 @@ pub mod agents;
 pub mod arp_cache;
 pub mod candidate;
 mod capability;
+mod convert;
 pub mod error;
 mod feedback;
 pub mod health;

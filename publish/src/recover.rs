@@ -4,8 +4,9 @@
 
 use shunt_shmlayout::access::Access;
 use shunt_shmlayout::address::{BackendId, ServiceId};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, MemberRecord, Name, ServiceRecord, TARGET_HOST};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, MemberRecord, Name};
 use shunt_shmlayout::endpoints::Endpoint;
+use shunt_shmlayout::service::{BackendView, ServiceView};
 
 use super::identity::Identity;
 use super::service::{Member, NEUTRAL_PERMILLE, Service};
@@ -35,9 +36,9 @@ impl Table {
     }
 }
 
-fn backend<A: Access>(id: BackendId, record: &BackendRecord, name: Name, generation: &Generation<A>) -> Backend {
+fn backend<A: Access>(id: BackendId, record: &BackendView, name: Name, generation: &Generation<A>) -> Backend {
     let identity = Identity { address: record.address, port: record.port, protocol: record.protocol };
-    let endpoint = generation.find(&record.address, record.port, record.protocol);
+    let endpoint = generation.find(&record.address, record.port, record.protocol.code());
     Backend {
         name: name.to_string(),
         identity,
@@ -47,12 +48,12 @@ fn backend<A: Access>(id: BackendId, record: &BackendRecord, name: Name, generat
     }
 }
 
-fn service<A: Access>(table: &Table, record: &ServiceRecord, name: Name, generation: &Generation<A>) -> Service {
+fn service<A: Access>(table: &Table, record: &ServiceView, name: Name, generation: &Generation<A>) -> Service {
     let identity = Identity { address: record.address, port: record.port, protocol: record.protocol };
     let mut service = Service::new(name.to_string(), identity);
     (service.mode, service.timeouts) = (record.mode, record.timeouts);
     service.on_backend_down = record.on_backend_down;
-    service.is_host = record.target == TARGET_HOST;
+    service.target = record.target;
     let members = generation.members_of(record);
     service.members = members.filter_map(|member| recover_member(table, generation, &member)).collect();
     service

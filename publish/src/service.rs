@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use shunt_config::{Algorithm, Rule};
 use shunt_shmlayout::address::{Address, BackendId};
-use shunt_shmlayout::config_table::{MODE_NAT, ON_BACKEND_DOWN_KEEP, Timeouts};
+use shunt_shmlayout::config_table::Timeouts;
+use shunt_shmlayout::mode::Mode;
+use shunt_shmlayout::service::{OnBackendDown, Target};
 
 use super::identity::Identity;
 use super::stale::Deadlines;
@@ -74,16 +76,16 @@ pub struct Service {
     pub name: String,
     /// Where clients connect.
     pub identity: Identity,
-    /// Whether the box's own programs serve it, and no backend does.
-    pub is_host: bool,
-    /// [`shunt_shmlayout::config_table::MODE_DSR`] or [`MODE_NAT`].
-    pub mode: u8,
+    /// Who serves it.
+    pub target: Target,
+    /// How packets reach the backends and come back.
+    pub mode: Mode,
     /// How new connections are shared out.
     pub algorithm: Algorithm,
     /// Idle times of its connections.
     pub timeouts: Timeouts,
-    /// What becomes of stale connections: [`ON_BACKEND_DOWN_KEEP`] and the like.
-    pub on_backend_down: u8,
+    /// What becomes of stale connections.
+    pub on_backend_down: OnBackendDown,
     /// How long connections may go on at a backend that was taken out.
     pub drain_timeout_s: u32,
     /// When they become stale.
@@ -104,11 +106,11 @@ impl Service {
         Self {
             name,
             identity,
-            is_host: false,
-            mode: MODE_NAT,
+            target: Target::Backends,
+            mode: Mode::Nat,
             algorithm: Algorithm::Static,
             timeouts: Timeouts::default(),
-            on_backend_down: ON_BACKEND_DOWN_KEEP,
+            on_backend_down: OnBackendDown::Keep,
             drain_timeout_s: 0,
             deadlines: Deadlines::default(),
             members: Vec::new(),
@@ -121,7 +123,10 @@ impl Service {
 
     /// Whether it is only kept for its connections.
     pub fn is_removed(&self) -> bool {
-        self.members.is_empty() && !self.is_host
+        match self.target {
+            Target::Backends => self.members.is_empty(),
+            Target::Host => false,
+        }
     }
 
     /// Cells of its own table and of its classes'.
@@ -166,7 +171,7 @@ impl Service {
         self.members.clear();
         self.classes.clear();
         self.ranges.clear();
-        (self.slots_wanted, self.is_host) = (0, false);
+        (self.slots_wanted, self.target) = (0, Target::Backends);
     }
 
     pub(super) fn refill(&mut self, backends: &BTreeMap<BackendId, Backend>) {
@@ -185,7 +190,7 @@ pub(super) fn weigh(member: &Member, backends: &BTreeMap<BackendId, Backend>) ->
     let backend = backends.get(&member.backend)?;
     Some(weights::Member {
         id: member.backend.0,
-        key: stable_key(backend.identity.socket_address(), backend.identity.protocol),
+        key: stable_key(backend.identity.socket_address(), backend.identity.protocol.code()),
         configured_weight: member.weight.into(),
         factor_permille: member.factor_permille.into(),
         health: member.health,

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shunt_shmlayout::access::Access;
-use shunt_shmlayout::address::{BackendId, ServiceId};
-use shunt_shmlayout::config_table::{Generation, ON_BACKEND_DOWN_MOVE, StaleRecord};
+use shunt_shmlayout::address::{BackendId, Protocol, ServiceId};
+use shunt_shmlayout::config_table::{Generation, StaleRecord};
+use shunt_shmlayout::service::OnBackendDown;
 
 use super::service::{Member, Service};
 use super::table::{Backend, Table};
@@ -64,7 +65,11 @@ impl Service {
 
     /// Whether a switcher has to know: UDP flows that are to stay need no look.
     fn heeds_stale(&self) -> bool {
-        self.identity.protocol != shunt_shmlayout::address::UDP || self.on_backend_down == ON_BACKEND_DOWN_MOVE
+        match (self.identity.protocol, self.on_backend_down) {
+            (Protocol::Tcp, OnBackendDown::Keep | OnBackendDown::Move | OnBackendDown::Reset) => true,
+            (Protocol::Udp, OnBackendDown::Move) => true,
+            (Protocol::Udp, OnBackendDown::Keep | OnBackendDown::Reset) => false,
+        }
     }
 }
 

@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shunt_config::{Algorithm, Config, Mode, OnBackendDown, Protocol, Target};
+use shunt_config::{Algorithm, Config, Protocol};
 use shunt_shmlayout::access::Access;
 use shunt_shmlayout::address::{Address, BackendId, ServiceId};
-use shunt_shmlayout::config_table::{
-    Generation, MODE_DSR, MODE_NAT, ON_BACKEND_DOWN_KEEP, ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET, Timeouts,
-};
+use shunt_shmlayout::config_table::{Generation, Timeouts};
 
+use super::convert;
 use super::error::{CapacityError, Unpublishable};
 use super::identity::Identity;
 use super::service::{Member, NEUTRAL_PERMILLE, Service, weigh};
@@ -243,7 +242,7 @@ impl Table {
                     translated: false,
                 });
                 (entry.name, entry.removed) = (name, false);
-                entry.translated |= service.mode == Mode::Nat;
+                entry.translated |= convert::mode(service.mode).sees_replies();
             }
         }
         // Whoever is configured again one day starts in service, however long its last connections lived.
@@ -272,10 +271,10 @@ impl Table {
             service.deadlines.note_departed(&service.members, &members);
             service.members = members;
             service.name.clone_from(&configured.name);
-            service.is_host = configured.target == Target::Host;
-            service.mode = mode_bits(configured.mode);
+            service.target = convert::target(configured.target);
+            service.mode = convert::mode(configured.mode);
             service.timeouts = timeouts(configured);
-            service.on_backend_down = on_backend_down_bits(configured.on_backend_down);
+            service.on_backend_down = convert::on_backend_down(configured.on_backend_down);
             service.drain_timeout_s = configured.drain_timeout_s;
             service.slots_wanted = configured.slots as usize;
             service.algorithm = configured.algorithm;
@@ -350,21 +349,6 @@ fn members(
         Member { backend, weight, health: health(backend), factor_permille, declined }
     };
     configured.backends.iter().filter_map(known).map(member).collect()
-}
-
-fn mode_bits(mode: Mode) -> u8 {
-    match mode {
-        Mode::Nat => MODE_NAT,
-        Mode::Dsr => MODE_DSR,
-    }
-}
-
-fn on_backend_down_bits(on_backend_down: OnBackendDown) -> u8 {
-    match on_backend_down {
-        OnBackendDown::Keep => ON_BACKEND_DOWN_KEEP,
-        OnBackendDown::Move => ON_BACKEND_DOWN_MOVE,
-        OnBackendDown::Reset => ON_BACKEND_DOWN_RESET,
-    }
 }
 
 fn timeouts(service: &shunt_config::Service) -> Timeouts {

@@ -35,6 +35,11 @@ pub fn config(services: &[ServiceOf<'_>]) -> Config {
 
 /// The same, with lines more in the first service.
 fn config_with(services: &[ServiceOf<'_>], lines: &str) -> Config {
+    Config::parse(&text_with(services, lines), "test.toml").expect("a valid configuration")
+}
+
+/// The same as the text of a file.
+pub fn text_with(services: &[ServiceOf<'_>], lines: &str) -> String {
     let mut text = String::from("[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n");
     for (index, (service, mode, backends)) in services.iter().enumerate() {
         let port = if *mode == "dsr" { 80 } else { 8080 };
@@ -53,7 +58,7 @@ fn config_with(services: &[ServiceOf<'_>], lines: &str) -> Config {
     if services.iter().any(|(_, mode, _)| *mode == "host") {
         text += "[host]\naddresses = [\"198.18.0.101\"]\n";
     }
-    Config::parse(&text, "test.toml").expect("a valid configuration")
+    text
 }
 
 /// A control region with room for a few of everything.
@@ -67,9 +72,9 @@ pub fn keeper() -> KeeperRegion<Writer> {
 }
 
 /// A switcher's region, claimed by this process, so that it counts as live.
-pub fn switcher() -> SwitcherRegion<Writer> {
+pub fn switcher() -> SwitcherRegion<Writer, Writer> {
     let shape = SwitcherShape { services: 8, backends: 16, interfaces: 2, frames: 64, reserved: [0; 4] };
-    let region: SwitcherRegion<Writer> = SwitcherRegion::anonymous(&shape).expect("memory").lend();
+    let region = SwitcherRegion::anonymous(&shape).expect("memory");
     let pid = std::process::id();
     region.head.pid.set(pid.into());
     region.head.start_time.set(shunt_shmlayout::header::start_time(pid).expect("a living process"));
@@ -126,7 +131,7 @@ pub struct World {
 
 impl World {
     /// Starts as control does: from what the region holds.
-    pub fn new(region: ControlRegion<Writer>, switchers: Vec<SwitcherRegion<Writer>>) -> Self {
+    pub fn new(region: ControlRegion<Writer>, switchers: Vec<SwitcherRegion<Writer, Writer>>) -> Self {
         let keeper = keeper();
         for (record, switcher) in keeper.switchers.iter().zip(&switchers) {
             let (pid, start_time) = (switcher.head.pid.get() as u32, switcher.head.start_time.get());

@@ -1,13 +1,14 @@
 //! Publication as a whole, on memory of the test's own: what a switcher would find after each change.
 
 use proptest::prelude::*;
-use shunt_config::Mode;
 use shunt_shmlayout::access::Writer;
-use shunt_shmlayout::address::{Address, BackendId, Mac, NeighbourId, PortBe, TCP};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, ON_BACKEND_DOWN_RESET, Route, ServiceRecord};
+use shunt_shmlayout::address::{Address, BackendId, Mac, PortBe, Protocol, TCP};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, Route};
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::flip::{Active, follow};
+use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::regions::{ControlRegion, ControlShape, SwitcherRecord, Whole};
+use shunt_shmlayout::service::{Algorithm, OnBackendDown, ServiceView};
 use shunt_shmlayout::sync::Ordering;
 
 use super::error::{CapacityError, Unpublishable};
@@ -18,7 +19,7 @@ use super::testing::*;
 use crate::health::Health;
 use shunt_routing::event::{Neighbour, NeighbourKey, NeighbourState};
 
-fn service_at(generation: &Generation, number: u8) -> ServiceRecord {
+fn service_at(generation: &Generation, number: u8) -> ServiceView {
     let found = generation.find(&Address::from_v4([198, 18, 0, number]), PortBe::new(80), TCP);
     let Some(Endpoint::Service(id)) = found else { panic!("no service {number}") };
     generation.service(id).expect("a record")
@@ -52,7 +53,7 @@ fn a_switcher_finds_services_backends_and_ways() {
     let dsr = generation.find(&Address::from_v4([198, 18, 1, 3]), PortBe::new(80), TCP);
     assert_eq!(dsr, None, "replies of mode dsr never come");
     let backend = generation.backend(world.backend(2)).unwrap();
-    let hop = world.region.neighbours.get(NeighbourId(backend.neighbour));
+    let hop = world.region.neighbours.get(backend.neighbour);
     assert_eq!(hop, Some((INTERFACE, Address::from_v4([198, 18, 1, 2]), None)));
     assert_eq!(generation.route(&Address::from_v4([198, 18, 0, 77])), Some(Route::OnLink(INTERFACE)));
     let Some(Route::Gateway(INTERFACE, gateway)) = generation.route(&Address::from_v4([203, 0, 113, 1])) else {
@@ -148,8 +149,15 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
         for n in 0..*number {
             let (client, client_port) = (Address::from_v4([198, 19, 0, 1]), PortBe::new(1000 + n as u16));
             let service = ServiceId(0);
-            let connection =
-                Snapshot { client, client_port, service, backend: *backend, protocol: TCP, mode: 2, created_ms: 1 };
+            let connection = Snapshot {
+                client,
+                client_port,
+                service,
+                backend: *backend,
+                protocol: Some(Protocol::Tcp),
+                mode: Some(Mode::Nat),
+                created_ms: 1,
+            };
             owner.record(&connection, table.hashes(&connection), activity, hop, |_| {}).unwrap();
         }
     }
@@ -205,7 +213,7 @@ fn connections_of_a_backend_that_is_down_are_stale_for_that_service_alone() {
     world.table.set_health(service, b1, Health::Down);
     let generation = world.publish().unwrap();
     assert_eq!(stale(&generation), [(b1.0, service.0, 0)]);
-    assert_eq!(service_at(&generation, 1).on_backend_down, ON_BACKEND_DOWN_RESET);
+    assert_eq!(service_at(&generation, 1).on_backend_down, OnBackendDown::Reset);
     let is_flagged = |id| flags(&generation, id).unwrap() & BackendRecord::STALE != 0;
     assert!(is_flagged(b1) && !is_flagged(b2));
     assert!(generation.stale(service, b1, 0).is_some() && generation.stale(world.service(2), b1, 0).is_none());
@@ -285,14 +293,15 @@ fn no_backend_up_leaves_no_slot_and_the_first_up_takes_all() {
 #[test]
 fn a_backend_keeps_its_replies_when_its_service_becomes_dsr() {
     let mut world = World::new(region(), vec![]);
-    let with = |mode: Mode| {
+    use shunt_config::Mode::{Dsr, Nat};
+    let with = |mode| {
         // Written as dsr, so that the backend's port is the same in both modes.
         let mut config = config(&[(1, "dsr", &[(1, 1)])]);
         config.services[0].mode = mode;
         config
     };
     let find = |generation: &Generation| generation.find(&Address::from_v4([198, 18, 1, 1]), PortBe::new(80), TCP);
-    for (mode, found) in [(Mode::Dsr, false), (Mode::Nat, true), (Mode::Dsr, true)] {
+    for (mode, found) in [(Dsr, false), (Nat, true), (Dsr, true)] {
         world.table = world.table.configured(&with(mode), &NamedIds::default()).unwrap();
         let generation = world.publish().unwrap();
         assert_eq!(find(&generation).is_some(), found, "{mode:?}");
@@ -400,7 +409,7 @@ fn a_backends_address_is_kept_while_the_kernel_is_unsure_and_dropped_when_it_fai
     use NeighbourState::{Failed, Incomplete, Reachable, Stale, Verifying};
     let mut world = World::new(region(), vec![]);
     let generation = world.apply(&[(1, "nat", &[(1, 1)])]);
-    let id = NeighbourId(generation.backend(world.backend(1)).unwrap().neighbour);
+    let id = generation.backend(world.backend(1)).unwrap().neighbour;
     let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
     let steps = [
         (Some(Incomplete), None),
@@ -441,7 +450,7 @@ fn a_client_is_taken_in_and_forgotten_with_the_kernel() {
 fn neighbours_that_a_generation_names_are_never_given_away() {
     let mut world = World::new(region(), vec![]);
     let generation = world.apply(&[(1, "nat", &[(1, 1), (2, 1), (3, 1)])]);
-    let id = NeighbourId(generation.backend(world.backend(1)).unwrap().neighbour);
+    let id = generation.backend(world.backend(1)).unwrap().neighbour;
     let entry = |world: &World| world.region.neighbours.get(id).map(|(interface, address, _)| (interface, address));
     let before = entry(&world);
     world.apply(&[(1, "nat", &[(2, 1), (3, 1)])]);
@@ -566,7 +575,7 @@ fn classes_of_clients_have_backends_and_slots_of_their_own() {
     let generation = world.apply_with(&[(1, "nat", &[(1, 1), (2, 1), (3, 1)]), (2, "nat", &[(4, 1)])], rules);
     let service = service_at(&generation, 1);
     let b2 = world.backend(2);
-    assert_eq!(service.algorithm, shunt_shmlayout::config_table::ALGORITHM_LATENCY);
+    assert_eq!(service.algorithm, Algorithm::Latency);
     for (client, expected) in [([198, 18, 64, 7], 1), ([198, 18, 63, 255], 3), ([198, 18, 65, 0], 3)] {
         let as_served = generation.service_for(service, &Address::from_v4(client));
         let members: Vec<_> = generation.members_of(&as_served).map(|member| BackendId(member.backend)).collect();

@@ -22,7 +22,9 @@ impl Interfaces {
     pub fn read(keeper: &KeeperRegion) -> Self {
         let mut interfaces = Self::default();
         for (id, record) in keeper.interfaces() {
-            interfaces.add(record.ifindex, InterfaceId(id), Side::from_bits(record.side));
+            if let Some(side) = record.side() {
+                interfaces.add(record.ifindex, InterfaceId(id), side);
+            }
         }
         interfaces
     }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-pub use shunt_address::{Address, PortBe, TCP, UDP};
+pub use shunt_address::{Address, PortBe, Protocol, TCP, UDP};
 
 /// Index of a service in the configuration table; keeps its meaning from one epoch to the next.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

@@ -11,41 +11,24 @@ pub use name::Name;
 
 use crate::access::{Access, Reader};
 use crate::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
+use crate::coded::coded;
 use crate::endpoints::EndpointRecord;
 use crate::layout::described;
 use crate::record::{Counter, Record};
+use crate::service::{BackendView, ServiceView};
 use crate::sync::Ordering;
 use crate::word::Word16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// How a service's packets reach its backend: only the Ethernet address is re-written.
-pub const MODE_DSR: u8 = 1;
-/// How a service's packets reach its backend: address and port are re-written, both ways.
-pub const MODE_NAT: u8 = 2;
-
-/// Who serves a service: the box's own programs, through the pseudo-interface. 0 says its backends.
-pub const TARGET_HOST: u8 = 1;
-
-/// How a service's backend is chosen for a new connection: the cell of its hash (weights stand in the cells).
-pub const ALGORITHM_SLOTS: u8 = 0;
-/// How a backend is chosen: the cell of the client's address alone.
-pub const ALGORITHM_SOURCE_HASH: u8 = 1;
-/// How a backend is chosen: the lighter of two.
-pub const ALGORITHM_LIGHTEST: u8 = 2;
-/// How a backend is chosen: the least connections in flight for its weight.
-pub const ALGORITHM_LEAST_CONNECTIONS: u8 = 3;
-/// How a backend is chosen: the shortest expected wait.
-pub const ALGORITHM_LATENCY: u8 = 4;
-/// How a backend is chosen: as [`ALGORITHM_SLOTS`]; control moves the weights that stand in the cells.
-pub const ALGORITHM_EVEN: u8 = 5;
-
-/// What becomes of connections whose backend is down, or drained for longer than the service allows: they are left. A TCP
-/// client that still waits for the answer to its SYN gets another backend all the same.
-pub const ON_BACKEND_DOWN_KEEP: u8 = 0;
-/// UDP flows go to another backend with their next packet.
-pub const ON_BACKEND_DOWN_MOVE: u8 = 1;
-/// TCP connections are reset at both ends.
-pub const ON_BACKEND_DOWN_RESET: u8 = 2;
+coded! {
+    "What a range of addresses is reached by." RangeKind:
+    /// Nothing: no route.
+    Nowhere = 0, "nowhere";
+    /// The destination itself is the neighbour.
+    OnLink = 1, "on-link";
+    /// The record's `neighbour` is the gateway.
+    Gateway = 2, "gateway";
+}
 
 /// How long a connection may be silent, in milliseconds, by its state (RFC 5382, RFC 4787).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -63,7 +46,7 @@ pub struct Timeouts {
 
 described!(Timeouts { opening_ms, established_ms, closing_ms, closed_ms });
 
-/// A service: address, port and protocol that clients use.
+/// A service: address, port and protocol that clients use. Readers get a [`ServiceView`] of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ServiceRecord {
@@ -71,9 +54,9 @@ pub struct ServiceRecord {
     pub address: Address,
     /// The port that clients use.
     pub port: PortBe,
-    /// [`crate::address::TCP`] or [`crate::address::UDP`]; 0 says that the record is empty.
+    /// [`crate::address::Protocol`]; 0 says that the record is empty.
     pub protocol: u8,
-    /// [`MODE_DSR`] or [`MODE_NAT`].
+    /// [`crate::mode::Mode`].
     pub mode: u8,
     /// First cell of the service in `slots`.
     pub slots_first: u32,
@@ -89,11 +72,11 @@ pub struct ServiceRecord {
     pub classes_first: u32,
     /// Number of its classes; 0 if all clients are served alike.
     pub classes_count: u32,
-    /// [`ALGORITHM_SLOTS`] and the like.
+    /// [`crate::service::Algorithm`].
     pub algorithm: u8,
-    /// [`TARGET_HOST`], or 0.
+    /// [`crate::service::Target`].
     pub target: u8,
-    /// [`ON_BACKEND_DOWN_KEEP`] and the like.
+    /// [`crate::service::OnBackendDown`].
     pub on_backend_down: u8,
     /// Room for a later field.
     pub reserved: u8,
@@ -160,7 +143,7 @@ impl MemberRecord {
     }
 }
 
-/// A backend: a server behind services.
+/// A backend: a server behind services. Readers get a [`BackendView`] of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct BackendRecord {
@@ -196,7 +179,7 @@ impl BackendRecord {
 }
 
 /// A service's connections to a backend are stale: the service no longer sends new ones there, and
-/// [`ServiceRecord::on_backend_down`] says what becomes of those that exist. Sorted by backend, then service.
+/// [`ServiceView::on_backend_down`] says what becomes of those that exist. Sorted by backend, then service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StaleRecord {
@@ -216,7 +199,7 @@ described!(StaleRecord { backend, service, from_s });
 pub struct RangeRecord {
     /// First address.
     pub start: Address,
-    /// [`RangeRecord::NONE`], [`RangeRecord::ON_LINK`] or [`RangeRecord::GATEWAY`].
+    /// [`RangeKind`].
     pub kind: u8,
     /// Room for later fields.
     pub reserved: u8,
@@ -230,15 +213,6 @@ pub struct RangeRecord {
 
 described!(RangeRecord { start, kind, reserved, interface, neighbour, reserved2 });
 
-impl RangeRecord {
-    /// No route.
-    pub const NONE: u8 = 0;
-    /// The destination itself is the neighbour.
-    pub const ON_LINK: u8 = 1;
-    /// `neighbour` is the gateway.
-    pub const GATEWAY: u8 = 2;
-}
-
 /// The way to an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
@@ -246,6 +220,22 @@ pub enum Route {
     OnLink(InterfaceId),
     /// By a gateway.
     Gateway(InterfaceId, NeighbourId),
+    /// The record has a number that this build doesn't know.
+    Unknown,
+}
+
+impl RangeRecord {
+    /// The way that it says; `None` for no route.
+    #[inline]
+    fn route(&self) -> Option<Route> {
+        let interface = InterfaceId(self.interface);
+        match RangeKind::of(self.kind) {
+            Some(RangeKind::Nowhere) => None,
+            Some(RangeKind::OnLink) => Some(Route::OnLink(interface)),
+            Some(RangeKind::Gateway) => Some(Route::Gateway(interface, NeighbourId(self.neighbour))),
+            None => Some(Route::Unknown),
+        }
+    }
 }
 
 /// Numbers that stand before the tables of one generation; written by control while it is idle.
@@ -292,23 +282,21 @@ pub struct Generation<A: Access = Reader> {
 }
 
 impl<A: Access> Generation<A> {
-    /// A service by its id.
+    /// A service by its id; `None` if there is none, or if its record has a number that this build doesn't know.
     #[inline]
-    pub fn service(&self, id: ServiceId) -> Option<ServiceRecord> {
-        let record: ServiceRecord = self.services.get(usize::from(id.0))?.load();
-        (record.protocol != 0).then_some(record)
+    pub fn service(&self, id: ServiceId) -> Option<ServiceView> {
+        self.services.get(usize::from(id.0))?.load().view()
     }
 
-    /// A backend by its id.
+    /// A backend by its id; `None` if there is none, or if its record has a number that this build doesn't know.
     #[inline]
-    pub fn backend(&self, id: BackendId) -> Option<BackendRecord> {
-        let record: BackendRecord = self.backends.get(usize::from(id.0))?.load();
-        (record.protocol != 0).then_some(record)
+    pub fn backend(&self, id: BackendId) -> Option<BackendView> {
+        self.backends.get(usize::from(id.0))?.load().view()
     }
 
     /// The backend in a service's cell; `hash` is spread evenly over the cells.
     #[inline]
-    pub fn slot(&self, service: &ServiceRecord, hash: u32) -> Option<BackendId> {
+    pub fn slot(&self, service: &ServiceView, hash: u32) -> Option<BackendId> {
         let cell = (u64::from(hash) * u64::from(service.slots_count)) >> 32;
         let slot = self.slots.get(service.slots_first as usize + cell as usize)?;
         (service.slots_count != 0).then(|| BackendId(slot.load(Ordering::Relaxed)))
@@ -316,34 +304,34 @@ impl<A: Access> Generation<A> {
 
     /// A service as this client is served by it: with the slots and members of the client's class.
     #[inline]
-    pub fn service_for(&self, service: ServiceRecord, client: &Address) -> ServiceRecord {
+    pub fn service_for(&self, service: ServiceView, client: &Address) -> ServiceView {
         let classes = self.classes_in(&service);
         let after = classes.partition_point(|class| class.load().start.number() <= client.number());
         let Some(class) = after.checked_sub(1).and_then(|index| classes.get(index)) else { return service };
         let ClassRecord { slots_first, slots_count, members_first, members_count, .. } = class.load();
-        ServiceRecord { slots_first, slots_count, members_first, members_count, ..service }
+        ServiceView { slots_first, slots_count, members_first, members_count, ..service }
     }
 
     #[inline]
-    fn classes_in(&self, service: &ServiceRecord) -> &'static [Record<ClassRecord, 4, A>] {
+    fn classes_in(&self, service: &ServiceView) -> &'static [Record<ClassRecord, 4, A>] {
         let (first, count) = (service.classes_first as usize, service.classes_count as usize);
         self.classes.get(first..first.saturating_add(count)).unwrap_or_default()
     }
 
     /// The ranges of clients that a service tells apart, each up to the next; none if it doesn't.
-    pub fn classes_of(&self, service: &ServiceRecord) -> impl Iterator<Item = ClassRecord> + '_ {
+    pub fn classes_of(&self, service: &ServiceView) -> impl Iterator<Item = ClassRecord> + '_ {
         self.classes_in(service).iter().map(|record| record.load())
     }
 
     /// The records of a service's backends.
     #[inline]
-    pub fn members_in(&self, service: &ServiceRecord) -> &'static [Record<MemberRecord, 1, A>] {
+    pub fn members_in(&self, service: &ServiceView) -> &'static [Record<MemberRecord, 1, A>] {
         let (first, count) = (service.members_first as usize, service.members_count as usize);
         self.members.get(first..first.saturating_add(count)).unwrap_or_default()
     }
 
     /// A service's backends with their weights.
-    pub fn members_of(&self, service: &ServiceRecord) -> impl Iterator<Item = MemberRecord> + '_ {
+    pub fn members_of(&self, service: &ServiceView) -> impl Iterator<Item = MemberRecord> + '_ {
         self.members_in(service).iter().map(|record| record.load())
     }
 
@@ -366,18 +354,20 @@ impl<A: Access> Generation<A> {
         (pair(found) == wanted && now_ms / 1000 >= u64::from(found.from_s)).then_some(found)
     }
 
-    /// The way to an address: the last range that starts at it or before.
+    /// The way to an address: the last range that starts at it or before. `None` if there is no route.
     pub fn route(&self, to: &Address) -> Option<Route> {
-        let count = (self.head.ranges.get() as usize).min(self.ranges.len());
-        let ranges = &self.ranges[..count];
+        let ranges = self.range_records();
         let after = ranges.partition_point(|range| range.load().start.number() <= to.number());
-        let range: RangeRecord = ranges.get(after.checked_sub(1)?)?.load();
-        let interface = InterfaceId(range.interface);
-        match range.kind {
-            RangeRecord::ON_LINK => Some(Route::OnLink(interface)),
-            RangeRecord::GATEWAY => Some(Route::Gateway(interface, NeighbourId(range.neighbour))),
-            _ => None,
-        }
+        ranges.get(after.checked_sub(1)?)?.load().route()
+    }
+
+    fn range_records(&self) -> &'static [Record<RangeRecord, 4, A>] {
+        &self.ranges[..(self.head.ranges.get() as usize).min(self.ranges.len())]
+    }
+
+    /// The ways that the ranges name, as often as they do.
+    pub fn routes(&self) -> impl Iterator<Item = Route> + '_ {
+        self.range_records().iter().filter_map(|range| range.load().route())
     }
 }
 

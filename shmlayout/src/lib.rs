@@ -11,6 +11,7 @@ pub mod access;
 pub mod address;
 #[cfg(not(loom))]
 pub mod clock;
+mod coded;
 #[cfg(not(loom))]
 pub mod config_table;
 pub mod connections;
@@ -19,15 +20,16 @@ pub mod drop_reason;
 #[cfg(not(loom))]
 pub mod endpoints;
 pub mod flip;
-#[cfg(not(loom))]
 pub mod frames;
 #[cfg(not(loom))]
 pub mod header;
+mod kill;
 pub mod layout;
 #[cfg(not(loom))]
 pub mod loads;
 #[cfg(not(loom))]
 pub mod map;
+pub mod mode;
 pub mod neighbours;
 pub mod notice;
 pub mod record;
@@ -36,6 +38,8 @@ pub mod regions;
 pub mod replay;
 pub mod report_outcome;
 pub mod ring;
+#[cfg(not(loom))]
+pub mod service;
 pub mod store;
 pub mod sync;
 pub mod word;

@@ -7,7 +7,7 @@ use crate::access::{Reader, Writer};
 use crate::layout::described;
 #[cfg(not(loom))]
 use crate::layout::{Described, Field, Layout};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
 use crate::word::Word;
 use core::marker::PhantomData;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -16,8 +16,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 #[repr(C)]
 #[cfg_attr(not(loom), derive(FromBytes))]
 pub struct Record<T, const WORDS: usize, A = Reader> {
-    words: [AtomicU64; WORDS],
-    of: PhantomData<(T, A)>,
+    words: [Word<A>; WORDS],
+    of: PhantomData<T>,
 }
 
 #[cfg(not(loom))]
@@ -100,6 +100,6 @@ impl Counter<Writer> {
 impl<T, const WORDS: usize, A> Record<T, WORDS, A> {
     /// An empty record for the model checker, whose atomics can't be made from zeroed memory.
     pub fn for_loom() -> Self {
-        Self { words: core::array::from_fn(|_| AtomicU64::new(0)), of: PhantomData }
+        Self { words: core::array::from_fn(|_| Word::new(0)), of: PhantomData }
     }
 }

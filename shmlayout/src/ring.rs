@@ -32,6 +32,9 @@ described!(RingHead<P, C> { head, dropped, _apart, tail, _end });
 
 /// A view of a ring of records of `8 * WORDS` bytes, with the accesses of its producer and of its consumer. The number of
 /// cells is a power of two.
+///
+/// It gives out the two ends, each where its access is [`Writer`]. They are neither `Clone` nor `Copy` and move only by
+/// `&mut`: whoever owns one has it alone. That a ring has one process at each end the types can't say; the keeper sees to it.
 #[derive(Clone, Copy)]
 pub struct Ring<'a, T, const WORDS: usize, P = Reader, C = Reader> {
     ends: &'a RingHead<P, C>,
@@ -44,43 +47,27 @@ impl<'a, T, const WORDS: usize, P, C> Ring<'a, T, WORDS, P, C> {
         cells.len().is_power_of_two().then_some(Self { ends, cells })
     }
 
-    fn cell(&self, position: u64) -> &'a Record<T, WORDS, P> {
-        &self.cells[position as usize & (self.cells.len() - 1)]
-    }
-
     /// How many records the producer could not place.
     pub fn dropped(&self) -> u64 {
         self.ends.dropped.load(Ordering::Relaxed)
     }
-}
 
-impl<T: IntoBytes + Immutable, const WORDS: usize, C> Ring<'_, T, WORDS, Writer, C> {
-    /// The producer's: adds a record, or counts it as dropped and returns false when the ring is full.
-    pub fn push(&self, value: &T) -> bool {
-        let head = self.ends.head.load(Ordering::Relaxed);
-        let tail = self.ends.tail.load(Ordering::Acquire); // the cell was read before: pairs with pop()
-        if head.wrapping_sub(tail) >= self.cells.len() as u64 {
-            self.ends.dropped.store(self.ends.dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            return false;
-        }
-        self.cell(head).store(value);
-        self.ends.head.store(head.wrapping_add(1), Ordering::Release); // the cell is whole: pairs with pop()
-        true
+    fn cell(&self, position: u64) -> &'a Record<T, WORDS, P> {
+        &self.cells[position as usize & (self.cells.len() - 1)]
     }
 }
 
-impl<T: FromBytes, const WORDS: usize, P> Ring<'_, T, WORDS, P, Writer> {
-    /// The consumer's: takes the oldest record.
-    pub fn pop(&self) -> Option<T> {
-        let tail = self.ends.tail.load(Ordering::Relaxed);
-        let head = self.ends.head.load(Ordering::Acquire); // pairs with push()
-        let waiting = head.wrapping_sub(tail);
-        if waiting == 0 || waiting > self.cells.len() as u64 {
-            return None;
-        }
-        let value = self.cell(tail).load();
-        self.ends.tail.store(tail.wrapping_add(1), Ordering::Release); // the cell may be written again: pairs with push()
-        Some(value)
+impl<'a, T, const WORDS: usize, C> Ring<'a, T, WORDS, Writer, C> {
+    /// The writing end; it goes on where a predecessor stopped.
+    pub fn producer(self) -> Producer<'a, T, WORDS, C> {
+        Producer(self)
+    }
+}
+
+impl<'a, T, const WORDS: usize, P> Ring<'a, T, WORDS, P, Writer> {
+    /// The reading end; it goes on where a predecessor stopped.
+    pub fn consumer(self) -> Consumer<'a, T, WORDS, P> {
+        Consumer(self)
     }
 }
 
@@ -96,41 +83,47 @@ impl<'a, T: FromBytes + Described, const WORDS: usize, P: Access, C: Access> Rin
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use zerocopy::FromZeros;
+/// The writing end.
+pub struct Producer<'a, T, const WORDS: usize, C = Reader>(Ring<'a, T, WORDS, Writer, C>);
 
-    type Parts<const CELLS: usize> = (RingHead<Writer, Writer>, [Record<u64, 1, Writer>; CELLS]);
-
-    fn parts<const CELLS: usize>() -> Parts<CELLS> {
-        (RingHead::new_zeroed(), core::array::from_fn(|_| Record::new_zeroed()))
-    }
-
-    #[test]
-    fn full_drops_and_counts_then_order_is_kept() {
-        let (ends, cells) = parts::<4>();
-        let ring = Ring::new(&ends, &cells).unwrap();
-        let placed = (0..6u64).filter(|n| ring.push(n)).count();
-        assert_eq!((placed, ring.dropped()), (4, 2));
-        assert_eq!((0..5).map(|_| ring.pop()).collect::<Vec<_>>(), [Some(0), Some(1), Some(2), Some(3), None]);
-    }
-
-    #[test]
-    fn an_absurd_head_reads_as_empty() {
-        let (ends, cells) = parts::<4>();
-        ends.head.store(u64::MAX / 2, Ordering::Relaxed);
-        let ring = Ring::new(&ends, &cells).unwrap();
-        assert_eq!(ring.pop(), None);
-        assert!(!ring.push(&1u64));
-    }
-
-    #[test]
-    fn cells_must_be_a_power_of_two() {
-        let (ends, cells) = parts::<3>();
-        assert!(Ring::new(&ends, &cells).is_none());
+impl<T: IntoBytes + Immutable, const WORDS: usize, C> Producer<'_, T, WORDS, C> {
+    /// Adds a record, or counts it as dropped and returns false when the ring is full.
+    pub fn push(&mut self, value: &T) -> bool {
+        let Ring { ends, cells } = &self.0;
+        let head = ends.head.load(Ordering::Relaxed);
+        let tail = ends.tail.load(Ordering::Acquire); // the cell was read before: pairs with pop()
+        if head.wrapping_sub(tail) >= cells.len() as u64 {
+            ends.dropped.store(ends.dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            return false;
+        }
+        self.0.cell(head).store(value);
+        ends.head.store(head.wrapping_add(1), Ordering::Release); // the cell is whole: pairs with pop()
+        true
     }
 }
+
+/// The reading end.
+pub struct Consumer<'a, T, const WORDS: usize, P = Reader>(Ring<'a, T, WORDS, P, Writer>);
+
+impl<T: FromBytes, const WORDS: usize, P> Consumer<'_, T, WORDS, P> {
+    /// Takes the oldest record.
+    pub fn pop(&mut self) -> Option<T> {
+        let Ring { ends, cells } = &self.0;
+        let tail = ends.tail.load(Ordering::Relaxed);
+        let head = ends.head.load(Ordering::Acquire); // pairs with push()
+        let waiting = head.wrapping_sub(tail);
+        if waiting == 0 || waiting > cells.len() as u64 {
+            return None;
+        }
+        let value = self.0.cell(tail).load();
+        ends.tail.store(tail.wrapping_add(1), Ordering::Release); // the cell may be written again: pairs with push()
+        Some(value)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "ring_tests.rs"]
+mod tests;
 
 #[cfg(all(test, loom))]
 mod loom_tests {
@@ -148,12 +141,13 @@ mod loom_tests {
             }));
             let cells: &'static [Record<[u64; 2], 2, Writer>] = Box::leak((0..2).map(|_| Record::for_loom()).collect());
             let ring = Ring::new(ends, cells).unwrap();
+            let (mut producer, mut consumer) = (ring.producer(), ring.consumer());
             // The producer is the thread that runs first: loom looks for a race only with the last access to an atomic, and
             // push() loads its own position, which would hide the consumer's look at it.
-            let consumer = loom::thread::spawn(move || {
+            let taken = loom::thread::spawn(move || {
                 let (mut last, mut taken) = (0, 0);
                 for _ in 0..3 {
-                    if let Some([a, b]) = ring.pop() {
+                    if let Some([a, b]) = consumer.pop() {
                         assert_eq!(a, b);
                         assert!(a > last);
                         (last, taken) = (a, taken + 1);
@@ -161,8 +155,8 @@ mod loom_tests {
                 }
                 taken
             });
-            let placed = (1..=3u64).filter(|n| ring.push(&[*n, *n])).count();
-            assert!(placed >= consumer.join().unwrap());
+            let placed = (1..=3u64).filter(|n| producer.push(&[*n, *n])).count();
+            assert!(placed >= taken.join().unwrap());
         });
     }
 }

@@ -1,6 +1,7 @@
 //! Atomic words in shared memory. Whoever has a mapping can load; only a [`Writer`] can store, exchange and add.
 
 use crate::access::{Reader, Writer};
+use crate::kill::before_store;
 use crate::layout::described;
 #[cfg(not(loom))]
 use crate::sync::fence;
@@ -48,6 +49,7 @@ macro_rules! word {
             /// Stores, as an atomic.
             #[inline]
             pub fn store(&self, value: $number, ordering: Ordering) {
+                before_store();
                 self.value.store(value, ordering);
             }
 
@@ -60,18 +62,21 @@ macro_rules! word {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$number, $number> {
+                before_store();
                 self.value.compare_exchange(current, new, success, failure)
             }
 
             /// Adds, wrapping, as an atomic.
             #[inline]
             pub fn fetch_add(&self, n: $number, ordering: Ordering) -> $number {
+                before_store();
                 self.value.fetch_add(n, ordering)
             }
 
             /// Subtracts, wrapping, as an atomic.
             #[inline]
             pub fn fetch_sub(&self, n: $number, ordering: Ordering) -> $number {
+                before_store();
                 self.value.fetch_sub(n, ordering)
             }
         }

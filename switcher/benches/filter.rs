@@ -6,18 +6,16 @@
 //! by each algorithm), not a service. A frame's headers are written just before its batch is timed, so they are in the
 //! cache, as after reception. Prints a table (median and range over the rounds) and asserts nothing about time.
 
-use shunt_packet::checksum;
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::{tcp, udp};
+use shunt_packet::{Buffer, checksum};
 use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_process::privileges::pin;
 use shunt_shmlayout::address::BackendId;
-use shunt_shmlayout::config_table::{
-    ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH,
-    MODE_NAT,
-};
 use shunt_shmlayout::loads::LoadRecord;
+use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Typed};
+use shunt_shmlayout::service::Algorithm;
 use shunt_switcher::filter::testing::{BACKENDS, CLIENTS, World};
 use shunt_switcher::filter::{Filter, Prospect, Verdict};
 use shunt_switcher::port::BATCH;
@@ -33,12 +31,12 @@ const BACKEND_COUNT: u16 = 16;
 /// Packets timed in a round, at least.
 const PACKETS: usize = 2_000_000;
 /// By what a backend is chosen, besides the connection's own cell.
-const ALGORITHMS: [(u8, &str); 5] = [
-    (ALGORITHM_SLOTS, "static"),
-    (ALGORITHM_SOURCE_HASH, "source-hash"),
-    (ALGORITHM_LIGHTEST, "lightest"),
-    (ALGORITHM_LEAST_CONNECTIONS, "least-connections"),
-    (ALGORITHM_LATENCY, "latency"),
+const ALGORITHMS: [(Algorithm, &str); 5] = [
+    (Algorithm::Static, "static"),
+    (Algorithm::SourceHash, "source-hash"),
+    (Algorithm::Lightest, "lightest"),
+    (Algorithm::LeastConnections, "least-connections"),
+    (Algorithm::Latency, "latency"),
 ];
 /// Offsets in a frame without tag and options.
 const IP_CHECKSUM: usize = 24;
@@ -95,7 +93,7 @@ impl Frames {
         }
         let mut verdict = Verdict::NotOurs;
         for (frame, prospect) in self.frames[..count].iter_mut().zip(prospects.iter()) {
-            verdict = black_box(filter.decide(frame, prospect, from, now_ms));
+            verdict = black_box(filter.decide(&mut Buffer::new(frame, 0), prospect, from, now_ms));
         }
         verdict
     }
@@ -119,7 +117,7 @@ impl Frames {
 fn world(connections: u32, protocol: u8) -> (World, Filter) {
     let mut world = World::new(connections);
     let backends: Vec<_> = (0..BACKEND_COUNT).map(|n| world.backend(backend(n), protocol)).collect();
-    world.service(SERVICE, protocol, MODE_NAT, &backends);
+    world.service(SERVICE, protocol, Mode::Nat, &backends);
     let filter = world.filter(0, 1);
     (world, filter)
 }
@@ -222,7 +220,7 @@ fn many_ports(ports: u16, connections: u32, options: &Options) {
     let (mut world, _) = world(connections, PROTOCOL_TCP);
     let backends: Vec<_> = (0..BACKEND_COUNT).map(BackendId).collect();
     for port in 1..ports {
-        world.service_of(17, (SERVICE.0, SERVICE.1 + port), PROTOCOL_TCP, MODE_NAT, &backends);
+        world.service_of(17, (SERVICE.0, SERVICE.1 + port), PROTOCOL_TCP, Mode::Nat, &backends);
     }
     let mut filter = world.filter(0, 1);
     let mut frames = Frames { ports, ..Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, SYN), SOURCE) };
@@ -292,7 +290,7 @@ fn new_each(protocol: u8, name: &str, connections: u32, options: &Options) {
 }
 
 /// New connections whose backend is chosen by an algorithm: all four switchers' counts and all reports are read.
-fn new_by(algorithm: u8, name: &str, backends: u8, connections: u32, options: &Options) {
+fn new_by(algorithm: Algorithm, name: &str, backends: u8, connections: u32, options: &Options) {
     let case = format!("new connection each packet, TCP, {name}, {backends} backends");
     if !options.wants(&case) {
         return;
@@ -301,7 +299,7 @@ fn new_by(algorithm: u8, name: &str, backends: u8, connections: u32, options: &O
     let times = (0..options.rounds).map(|_| {
         let mut world = World::new(connections);
         let ids: Vec<_> = (0..backends).map(|n| world.backend(backend(n.into()), PROTOCOL_TCP)).collect();
-        let service = world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &ids);
+        let service = world.service(SERVICE, PROTOCOL_TCP, Mode::Nat, &ids);
         let members: Vec<_> = ids.iter().map(|id| (*id, 1)).collect();
         world.balance(service, algorithm, &members);
         for (id, n) in ids.iter().zip(1..) {

@@ -10,6 +10,7 @@ use crate::filter::{Filter, Prospect, prefetch};
 use crate::outlets::{Attachment, Held, Outlets};
 use crate::port::{BATCH, Batch, Pool};
 use crate::waiting::WaitingRoom;
+use shunt_packet::Buffer;
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::drop_reason::DropReason;
@@ -97,7 +98,7 @@ impl Engine {
         if self.batch.is_empty() {
             return;
         }
-        let bytes: u64 = self.batch.frames().iter().map(|frame| u64::from(frame.length)).sum();
+        let bytes: u64 = self.batch.frames().iter().map(|frame| u64::from(frame.length())).sum();
         self.region.head.received.add(self.batch.len() as u64);
         if let Some(counters) = self.region.interfaces.get(usize::from(interface.0)) {
             counters.received.add(self.batch.len() as u64);
@@ -119,7 +120,8 @@ impl Engine {
             filter.approach(prospect);
         }
         for (frame, prospect) in batch.drain().zip(prospects.iter()) {
-            let verdict = filter.decide(outlets.pool.room_mut(&frame), prospect, interface, now_ms);
+            let decide = |buffer: &mut Buffer<'_>| filter.decide(buffer, prospect, interface, now_ms);
+            let (frame, verdict) = outlets.pool.change(frame, decide);
             if let Some(Held { frame, to }) = outlets.carry_out(verdict, frame, from)
                 && let Err(frame) = waiting.enter(frame, to, now_ms)
             {
@@ -134,8 +136,9 @@ impl Engine {
         for _ in 0..waiting.due(now_ms) {
             let (Some(mut it), Some(from)) = (waiting.leave(), outlets.host()) else { return };
             let prospect = filter.look(outlets.pool.bytes(&it.frame), InterfaceId::HOST, false);
-            let verdict = filter.decide(outlets.pool.room_mut(&it.frame), &prospect, InterfaceId::HOST, now_ms);
-            let Some(Held { frame, .. }) = outlets.carry_out(verdict, it.frame, from) else { continue };
+            let decide = |buffer: &mut Buffer<'_>| filter.decide(buffer, &prospect, InterfaceId::HOST, now_ms);
+            let (frame, verdict) = outlets.pool.change(it.frame, decide);
+            let Some(Held { frame, .. }) = outlets.carry_out(verdict, frame, from) else { continue };
             it.frame = frame;
             match it.is_over(now_ms) {
                 true => outlets.discard(it.frame, DropReason::Unresolved),

@@ -1,14 +1,15 @@
 //! The engine with ports in memory: every arrow of the patent's Fig. 5, and the sum of all counters.
 
 use super::*;
+use crate::filter::Verdict;
 use crate::filter::testing::{BACKENDS, CLIENTS, World};
 use crate::port::memory::Wire;
 use crate::port::{Frame, Ledger, Losses, Port};
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::{icmp_echo, tcp, udp};
 use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP, ethernet};
-use shunt_shmlayout::config_table::MODE_NAT;
 use shunt_shmlayout::frames::CHUNK;
+use shunt_shmlayout::mode::Mode;
 
 const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
 const SERVICE: ([u8; 4], u16) = ([198, 18, 0, 100], 80);
@@ -28,8 +29,8 @@ fn bench(limit: usize) -> Bench {
     let mut world = World::new(1024);
     let b = world.backend(([198, 18, 1, 11], 80), PROTOCOL_TCP);
     let u = world.backend(([198, 18, 1, 11], 53), PROTOCOL_UDP);
-    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b]);
-    world.service(DNS, PROTOCOL_UDP, MODE_NAT, &[u]);
+    world.service(SERVICE, PROTOCOL_TCP, Mode::Nat, &[b]);
+    world.service(DNS, PROTOCOL_UDP, Mode::Nat, &[u]);
     world.host_address(HOST);
     flip::publish(&world.control.head.active);
     let ledger = Ledger::new(&world.switcher.frame_owners[..FRAMES], world.switcher.journal);
@@ -111,6 +112,31 @@ fn a_packet_of_the_host_waits_until_its_neighbour_is_known_or_its_time_is_over()
     assert_eq!((departed(&bench.clients), drops(&bench.world)), (1, 0));
     bench.engine.turn(10_000);
     assert_eq!(bench.world.switcher.head.drops[DropReason::Unresolved as usize].get(), 1);
+    assert_eq!(bench.engine.outlets.pool.free(), FRAMES);
+}
+
+/// As a mode with an outer header does it.
+#[test]
+fn a_header_pushed_before_a_frame_leaves_with_it() {
+    const OUTER: [u8; 20] = *b"an outer IPv4 header";
+    let mut bench = bench(1000);
+    let sent = tcp(CLIENT, SERVICE, SYN).build();
+    let Engine { outlets, filter, .. } = &mut bench.engine;
+    let frame = outlets.pool.copy_in(&sent).expect("a free frame");
+    let mut prospect = filter.look(outlets.pool.bytes(&frame), CLIENTS, false);
+    filter.approach(&mut prospect);
+    let (frame, verdict) = outlets.pool.change(frame, |buffer| {
+        let verdict = filter.decide(buffer, &prospect, CLIENTS, 1);
+        let Verdict::Forward(to, length) = verdict else { panic!("{verdict:?}") };
+        buffer.push(OUTER.len()).expect("head room").copy_from_slice(&OUTER);
+        Verdict::Forward(to, length + OUTER.len())
+    });
+    assert!(outlets.carry_out(verdict, frame, 0).is_none());
+    let with_header = bench.backends.departed().expect("the frame");
+    bench.clients.arrive(sent);
+    bench.engine.turn(1);
+    let without = bench.backends.departed().expect("the same packet, once more");
+    assert_eq!(with_header, [&OUTER[..], &without[..]].concat());
     assert_eq!(bench.engine.outlets.pool.free(), FRAMES);
 }
 

@@ -79,11 +79,10 @@ impl Outlets {
 
     /// Step 224: into the transmit queue of its port, or, with that full, dropped.
     #[inline]
-    fn send(&mut self, port: usize, mut frame: Frame, length: usize) {
+    fn send(&mut self, port: usize, frame: Frame, length: usize) {
         let to = &mut self.ports[port];
         let interface = to.interface;
-        frame.length = length as u32;
-        match to.port.send(&mut self.pool, frame) {
+        match to.port.send(&mut self.pool, frame.with_length(length as u32)) {
             Ok(()) => {
                 self.region.head.sent.add(1);
                 if let Some(counters) = self.region.interfaces.get(usize::from(interface.0)) {

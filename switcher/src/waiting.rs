@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn frame(number: u64) -> Frame {
-        Frame { address: number * 2048, length: 60 }
+        Frame::for_test(number)
     }
 
     fn to(last: u8) -> Address {

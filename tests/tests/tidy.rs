@@ -7,6 +7,11 @@ use shunt_tests::operator::root;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/catalogue.rs"]
+mod catalogue;
+#[path = "tidy/documents.rs"]
+mod documents;
+
 /// Lines of a file before its tests.
 const LONGEST: usize = 400;
 
@@ -175,6 +180,21 @@ fn unsafe_stands_only_where_it_may() {
         sources().into_iter().filter(|(_, text)| text.lines().any(is_block)).map(|(path, _)| path).collect();
     let allowed: BTreeSet<String> = UNSAFE.iter().map(|path| path.to_string()).collect();
     assert_eq!(found, allowed, "left: files that have it; right: files that may");
+}
+
+/// What a turn of control is given instead.
+const OUTSIDE: &[&str] = &["Instant", "SystemTime", "Stopwatch", "Now::read", "tokio", "std::fs", "std::process"];
+
+#[test]
+fn control_decides_without_clocks_tasks_and_files() {
+    let decides = |path: &str| path.starts_with("control/src/control/") && !is_test(path);
+    let sources: Vec<_> = sources().into_iter().filter(|(path, _)| decides(path)).collect();
+    assert!(sources.len() > 10, "only {} files", sources.len());
+    for (path, text) in sources {
+        let code: String = code(&text).lines().map(uncommented).collect();
+        let found: Vec<_> = OUTSIDE.iter().filter(|word| code.contains(**word)).collect();
+        assert!(found.is_empty(), "{path} has {found:?}: give it to the turn (control/src/control/outside.rs)");
+    }
 }
 
 /// Where reasons are given: not where the parser's are translated, which names them all.
@@ -368,12 +388,12 @@ fn every_example_configuration_is_accepted() {
 }
 
 #[test]
-fn the_readme_s_folders_exist() {
-    let readme = std::fs::read_to_string(root().join("README.md")).expect("README.md");
-    let map = readme.split("\n## ").find(|section| section.starts_with("Folders")).expect("a section \"Folders\"");
+fn the_architecture_s_folders_exist() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let map = text.split("\n## ").find(|section| section.starts_with("Crates")).expect("a section \"Crates\"");
     let missing: Vec<&str> = folders(map).into_iter().filter(|folder| !root().join(folder).is_dir()).collect();
-    assert!(!folders(map).is_empty(), "the section \"Folders\" names none");
-    assert!(missing.is_empty(), "README.md names folders that aren't there: {missing:?}");
+    assert!(!folders(map).is_empty(), "the section \"Crates\" names none");
+    assert!(missing.is_empty(), "ARCHITECTURE.md names folders that aren't there: {missing:?}");
 }
 
 /// Words that end in a slash.

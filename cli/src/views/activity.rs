@@ -6,6 +6,8 @@
 use serde::Serialize;
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::connections::{Activity, Connections};
+use shunt_shmlayout::record::Counter;
+use shunt_shmlayout::regions::SwitcherRegion;
 use std::collections::HashMap;
 
 /// Entries of the connection table.
@@ -20,6 +22,19 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// By the switchers' counters, without a walk through the table.
+    pub fn counted(switchers: &[SwitcherRegion]) -> Self {
+        let each = || switchers.iter().flat_map(|region| region.backends);
+        // Those closed first: a connection that comes and goes in between can't make the difference negative.
+        let closed = each().map(|backend| backend.closed.get()).fold(0, u64::wrapping_add);
+        let live = each().map(|backend| backend.opened.get()).fold(0, u64::wrapping_add).saturating_sub(closed);
+        let in_flight = switchers.iter().flat_map(|region| region.in_flight);
+        let in_flight = in_flight.map(Counter::get).fold(0, u64::wrapping_add).cast_signed();
+        // The counters aren't read at one moment.
+        let active = in_flight.max(0).cast_unsigned().min(live);
+        Self { active, inactive: live - active }
+    }
+
     fn add(&mut self, activity: &Activity) {
         match activity.flags & Activity::ENDED {
             0 => self.active += 1,

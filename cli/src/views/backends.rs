@@ -1,8 +1,8 @@
 //! `shunt backends`.
 
 use super::activity::{Counts, Use};
+use super::endpoint;
 use super::load::LoadRow;
-use super::{endpoint, protocol_name, uses_slots};
 use crate::admin::Told;
 use crate::configuration::{Backend, Configuration, Service};
 use crate::format::{bytes, or_dash};
@@ -10,7 +10,6 @@ use crate::memory::Memory;
 use crate::output::Report;
 use crate::table::Table;
 use serde::Serialize;
-use shunt_shmlayout::address::NeighbourId;
 use shunt_shmlayout::config_table::{BackendRecord, MemberRecord};
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::BackendCounters;
@@ -102,12 +101,12 @@ fn row(memory: &Memory, backend: &Backend, told: Told, now_ms: u64) -> BackendRo
         counters.map(|counters| counter(counters).get()).fold(0, u64::wrapping_add)
     };
     let record = &backend.record;
-    let neighbour = memory.control.neighbours.get(NeighbourId(record.neighbour));
+    let neighbour = memory.control.neighbours.get(record.neighbour);
     BackendRow {
         id: backend.id.0,
         name: backend.name.clone(),
         address: endpoint(record.address, record.port),
-        protocol: protocol_name(record.protocol),
+        protocol: record.protocol.name(),
         state: state(backend),
         health: told.health,
         load: LoadRow::read(memory, backend.id, now_ms),
@@ -146,7 +145,7 @@ fn members(configuration: &Configuration, backend: &Backend, why: &HashMap<Strin
             effective_weight: member.effective,
             factor: f64::from(member.factor_permille) / 1000.0,
             why: why.get(&service.name).cloned(),
-            slots_percent: uses_slots(service.record.algorithm).then_some(share),
+            slots_percent: service.record.algorithm.uses_slots().then_some(share),
         }
     };
     own.map(row).collect()

@@ -1,13 +1,13 @@
 //! `shunt connections`.
 
-use super::{endpoint, protocol_name};
+use super::{UNKNOWN, endpoint};
 use crate::configuration::{Configuration, ConfigurationError};
 use crate::format::duration;
 use crate::memory::Memory;
 use crate::output::Report;
 use crate::table::Table;
 use serde::Serialize;
-use shunt_shmlayout::address::{Address, BackendId, PortBe, ServiceId};
+use shunt_shmlayout::address::{Address, BackendId, PortBe, Protocol, ServiceId};
 use shunt_shmlayout::connections::{Activity, Snapshot, State};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -163,7 +163,7 @@ fn row(configuration: &Configuration, connection: &Snapshot, activity: Activity,
         (Activity::BACKEND_RESET, "backend_reset"),
     ];
     ConnectionRow {
-        protocol: protocol_name(connection.protocol),
+        protocol: connection.protocol.map_or(UNKNOWN, Protocol::name),
         client: endpoint(connection.client, connection.client_port),
         service: service_name(configuration, connection.service),
         backend: backend_name(configuration, connection.backend),

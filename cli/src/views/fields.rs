@@ -45,7 +45,7 @@ Fields of --json:
       algorithm uses no slots)), next_hop,
       next_hop_mac (null: unresolved), interface, active_connections, inactive_connections (as of services), opened (since
       the start), packets, bytes
-      load (null: never reported): age_ms, silent, says (up, drain, down), clients, in_flight, execution_us,
+      load (null: never reported): age_ms, silent, says (up, drain, down), clients, in_flight, foreign, execution_us,
       cpu_permille, memory_permille, requests_per_s, score (expected wait in us, or in flight, or CPU)";
 
 /// Of `shunt drain` and `shunt enable`.

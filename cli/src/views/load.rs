@@ -22,6 +22,8 @@ pub struct LoadRow {
     pub clients: Option<u32>,
     /// Requests that it works on or has waiting.
     pub in_flight: Option<u32>,
+    /// Of these, those that didn't come by the switchers, smoothed.
+    pub foreign: Option<u32>,
     /// How long a request takes, smoothed.
     pub execution_us: Option<u32>,
     /// Use of its CPU time, thousandths.
@@ -59,6 +61,7 @@ impl LoadRow {
             },
             clients: said(LoadRecord::CLIENTS).then_some(load.clients),
             in_flight: said(LoadRecord::IN_FLIGHT).then_some(load.in_flight),
+            foreign: said(LoadRecord::IN_FLIGHT).then_some(load.foreign),
             execution_us: (load.execution_us != 0).then_some(load.execution_us),
             cpu_permille: said(LoadRecord::CPU).then_some(load.cpu_permille),
             memory_permille: said(LoadRecord::MEMORY).then_some(load.memory_permille),

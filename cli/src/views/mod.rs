@@ -27,11 +27,7 @@ pub use processes::{ProcessRow, ProcessState, processes};
 pub use services::ServicesReport;
 pub use status::{Sample, StatusReport, StatusView};
 
-use shunt_shmlayout::address::{Address, PortBe, TCP, UDP};
-use shunt_shmlayout::config_table::{
-    ALGORITHM_EVEN, ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SLOTS,
-    ALGORITHM_SOURCE_HASH, MODE_DSR, MODE_NAT,
-};
+use shunt_shmlayout::address::{Address, PortBe};
 use std::net::{IpAddr, SocketAddr};
 
 /// Address and port as the configuration writes them.
@@ -39,35 +35,5 @@ fn endpoint(address: Address, port: PortBe) -> String {
     SocketAddr::new(IpAddr::from(address), port.get()).to_string()
 }
 
-fn protocol_name(protocol: u8) -> &'static str {
-    match protocol {
-        TCP => "tcp",
-        UDP => "udp",
-        _ => "?",
-    }
-}
-
-fn algorithm_name(algorithm: u8) -> &'static str {
-    match algorithm {
-        ALGORITHM_SLOTS => "static",
-        ALGORITHM_EVEN => "even",
-        ALGORITHM_SOURCE_HASH => "source-hash",
-        ALGORITHM_LIGHTEST => "lightest",
-        ALGORITHM_LEAST_CONNECTIONS => "least-connections",
-        ALGORITHM_LATENCY => "latency",
-        _ => "?",
-    }
-}
-
-/// Whether a service of this algorithm chooses by the cells of its table; the others choose among its members.
-fn uses_slots(algorithm: u8) -> bool {
-    matches!(algorithm, ALGORITHM_SLOTS | ALGORITHM_EVEN | ALGORITHM_SOURCE_HASH)
-}
-
-fn mode_name(mode: u8) -> &'static str {
-    match mode {
-        MODE_DSR => "dsr",
-        MODE_NAT => "nat",
-        _ => "?",
-    }
-}
+/// What is shown for a number that this build doesn't know.
+const UNKNOWN: &str = "?";

@@ -1,5 +1,6 @@
 //! The ports of `shunt status`: which switcher polls which interface queues, and how.
 
+use super::UNKNOWN;
 use crate::memory::Memory;
 use serde::Serialize;
 use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind, PortMode, PortRecord};
@@ -81,8 +82,8 @@ fn row(memory: &Memory, interface: u16, switcher: u16, ports: &[PortRecord]) -> 
     let queue = |port: &PortRecord| QueueRow {
         queue: port.queue,
         receives: port.flags & PORT_RECEIVES != 0,
-        kind: PortKind::name(port.kind),
-        mode: PortMode::name(port.mode),
+        kind: port.kind().map_or(UNKNOWN, PortKind::name),
+        mode: port.mode().map_or(UNKNOWN, PortMode::name),
         busy_polls: port.flags & PORT_BUSY_POLLS != 0,
         threaded: port.flags & PORT_THREADED != 0,
     };

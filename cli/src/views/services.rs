@@ -1,7 +1,7 @@
 //! `shunt services`.
 
 use super::activity::{Counts, Use};
-use super::{algorithm_name, endpoint, mode_name, protocol_name};
+use super::endpoint;
 use crate::configuration::{Configuration, Service};
 use crate::format::bytes;
 use crate::memory::Memory;
@@ -9,9 +9,10 @@ use crate::output::Report;
 use crate::table::Table;
 use serde::Serialize;
 use shunt_shmlayout::address::BackendId;
-use shunt_shmlayout::config_table::{BackendRecord, TARGET_HOST};
+use shunt_shmlayout::config_table::BackendRecord;
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::ServiceCounters;
+use shunt_shmlayout::service::Target;
 
 /// One service.
 #[derive(Debug, Serialize)]
@@ -86,21 +87,23 @@ fn row(memory: &Memory, configuration: &Configuration, service: &Service, counts
         })
     };
     let record = &service.record;
-    let is_host = record.target == TARGET_HOST;
     ServiceRow {
         id: service.id.0,
         name: service.name.clone(),
         address: endpoint(record.address, record.port),
-        protocol: protocol_name(record.protocol),
-        target: if is_host { "host" } else { "backends" },
-        mode: if is_host { "host" } else { mode_name(record.mode) },
-        algorithm: algorithm_name(record.algorithm),
+        protocol: record.protocol.name(),
+        target: record.target.name(),
+        mode: match record.target {
+            Target::Host => "host",
+            Target::Backends => record.mode.name(),
+        },
+        algorithm: record.algorithm.name(),
         client_ranges: record.classes_count,
-        state: match (record.slots_count, record.members_count) {
-            _ if is_host => "up",
-            (0, 0) => "removed",
-            (0, _) => "no-backend",
-            _ => "up",
+        state: match (record.target, record.slots_count, record.members_count) {
+            (Target::Host, ..) => "up",
+            (Target::Backends, 0, 0) => "removed",
+            (Target::Backends, 0, _) => "no-backend",
+            (Target::Backends, ..) => "up",
         },
         backends_up: service.members.iter().filter(|member| takes(member.backend)).count(),
         backends_total: service.members.len(),

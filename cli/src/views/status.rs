@@ -16,10 +16,11 @@ use crate::output::Report;
 use crate::table::Table;
 use serde::Serialize;
 use shunt_process::Instance;
-use shunt_shmlayout::config_table::{BackendRecord, ServiceRecord, TARGET_HOST};
+use shunt_shmlayout::config_table::BackendRecord;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::record::Counter;
-use shunt_shmlayout::regions::{FRAMES_IN_HAND, InterfaceRecord, Side, SwitcherHead, SwitcherRegion};
+use shunt_shmlayout::regions::{FRAMES_IN_HAND, InterfaceRecord, SwitcherHead, SwitcherRegion};
+use shunt_shmlayout::service::{ServiceView, Target};
 use shunt_shmlayout::sync::Ordering;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -179,7 +180,10 @@ struct State {
 
 fn state(memory: &Memory) -> State {
     let Ok(configuration) = Configuration::read(&memory.control) else { return State::default() };
-    let is_configured = |record: &ServiceRecord| record.target == TARGET_HOST || record.members_count > 0;
+    let is_configured = |record: &ServiceView| match record.target {
+        Target::Host => true,
+        Target::Backends => record.members_count > 0,
+    };
     let services = configuration.services.iter().filter(|service| is_configured(&service.record));
     let services = services.map(|service| ServiceState { name: service.name.clone(), served: served(service) });
     let takes_part = |backend: &&Backend| !backend.is(BackendRecord::DRAINED | BackendRecord::REMOVED);
@@ -196,11 +200,11 @@ fn state(memory: &Memory) -> State {
 
 fn served(service: &Service) -> Served {
     let unserved = service.classes.iter().find(|class| class.slots_count == 0);
-    match (service.record.slots_count, unserved) {
-        _ if service.record.target == TARGET_HOST => Served::All,
-        (0, _) => Served::Nobody,
-        (_, Some(class)) => Served::Not(class.start.to_string()),
-        _ => Served::All,
+    match (service.record.target, service.record.slots_count, unserved) {
+        (Target::Host, ..) => Served::All,
+        (Target::Backends, 0, _) => Served::Nobody,
+        (Target::Backends, _, Some(class)) => Served::Not(class.start.to_string()),
+        (Target::Backends, _, None) => Served::All,
     }
 }
 
@@ -217,7 +221,7 @@ fn unfilled(memory: &Memory, now_ms: u64) -> Vec<Unfilled> {
     };
     let unfilled = |(id, record): (_, InterfaceRecord)| {
         let (interface, age_ms) = (record.name.to_string(), now_ms.saturating_sub(last(id)?));
-        Some(Unfilled { interface, age_ms, has_clients: Side::from_bits(record.side).has_clients() })
+        Some(Unfilled { interface, age_ms, has_clients: record.side()?.has_clients() })
     };
     memory.keeper.interfaces().filter_map(unfilled).collect()
 }
@@ -227,22 +231,10 @@ fn sum(memory: &Memory, counter: fn(&SwitcherHead) -> &Counter) -> u64 {
 }
 
 fn connection_table(memory: &Memory, exact: bool) -> ConnectionTableRow {
-    let Counts { active, inactive } = if exact { Use::of(&memory.connections).total } else { counted(memory) };
+    let Counts { active, inactive } =
+        if exact { Use::of(&memory.connections).total } else { Counts::counted(&memory.switchers) };
     let (live, capacity) = (active + inactive, memory.connections.capacity() as u64);
     ConnectionTableRow { live, active, inactive, exact, capacity, evicted: sum(memory, |head| &head.evicted) }
-}
-
-/// By switchers' counters.
-fn counted(memory: &Memory) -> Counts {
-    let each = || memory.switchers.iter().flat_map(|region| region.backends);
-    // Those closed first: a connection that comes and goes in between can't make the difference negative.
-    let closed = each().map(|backend| backend.closed.get()).fold(0, u64::wrapping_add);
-    let live = each().map(|backend| backend.opened.get()).fold(0, u64::wrapping_add).saturating_sub(closed);
-    let in_flight = memory.switchers.iter().flat_map(|region| region.in_flight);
-    let in_flight = in_flight.map(Counter::get).fold(0, u64::wrapping_add).cast_signed();
-    // The counters aren't read at one moment.
-    let active = in_flight.max(0).cast_unsigned().min(live);
-    Counts { active, inactive: live - active }
 }
 
 fn traffic(memory: &Memory) -> TrafficRow {

@@ -8,13 +8,14 @@ use crate::output::Report;
 use serde_json::{Value, json, to_value};
 use shunt_process::Instance;
 use shunt_shmlayout::access::Writer;
-use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, ServiceId};
-use shunt_shmlayout::config_table::{BackendRecord, ClassRecord, MemberRecord, Name, ServiceRecord, TARGET_HOST};
+use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, Protocol, ServiceId};
+use shunt_shmlayout::config_table::{BackendRecord, ClassRecord, MemberRecord, Name, ServiceRecord};
 use shunt_shmlayout::connections::{Activity, LastHop, Owner, Snapshot, State};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::flip::publish;
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::loads::LoadRecord;
+use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::notice::Notice;
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, DaemonDrop, IfdaemonRegion, IfdaemonShape,
@@ -22,6 +23,7 @@ use shunt_shmlayout::regions::{
     SwitcherRegion, SwitcherShape, Whole,
 };
 use shunt_shmlayout::report_outcome::ReportOutcome;
+use shunt_shmlayout::service::{Algorithm, Target};
 use shunt_shmlayout::sync::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -114,8 +116,8 @@ impl Fixture {
         generation.services[0].store(&ServiceRecord {
             address: Address::from_v4([198, 18, 0, 100]),
             port: PortBe::new(80),
-            protocol: TCP,
-            mode: MODE_NAT,
+            protocol: Protocol::Tcp.code(),
+            mode: Mode::Nat.code(),
             slots_count: 4,
             members_count: 2,
             ..Default::default()
@@ -124,7 +126,7 @@ impl Fixture {
         let backend = |last, flags, neighbour| BackendRecord {
             address: Address::from_v4([198, 18, 1, last]),
             port: PortBe::new(8080),
-            protocol: TCP,
+            protocol: Protocol::Tcp.code(),
             flags,
             interface: 1,
             neighbour,
@@ -211,8 +213,8 @@ impl Fixture {
             client_port: PortBe::new(port),
             service: ServiceId(0),
             backend: BackendId(0),
-            protocol: TCP,
-            mode: MODE_NAT,
+            protocol: Some(Protocol::Tcp),
+            mode: Some(Mode::Nat),
             created_ms: NOW_MS - 65_000,
         };
         let (hashes, hop) = (owner.table().hashes(&connection), LastHop { mac: [0; 6], interface: InterfaceId(0) });
@@ -356,15 +358,15 @@ fn only_algorithms_with_slots_show_a_share_of_them() {
     let fixture = Fixture::running("slots");
     let services = fixture.control.generations[1].services;
     let record: ServiceRecord = services[0].load();
-    let share = |algorithm| {
-        services[0].store(&ServiceRecord { algorithm, ..record });
+    let share = |algorithm: Algorithm| {
+        services[0].store(&ServiceRecord { algorithm: algorithm.code(), ..record });
         let memory = fixture.memory();
         let configuration = Configuration::read(&memory.control).unwrap();
         let report = BackendsReport::read(&memory, &configuration, &HashMap::new(), NOW_MS);
         report.backends[0].services[0].slots_percent
     };
-    assert_eq!([ALGORITHM_SLOTS, ALGORITHM_EVEN, ALGORITHM_SOURCE_HASH].map(share), [Some(100.0); 3]);
-    assert_eq!([ALGORITHM_LIGHTEST, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LATENCY].map(share), [None; 3]);
+    assert_eq!([Algorithm::Static, Algorithm::Even, Algorithm::SourceHash].map(share), [Some(100.0); 3]);
+    assert_eq!([Algorithm::Lightest, Algorithm::LeastConnections, Algorithm::Latency].map(share), [None; 3]);
 }
 
 #[test]
@@ -457,7 +459,7 @@ fn a_service_of_the_host_has_no_backends_and_is_up() {
     let fixture = Fixture::running("host-service");
     let services = fixture.control.generations[1].services;
     let record: ServiceRecord = services[0].load();
-    services[0].store(&ServiceRecord { target: TARGET_HOST, slots_count: 0, members_count: 0, mode: 0, ..record });
+    services[0].store(&ServiceRecord { target: Target::Host.code(), slots_count: 0, members_count: 0, ..record });
     let memory = fixture.memory();
     let report = ServicesReport::read(&memory, &Configuration::read(&memory.control).unwrap());
     let row = &to_value(&report).unwrap()["services"][0];

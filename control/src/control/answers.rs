@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use log::warn;
-use shunt_shmlayout::address::{BackendId, TCP};
-use shunt_shmlayout::config_table::MODE_NAT;
+use shunt_shmlayout::address::{BackendId, Protocol};
 
 use super::Control;
 use crate::health::answers::{Answers, Seen, Unanswered};
@@ -62,18 +61,22 @@ impl Control {
     }
 }
 
-/// Backends that are sent connections whose answers come by the switchers: TCP, in service, and behind no service of mode
-/// `dsr`. A UDP server need not answer.
+/// Backends that are sent connections whose answers come by the switchers: TCP, in service, and behind no service whose
+/// replies bypass them. A UDP server need not answer.
 fn answering(table: &Table) -> impl Iterator<Item = BackendId> {
     let down = table.down();
-    let behind = |is_nat: bool| {
-        let services = table.services().filter(move |(_, service)| (service.mode == MODE_NAT) == is_nat);
+    let behind = |sees_replies: bool| {
+        let services = table.services().filter(move |(_, service)| service.mode.sees_replies() == sees_replies);
         services.flat_map(|(_, service)| service.members.iter().map(|member| member.backend)).collect::<BTreeSet<_>>()
     };
-    let (nat, dsr) = (behind(true), behind(false));
+    let (seen, unseen) = (behind(true), behind(false));
     let is_eligible = move |id: &BackendId, backend: &Backend| {
         let in_service = !backend.drained && !backend.removed && !down.contains(id);
-        in_service && backend.identity.protocol == TCP && nat.contains(id) && !dsr.contains(id)
+        let must_answer = match backend.identity.protocol {
+            Protocol::Tcp => true,
+            Protocol::Udp => false,
+        };
+        in_service && must_answer && seen.contains(id) && !unseen.contains(id)
     };
     table.backends().filter(move |(id, backend)| is_eligible(id, backend)).map(|(id, _)| id)
 }

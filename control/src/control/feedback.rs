@@ -2,7 +2,7 @@
 //! factors of them, and if those changed, slots.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::net::{IpAddr, SocketAddr};
 
 use log::{info, warn};
 use shunt_config::{Algorithm, Config};
@@ -14,43 +14,37 @@ use shunt_shmlayout::regions::{ControlRegion, connections_in_flight};
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
 use super::Control;
-use crate::clock::{WallClock, monotonic_ms, wall_ms};
+use super::cause::Cause;
+use super::cost::Cost;
+use super::outside::Outputs;
+use crate::clock::{Now, WallClock};
 use crate::health::{BackendKey, Health};
 use crate::master::feedback::{Member, Objection, Opinion, Why, step};
-use crate::resource_manager::ResourceManager;
-use crate::resource_manager::agent_check::{Known, Outcome, Questioner, questions};
-use crate::resource_manager::socket::ReportSocket;
+use crate::resource_manager::agent_check::{AgentChecks, Outcome};
 use crate::resource_manager::watch::Watch;
+use crate::resource_manager::{LoadSource, ResourceManager};
 use shunt_process::duration;
 use shunt_protocol::admin::ReportPath;
 use shunt_publish::agents::Agents;
 use shunt_publish::service::{NEUTRAL_PERMILLE, Service};
 use shunt_publish::table::Table;
 
-/// From one step of the master to the next. A publication follows each that changes something; where publications are
-/// dear, for there are thousands of services, steps are rarer, down to the longest pause.
-const SHORTEST_PAUSE_MS: u64 = 25;
-const LONGEST_PAUSE_MS: u64 = 100;
-/// Steps and publications may take one part in so many of control's time, until the longest pause.
-const PARTS_OF_TIME: u64 = 10;
 /// A longer pause, as of a stopped process, counts as one of this length.
 const LONGEST_STEP_MS: u64 = 1000;
 
 /// What feedback knows and makes of it.
 pub(super) struct Feedback {
-    pub socket: ReportSocket,
     manager: ResourceManager,
     watch: Watch,
-    questioner: Questioner,
-    answers: BTreeMap<BackendKey, Known>,
+    agent_checks: AgentChecks,
     ids: HashMap<String, BackendId>,
     /// By backend's name, where the configuration says it.
     workers: HashMap<String, u32>,
     pools: BTreeMap<ServiceId, Pool>,
     slew_per_s: f64,
     last_ms: u64,
-    /// What the last step took of control's time, slots included, microseconds.
-    cost_us: u64,
+    /// What steps and the publications after them take of control's time.
+    pub cost: Cost,
     /// Agents' starts are held against it.
     clock: WallClock,
 }
@@ -63,28 +57,26 @@ struct Pool {
 }
 
 impl Feedback {
-    /// Listens to nobody before `configure`.
-    pub fn new(questioner: Questioner) -> Self {
+    /// Knows nobody before `configure`.
+    pub fn new(now: Now) -> Self {
         let manager = ResourceManager::new(&shunt_config::Feedback::default(), Agents::default(), BTreeMap::new());
         Self {
-            socket: ReportSocket::default(),
             manager,
             watch: Watch::default(),
-            questioner,
-            answers: BTreeMap::new(),
+            agent_checks: AgentChecks::default(),
             ids: HashMap::new(),
             workers: HashMap::new(),
             pools: BTreeMap::new(),
             slew_per_s: 0.0,
             last_ms: 0,
-            cost_us: 0,
-            clock: WallClock::start(),
+            cost: Cost::default(),
+            clock: WallClock::new(now),
         }
     }
 
     /// What keeps reports from counting.
-    pub fn report_path(&self, now_ms: u64) -> ReportPath {
-        let not_listening = self.socket.fault().map(|(listen, why)| (listen.to_string(), why.to_owned()));
+    pub fn report_path(&self, not_listening: Option<&(SocketAddr, String)>, now_ms: u64) -> ReportPath {
+        let not_listening = not_listening.map(|(listen, why)| (listen.to_string(), why.clone()));
         ReportPath { not_listening, silent: self.watch.silent(now_ms), refused: self.watch.refused(now_ms) }
     }
 
@@ -95,21 +87,24 @@ impl Feedback {
 
     /// Takes a configuration over, and what the table has of it. The table forgets what was made of services that nobody
     /// reports about any more, as their agents left the configuration or control can't read their keys.
-    pub fn configure(&mut self, config: &Config, table: &mut Table, agents: Agents, region: &ControlRegion<Writer>) {
+    pub fn configure(
+        &mut self,
+        config: &Config,
+        table: &mut Table,
+        agents: Agents,
+        region: &ControlRegion<Writer>,
+        now: Now,
+        outputs: &mut Outputs,
+    ) {
         let feedback = &config.feedback;
         let backends = config.services.iter().flat_map(|service| &service.backends);
         let ports = backends.map(|backend| (backend.name.clone(), backend.address.port())).collect();
         self.manager.configure(feedback, agents, ports);
         self.manager.remember_in(region.replay);
-        self.watch.configure(feedback, monotonic_ms());
-        self.socket.listen(feedback.listen);
+        self.watch.configure(feedback, now.monotonic_ms);
+        outputs.listen = Some(feedback.listen);
         self.slew_per_s = f64::from(feedback.slew_permille_per_s) / 1000.0;
-        let questions = questions(config);
-        self.answers = questions
-            .iter()
-            .map(|question| (question.key.clone(), self.answers.get(&question.key).copied().unwrap_or_default()))
-            .collect();
-        self.questioner.apply(questions);
+        outputs.questions = Some(self.agent_checks.configure(config));
         let configured = table.backends().filter(|(_, backend)| !backend.removed);
         self.ids = configured.map(|(id, backend)| (backend.name.clone(), id)).collect();
         let backends = config.services.iter().flat_map(|service| &service.backends);
@@ -140,8 +135,7 @@ impl Feedback {
             Some((BackendKey { service: service.name.clone(), backend: name }, member.backend, made))
         };
         let members: Vec<_> = service.members.iter().filter_map(member).collect();
-        let heard = |key: &BackendKey| self.manager.expects(&key.backend) || self.answers.contains_key(key);
-        let anybody = members.iter().any(|(key, ..)| heard(key));
+        let anybody = members.iter().any(|(key, ..)| self.sources().iter().any(|source| source.expects(key)));
         anybody.then_some(Pool { algorithm: service.algorithm, members })
     }
 
@@ -164,13 +158,13 @@ impl Feedback {
 
     /// What is known of a member's own opinion. `opened` are the connections opened less closed since its report.
     fn opinion(&self, key: &BackendKey, opened: i64, now_ms: u64) -> Opinion {
-        let reported = match self.manager.load(&key.backend) {
-            Some(load) => load.opinion(opened, now_ms),
-            None if self.manager.expects(&key.backend) => Opinion::Silent,
-            None => Opinion::None,
-        };
-        let answered = self.answers.get(key).map_or(Opinion::None, |known| known.opinion(now_ms));
-        reported.and(answered)
+        let opinions = self.sources().map(|source| source.opinion(key, opened, now_ms));
+        opinions.into_iter().fold(Opinion::None, Opinion::and)
+    }
+
+    /// Everybody that tells of loads. On a tie the first one is believed.
+    fn sources(&self) -> [&dyn LoadSource; 2] {
+        [&self.manager, &self.agent_checks]
     }
 
     /// One step of every pool; `opened` tells connections opened less closed since a backend's report. True if a publication
@@ -199,32 +193,35 @@ impl Feedback {
 }
 
 impl Control {
-    /// Takes what arrived. Switchers see an accepted report at once.
-    pub(super) fn take_reports(&mut self) {
-        let (now_ms, region) = (monotonic_ms(), self.memory.control);
-        let Feedback { socket, manager, watch, ids, workers, clock, .. } = &mut self.feedback;
-        manager.follow_clock(clock.latest_us());
-        socket.take(|source, datagram| {
-            let outcome = match manager.receive(datagram, now_ms) {
-                Ok(report) => {
-                    for load in &report.loads {
-                        let name = load.backend.as_str();
-                        if let Some(id) = ids.get(name) {
-                            let counts = self.memory.switchers.iter().map(|switcher| switcher.in_flight);
-                            let connections = connections_in_flight(counts, *id);
-                            manager.observe_connections(name, connections);
-                            region.loads.set(*id, &record(manager, workers, name, connections));
-                        }
+    /// Takes reports from these agents from now on.
+    pub(super) fn configure_feedback(&mut self, agents: Agents, now: Now, outputs: &mut Outputs) {
+        self.feedback.configure(&self.config, &mut self.table, agents, &self.memory.control, now, outputs);
+    }
+
+    /// Takes a datagram. Switchers see an accepted report at once.
+    pub(super) fn take_report(&mut self, source: IpAddr, datagram: &[u8], now: Now) {
+        let region = self.memory.control;
+        let Feedback { manager, watch, ids, workers, clock, .. } = &mut self.feedback;
+        manager.follow_clock(clock.latest_us(now));
+        let outcome = match manager.receive(datagram, now.monotonic_ms) {
+            Ok(report) => {
+                for load in &report.loads {
+                    let name = load.backend.as_str();
+                    if let Some(id) = ids.get(name) {
+                        let counts = self.memory.switchers.iter().map(|switcher| switcher.in_flight);
+                        let connections = connections_in_flight(counts, *id);
+                        manager.observe_connections(name, connections);
+                        region.loads.set(*id, &record(manager, workers, name, connections));
                     }
-                    manager.outcome(&report)
                 }
-                Err(outcome) => outcome,
-            };
-            count(region.reports, outcome);
-            watch.observe(source, datagram, outcome, now_ms);
-        });
-        for (agent, epoch_us) in self.feedback.manager.take_ahead() {
-            let ahead_ms = (epoch_us / 1000).saturating_sub(wall_ms());
+                manager.outcome(&report)
+            }
+            Err(outcome) => outcome,
+        };
+        count(region.reports, outcome);
+        watch.observe(source, datagram, outcome, now.monotonic_ms);
+        for (agent, epoch_us) in manager.take_ahead() {
+            let ahead_ms = (epoch_us / 1000).saturating_sub(now.wall_ms());
             warn!(
                 "agent {agent}: its clock was {} ahead of this machine's when it started, its reports are refused; set \
                  the wrong one of both, then start the agent again",
@@ -233,32 +230,25 @@ impl Control {
         }
     }
 
-    pub(super) fn record_answer(&mut self, outcome: Outcome) {
-        let Feedback { answers, questioner, .. } = &mut self.feedback;
-        let Some(known) = answers.get_mut(&outcome.key) else { return };
-        match outcome.answer {
-            Ok(answer) => {
-                known.add(answer, monotonic_ms() + questioner.silence_ms(&outcome.key));
-                count(self.memory.control.reports, ReportOutcome::CheckAnswered);
-            }
-            Err(_) => count(self.memory.control.reports, ReportOutcome::CheckFailed),
+    pub(super) fn record_answer(&mut self, outcome: Outcome, now: Now) {
+        if let Some(outcome) = self.feedback.agent_checks.record(outcome, now.monotonic_ms) {
+            count(self.memory.control.reports, outcome);
         }
     }
 
     /// Lets the master look at the loads, when it is time.
     pub(super) fn follow_loads(&mut self, now_ms: u64) {
-        self.feedback.socket.open(now_ms);
-        let cost_us = self.feedback.cost_us + self.publication.cost_us;
-        let pause_ms = (cost_us * PARTS_OF_TIME / 1000).clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS);
-        if now_ms >= self.feedback.last_ms + pause_ms {
-            let start = Instant::now();
-            let (switchers, loads) = (&self.memory.switchers, self.memory.control.loads);
-            let opened = |id| {
-                let now = connections_in_flight(switchers.iter().map(|switcher| switcher.in_flight), id);
-                (now as i64).saturating_sub(loads.get(id).connections.into())
-            };
-            self.publication.dirty |= self.feedback.step(&mut self.table, opened, now_ms);
-            self.feedback.cost_us = start.elapsed().as_micros() as u64;
+        if now_ms < self.feedback.last_ms + self.feedback.cost.pause_ms() {
+            return;
+        }
+        self.feedback.cost.has_stepped();
+        let (switchers, loads) = (&self.memory.switchers, self.memory.control.loads);
+        let opened = |id| {
+            let now = connections_in_flight(switchers.iter().map(|switcher| switcher.in_flight), id);
+            (now as i64).saturating_sub(loads.get(id).connections.into())
+        };
+        if self.feedback.step(&mut self.table, opened, now_ms) {
+            self.publication.mark(Cause::Feedback);
         }
     }
 }
@@ -330,9 +320,9 @@ mod tests {
         let mut restarted = World::new(region, vec![]);
         assert!(restarted.table.services().any(|(_, it)| it.member(b1).is_some_and(|member| member.declined)));
         for world in [&mut restarted, &mut world] {
-            let (questioner, _answers) = Questioner::new();
-            let mut feedback = Feedback::new(questioner);
-            feedback.configure(&config(pool), &mut world.table, Agents::default(), &region);
+            let (now, mut outputs) = (Now::default(), Outputs::default());
+            let mut feedback = Feedback::new(now);
+            feedback.configure(&config(pool), &mut world.table, Agents::default(), &region, now, &mut outputs);
             assert_eq!(factors(&world.publish().unwrap()), [1000, 1000]);
         }
     }

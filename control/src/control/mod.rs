@@ -1,85 +1,79 @@
-//! Control's main loop: one task, no locks. Everything that happens only changes what is known; each turn, a few
-//! milliseconds apart, publishes what that comes to.
+//! Control's decisions: one value, without sockets, tasks, files or clocks. `process` runs it.
 //!
 //! ```text
-//!  netlink, health reports, reports of load, orders, counts, signals --> note it
-//!  each turn: heartbeat, interfaces, neighbours, loads, publication, draining, orders that waited too long, files for a
-//!      successor
+//!                    Inputs: the time, events, the kernel's network state
+//!                                     |
+//!  turn:  each event --> note it      |
+//!         every few milliseconds: heartbeat, interfaces, neighbours, loads, answers, publication, draining, orders that
+//!             waited too long         |
+//!                                     v
+//!                    Outputs: answers, neighbours to resolve, addresses to announce, checks to run, ...
 //! ```
+//!
+//! Shared memory is the one thing that a turn changes besides itself. Events only change what is known; the regular part
+//! publishes what that comes to. What control comes to know is published when [`publication::Publication::mark`] was told
+//! the [`Cause`].
 
 mod answers;
+pub mod cause;
+mod cost;
 mod draining;
 mod feedback;
+pub mod health;
 mod neighbours;
+mod network;
 mod orders;
+pub mod outside;
 mod paths;
 mod publication;
+mod reload;
 mod selection;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use log::{info, warn};
+use log::info;
 use shunt_config::Config;
-use shunt_instances::AddressLocks;
-use shunt_process::{Lock, control_socket};
-use shunt_shmlayout::flip::Active;
-use shunt_shmlayout::header::start_time;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
 
-use crate::accepted::Accepted;
-use crate::admin::server::{self, Order};
 use crate::announcements::Announcements;
-use crate::clock::{monotonic_ms, wall_ms};
-use crate::health::checker::Checker;
-use crate::health::configured::checks;
+use crate::clock::Now;
 use crate::health::notes::Notes;
-use crate::health::{BackendKey, Health, Report};
-use crate::resource_manager::agent_check::{Outcome, Questioner};
-use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
-use crate::start::{Memory, Start, StartError, absolute, system_error};
+use crate::start::Memory;
 use answers::Watch;
 use draining::Draining;
 use feedback::Feedback;
 use neighbours::Asking;
 use orders::Waiting;
+use outside::{Configurations, Event, Inputs, Outputs, Turn};
+use paths::Checked;
 use publication::Publication;
-use shunt_publish::agents::{Agents, KeyMissing};
-use shunt_publish::arp_cache::ArpCache;
-use shunt_publish::candidate::{Candidate, Document};
+use shunt_publish::candidate::Candidate;
 use shunt_publish::own::OwnAddresses;
-use shunt_publish::publisher::Publisher;
-use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::Table;
 use shunt_publish::ways::{Interfaces, Ways};
-use shunt_routing::error::NetlinkError;
-use shunt_routing::state::Changes;
 
-/// From one turn to the next while something is on its way to the switchers, and while nothing is: it bounds how long a
-/// switcher's wish for a neighbour waits, and each turn takes some 50 us of a CPU that others may need.
-const TURN: Duration = Duration::from_millis(5);
-const QUIET_TURN: Duration = Duration::from_millis(20);
+/// From one regular part to the next while something is on its way to the switchers, and while nothing is: it bounds how long
+/// a switcher's wish for a neighbour waits, and each takes some 50 us of a CPU that others may need.
+const TURN_MS: u64 = 5;
+const QUIET_TURN_MS: u64 = 20;
 
 /// Everything control knows.
 pub struct Control {
     path: PathBuf,
     config: Config,
-    accepted: Accepted,
-    rehearsal: Rehearsal,
     memory: Memory,
     table: Table,
     ways: Ways,
     own: OwnAddresses,
     interfaces: Interfaces,
-    follower: Follower,
     asking: Asking,
     announcements: Announcements,
     publication: Publication,
     draining: Draining,
-    checker: Checker,
+    checked: Checked,
     feedback: Feedback,
     watch: Watch,
     /// Why each check last changed its mind.
@@ -89,248 +83,125 @@ pub struct Control {
     refusal: Option<String>,
     /// Keys of agents that it goes on without, and why.
     missing_keys: Vec<String>,
-    last_turn: Instant,
-    inputs: Inputs,
-    /// Of the addresses that it serves.
-    address_locks: AddressLocks,
-    _lock: Lock,
+    /// When the regular part was last run.
+    last_ms: u64,
 }
 
-/// What the loop waits for, besides netlink.
-struct Inputs {
-    reports: mpsc::UnboundedReceiver<Report>,
-    orders: mpsc::Receiver<Order>,
-    counts: mpsc::UnboundedReceiver<draining::Count>,
-    answers: mpsc::UnboundedReceiver<Outcome>,
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
+/// What control begins with.
+pub struct Beginning {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// What it, or the one accepted last, comes to.
+    pub candidate: Candidate,
+    /// The regions.
+    pub memory: Memory,
+    /// What a predecessor noted of checks.
+    pub notes: Notes,
+    /// Why the file isn't what it goes on with.
+    pub refusal: Option<String>,
+    /// Keys of agents that it goes on without, and why.
+    pub missing_keys: Vec<String>,
 }
 
 impl Control {
     /// Takes the instance over, as it stands or from nothing.
-    pub async fn start(path: &Path) -> Result<Self, StartError> {
-        let Start { candidate, accepted, rehearsal, memory, refusal, missing_keys, address_locks, lock } =
-            Start::begin(path).await?;
+    pub fn new(beginning: Beginning, now: Now) -> (Self, Outputs) {
+        let Beginning { path, candidate, memory, notes, refusal, missing_keys } = beginning;
         let Candidate { document, table, agents } = candidate;
-        let notes = Notes::of(&document.config.instance, |key| health_of(&table, key), wall_ms());
-        let follower = Follower::start(EVENT_BUFFER_BYTES)?;
-        let raw = "a raw socket, to announce service addresses (run control as root or give it CAP_NET_RAW)";
-        let announcements = Announcements::open().map_err(system_error(raw))?;
-        let socket = control_socket(&document.config.instance);
-        let listener = server::listen(&socket).map_err(system_error(socket.display().to_string()))?;
-        let (checker, reports) = Checker::new();
-        let (draining, counts) = Draining::new();
-        let (questioner, answers) = Questioner::new();
-        let inputs = Inputs::new(reports, server::serve(listener), counts, answers)?;
-        describe(&memory);
-        let switchers = memory.switchers.iter().map(|region| region.lend()).collect();
-        let publisher = Publisher::new(memory.control, memory.keeper, switchers, monotonic_ms());
-        let cache = ArpCache::new(memory.control.neighbours, &memory.control.generations);
+        memory.control.head.heartbeat_ms.set(now.monotonic_ms);
         let mut control = Self {
-            path: absolute(path),
-            accepted,
-            rehearsal,
+            path,
+            publication: Publication::new(&memory, now.monotonic_ms),
             memory,
             table,
             ways: Ways::default(),
             own: OwnAddresses::default(),
             interfaces: Interfaces::default(),
-            follower,
             asking: Asking::default(),
-            announcements,
-            publication: Publication::new(publisher, cache),
-            draining,
-            checker,
-            feedback: Feedback::new(questioner),
+            announcements: Announcements::default(),
+            draining: Draining::default(),
+            checked: Checked::default(),
+            feedback: Feedback::new(now),
             watch: Watch::default(),
             notes,
             waiting: Vec::new(),
-            refusal: refusal.map(|refusal| refusal.to_string()),
-            missing_keys: missing_keys.iter().map(KeyMissing::to_string).collect(),
-            last_turn: Instant::now(),
-            inputs,
+            refusal,
+            missing_keys,
+            last_ms: now.monotonic_ms,
             config: document.config.clone(),
-            address_locks,
-            _lock: lock,
         };
-        control.check_health();
-        control.heed(agents);
+        let mut outputs = Outputs::default();
+        control.check_health(now, &mut outputs);
+        control.configure_feedback(agents, now, &mut outputs);
         if control.refusal.is_none() {
-            control.keep(&document);
+            control.keep(&document, now, &mut outputs);
         }
-        Ok(control)
+        let (services, backends) = (control.config.services.len(), control.table.backends().count());
+        info!("instance {}: {services} services, {backends} backends", control.config.instance);
+        (control, outputs)
     }
 
-    /// Runs until SIGTERM or SIGINT. The memory stays as it is, so that running switchers go on forwarding.
-    pub async fn run(mut self) -> Result<(), NetlinkError> {
-        let (services, backends) = (self.config.services.len(), self.table.backends().count());
-        info!("instance {}: {services} services, {backends} backends", self.config.instance);
-        loop {
-            let next_turn = self.last_turn + if self.is_busy() { TURN } else { QUIET_TURN };
-            let inputs = &mut self.inputs;
-            tokio::select! {
-                changes = self.follower.changed() => self.follow_network(changes?),
-                Some(report) = inputs.reports.recv() => self.record_health(report),
-                Some(order) = inputs.orders.recv() => self.obey(order),
-                Some(count) = inputs.counts.recv() => self.retire(count),
-                () = self.feedback.socket.readable() => self.take_reports(),
-                Some(answer) = inputs.answers.recv() => self.record_answer(answer),
-                _ = inputs.hangup.recv() => self.reload_on_signal(),
-                _ = inputs.terminate.recv() => break,
-                _ = inputs.interrupt.recv() => break,
-                () = sleep_until(next_turn) => self.turn(monotonic_ms()),
-            }
+    /// Takes in what happened, and does what is due.
+    pub fn turn(&mut self, inputs: Inputs<'_>, configurations: &mut dyn Configurations) -> Outputs {
+        let Inputs { now, events, kernel, circumstances } = inputs;
+        self.feedback.cost.note(circumstances.last_turn_us);
+        let mut turn = Turn { now, kernel, circumstances, configurations, outputs: Outputs::default() };
+        for event in events {
+            self.take(event, &mut turn);
         }
-        info!("{}", parting_words(self.memory.running_switchers()));
-        Ok(())
+        if now.monotonic_ms >= self.due_ms() {
+            self.last_ms = now.monotonic_ms;
+            self.do_regularly(&mut turn);
+        }
+        turn.outputs
     }
 
-    /// Whether a turn would do something soon.
+    /// When the next turn is to be, whatever happens.
+    pub fn due_ms(&self) -> u64 {
+        self.last_ms + if self.is_busy() { TURN_MS } else { QUIET_TURN_MS }
+    }
+
+    /// What each check last said.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// The regions.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// What is to be published.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
     fn is_busy(&self) -> bool {
         self.publication.is_busy() || !self.waiting.is_empty() || self.asking.is_busy() || self.feedback.is_busy()
     }
 
-    fn turn(&mut self, now_ms: u64) {
-        self.last_turn = Instant::now();
+    fn take(&mut self, event: Event, turn: &mut Turn<'_>) {
+        match event {
+            Event::Health(report) => self.record_health(report, turn.now),
+            Event::Network(changes) => self.follow_network(changes, turn),
+            Event::Unanswered(addresses) => self.count_own_calls(&addresses),
+            Event::Order { ticket, command } => self.obey(ticket, command, turn),
+            Event::Hangup => self.reload_on_signal(turn),
+            Event::Datagram { source, bytes } => self.take_report(source, &bytes, turn.now),
+            Event::Answer(outcome) => self.record_answer(outcome, turn.now),
+            Event::Counted(count) => self.retire(count),
+        }
+    }
+
+    fn do_regularly(&mut self, turn: &mut Turn<'_>) {
+        let now_ms = turn.now.monotonic_ms;
         self.memory.control.head.heartbeat_ms.set(now_ms);
-        self.follow_interfaces();
-        self.ask_for_neighbours(now_ms);
-        self.count_own_calls();
+        self.follow_interfaces(turn);
+        self.ask_for_neighbours(turn);
         self.follow_loads(now_ms);
         self.look_for_answers(now_ms);
-        self.publish(now_ms);
-        self.count_connections(now_ms);
-        self.give_up_waiting(now_ms);
-        self.leave_for_successor(now_ms);
-    }
-
-    /// A configuration was accepted: a successor of this process goes on by it.
-    fn keep(&mut self, document: &Document) {
-        self.accepted.save(document, &self.path, monotonic_ms());
-        self.memory.control.head.reloaded_ms.set(wall_ms());
-    }
-
-    fn leave_for_successor(&mut self, now_ms: u64) {
-        self.accepted.retry(now_ms);
-        self.notes.save();
-    }
-
-    /// Runs the checks that the configuration asks for.
-    fn check_health(&mut self) {
-        let checks = checks(&self.config);
-        let checked: BTreeSet<&BackendKey> = checks.iter().map(|check| &check.key).collect();
-        self.notes.retain(|key| checked.contains(key));
-        let (table, now_ms) = (&self.table, wall_ms());
-        checked.iter().for_each(|key| self.notes.begin(key, health_of(table, key), now_ms));
-        self.checker.apply(checks, |key| health_of(table, key));
-        self.find_paths();
-    }
-
-    /// Takes reports from these agents from now on.
-    fn heed(&mut self, agents: Agents) {
-        self.feedback.configure(&self.config, &mut self.table, agents, &self.memory.control);
-    }
-
-    fn record_health(&mut self, report: Report) {
-        let Report { key, health, is_change, reason } = &report;
-        let ids = self.table.service_named(&key.service).zip(self.table.backend_named(&key.backend));
-        let Some((service, backend)) = ids else { return };
-        match health {
-            _ if !is_change => {}
-            Health::Up => info!("backend {} is up for service {}: {reason}", key.backend, key.service),
-            Health::Down => warn!("backend {} is down for service {}: {reason}", key.backend, key.service),
-        }
-        self.publication.dirty |= self.table.set_health(service, backend, *health);
-        self.notes.add(report, wall_ms());
-    }
-
-    fn follow_network(&mut self, changes: Changes) {
-        if changes.routes || changes.links || changes.addresses {
-            self.find_ways();
-        }
-        if changes.links {
-            self.announce();
-        }
-        self.publication.neighbours_changed |= changes.neighbours || changes.addresses;
-    }
-
-    /// The keeper gives an interface that was made again its old id.
-    fn follow_interfaces(&mut self) {
-        let interfaces = Interfaces::read(&self.memory.keeper);
-        if interfaces != self.interfaces {
-            self.interfaces = interfaces;
-            self.find_ways();
-            self.announce();
-            self.publication.dirty = true;
-            self.publication.neighbours_changed = true;
-        }
-    }
-
-    fn find_ways(&mut self) {
-        let own = OwnAddresses::new(self.follower.state(), &self.interfaces);
-        if own != self.own {
-            self.own = own;
-            self.publication.neighbours_changed = true;
-        }
-        let ways = Ways::new(self.follower.state(), &self.interfaces, &self.own);
-        let (found, room) = (ways.ranges().len(), self.memory.control.generations[0].ranges.len());
-        if found > room {
-            warn!(
-                "the routes make {found} ranges of addresses, there is room for {room}: ways stay as they were; \
-                 raise limits.routes and restart Shunt"
-            );
-        } else if ways != self.ways {
-            self.ways = ways;
-            self.publication.dirty = true;
-        }
-    }
-
-    /// Not before switchers answer for the addresses.
-    fn announce(&mut self) {
-        if self.publication.publisher.active() != Active::NONE {
-            self.announcements.update(&self.table, &self.follower.state().links, &self.interfaces);
-        }
-    }
-}
-
-/// Says in the region who its writer is.
-fn describe(memory: &Memory) {
-    let (head, pid) = (memory.control.head, std::process::id());
-    head.pid.set(pid.into());
-    head.start_time.set(start_time(pid).unwrap_or(0));
-    head.heartbeat_ms.set(monotonic_ms());
-}
-
-/// What becomes of packets without control: that depends on the switchers, which a complete stop ends first.
-fn parting_words(switchers: usize) -> String {
-    match switchers {
-        0 => "stopping; no switcher is running".to_owned(),
-        count => format!("stopping; {count} switcher(s) go on with the last configuration, without health checks"),
-    }
-}
-
-fn health_of(table: &Table, key: &BackendKey) -> Health {
-    let ids = table.service_named(&key.service).zip(table.backend_named(&key.backend));
-    ids.map_or(Health::Up, |(service, backend)| table.health(service, backend))
-}
-
-impl Inputs {
-    fn new(
-        reports: mpsc::UnboundedReceiver<Report>,
-        orders: mpsc::Receiver<Order>,
-        counts: mpsc::UnboundedReceiver<draining::Count>,
-        answers: mpsc::UnboundedReceiver<Outcome>,
-    ) -> Result<Self, StartError> {
-        let listen = |kind| signal(kind).map_err(system_error("listening for signals"));
-        Ok(Self {
-            reports,
-            orders,
-            counts,
-            answers,
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
-        })
+        self.publish(turn);
+        self.count_connections(turn);
+        self.give_up_waiting(turn);
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use log::debug;
 use shunt_shmlayout::address::InterfaceId;
 
 use super::Control;
+use super::outside::Turn;
 use crate::routing_daemon::resolve::Resolver;
 use shunt_publish::ways::Hop;
 use shunt_routing::event::NeighbourKey;
@@ -40,23 +40,19 @@ impl Asking {
 }
 
 impl Control {
-    pub(super) fn ask_for_neighbours(&mut self, now_ms: u64) {
+    pub(super) fn ask_for_neighbours(&mut self, turn: &mut Turn<'_>) {
+        let now_ms = turn.now.monotonic_ms;
         if self.take_wishes(now_ms) || now_ms >= self.asking.next_ms {
             self.asking.next_ms = now_ms + CONSULT_MS;
-            let due = self.asking.resolver.due(&self.follower.state().neighbours, now_ms);
+            let due = self.asking.resolver.due(&turn.kernel.neighbours, now_ms);
             self.asking.queue.extend(due);
         }
         let batch = self.asking.queue.len().min(REQUESTS);
-        for key in self.asking.queue.drain(..batch) {
-            if let Err(error) = self.follower.resolve(key) {
-                debug!("neighbour {} on link {}: {error}", key.address, key.ifindex);
-            }
-        }
+        turn.outputs.resolve.extend(self.asking.queue.drain(..batch));
     }
 
     /// A service's address is no machine's, so the kernel asks for it only when a program of the box calls it.
-    pub(super) fn count_own_calls(&mut self) {
-        let unanswered = self.follower.take_unanswered();
+    pub(super) fn count_own_calls(&mut self, unanswered: &[IpAddr]) {
         let is_services = |address: &&IpAddr| {
             self.table
                 .services()
@@ -69,7 +65,8 @@ impl Control {
     fn take_wishes(&mut self, now_ms: u64) -> bool {
         let mut any = false;
         for switcher in &self.memory.switchers {
-            for wanted in (0..WISHES).map_while(|_| switcher.wanted.pop()) {
+            let mut wishes = switcher.wanted.consumer();
+            for wanted in (0..WISHES).map_while(|_| wishes.pop()) {
                 let interface = u16::try_from(wanted.interface).map(InterfaceId);
                 let hop = interface.map(|interface| Hop { interface, address: wanted.address });
                 let Some(key) = hop.ok().and_then(|hop| self.interfaces.neighbour_key(&hop)) else { continue };

@@ -6,10 +6,25 @@ use std::net::{IpAddr, Ipv4Addr};
 use shunt_shmlayout::address::Mac;
 
 use super::Control;
-use crate::health::as_client::{ClientWay, NoPath, Path, Paths, Sender};
+use super::outside::Turn;
+use crate::health::as_client::{ClientWay, NoPath, Path, Sender};
+use crate::health::{BackendKey, Check};
 use shunt_publish::own::OwnAddresses;
 use shunt_publish::ways::{Hop, Interfaces, Ways};
 use shunt_routing::state::State;
+
+/// The checks that take a client's way.
+#[derive(Default)]
+pub(super) struct Checked {
+    client_ways: Vec<(BackendKey, ClientWay)>,
+}
+
+impl Checked {
+    /// These checks run from now on.
+    pub fn configure(&mut self, checks: &[Check]) {
+        self.client_ways = checks.iter().filter_map(|check| Some((check.key.clone(), check.way?))).collect();
+    }
+}
 
 /// What paths are made of.
 struct Network<'a> {
@@ -21,16 +36,15 @@ struct Network<'a> {
 
 impl Control {
     /// Finds the paths anew: after the neighbours were followed, and whatever changes ways or checks leads to that.
-    pub(super) fn find_paths(&mut self) {
+    pub(super) fn find_paths(&mut self, turn: &mut Turn<'_>) {
         if self.interfaces == Interfaces::default() {
             return; // before the first turn
         }
         let neighbours = self.memory.control.neighbours;
         let mac = |hop: &Hop| neighbours.mac_of(hop.interface, &hop.address);
-        let network =
-            Network { ways: &self.ways, own: &self.own, interfaces: &self.interfaces, state: self.follower.state() };
-        let paths: Paths = self.checker.client_ways().map(|(key, way)| (key.clone(), network.path(way, mac))).collect();
-        self.checker.set_paths(paths);
+        let network = Network { ways: &self.ways, own: &self.own, interfaces: &self.interfaces, state: turn.kernel };
+        let ways = self.checked.client_ways.iter();
+        turn.outputs.paths = Some(ways.map(|(key, way)| (key.clone(), network.path(*way, mac))).collect());
     }
 }
 

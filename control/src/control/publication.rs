@@ -1,14 +1,14 @@
 //! From what changed to what is published: fills the free buffer, hands it to the flip, answers who waited for it.
 
-use std::time::Instant;
-
 use log::{debug, error, warn};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::Active;
 
 use super::Control;
-use crate::clock::wall_ms;
+use super::cause::{Cause, Causes};
+use super::outside::{Published, Turn};
+use crate::start::Memory;
 use shunt_publish::arp_cache::ArpCache;
 use shunt_publish::image::{Image, hops};
 use shunt_publish::publisher::Publisher;
@@ -17,56 +17,83 @@ use shunt_publish::publisher::Publisher;
 pub(super) struct Publication {
     pub publisher: Publisher,
     pub cache: ArpCache,
-    /// Something changed since the last image.
-    pub dirty: bool,
+    /// What changed since the last image.
+    outdated: Causes,
+    /// Why the image on its way was made.
+    on_its_way: Causes,
     pub neighbours_changed: bool,
     /// What the active generation, or the one being prepared, holds; empty before the first.
     image: Image,
-    /// What the last publication took of control's time, microseconds.
-    pub cost_us: u64,
     /// Next hops without a place in the ARP cache, so that each change of their number is said once.
     without_place: usize,
 }
 
 impl Publication {
-    pub fn new(publisher: Publisher, cache: ArpCache) -> Self {
-        let image = Image::default();
-        Self { publisher, cache, dirty: true, neighbours_changed: true, image, cost_us: 0, without_place: 0 }
+    /// Goes on from what is in memory.
+    pub fn new(memory: &Memory, now_ms: u64) -> Self {
+        let region = memory.control;
+        let switchers = memory.switchers.iter().map(|switcher| switcher.lend()).collect();
+        Self {
+            publisher: Publisher::new(region, memory.keeper, switchers, now_ms),
+            cache: ArpCache::new(region.neighbours, &region.generations),
+            outdated: Causes::from_iter([Cause::Start]),
+            on_its_way: Causes::default(),
+            neighbours_changed: true,
+            image: Image::default(),
+            without_place: 0,
+        }
+    }
+
+    /// What is published is out of date: it is published anew as soon as a buffer is free.
+    pub fn mark(&mut self, cause: Cause) {
+        self.outdated.add(cause);
+    }
+
+    /// Whether something is still to be published.
+    pub fn is_outdated(&self) -> bool {
+        !self.outdated.is_empty()
     }
 
     /// Whether something changed, or is on its way.
     pub fn is_busy(&self) -> bool {
-        self.dirty || self.neighbours_changed || self.publisher.is_on_its_way()
+        self.is_outdated() || self.neighbours_changed || self.publisher.is_on_its_way()
     }
 }
 
 impl Control {
-    pub(super) fn publish(&mut self, now_ms: u64) {
+    pub(super) fn publish(&mut self, turn: &mut Turn<'_>) {
+        let now_ms = turn.now.monotonic_ms;
         if let Some(active) = self.publication.publisher.advance(now_ms) {
-            debug!("epoch {} is active", active.epoch());
-            self.answer_published(active);
-            // Once more if the buffer that is idle now names somebody who is gone: only when both generations have
-            // forgotten an id may it be used again, and the keeper gives an address back to the kernel.
-            let idle = &self.memory.control.generations[active.next().buffer()];
-            self.publication.dirty |= !self.publication.image.covers(idle);
-            self.announce();
+            self.note_published(active, turn);
         }
-        if self.publication.dirty
+        if self.publication.is_outdated()
             && let Some(idle) = self.publication.publisher.room(now_ms)
         {
-            let start = Instant::now();
-            self.fill(&idle, now_ms);
-            self.publication.cost_us = start.elapsed().as_micros() as u64;
+            self.fill(&idle, turn);
         }
         if std::mem::take(&mut self.publication.neighbours_changed) {
-            self.follow_neighbours();
-            self.find_paths();
+            self.follow_neighbours(turn);
+            self.find_paths(turn);
         }
     }
 
+    fn note_published(&mut self, active: Active, turn: &mut Turn<'_>) {
+        let causes = std::mem::take(&mut self.publication.on_its_way);
+        debug!("epoch {} is active; why: {causes}", active.epoch());
+        self.answer_waiting(active.epoch(), turn);
+        // Once more if the buffer that is idle now names somebody who is gone: only when both generations have
+        // forgotten an id may it be used again, and the keeper gives an address back to the kernel.
+        let idle = &self.memory.control.generations[active.next().buffer()];
+        if !self.publication.image.covers(idle) {
+            self.publication.mark(Cause::IdleBuffer);
+        }
+        self.announce(turn);
+        turn.outputs.published = Some(Published { epoch: active.epoch(), causes });
+    }
+
     /// What the kernel knows of neighbours, and of itself where it is one.
-    fn follow_neighbours(&mut self) {
-        let known = &self.follower.state().neighbours;
+    fn follow_neighbours(&mut self, turn: &Turn<'_>) {
+        let known = &turn.kernel.neighbours;
         let own: Vec<_> = self.own.neighbours(self.publication.cache.kept(), &self.interfaces).collect();
         if own.is_empty() {
             return self.publication.cache.follow(known, &self.interfaces);
@@ -76,8 +103,10 @@ impl Control {
         self.publication.cache.follow(&known, &self.interfaces);
     }
 
-    fn fill(&mut self, idle: &Generation<Writer>, now_ms: u64) {
-        self.publication.dirty = false;
+    fn fill(&mut self, idle: &Generation<Writer>, turn: &mut Turn<'_>) {
+        let now_ms = turn.now.monotonic_ms;
+        self.feedback.cost.has_filled();
+        let causes = std::mem::take(&mut self.publication.outdated);
         self.table.set_deadlines(now_ms);
         let hops = hops(&self.table, &self.ways);
         let keys = hops.iter().filter_map(|hop| self.interfaces.neighbour_key(hop));
@@ -91,13 +120,14 @@ impl Control {
         if image == publication.image && image.covers(idle) {
             let active = publication.publisher.active();
             self.accept_waiting();
-            return self.answer_published(active);
+            return self.answer_waiting(active.epoch(), turn);
         }
-        if let Err(error) = image.write(idle, wall_ms(), now_ms) {
+        if let Err(error) = image.write(idle, turn.now.wall_ms(), now_ms) {
             error!("{error}");
-            return self.refuse_waiting(&error.to_string());
+            return self.refuse_waiting(&error.to_string(), turn);
         }
         publication.image = image;
+        publication.on_its_way = causes;
         publication.publisher.prepare(now_ms);
         self.accept_waiting();
     }
@@ -109,9 +139,5 @@ impl Control {
                 "{without_place} next hops find no place in the ARP cache; raise limits.neighbours and restart Shunt"
             );
         }
-    }
-
-    fn answer_published(&mut self, active: Active) {
-        self.answer_waiting(active.epoch());
     }
 }

@@ -1,12 +1,13 @@
 //! The tasks of all checks, started and stopped by what changed in the configuration.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::as_client::{ClientWay, Paths};
+use super::as_client::Paths;
 use super::hysteresis::Hysteresis;
 use super::{BackendKey, Check, Health, Report, probe};
 use crate::tasks::Tasks;
@@ -27,18 +28,16 @@ impl Checker {
     }
 
     /// Runs exactly these checks from now on. A check that is the same goes on undisturbed. A new or changed one starts
-    /// as `health_of` says: control gives what it knew before, and up for a backend it never saw, so that traffic
+    /// from the health beside it: control gives what it knew before, and up for a backend it never saw, so that traffic
     /// flows at once and a dead one is out after `fall` attempts.
-    pub fn apply(&mut self, checks: Vec<Check>, health_of: impl Fn(&BackendKey) -> Health) {
+    pub fn apply(&mut self, checks: Vec<(Check, Health)>) {
         let (reports, paths) = (&self.reports, &self.paths);
-        self.running.apply(checks.into_iter().map(|check| (check.key.clone(), check)), |key, check| {
-            tokio::spawn(repeat(check.clone(), health_of(key), paths.subscribe(), reports.clone())).abort_handle()
+        let health: BTreeMap<BackendKey, Health> =
+            checks.iter().map(|(check, health)| (check.key.clone(), *health)).collect();
+        self.running.apply(checks.into_iter().map(|(check, _)| (check.key.clone(), check)), |key, check| {
+            let initial = health.get(key).copied().unwrap_or(Health::Up);
+            tokio::spawn(repeat(check.clone(), initial, paths.subscribe(), reports.clone())).abort_handle()
         });
-    }
-
-    /// The checks that take a client's way.
-    pub fn client_ways(&self) -> impl Iterator<Item = (&BackendKey, ClientWay)> {
-        self.running.jobs().filter_map(|check| Some((&check.key, check.way?)))
     }
 
     /// Checks that take a client's way take these from now on.
@@ -129,6 +128,10 @@ mod tests {
         }
     }
 
+    fn up(checks: Vec<Check>) -> Vec<(Check, Health)> {
+        checks.into_iter().map(|check| (check, Health::Up)).collect()
+    }
+
     async fn listen(port: u16) -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -139,7 +142,7 @@ mod tests {
     async fn a_backend_that_dies_and_returns_is_reported_each_time() {
         let (listener, address) = listen(0).await;
         let (mut checker, mut reports) = Checker::new();
-        checker.apply(vec![check("b1", address)], |_| Health::Down);
+        checker.apply(vec![(check("b1", address), Health::Down)]);
         assert_eq!(reports.recv().await.unwrap().health, Health::Up);
         drop(listener);
         let down = reports.recv().await.unwrap();
@@ -154,11 +157,11 @@ mod tests {
         let (_listener, address) = listen(0).await;
         let (mut checker, _reports) = Checker::new();
         let both = [check("b1", address), check("b2", address)];
-        checker.apply(both.to_vec(), |_| Health::Up);
+        checker.apply(up(both.to_vec()));
         let task = |checker: &Checker, n: usize| checker.running.handle(&both[n].key).id();
         let before = [task(&checker, 0), task(&checker, 1)];
         let changed = Check { fall: 9, ..both[1].clone() };
-        checker.apply(vec![both[0].clone(), changed], |_| Health::Up);
+        checker.apply(up(vec![both[0].clone(), changed]));
         assert_eq!(task(&checker, 0), before[0]);
         assert_ne!(task(&checker, 1), before[1]);
     }
@@ -167,9 +170,9 @@ mod tests {
     async fn a_check_taken_out_stops() {
         let (_listener, address) = listen(0).await;
         let (mut checker, _reports) = Checker::new();
-        checker.apply(vec![check("b1", address)], |_| Health::Up);
+        checker.apply(up(vec![check("b1", address)]));
         let task = checker.running.handle(&check("b1", address).key).clone();
-        checker.apply(vec![], |_| Health::Up);
+        checker.apply(vec![]);
         assert!(checker.is_empty());
         while !task.is_finished() {
             tokio::task::yield_now().await;
@@ -182,10 +185,7 @@ mod tests {
         drop(listener);
         let (mut checker, mut reports) = Checker::new();
         let down_already = vec![check("a", dead), check("b", dead)];
-        checker.apply(down_already.clone(), |key| match key.backend.as_str() {
-            "a" => Health::Down,
-            _ => Health::Up,
-        });
+        checker.apply(down_already.iter().cloned().zip([Health::Down, Health::Up]).collect());
         let mut reported = HashMap::new();
         for _ in 0..2 {
             let report = reports.recv().await.unwrap();
@@ -194,7 +194,7 @@ mod tests {
         // The first only tells why.
         assert_eq!(reported, HashMap::from([("a".to_owned(), false), ("b".to_owned(), true)]));
         // Both are known to be down by now: only one that starts as up has anything to tell.
-        checker.apply([down_already, vec![check("c", dead)]].concat(), |_| Health::Up);
+        checker.apply(up([down_already, vec![check("c", dead)]].concat()));
         assert_eq!(reports.recv().await.unwrap().key.backend, "c");
     }
 
@@ -204,7 +204,7 @@ mod tests {
         drop(listener);
         let (mut checker, mut reports) = Checker::new();
         let probe = Probe::Http { path: "/".into(), host: None, status_first: 200, status_last: 399 };
-        checker.apply(vec![Check { probe, ..check("b1", address) }], |_| Health::Up);
+        checker.apply(up(vec![Check { probe, ..check("b1", address) }]));
         let refused = reports.recv().await.unwrap();
         assert!(refused.is_change && refused.reason.contains("cannot connect"), "{refused:?}");
         let (listener, _) = listen(address.port()).await;

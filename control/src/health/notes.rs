@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::Duration;
 
 use log::warn;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use shunt_config::document::read_text_up_to;
 use shunt_process::{Instance, health_notes};
 
 use super::{BackendKey, Health, Report};
+use crate::clock::Stopwatch;
 use crate::state_file;
 use shunt_process::duration;
 
@@ -40,30 +41,23 @@ struct Line {
 }
 
 /// The last change of each check.
+#[derive(Default)]
 pub struct Notes {
-    path: PathBuf,
     notes: BTreeMap<BackendKey, Note>,
-    is_saved: bool,
-    not_before: Option<Instant>,
-    has_failed: bool,
+    /// Grows with each change.
+    version: u64,
 }
 
 impl Notes {
-    /// Those that a predecessor left. A file that can't be read holds none. Where `health_of` says otherwise than a note, the
-    /// predecessor ended before it noted the change, of which the time isn't known: `wall_ms` is the latest.
-    pub fn of(instance: &Instance, health_of: impl Fn(&BackendKey) -> Health, wall_ms: u64) -> Self {
-        Self::at(health_notes(instance), health_of, wall_ms)
-    }
-
-    fn at(path: PathBuf, health_of: impl Fn(&BackendKey) -> Health, wall_ms: u64) -> Self {
-        let text = read_text_up_to(&path, LIMIT_BYTES).ok();
-        let lines: Vec<Line> = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        let notes = lines.into_iter().map(|Line { service, backend, note }| (BackendKey { service, backend }, note));
+    /// Those that a predecessor left. Where `health_of` says otherwise than a note, the predecessor ended before it noted the
+    /// change, of which the time isn't known: `wall_ms` is the latest.
+    pub fn recover(left: Left, health_of: impl Fn(&BackendKey) -> Health, wall_ms: u64) -> Self {
+        let notes = left.0.into_iter().map(|Line { service, backend, note }| (BackendKey { service, backend }, note));
         let notes = notes.map(|(key, note)| match health_of(&key) == Health::Up {
             up if up == note.up => (key, note),
             up => (key, Note { up, reason: contradicted(up, &note.reason), since_ms: wall_ms }),
         });
-        Self { path, notes: notes.collect(), is_saved: true, not_before: None, has_failed: false }
+        Self { notes: notes.collect(), version: 0 }
     }
 
     /// Begins a note for a check that has none: of one that is new, or that a predecessor left without.
@@ -74,7 +68,7 @@ impl Notes {
                 Health::Down => (false, "was down when control started, and its check has not ended yet"),
             };
             self.notes.insert(key.clone(), Note { up, reason: reason.to_owned(), since_ms: wall_ms });
-            self.is_saved = false;
+            self.version += 1;
         }
     }
 
@@ -84,7 +78,7 @@ impl Notes {
         let same = self.notes.get(&key).filter(|note| note.up == up);
         let since_ms = same.map_or(wall_ms, |note| note.since_ms);
         self.notes.insert(key, Note { up, reason, since_ms });
-        self.is_saved = false;
+        self.version += 1;
     }
 
     /// What is known of a check.
@@ -96,29 +90,64 @@ impl Notes {
     pub fn retain(&mut self, is_checked: impl Fn(&BackendKey) -> bool) {
         let before = self.notes.len();
         self.notes.retain(|key, _| is_checked(key));
-        self.is_saved &= self.notes.len() == before;
+        self.version += u64::from(self.notes.len() != before);
     }
 
-    /// Writes what changed, when it is time; must be called now and then.
-    pub fn save(&mut self) {
-        let start = Instant::now();
-        if self.is_saved || self.not_before.is_some_and(|not_before| start < not_before) {
-            return;
-        }
-        self.write();
-        self.not_before = Some(start + start.elapsed() * PARTS_OF_TIME);
-    }
-
-    fn write(&mut self) {
+    fn lines(&self) -> Vec<Line> {
         let line = |(BackendKey { service, backend }, note): (&BackendKey, &Note)| Line {
             service: service.clone(),
             backend: backend.clone(),
             note: note.clone(),
         };
-        let lines: Vec<Line> = self.notes.iter().map(line).collect();
-        let written = serde_json::to_vec(&lines).map_err(Into::into);
+        self.notes.iter().map(line).collect()
+    }
+}
+
+/// What a predecessor left.
+#[derive(Default)]
+pub struct Left(Vec<Line>);
+
+/// The file of the notes.
+pub struct NotesFile {
+    path: PathBuf,
+    /// The version that is saved.
+    saved: u64,
+    /// After the last save, and how long there is none then.
+    pause: Option<(Stopwatch, Duration)>,
+    has_failed: bool,
+}
+
+impl NotesFile {
+    /// That of an instance.
+    pub fn of(instance: &Instance) -> Self {
+        Self::at(health_notes(instance))
+    }
+
+    fn at(path: PathBuf) -> Self {
+        Self { path, saved: 0, pause: None, has_failed: false }
+    }
+
+    /// A file that can't be read holds none.
+    pub fn load(&self) -> Left {
+        let text = read_text_up_to(&self.path, LIMIT_BYTES).ok();
+        Left(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+    }
+
+    /// Writes what changed, when it is time; must be called now and then.
+    pub fn save(&mut self, notes: &Notes) {
+        let is_paused = self.pause.as_ref().is_some_and(|(since, pause)| since.elapsed() < *pause);
+        if self.saved == notes.version || is_paused {
+            return;
+        }
+        let stopwatch = Stopwatch::start();
+        self.write(notes);
+        self.pause = Some((Stopwatch::start(), stopwatch.elapsed() * (PARTS_OF_TIME - 1)));
+    }
+
+    fn write(&mut self, notes: &Notes) {
+        let written = serde_json::to_vec(&notes.lines()).map_err(Into::into);
         match written.and_then(|bytes| state_file::replace(&self.path, &bytes)) {
-            Ok(()) => (self.is_saved, self.has_failed) = (true, false),
+            Ok(()) => (self.saved, self.has_failed) = (notes.version, false),
             Err(error) => {
                 if !std::mem::replace(&mut self.has_failed, true) {
                     let path = self.path.display();
@@ -155,8 +184,7 @@ mod tests {
 
     #[test]
     fn the_last_reason_stands_beside_the_first_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut notes = Notes::at(folder.path().join("health.json"), |_| Health::Up, 500);
+        let mut notes = Notes::default();
         notes.add(report("b1", Health::Down), 1_000);
         notes.add(Report { is_change: false, reason: "no answer".into(), ..report("b1", Health::Down) }, 9_000);
         assert_eq!(notes.get(&key("b1")), Some(&Note { up: false, reason: "no answer".into(), since_ms: 1_000 }));
@@ -169,23 +197,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("health.json");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(Notes::at(path, |_| Health::Up, 500).notes.is_empty());
+        assert!(NotesFile::at(path).load().0.is_empty());
     }
 
     #[test]
     fn a_successor_knows_what_still_holds() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("health.json");
-        let mut notes = Notes::at(path.clone(), |_| Health::Up, 500);
+        let (mut file, mut notes) = (NotesFile::at(path), Notes::default());
         for (backend, health) in [("b1", Health::Down), ("b2", Health::Down), ("b3", Health::Up), ("b4", Health::Down)]
         {
             notes.add(report(backend, health), 1_000);
         }
         notes.retain(|key| key.backend != "b4");
-        notes.save();
+        file.save(&notes);
         // It came up, and control was killed before that was noted.
         let health_of = |key: &BackendKey| if key.backend == "b1" { Health::Down } else { Health::Up };
-        let successor = Notes::at(path, health_of, 7_000);
+        let successor = Notes::recover(file.load(), health_of, 7_000);
         let note = Note { up: false, reason: "b1 is Down".into(), since_ms: 1_000 };
         assert_eq!(successor.get(&key("b1")), Some(&note));
         let changed = successor.get(&key("b2")).unwrap();
@@ -199,14 +227,14 @@ mod tests {
     fn every_check_has_a_note_from_its_beginning_and_keeps_what_it_has() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("health.json");
-        let mut notes = Notes::at(path.clone(), |_| Health::Up, 500);
+        let (mut file, mut notes) = (NotesFile::at(path), Notes::default());
         notes.begin(&key("b1"), Health::Up, 1_000);
         notes.add(report("b2", Health::Down), 2_000);
         notes.begin(&key("b2"), Health::Down, 3_000);
         notes.begin(&key("b3"), Health::Down, 3_000);
-        notes.save();
+        file.save(&notes);
         let health_of = |key: &BackendKey| if key.backend == "b1" { Health::Up } else { Health::Down };
-        let successor = Notes::at(path, health_of, 60_000);
+        let successor = Notes::recover(file.load(), health_of, 60_000);
         let text = |backend| successor.get(&key(backend)).unwrap().text(61_000);
         assert_eq!(text("b1"), "counted as up at first, and stays so, for 1m00s");
         assert_eq!(text("b2"), "b2 is Down, for 59.0s");
@@ -217,19 +245,19 @@ mod tests {
     fn only_what_changed_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("health.json");
-        let mut notes = Notes::at(path.clone(), |_| Health::Up, 500);
-        let is_written = |notes: &mut Notes| {
-            notes.not_before = None;
-            notes.save();
+        let (mut file, mut notes) = (NotesFile::at(path.clone()), Notes::default());
+        let mut is_written = |notes: &Notes| {
+            file.pause = None;
+            file.save(notes);
             std::fs::remove_file(&path).is_ok()
         };
-        assert!(!is_written(&mut notes));
+        assert!(!is_written(&notes));
         notes.add(report("b1", Health::Down), 1);
-        assert!(is_written(&mut notes) && !is_written(&mut notes));
+        assert!(is_written(&notes) && !is_written(&notes));
         notes.retain(|_| true);
-        assert!(!is_written(&mut notes));
+        assert!(!is_written(&notes));
         notes.retain(|_| false);
-        assert!(is_written(&mut notes));
+        assert!(is_written(&notes));
     }
 
     #[test]
@@ -238,7 +266,7 @@ mod tests {
         let path = folder.path().join("health.json");
         for content in ["", "[{\"service\":\"web\"", "7", "[{}]"] {
             std::fs::write(&path, content).unwrap();
-            assert!(Notes::at(path.clone(), |_| Health::Up, 500).notes.is_empty(), "{content}");
+            assert!(NotesFile::at(path.clone()).load().0.is_empty(), "{content}");
         }
     }
 }

@@ -1,16 +1,19 @@
 //! Asking HAProxy's agents ("agent-check"): a task for each backend of a service that has them connects, reads one line,
 //! and tells. What an answer doesn't say stays as it was, as with HAProxy.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use shunt_config::Config;
 use shunt_report::agent_check::{Administration, Answer, Health, LONGEST_BYTES};
+use shunt_shmlayout::report_outcome::ReportOutcome;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::LoadSource;
 use crate::health::BackendKey;
 use crate::master::feedback::{Measures, Opinion};
 use crate::tasks::Tasks;
@@ -27,6 +30,13 @@ pub struct Question {
     pub target: SocketAddr,
     /// From one question to the next.
     pub interval: Duration,
+}
+
+impl Question {
+    /// After so long without an answer an agent is silent.
+    fn silence_ms(&self) -> u64 {
+        (self.interval * 3 + PATIENCE).as_millis() as u64
+    }
 }
 
 /// What came of one question.
@@ -71,12 +81,6 @@ impl Questioner {
             tokio::spawn(repeat(question.clone(), outcomes.clone())).abort_handle()
         });
     }
-
-    /// After so long without an answer an agent is silent.
-    pub fn silence_ms(&self, key: &BackendKey) -> u64 {
-        let interval = self.running.job(key).map_or(Duration::ZERO, |question| question.interval);
-        (interval * 3 + PATIENCE).as_millis() as u64
-    }
 }
 
 async fn repeat(question: Question, outcomes: mpsc::UnboundedSender<Outcome>) {
@@ -104,16 +108,63 @@ async fn ask(target: SocketAddr) -> Result<Answer, String> {
     Answer::parse(&bytes.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
 }
 
+/// What all agents that are asked said so far.
+#[derive(Debug, Default)]
+pub struct AgentChecks(BTreeMap<BackendKey, Asked>);
+
+/// An agent, and how long its answers count.
+#[derive(Debug)]
+struct Asked {
+    known: Known,
+    silence_ms: u64,
+}
+
+impl AgentChecks {
+    /// Takes a configuration over; returns the questions that it asks for. What agents that it still names said stays known.
+    pub fn configure(&mut self, config: &Config) -> Vec<Question> {
+        let questions = questions(config);
+        let before = std::mem::take(&mut self.0);
+        let asked = questions.iter().map(|question| {
+            let known = before.get(&question.key).map_or(Known::default(), |asked| asked.known);
+            (question.key.clone(), Asked { known, silence_ms: question.silence_ms() })
+        });
+        self.0 = asked.collect();
+        questions
+    }
+
+    /// Takes what came of a question; returns how that counts. None if nobody asks it any more.
+    pub fn record(&mut self, outcome: Outcome, now_ms: u64) -> Option<ReportOutcome> {
+        let asked = self.0.get_mut(&outcome.key)?;
+        match outcome.answer {
+            Ok(answer) => {
+                asked.known.add(answer, now_ms + asked.silence_ms);
+                Some(ReportOutcome::CheckAnswered)
+            }
+            Err(_) => Some(ReportOutcome::CheckFailed),
+        }
+    }
+}
+
+impl LoadSource for AgentChecks {
+    fn expects(&self, key: &BackendKey) -> bool {
+        self.0.contains_key(key)
+    }
+
+    fn opinion(&self, key: &BackendKey, _opened: i64, now_ms: u64) -> Opinion {
+        self.0.get(key).map_or(Opinion::None, |asked| asked.known.opinion(now_ms))
+    }
+}
+
 /// All that one agent said so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Known {
+struct Known {
     answer: Answer,
     expires_ms: u64,
 }
 
 impl Known {
     /// Adds an answer.
-    pub fn add(&mut self, answer: Answer, expires_ms: u64) {
+    fn add(&mut self, answer: Answer, expires_ms: u64) {
         self.answer = Answer {
             health: answer.health.or(self.answer.health),
             administration: answer.administration.or(self.answer.administration),
@@ -124,7 +175,7 @@ impl Known {
     }
 
     /// What it comes to.
-    pub fn opinion(&self, now_ms: u64) -> Opinion {
+    fn opinion(&self, now_ms: u64) -> Opinion {
         let Answer { health, administration, weight_percent, .. } = self.answer;
         let leaves = matches!(administration, Some(Administration::Drain | Administration::Maintenance));
         match weight_percent {

@@ -20,7 +20,8 @@ pub mod workers;
 
 use std::collections::BTreeMap;
 
-use crate::master::feedback::Objection;
+use crate::health::BackendKey;
+use crate::master::feedback::{Objection, Opinion};
 use shunt_config::Feedback;
 use shunt_report::{Arrival, Load, Refusal, Report};
 use shunt_shmlayout::access::Writer;
@@ -29,6 +30,17 @@ use shunt_shmlayout::report_outcome::ReportOutcome;
 
 use load::{BackendLoad, objection};
 use shunt_publish::agents::Agents;
+
+/// Where it is known from how loaded a backend is, and whether it takes connections. One file an implementation: Shunt's own
+/// agents report (this one), HAProxy's are asked (`agent_check`).
+pub trait LoadSource {
+    /// Whether anything is to be known of a backend as a service sees it.
+    fn expects(&self, key: &BackendKey) -> bool;
+
+    /// What is known of it; [`Opinion::None`] of one that nothing is to be known of. `opened` are the connections that
+    /// switchers opened less closed since the last report.
+    fn opinion(&self, key: &BackendKey, opened: i64, now_ms: u64) -> Opinion;
+}
 
 /// Everything that agents said.
 pub struct ResourceManager {
@@ -129,10 +141,19 @@ impl ResourceManager {
             load.observe_connections(connections);
         }
     }
+}
 
-    /// Whether an agent is to report about a backend.
-    pub fn expects(&self, backend: &str) -> bool {
-        self.agents.anybody_for(backend)
+impl LoadSource for ResourceManager {
+    fn expects(&self, key: &BackendKey) -> bool {
+        self.agents.anybody_for(&key.backend)
+    }
+
+    fn opinion(&self, key: &BackendKey, opened: i64, now_ms: u64) -> Opinion {
+        match self.load(&key.backend) {
+            Some(load) => load.opinion(opened, now_ms),
+            None if self.expects(key) => Opinion::Silent,
+            None => Opinion::None,
+        }
     }
 }
 

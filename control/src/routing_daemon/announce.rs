@@ -31,7 +31,7 @@ pub struct Announcer {
 }
 
 /// A link to announce on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The link.
     pub ifindex: u32,

@@ -15,7 +15,7 @@ use shunt_config::Config;
 use shunt_process::{Instance, control_socket, region_name, runtime_directory};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, PortBe, TCP};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, Name, ServiceRecord};
+use shunt_shmlayout::config_table::{Generation, Name};
 use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::start_time;
@@ -24,6 +24,7 @@ use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape, Side,
     SwitcherRegion, SwitcherShape, Whole,
 };
+use shunt_shmlayout::service::{BackendView, ServiceView};
 use shunt_shmlayout::sync::Ordering;
 
 /// Long enough for any machine; only a test that fails waits for it.
@@ -188,7 +189,7 @@ impl Lab {
         (active != Active::NONE).then(|| self.control.generations[active.buffer()].lend())
     }
 
-    pub fn service(&self, last: u8) -> Option<ServiceRecord> {
+    pub fn service(&self, last: u8) -> Option<ServiceView> {
         let generation = self.generation()?;
         match generation.find(&Address::from_v4([198, 18, 5, last]), PortBe::new(80), TCP)? {
             Endpoint::Service(id) => generation.service(id),
@@ -196,7 +197,7 @@ impl Lab {
         }
     }
 
-    pub fn backend(&self, port: u16) -> Option<(BackendId, BackendRecord)> {
+    pub fn backend(&self, port: u16) -> Option<(BackendId, BackendView)> {
         let generation = self.generation()?;
         match generation.find(&Address::from_v4(PEER), PortBe::new(port), TCP)? {
             Endpoint::Backend(id) => generation.backend(id).map(|record| (id, record)),

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shunt_report::{Key, Load, Report, seal};
 use shunt_shmlayout::access::Writer;
-use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, TCP};
+use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, PortBe, TCP};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, RangeRecord, ServiceRecord};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::regions::Wanted;
@@ -98,7 +98,7 @@ fn publishes(lab: &Lab) {
     });
     assert_ne!(lab.service(2).unwrap().slots_count, 0);
     until("the backend's Ethernet address", || {
-        let id = NeighbourId(lab.backend(8000)?.1.neighbour);
+        let id = lab.backend(8000)?.1.neighbour;
         (lab.control.neighbours.mac(id)? == Mac([2, 0, 0, 0, 4, 2])).then_some(())
     });
 }
@@ -113,7 +113,7 @@ fn refuses_a_second_start(lab: &Lab) {
 
 fn resolves_what_a_switcher_wants(lab: &Lab, last: u8) {
     let address = Address::from_v4([198, 18, 4, last]);
-    lab.switcher.wanted.push(&Wanted { address, interface: 0, reserved: 0 });
+    lab.switcher.wanted.producer().push(&Wanted { address, interface: 0, reserved: 0 });
     until("a client's Ethernet address", || {
         let id = lab.control.neighbours.find(InterfaceId(0), &address)?;
         lab.control.neighbours.mac(id)

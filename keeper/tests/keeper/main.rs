@@ -244,7 +244,7 @@ impl Echo {
             port.receive(&mut self.pool, &mut batch);
             for frame in batch.drain() {
                 // Replies are told from what the peer sent itself by the first byte.
-                self.pool.bytes_mut(&frame)[..6].fill(0x42);
+                let (frame, ()) = self.pool.change(frame, |buffer| buffer[..6].fill(0x42));
                 port.send(&mut self.pool, frame).expect("room");
             }
             port.flush(&mut self.pool);

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
 use memmap2::MmapRaw;
+use shunt_packet::Buffer;
 use shunt_protocol::handover::{open_process, take_descriptor};
 use shunt_protocol::port::Role;
 use shunt_shmlayout::access::Writer;
@@ -124,14 +125,18 @@ pub fn turn(port: &mut dyn Port, pool: &mut Pool) {
     let mut batch = Batch::default();
     port.receive(pool, &mut batch);
     for frame in batch.drain() {
-        if let Some((destination, rest)) = pool.bytes_mut(&frame).split_at_mut_checked(6)
-            && let Some(source) = rest.get_mut(..6)
-        {
-            destination.swap_with_slice(source);
-        }
+        let (frame, ()) = pool.change(frame, swap_addresses);
         if let Err(frame) = port.send(pool, frame) {
             pool.give(frame);
         }
     }
     port.flush(pool);
+}
+
+fn swap_addresses(frame: &mut Buffer<'_>) {
+    if let Some((destination, rest)) = frame.split_at_mut_checked(6)
+        && let Some(source) = rest.get_mut(..6)
+    {
+        destination.swap_with_slice(source);
+    }
 }

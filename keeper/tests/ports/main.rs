@@ -3,7 +3,7 @@
 mod echo;
 mod lab;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use echo::{Kept, SLOTS};
@@ -11,6 +11,7 @@ use lab::{INTERFACE, Lab, Peer, index, inside, run};
 use shunt_keeper::bpf::{self, AttachMode, Redirect, Sizes};
 use shunt_keeper::port::af_packet;
 use shunt_keeper::port::af_xdp::{self, BindMode, Sharing};
+use shunt_packet::Buffer;
 use shunt_packet::testing::udp;
 use shunt_protocol::port::Role;
 use shunt_shmlayout::address::Address;
@@ -294,6 +295,53 @@ fn interface_down_up_and_gone_is_survived() {
     assert!(port.losses().send_errors > 0);
 }
 
+/// A header of 20 bytes before each frame leaves with it, and each frame comes back: it starts where no received one does.
+fn sends_pushed_headers(port: &mut dyn Port, pool: &mut Pool, peer: &mut Peer) {
+    /// Ethernet with a type for local experiments (IEEE 802), and 6 bytes.
+    const OUTER: [u8; 20] = *b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5header";
+    port.flush(pool);
+    let free = pool.free();
+    for n in 0..3 * SLOTS {
+        let inner = packet(CLIENT, 53, n);
+        let frame = pool.copy_in(&inner).expect("a free frame");
+        let push = |buffer: &mut Buffer<'_>| buffer.push(OUTER.len()).expect("head room").copy_from_slice(&OUTER);
+        let (frame, ()) = pool.change(frame, push);
+        port.send(pool, frame).expect("room, because each is kicked");
+        let start = Instant::now();
+        let whole = loop {
+            port.flush(pool);
+            if let Some(frame) = peer.receive().into_iter().find(|frame| frame.get(12..14) == Some(&OUTER[12..14])) {
+                break frame;
+            }
+            assert!(start.elapsed() < PATIENCE, "frame {n} leaves");
+        };
+        assert_eq!(whole, [&OUTER[..], &inner[..]].concat());
+    }
+    let start = Instant::now();
+    while pool.free() != free {
+        assert!(start.elapsed() < PATIENCE, "{} of {free} frames are back", pool.free());
+        port.flush(pool);
+    }
+}
+
+#[test]
+fn a_header_pushed_into_the_head_room_leaves_by_af_xdp() {
+    let Some(lab) = Lab::new("push") else { return };
+    let (pins, mut kept) = (Pins::new(), Kept::new("push", true));
+    let _redirect = open_xdp(&lab, &pins, AttachMode::Native, &mut kept);
+    let (mut port, mut pool) = own_port(&mut kept);
+    sends_pushed_headers(&mut port, &mut pool, &mut lab.peer());
+}
+
+#[test]
+fn a_header_pushed_into_the_head_room_leaves_by_af_packet() {
+    let Some(lab) = Lab::new("pushp") else { return };
+    let socket = inside(&lab.lb, || af_packet::open(index(INTERFACE), SLOTS, Role::TransmitOnly, None));
+    let kept = Kept::new("pushp", false);
+    let (mut port, mut pool) = transmit_only(socket.expect("a socket"), &kept);
+    sends_pushed_headers(&mut port, &mut pool, &mut lab.peer());
+}
+
 #[test]
 fn fanout_gives_each_flow_to_one_of_two_switchers() {
     const FLOWS: u16 = 64;
@@ -319,16 +367,21 @@ fn fanout_gives_each_flow_to_one_of_two_switchers() {
     }
 }
 
+/// A port that only sends, and a pool of its own.
+fn transmit_only(socket: OwnedFd, kept: &Kept) -> (PacketPort, Pool) {
+    let ledger = kept.ledger();
+    let port = PacketPort::map(socket, 0, SLOTS, Role::TransmitOnly, &ledger).expect("mapped");
+    let memory = memmap2::MmapMut::map_anon((echo::FRAMES * shunt_shmlayout::frames::CHUNK) as usize).expect("memory");
+    (port, Pool::recover(memory.into(), ledger, &[]).expect("sizes agree"))
+}
+
 #[test]
 fn transmit_only_port_sends_and_hears_nothing() {
     let Some(lab) = Lab::new("only") else { return };
     let socket =
         inside(&lab.lb, || af_packet::open(index(INTERFACE), SLOTS, Role::TransmitOnly, None)).expect("a socket");
     let kept = Kept::new("only", false);
-    let ledger = kept.ledger();
-    let mut port = PacketPort::map(socket, 0, SLOTS, Role::TransmitOnly, &ledger).expect("mapped");
-    let memory = memmap2::MmapMut::map_anon((echo::FRAMES * shunt_shmlayout::frames::CHUNK) as usize).expect("memory");
-    let mut pool = Pool::recover(memory.into(), ledger, &[]).expect("sizes agree");
+    let (mut port, mut pool) = transmit_only(socket, &kept);
     let (mut peer, free) = (lab.peer(), pool.free());
     for n in 0..1000 {
         let frame = pool.copy_in(&packet(CLIENT, 53, n)).expect("a free frame");

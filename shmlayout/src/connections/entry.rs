@@ -16,8 +16,9 @@
 
 use super::hash::{Key, Side};
 use crate::access::{Reader, Writer};
-use crate::address::{Address, BackendId, InterfaceId, PortBe, ServiceId};
+use crate::address::{Address, BackendId, InterfaceId, PortBe, Protocol, ServiceId};
 use crate::layout::described;
+use crate::mode::Mode;
 use crate::sync::{Ordering, fence};
 use crate::word::Word;
 
@@ -184,10 +185,11 @@ pub struct Snapshot {
     pub service: ServiceId,
     /// The backend that serves it.
     pub backend: BackendId,
-    /// TCP or UDP.
-    pub protocol: u8,
-    /// The mode it was made in; a reload doesn't change it under a connection.
-    pub mode: u8,
+    /// Its transport protocol; `None` if the entry has a number that this build doesn't know.
+    pub protocol: Option<Protocol>,
+    /// The mode it was made in; a reload doesn't change it under a connection. `None` if the entry has a number that this
+    /// build doesn't know: no packet of it goes on, and it ends as others do.
+    pub mode: Option<Mode>,
     /// When it was made, in milliseconds of CLOCK_MONOTONIC.
     pub created_ms: u64,
 }
@@ -197,8 +199,8 @@ impl Snapshot {
         u64::from(u16::from_ne_bytes(self.client_port.0)) << 48
             | u64::from(self.service.0) << 32
             | u64::from(self.backend.0) << 16
-            | u64::from(self.protocol) << 8
-            | u64::from(self.mode)
+            | u64::from(self.protocol.map_or(0, Protocol::code)) << 8
+            | u64::from(self.mode.map_or(0, Mode::code))
     }
 
     /// The connection as one of the two indexes knows it.
@@ -239,8 +241,8 @@ impl<A> Entry<A> {
             client_port: PortBe(((identity >> 48) as u16).to_ne_bytes()),
             service: ServiceId((identity >> 32) as u16),
             backend: BackendId((identity >> 16) as u16),
-            protocol: (identity >> 8) as u8,
-            mode: identity as u8,
+            protocol: Protocol::of((identity >> 8) as u8),
+            mode: Mode::of(identity as u8),
             created_ms,
         };
         Some((connection, EntryGeneration::of_control(control)))
@@ -287,30 +289,27 @@ impl Entry<Writer> {
 
     /// The last step of recording the connection of this generation; `false` if it was withdrawn before.
     pub(super) fn confirm(&self, generation: EntryGeneration) -> bool {
-        self.change(generation, |before| {
-            let is_alive = before.state != State::Dead;
-            is_alive.then_some(Activity { flags: before.flags | Activity::RECORDED, ..before })
-        })
+        let recorded = |before: Activity| Activity { flags: before.flags | Activity::RECORDED, ..before };
+        self.settle(generation, recorded)
     }
 
-    /// Ends the connection of this generation unless it is recorded to the last step. Of this and [`Entry::confirm`],
-    /// exactly one has an effect.
+    /// Ends the connection of this generation unless it is recorded to the last step; `false` if it is, and stands. One that
+    /// is gone already stands in nobody's way. Of this and [`Entry::confirm`], exactly one has an effect.
     pub(super) fn withdraw(&self, generation: EntryGeneration) -> bool {
-        self.change(generation, |before| {
-            let is_recorded = before.flags & Activity::RECORDED != 0;
-            (!is_recorded).then_some(Activity { state: State::Dead, ..before })
-        })
+        let dead = |before: Activity| Activity { state: State::Dead, ..before };
+        !self.settle(generation, dead)
     }
 
-    /// Changes the activity of the connection of this generation; `false` if `next` declines or the connection is gone.
-    fn change(&self, generation: EntryGeneration, next: impl Fn(Activity) -> Option<Activity>) -> bool {
-        while let Some(before) = self.activity_of(generation) {
-            let Some(after) = next(before) else { return false };
-            let (old, new) = (before.word(generation), after.word(generation));
-            // Relaxed suffices: no other data depends on it.
-            if self.activity.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+    /// Makes a connection of this generation that is neither recorded nor dead what `next` says, unless another switcher is
+    /// faster. Says whether it is recorded then.
+    fn settle(&self, generation: EntryGeneration, next: impl Fn(Activity) -> Activity) -> bool {
+        while let Some(before) = self.activity_of(generation).filter(|before| before.state != State::Dead) {
+            if before.flags & Activity::RECORDED != 0 {
                 return true;
             }
+            // Relaxed suffices: no other data depends on it.
+            let (old, new) = (before.word(generation), next(before).word(generation));
+            let _ = self.activity.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
         }
         false
     }

@@ -174,10 +174,6 @@ impl<'a> Owner<'a> {
         hop: LastHop,
         withdrawn: impl FnOnce(&Activity),
     ) -> Result<Found, Refusal> {
-        let there = self.table.find(&connection.key(Side::Backend), hashes.backend);
-        if there.is_some_and(|other| other.connection.contends_with(connection, Side::Backend)) {
-            return Err(Refusal::BackendSideTaken);
-        }
         let id = self.take_free().ok_or(Refusal::TableFull)?;
         let entry = self.table.entry(EntryId(id));
         entry.claim(self.number);

@@ -1,8 +1,9 @@
 //! The table against a plain map, with switchers that die; and, under loom, the claim and publish protocol.
 
 use super::*;
-use crate::address::{Address, BackendId, InterfaceId, PortBe, ServiceId};
+use crate::address::{Address, BackendId, InterfaceId, PortBe, Protocol, ServiceId};
 use crate::connections::{Bucket, Entry, HashKey};
+use crate::mode::Mode;
 use crate::word::Word32;
 
 fn connection(client: u16, service: u16, backend: u16) -> Snapshot {
@@ -11,8 +12,8 @@ fn connection(client: u16, service: u16, backend: u16) -> Snapshot {
         client_port: PortBe::new(client),
         service: ServiceId(service),
         backend: BackendId(backend),
-        protocol: crate::address::TCP,
-        mode: 2,
+        protocol: Some(Protocol::Tcp),
+        mode: Some(Mode::Nat),
         created_ms: 7,
     }
 }
@@ -35,6 +36,7 @@ const HOP: LastHop = LastHop { mac: [2, 0, 0, 0, 0, 9], interface: InterfaceId(1
 #[cfg(not(loom))]
 mod plain {
     use super::*;
+    use proptest::prelude::*;
     use std::collections::HashMap;
     use zerocopy::FromZeros;
 
@@ -214,36 +216,60 @@ mod plain {
         assert_eq!(zero.sweep(CHUNK, |_, _| true, |_, _| {}), 1);
     }
 
-    proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
+    /// What two switchers do with one table.
+    #[derive(Clone, Copy, Debug)]
+    enum Operation {
+        /// One of them records this client's connection.
+        Open { client: u16, by: usize },
+        /// This client's connection ends.
+        End { client: u16 },
+        /// One of them frees what ended.
+        Sweep { by: usize },
+        /// One of them is killed between operations, and its successor goes on.
+        Kill { switcher: usize },
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let (client, switcher) = (|| 0..300u16, || 0..2usize);
+        prop_oneof![
+            4 => (client(), switcher()).prop_map(|(client, by)| Operation::Open { client, by }),
+            2 => client().prop_map(|client| Operation::End { client }),
+            1 => switcher().prop_map(|by| Operation::Sweep { by }),
+            1 => switcher().prop_map(|switcher| Operation::Kill { switcher }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn behaves_like_a_map(steps in proptest::collection::vec((0u16..300, 0u8..8, 0usize..2), 1..600)) {
+        fn behaves_like_a_map(operations in proptest::collection::vec(operation(), 1..600)) {
             let table = table(2);
             let mut owners = [Owner::adopt(table, 0, 2), Owner::adopt(table, 1, 2)];
             let mut model: HashMap<u16, Snapshot> = HashMap::new();
-            for (name, what, who) in steps {
-                let it = connection(name, name % 3, name % 4);
-                match what {
-                    0..=3 => {
-                        if !model.contains_key(&name) && record(&mut owners[who], &it, opening(0)).is_ok() {
-                            model.insert(name, it);
+            let connection_of = |client: u16| connection(client, client % 3, client % 4);
+            for operation in operations {
+                match operation {
+                    Operation::Open { client, by } => {
+                        let it = connection_of(client);
+                        if !model.contains_key(&client) && record(&mut owners[by], &it, opening(0)).is_ok() {
+                            model.insert(client, it);
                         }
                     }
-                    4 | 5 => {
-                        let key = it.key(Side::Client);
+                    Operation::End { client } => {
+                        let key = connection_of(client).key(Side::Client);
                         if let Some(found) = table.find(&key, table.hash(&key)) {
                             table.unlink(&found);
                         }
-                        model.remove(&name);
+                        model.remove(&client);
                     }
-                    6 => { owners[who].sweep(2 * CHUNK, |_, _| false, |_, _| {}); }
-                    _ => { owners[who] = Owner::adopt(table, who as u8, 2); }
+                    Operation::Sweep { by } => { owners[by].sweep(2 * CHUNK, |_, _| false, |_, _| {}); }
+                    Operation::Kill { switcher } => owners[switcher] = Owner::adopt(table, switcher as u8, 2),
                 }
-                for (name, it) in &model {
-                    proptest::prop_assert_eq!(find(&table, it, Side::Client), Some(*it), "{}", name);
-                    proptest::prop_assert_eq!(find(&table, it, Side::Backend), Some(*it));
+                for (client, it) in &model {
+                    prop_assert_eq!(find(&table, it, Side::Client), Some(*it), "{}", client);
+                    prop_assert_eq!(find(&table, it, Side::Backend), Some(*it));
                 }
-                proptest::prop_assert_eq!(table.live().count(), model.len());
+                prop_assert_eq!(table.live().count(), model.len());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Typed, Whole, mapping};
 use crate::access::{Access, Lends, Reader, Writer};
+use crate::coded::coded;
 use crate::config_table::Name;
 use crate::header::{Kind, lives_here};
 use crate::layout::described;
@@ -26,31 +27,23 @@ pub struct KeeperShape {
 
 described!(KeeperShape { interfaces, switchers, ports, reserved });
 
-/// Where an interface leads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Side {
+coded! {
+    "Where an interface leads." Side:
     /// To clients: service addresses are answered for and announced here.
-    Client = 1,
+    Client = 1, "client";
     /// To backends.
-    Backend = 2,
+    Backend = 2, "backend";
     /// Both.
-    Both = 3,
+    Both = 3, "both";
 }
 
 impl Side {
-    /// From a record's byte; what nobody wrote is `Both`.
-    pub fn from_bits(bits: u8) -> Self {
-        match bits {
-            1 => Self::Client,
-            2 => Self::Backend,
-            _ => Self::Both,
-        }
-    }
-
     /// Whether clients are reached by it.
-    pub fn has_clients(self) -> bool {
-        self != Self::Backend
+    pub const fn has_clients(self) -> bool {
+        match self {
+            Self::Client | Self::Both => true,
+            Self::Backend => false,
+        }
     }
 }
 
@@ -74,55 +67,33 @@ pub struct InterfaceRecord {
 
 described!(InterfaceRecord { name, ifindex, mtu, mac, side, reserved });
 
-/// How a port reaches its queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum PortKind {
+impl InterfaceRecord {
+    /// Where it leads; `None` if the record has a number that this build doesn't know.
+    pub const fn side(&self) -> Option<Side> {
+        Side::of(self.side)
+    }
+}
+
+coded! {
+    "How a port reaches its queue." PortKind:
     /// AF_XDP socket.
-    AfXdp = 1,
+    AfXdp = 1, "af_xdp";
     /// AF_PACKET socket with memory-mapped rings.
-    AfPacket = 2,
+    AfPacket = 2, "af_packet";
 }
 
-impl PortKind {
-    /// The word in logs and tables.
-    pub const fn name(bits: u8) -> &'static str {
-        match bits {
-            1 => "af_xdp",
-            2 => "af_packet",
-            _ => "?",
-        }
-    }
-}
-
-/// How the kernel and a port share the frames.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum PortMode {
+coded! {
+    "How the kernel and a port share the frames." PortMode:
     /// The device reads and writes the frame pool.
-    ZeroCopy = 1,
+    ZeroCopy = 1, "zero-copy";
     /// The driver runs the XDP program; the kernel copies.
-    NativeCopy = 2,
+    NativeCopy = 2, "native-copy";
     /// The kernel runs the XDP program on its own buffers, and copies.
-    GenericCopy = 3,
+    GenericCopy = 3, "generic-copy";
     /// AF_PACKET's rings, received and sent.
-    Mmap = 4,
+    Mmap = 4, "mmap";
     /// AF_PACKET's ring, only sent: the switcher has no queue of its own on the interface.
-    TransmitOnly = 5,
-}
-
-impl PortMode {
-    /// The word in logs and tables.
-    pub const fn name(bits: u8) -> &'static str {
-        match bits {
-            1 => "zero-copy",
-            2 => "native-copy",
-            3 => "generic-copy",
-            4 => "mmap",
-            5 => "transmit-only",
-            _ => "?",
-        }
-    }
+    TransmitOnly = 5, "transmit-only";
 }
 
 /// In [`PortRecord::flags`]: frames are received, not only sent.
@@ -154,6 +125,18 @@ pub struct PortRecord {
 }
 
 described!(PortRecord { switcher, interface, queue, kind, mode, flags, reserved });
+
+impl PortRecord {
+    /// How it reaches its queue; `None` if the record has a number that this build doesn't know.
+    pub const fn kind(&self) -> Option<PortKind> {
+        PortKind::of(self.kind)
+    }
+
+    /// How it shares the frames with the kernel; `None` as in [`PortRecord::kind`], and before it is decided.
+    pub const fn mode(&self) -> Option<PortMode> {
+        PortMode::of(self.mode)
+    }
+}
 
 /// A switcher as the keeper knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -97,6 +97,8 @@ impl<A> PacketCell<A> {
 }
 
 /// A view of one ring, with the accesses of its producer and of its consumer. The number of cells is a power of two.
+///
+/// It gives out the two ends, which are neither `Clone` nor `Copy` and move only by `&mut`: whoever owns one has it alone.
 #[derive(Clone, Copy)]
 pub struct PacketRing<'a, P = Reader, C = Reader> {
     ends: &'a StoreEnds<P, C>,
@@ -112,7 +114,7 @@ impl<'a, P, C> PacketRing<'a, P, C> {
     /// Packets published and not yet taken, for whoever watches.
     pub fn depth(&self) -> u64 {
         let tail = self.ends.tail.load(Ordering::Relaxed);
-        self.ends.head.load(Ordering::Relaxed).saturating_sub(tail).min(self.capacity())
+        self.ends.head.load(Ordering::Relaxed).wrapping_sub(tail).min(self.capacity())
     }
 
     /// Packets that fit.

@@ -1,6 +1,7 @@
 //! The store as a queue, the bounds of what it takes, and naps.
 
 use super::*;
+use crate::kill::killed_before;
 use proptest::prelude::*;
 use zerocopy::FromZeros;
 
@@ -8,7 +9,15 @@ struct Memory(StoreEnds<Writer, Writer>, Vec<PacketCell<Writer>>);
 
 impl Memory {
     fn new(cells: usize) -> Self {
-        Self(StoreEnds::new_zeroed(), (0..cells).map(|_| PacketCell::new_zeroed()).collect())
+        Self::starting_at(0, cells)
+    }
+
+    /// An empty ring whose positions have counted up to `start`.
+    fn starting_at(start: u64, cells: usize) -> Self {
+        let memory = Self(StoreEnds::new_zeroed(), (0..cells).map(|_| PacketCell::new_zeroed()).collect());
+        memory.0.head.store(start, Ordering::Relaxed);
+        memory.0.tail.store(start, Ordering::Relaxed);
+        memory
     }
 
     fn ring(&self) -> PacketRing<'_, Writer, Writer> {
@@ -77,48 +86,70 @@ fn a_nap_is_woken_from_once() {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum Operation {
     Push(Vec<u8>),
     Publish,
     Pop,
-    ProducerDies,
-    ConsumerDies,
+    /// The producer dies before this store of a push, and a successor goes on.
+    KillPush {
+        before: u64,
+    },
+    /// The producer dies before what it pushed is published.
+    KillPublish,
+    /// The consumer dies in a pop, before it says that it has the packet.
+    KillPop,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
-        4 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(Step::Push),
-        2 => Just(Step::Publish),
-        3 => Just(Step::Pop),
-        1 => Just(Step::ProducerDies),
-        1 => Just(Step::ConsumerDies),
+        4 => proptest::collection::vec(any::<u8>(), 0..40).prop_map(Operation::Push),
+        2 => Just(Operation::Publish),
+        3 => Just(Operation::Pop),
+        1 => (0..=5u64).prop_map(|before| Operation::KillPush { before }),
+        1 => Just(Operation::KillPublish),
+        1 => Just(Operation::KillPop),
     ]
 }
 
 proptest! {
-    /// Against a queue: what was published comes out once, whole and in order, whoever of the two is killed between.
+    /// Against a queue: what was published comes out once, whole and in order, whoever of the two is killed in whatever it
+    /// does, and wherever the positions are.
     #[test]
-    fn a_store_is_a_queue_whoever_dies(steps in proptest::collection::vec(step(), 0..200)) {
-        let memory = Memory::new(8);
+    fn a_store_is_a_queue_whoever_dies(
+        start in prop_oneof![Just(0), u64::MAX - 20..=u64::MAX],
+        operations in proptest::collection::vec(operation(), 0..200),
+    ) {
+        let memory = Memory::starting_at(start, 8);
         let (mut producer, mut consumer) = (memory.ring().producer(), memory.ring().consumer());
         let (mut published, mut pushed) = (std::collections::VecDeque::new(), Vec::new());
-        for step in steps {
-            match step {
-                Step::Push(packet) => {
-                    let has_room = published.len() + pushed.len() < 8;
+        for operation in operations {
+            let has_room = published.len() + pushed.len() < 8;
+            match operation {
+                Operation::Push(packet) => {
                     prop_assert_eq!(producer.push(&packet).is_ok(), has_room);
                     pushed.extend(has_room.then_some(packet));
                 }
-                Step::Publish => {
+                Operation::Publish => {
                     producer.publish();
                     published.extend(pushed.drain(..));
                 }
-                Step::Pop => prop_assert_eq!(take(&mut consumer), published.pop_front()),
-                Step::ProducerDies => {
+                Operation::Pop => prop_assert_eq!(take(&mut consumer), published.pop_front()),
+                Operation::KillPush { before } => {
+                    // Five words and the length.
+                    let is_killed = killed_before(before, || { let _ = producer.push(&[0xdd; 40]); });
+                    prop_assert_eq!(is_killed, has_room);
                     producer = memory.ring().producer();
                     pushed.clear();
                 }
-                Step::ConsumerDies => consumer = memory.ring().consumer(),
+                Operation::KillPublish => {
+                    prop_assert_eq!(killed_before(0, || { producer.publish(); }), !pushed.is_empty());
+                    producer = memory.ring().producer();
+                    pushed.clear();
+                }
+                Operation::KillPop => {
+                    prop_assert_eq!(killed_before(0, || { take(&mut consumer); }), !published.is_empty());
+                    consumer = memory.ring().consumer();
+                }
             }
             prop_assert_eq!(memory.ring().depth(), published.len() as u64);
         }

@@ -6,15 +6,13 @@ use std::num::NonZeroU32;
 use super::{Choice, Filter, Prospect};
 use crate::choice::{Load, Pool, least_connections, lightest, shortest_wait};
 use shunt_packet::PortBe;
-use shunt_shmlayout::address::{Address, BackendId, ServiceId};
-use shunt_shmlayout::config_table::{
-    ALGORITHM_LATENCY, ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_LIGHTEST, ALGORITHM_SOURCE_HASH, Generation,
-    MemberRecord, ServiceRecord,
-};
+use shunt_shmlayout::address::{BackendId, ServiceId};
+use shunt_shmlayout::config_table::{Generation, MemberRecord};
 use shunt_shmlayout::connections::{Key, Side};
 use shunt_shmlayout::loads::{LoadRecord, Loads as Reports};
 use shunt_shmlayout::record::{Counter, Record};
 use shunt_shmlayout::regions::{SwitcherRegion, connections_in_flight};
+use shunt_shmlayout::service::{Algorithm, ServiceView};
 
 /// Members that a choice looks at; of more, as many from a place that the connection's hash says.
 const WINDOW: usize = 64;
@@ -140,67 +138,92 @@ impl Pool for Unweighed<'_> {
     }
 }
 
+/// Why a new connection goes nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NoChoice {
+    /// The service isn't there, or its record has a number that this build doesn't know.
+    BadTable,
+    /// No backend takes any.
+    NoBackend,
+}
+
 impl Filter {
     /// The backend for a new connection, if it doesn't hang on present loads.
     #[inline]
     pub(super) fn choose_early(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<Choice> {
         let service = self.service_for(tables, id, prospect)?;
         let backend = match service.algorithm {
-            ALGORITHM_LIGHTEST | ALGORITHM_LEAST_CONNECTIONS | ALGORITHM_LATENCY => return None,
-            ALGORITHM_SOURCE_HASH => tables.slot(&service, self.source_hash(id, prospect.flow.source)),
-            _ => tables.slot(&service, (prospect.hash >> 16) as u32),
+            Algorithm::Lightest | Algorithm::LeastConnections | Algorithm::Latency => None,
+            Algorithm::SourceHash => self.source_slot(tables, id, &service, prospect),
+            Algorithm::Static | Algorithm::Even => own_slot(tables, &service, prospect),
         };
         Some(self.choice(id, &service, prospect, backend?))
     }
 
-    /// The backend for a new connection, by present loads too; `None` if no backend takes any.
+    /// The backend for a new connection, by present loads too.
     pub(super) fn choose(
         &mut self,
         tables: &Generation,
         id: ServiceId,
         prospect: &Prospect,
         now_ms: u64,
-    ) -> Option<Choice> {
-        let service = self.service_for(tables, id, prospect)?;
+    ) -> Result<Choice, NoChoice> {
+        let service = self.service_for(tables, id, prospect).ok_or(NoChoice::BadTable)?;
         let (hash, members) = (prospect.hash, tables.members_in(&service));
         let (candidates, loads) = (&mut self.candidates, &self.loads);
         let index = match service.algorithm {
-            ALGORITHM_LIGHTEST => {
+            Algorithm::Lightest => {
                 lightest(&Unweighed { candidates: candidates.gather(members, hash), loads, now_ms }, hash)
             }
-            ALGORITHM_LEAST_CONNECTIONS => {
+            Algorithm::LeastConnections => {
                 let pool = candidates.gather(members, hash).weigh(loads, Measure::Connections, now_ms);
                 least_connections(pool, hash)
             }
-            ALGORITHM_LATENCY => {
+            Algorithm::Latency => {
                 let pool = candidates.gather(members, hash).weigh(loads, Measure::Requests, now_ms);
                 shortest_wait(pool, hash)
             }
-            _ => return self.choose_early(tables, id, prospect),
+            Algorithm::SourceHash | Algorithm::Static | Algorithm::Even => {
+                return self.choose_early(tables, id, prospect).ok_or(NoChoice::NoBackend);
+            }
         };
         // If none of those looked at takes any, a cell names one that does, if there is one.
         let backend = index.map(|index| self.candidates.backend(index));
-        let backend = backend.or_else(|| tables.slot(&service, (hash >> 16) as u32));
-        Some(self.choice(id, &service, prospect, backend?))
+        let backend = backend.or_else(|| own_slot(tables, &service, prospect)).ok_or(NoChoice::NoBackend)?;
+        Ok(self.choice(id, &service, prospect, backend))
     }
 
     /// The service with the slots and members of the client's class.
     #[inline]
-    fn service_for(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<ServiceRecord> {
+    fn service_for(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<ServiceView> {
         let service = tables.service(id)?;
         let is_plain = service.classes_count == 0;
         Some(if is_plain { service } else { tables.service_for(service, &prospect.flow.source) })
     }
 
-    /// Keyed, so that no client can aim at a backend; the same for all of a client's ports.
-    fn source_hash(&self, service: ServiceId, client: Address) -> u32 {
-        let key = Key { side: Side::Client, client, client_port: PortBe::ZERO, id: service.0 };
-        (self.owner.table().hash(&key) >> 16) as u32
+    /// The cell of the client's address. The hash is keyed, so that no client can aim at a backend, and the same for all of a
+    /// client's ports.
+    fn source_slot(
+        &self,
+        tables: &Generation,
+        id: ServiceId,
+        service: &ServiceView,
+        prospect: &Prospect,
+    ) -> Option<BackendId> {
+        let client = prospect.flow.source;
+        let key = Key { side: Side::Client, client, client_port: PortBe::ZERO, id: id.0 };
+        tables.slot(service, (self.owner.table().hash(&key) >> 16) as u32)
     }
 
-    fn choice(&self, id: ServiceId, service: &ServiceRecord, prospect: &Prospect, backend: BackendId) -> Choice {
+    fn choice(&self, id: ServiceId, service: &ServiceView, prospect: &Prospect, backend: BackendId) -> Choice {
         let (client, client_port) = (prospect.flow.source, prospect.flow.source_port);
         let backend_hash = self.owner.table().hash(&Key { side: Side::Backend, client, client_port, id: backend.0 });
         Choice { service: id, backend, mode: service.mode, backend_hash }
     }
+}
+
+/// The cell of the connection's own hash.
+#[inline]
+fn own_slot(tables: &Generation, service: &ServiceView, prospect: &Prospect) -> Option<BackendId> {
+    tables.slot(service, (prospect.hash >> 16) as u32)
 }

@@ -1,26 +1,28 @@
 //! The decision of the packet filter, patent Fig. 6, with its step numbers.
 
+use super::choose::NoChoice;
 use super::tcp_state::{Sender, begins};
 use super::{Choice, Filter, Passage, Prospect, Subject, Verdict, backend_key, client_key, closing};
-use shunt_packet::{ArpFields, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
+use shunt_packet::{ArpFields, Buffer, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
 use shunt_shmlayout::access::Writer;
-use shunt_shmlayout::address::{InterfaceId, ServiceId, TCP};
-use shunt_shmlayout::config_table::{Generation, MODE_NAT, Route};
+use shunt_shmlayout::address::{InterfaceId, Protocol, ServiceId};
+use shunt_shmlayout::config_table::{Generation, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop, Refusal, Side as TableSide, SideHashes, Snapshot, State};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::AddressUse;
+use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::notice::Notice;
 use shunt_shmlayout::record::Counter;
-use shunt_shmlayout::regions::{ServiceCounters, Side};
+use shunt_shmlayout::regions::ServiceCounters;
 
 /// Entries looked at to make room in a full table.
 const EVICTION_BUDGET: usize = 64;
 
 impl Filter {
-    /// Decides what happens to a frame (steps 202 to 224), re-writing it in place. `frame` may be longer than the
-    /// packet: an answer may use the room.
+    /// Decides what happens to a frame (steps 202 to 224), re-writing it in place. The buffer may go on behind the packet's
+    /// end: an answer may use the room.
     #[inline]
-    pub fn decide(&mut self, frame: &mut [u8], it: &Prospect, interface: InterfaceId, now_ms: u64) -> Verdict {
+    pub fn decide(&mut self, frame: &mut Buffer<'_>, it: &Prospect, interface: InterfaceId, now_ms: u64) -> Verdict {
         let Some(tables) = self.generation else { return Verdict::NotOurs };
         let (flow, passage) = (&it.flow, Passage { tables, it, interface, now_ms });
         match it.subject {
@@ -70,7 +72,7 @@ impl Filter {
 
     /// A new connection: chooses its backend by the configuration table (step 214), records it (218) and sends the
     /// packet there (216, 224).
-    fn admit(&mut self, frame: &mut [u8], passage: &Passage, id: ServiceId) -> Verdict {
+    fn admit(&mut self, frame: &mut Buffer<'_>, passage: &Passage, id: ServiceId) -> Verdict {
         let &Passage { tables, it, interface, now_ms } = passage;
         let flow = passage.flow();
         if interface != InterfaceId::HOST && tables.address_use(&flow.source).is_some() {
@@ -79,12 +81,13 @@ impl Filter {
         if self.has_unfilled_checksum(frame, flow, interface, now_ms) {
             return Verdict::Drop(DropReason::ChecksumUnfilled);
         }
-        match it.choice.or_else(|| self.choose(tables, id, it, now_ms)) {
-            Some(choice) => {
+        match it.choice.map_or_else(|| self.choose(tables, id, it, now_ms), Ok) {
+            Ok(choice) => {
                 let opened = self.open(frame, passage, choice);
                 self.begin(frame, passage, opened)
             }
-            None => {
+            Err(NoChoice::BadTable) => Verdict::Drop(DropReason::BadTable),
+            Err(NoChoice::NoBackend) => {
                 if let Some(counters) = self.region.services.get(usize::from(id.0)) {
                     counters.refused.add(1);
                 }
@@ -99,6 +102,7 @@ impl Filter {
         let &Passage { tables, it, interface, now_ms } = passage;
         let flow = &it.flow;
         let backend = tables.backend(choice.backend).ok_or(DropReason::BadTable)?;
+        let protocol = Protocol::of(flow.protocol).ok_or(DropReason::Protocol)?;
         if backend.address == flow.source {
             return Err(DropReason::BackendToItself);
         }
@@ -107,14 +111,14 @@ impl Filter {
             client_port: flow.source_port,
             service: choice.service,
             backend: choice.backend,
-            protocol: flow.protocol,
-            mode: choice.mode,
+            protocol: Some(protocol),
+            mode: Some(choice.mode),
             created_ms: now_ms,
         };
         let hashes = SideHashes { client: it.hash, backend: choice.backend_hash };
-        match self.record(&connection, hashes, super::forward::last_hop(frame, interface)) {
+        match self.record(&connection, first_state(protocol), hashes, super::forward::last_hop(frame, interface)) {
             Ok(found) => {
-                if backend.interface == interface.0 {
+                if backend.interface == interface {
                     self.note_on_link(passage, &choice);
                 }
                 Ok(found)
@@ -130,7 +134,12 @@ impl Filter {
     }
 
     /// Sends the first packet of a connection to its backend (216, 224), if it was opened.
-    pub(super) fn begin(&mut self, frame: &mut [u8], passage: &Passage, opened: Result<Found, DropReason>) -> Verdict {
+    pub(super) fn begin(
+        &mut self,
+        frame: &mut Buffer<'_>,
+        passage: &Passage,
+        opened: Result<Found, DropReason>,
+    ) -> Verdict {
         let found = match opened {
             Ok(found) => found,
             Err(reason @ DropReason::BackendToItself) => {
@@ -150,14 +159,19 @@ impl Filter {
     #[cold]
     fn note_on_link(&self, passage: &Passage, choice: &Choice) {
         let route = passage.tables.route(&passage.flow().source);
-        if choice.mode == MODE_NAT && route == Some(Route::OnLink(passage.interface)) {
+        if choice.mode.sees_replies() && route == Some(Route::OnLink(passage.interface)) {
             self.note(Notice::OnLinkClient);
         }
     }
 
     /// The entry of a new connection, counted.
-    fn record(&mut self, connection: &Snapshot, hashes: SideHashes, hop: LastHop) -> Result<Found, Refusal> {
-        let state = if connection.protocol == TCP { State::Opening } else { State::Established };
+    fn record(
+        &mut self,
+        connection: &Snapshot,
+        state: State,
+        hashes: SideHashes,
+        hop: LastHop,
+    ) -> Result<Found, Refusal> {
         let activity = Activity { last_seen_ms: connection.created_ms, state, flags: 0 };
         let in_flight = self.region.in_flight.get(usize::from(connection.backend.0));
         let count = || in_flight.into_iter().for_each(|in_flight| in_flight.add(1));
@@ -256,10 +270,11 @@ impl Filter {
         interface: InterfaceId,
     ) -> Verdict {
         let Some(here) = self.interfaces.get(usize::from(interface.0)) else { return Verdict::NotOurs };
-        let is_ours = match tables.address_use(&fields.target_address) {
-            Some(AddressUse::Host) => true,
-            Some(AddressUse::Services | AddressUse::Shared) => Side::from_bits(here.side).has_clients(),
-            None => false,
+        let is_ours = match (tables.address_use(&fields.target_address), here.side()) {
+            (None, _) => false,
+            (Some(AddressUse::Host), _) => true,
+            (Some(AddressUse::Services | AddressUse::Shared), Some(side)) => side.has_clients(),
+            (Some(AddressUse::Services | AddressUse::Shared), None) => return Verdict::Drop(DropReason::BadTable),
         };
         if fields.operation != arp::Operation::Request || !is_ours {
             return Verdict::NotOurs;
@@ -275,14 +290,14 @@ impl Filter {
 
     /// Notes that a packet of a connection goes on, and what it says about the connection's state.
     #[inline]
-    pub(super) fn touch(&self, found: &Found, passage: &Passage, sender: Sender) {
+    pub(super) fn touch(&self, found: &Found, mode: Mode, passage: &Passage, sender: Sender) {
         let (flow, now_ms) = (passage.flow(), passage.now_ms);
         if flow.reserved_flag {
             self.note(Notice::ReservedFlag);
         }
         let ended = self.owner.table().advance(found, |before| {
             let after = match (flow.protocol, sender) {
-                (PROTOCOL_TCP, _) => super::tcp_state::next(before, flow.tcp_flags, sender, found.connection.mode),
+                (PROTOCOL_TCP, _) => super::tcp_state::next(before, flow.tcp_flags, sender, mode),
                 (_, Sender::Backend) => Activity { flags: before.flags | Activity::ANSWERED, ..before },
                 (_, Sender::Client) => before,
             };
@@ -312,6 +327,14 @@ impl Filter {
         if let Some(counters) = self.region.services.get(usize::from(found.connection.service.0)) {
             counter(counters).add(1);
         }
+    }
+}
+
+/// How far a connection is with its first packet.
+const fn first_state(protocol: Protocol) -> State {
+    match protocol {
+        Protocol::Tcp => State::Opening,
+        Protocol::Udp => State::Established,
     }
 }
 

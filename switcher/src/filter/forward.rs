@@ -3,13 +3,14 @@
 
 use super::host::is_host;
 use super::tcp_state::Sender;
-use super::{Filter, Passage, Verdict};
-use shunt_packet::{Address, rewrite, v4_part};
+use super::{Filter, Passage, Verdict, mode};
+use shunt_packet::{Address, Buffer, rewrite};
 use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, NeighbourId};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, MODE_NAT, ON_BACKEND_DOWN_RESET, Route};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::regions::Wanted;
+use shunt_shmlayout::service::{BackendView, OnBackendDown};
 
 /// How exact `last_seen_ms` is kept.
 pub(super) const LAST_SEEN_GRAIN_MS: u64 = 256;
@@ -24,7 +25,7 @@ pub(super) fn last_hop(frame: &[u8], interface: InterfaceId) -> LastHop {
 impl Filter {
     /// A client's packet of an existing connection: to the connection's own backend, unless it is stale.
     #[inline]
-    pub(super) fn pass_to_backend(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Verdict {
+    pub(super) fn pass_to_backend(&mut self, frame: &mut Buffer<'_>, passage: &Passage, found: &Found) -> Verdict {
         let Some(backend) = passage.tables.backend(found.connection.backend) else {
             return Verdict::Drop(DropReason::BadTable);
         };
@@ -40,25 +41,23 @@ impl Filter {
     #[inline]
     pub(super) fn send_to_backend(
         &mut self,
-        frame: &mut [u8],
+        frame: &mut Buffer<'_>,
         passage: &Passage,
         found: &Found,
-        backend: &BackendRecord,
+        backend: &BackendView,
     ) -> Verdict {
         let (connection, flow) = (&found.connection, passage.flow());
-        if connection.mode == MODE_NAT && flow.ttl <= 1 {
+        let Some(mode) = connection.mode else { return Verdict::Drop(DropReason::BadTable) };
+        if mode.traits().routes && flow.ttl <= 1 {
             return self.answer_exceeded(frame, flow, passage.now_ms);
         }
         let mac = match self.backend_mac(backend) {
             Ok(mac) => mac,
             Err(reason) => return Verdict::Drop(reason),
         };
-        self.touch(found, passage, Sender::Client);
+        self.touch(found, mode, passage, Sender::Client);
         self.note_last_hop(found, last_hop(frame, passage.interface));
-        if connection.mode == MODE_NAT {
-            rewrite::nat_destination(frame, flow, v4_part(backend.address), backend.port);
-            rewrite::decrement_ttl(frame, flow);
-        }
+        let sent = mode::rewrite_to_backend(mode, frame, flow, backend);
         let length = usize::from(flow.end);
         if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
             counters.packets_in.add(1);
@@ -68,22 +67,23 @@ impl Filter {
             counters.packets.add(1);
             counters.bytes.add(length as u64);
         }
-        self.leave(frame, InterfaceId(backend.interface), mac, length)
+        self.leave(frame, backend.interface, mac, sent)
     }
 
-    /// A backend's packet to the client; only `nat` has its replies come this way.
+    /// A backend's packet to the client, if its mode has replies come this way.
     #[inline]
     pub(super) fn send_to_client(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Verdict {
         let &Passage { tables, it, interface, now_ms } = passage;
         let (connection, flow) = (&found.connection, &it.flow);
-        if connection.mode != MODE_NAT {
+        let Some(mode) = connection.mode else { return Verdict::Drop(DropReason::BadTable) };
+        if !mode.sees_replies() {
             return Verdict::NotOurs;
         }
         let Some(service) = tables.service(connection.service) else { return Verdict::Drop(DropReason::BadTable) };
-        if flow.ttl <= 1 {
+        if mode.traits().routes && flow.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
-        if service.on_backend_down == ON_BACKEND_DOWN_RESET
+        if resets_stale(service.on_backend_down)
             && let Some(verdict) = self.return_stale(frame, passage, found)
         {
             return verdict;
@@ -95,9 +95,8 @@ impl Filter {
                 return Verdict::Drop(DropReason::ChecksumUnfilled);
             }
         }
-        self.touch(found, passage, Sender::Backend);
-        rewrite::nat_source(frame, flow, v4_part(service.address), service.port);
-        rewrite::decrement_ttl(frame, flow);
+        self.touch(found, mode, passage, Sender::Backend);
+        mode::rewrite_to_client(mode, frame, flow, &service);
         let hop = self.owner.table().last_hop(found);
         let length = usize::from(flow.end);
         if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
@@ -107,8 +106,10 @@ impl Filter {
         if is_host(hop.interface) {
             return Verdict::ToHost(length);
         }
-        let (interface, mac) = self.way_to_client(tables, &connection.client, hop);
-        self.leave(frame, interface, mac, length)
+        match self.way_to_client(tables, &connection.client, hop) {
+            Ok((interface, mac)) => self.leave(frame, interface, mac, length),
+            Err(reason) => Verdict::Drop(reason),
+        }
     }
 
     /// Notes that a backend's replies come this way: a SYN-ACK, a reset, or one that goes no further.
@@ -121,8 +122,8 @@ impl Filter {
 
     /// The Ethernet address of the next hop to a backend.
     #[inline]
-    pub(super) fn backend_mac(&self, backend: &BackendRecord) -> Result<Mac, DropReason> {
-        let next_hop = NeighbourId(backend.neighbour);
+    pub(super) fn backend_mac(&self, backend: &BackendView) -> Result<Mac, DropReason> {
+        let next_hop = backend.neighbour;
         self.neighbours.mac(next_hop).ok_or_else(|| {
             let unresolved = next_hop != NeighbourId::NONE;
             if unresolved { DropReason::Unresolved } else { DropReason::NoRoute }
@@ -140,7 +141,12 @@ impl Filter {
 
     /// The routing table and the ARP cache say where a client is; where they don't (yet), its last packet came from there.
     #[inline]
-    pub(super) fn way_to_client(&self, tables: &Generation, client: &Address, hop: LastHop) -> (InterfaceId, Mac) {
+    pub(super) fn way_to_client(
+        &mut self,
+        tables: &Generation,
+        client: &Address,
+        hop: LastHop,
+    ) -> Result<(InterfaceId, Mac), DropReason> {
         let known = match tables.route(client) {
             Some(Route::Gateway(interface, gateway)) => self.neighbours.mac(gateway).map(|mac| (interface, mac)),
             Some(Route::OnLink(interface)) => {
@@ -150,15 +156,16 @@ impl Filter {
                 }
                 mac.map(|mac| (interface, mac))
             }
+            Some(Route::Unknown) => return Err(DropReason::BadTable),
             None => None,
         };
-        known.unwrap_or((hop.interface, Mac(hop.mac)))
+        Ok(known.unwrap_or((hop.interface, Mac(hop.mac))))
     }
 
     /// Asks control to have a next hop resolved; a full ring is no harm, the next packet asks again.
     #[cold]
-    pub(super) fn want(&self, interface: InterfaceId, address: &Address) {
-        self.region.wanted.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });
+    pub(super) fn want(&mut self, interface: InterfaceId, address: &Address) {
+        self.wishes.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });
     }
 
     #[inline]
@@ -171,14 +178,22 @@ impl Filter {
     }
 }
 
+/// Whether stale connections of the service are reset.
+#[inline]
+pub(super) const fn resets_stale(on_backend_down: OnBackendDown) -> bool {
+    match on_backend_down {
+        OnBackendDown::Reset => true,
+        OnBackendDown::Keep | OnBackendDown::Move => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{B1, BACKENDS, CLIENTS, SERVICE, three_services, through};
+    use super::super::tests::CLIENT;
     use super::*;
     use shunt_packet::tcp::{ACK, RST, SYN};
     use shunt_packet::testing::tcp;
-
-    const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40_000);
 
     /// What a backend sends on a connection that it has answered already says nothing new.
     #[test]

@@ -98,6 +98,7 @@ impl Filter {
                 Some(mac) => self.leave(frame, interface, mac, usize::from(flow.end)),
                 None => Verdict::Wait(flow.destination),
             },
+            Some(Route::Unknown) => Verdict::Drop(DropReason::BadTable),
             None => Verdict::Drop(DropReason::NoRoute),
         }
     }

@@ -1,18 +1,17 @@
 //! Packet fixtures of the pseudo-interface: name, packet in, verdict, packet out, both ways.
 
-use super::testing::{BACKENDS, CLIENTS, World, through};
+use super::testing::{B1, BACKENDS, CLIENTS, World, through};
+use super::tests::{B1_MAC, CLIENT, TO_BACKEND, TO_CLIENT, assert_sent};
 use super::*;
 use shunt_packet::tcp::{ACK, RST, SYN};
 use shunt_packet::testing::{
-    FrameBuilder, LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, tcp, udp,
+    FrameBuilder, LOCAL_MAC, PEER_MAC, arp_reply, arp_request, assert_frame, icmp_echo, poke, seal, tcp, udp,
 };
 use shunt_packet::{PROTOCOL_TCP, ethernet};
-use shunt_shmlayout::config_table::MODE_NAT;
+use shunt_shmlayout::mode::Mode;
 
 const HOST: [u8; 4] = [198, 18, 0, 101];
 const SHARED: [u8; 4] = [198, 18, 0, 100];
-const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
-const B1: ([u8; 4], u16) = ([198, 18, 1, 11], 8080);
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0xc1, 1];
 const SCTP: u8 = 132;
 
@@ -20,8 +19,8 @@ const SCTP: u8 = 132;
 fn world() -> World {
     let mut world = World::new(4096);
     let b1 = world.backend(B1, PROTOCOL_TCP);
-    world.service((SHARED, 80), PROTOCOL_TCP, MODE_NAT, &[b1]);
-    world.service((HOST, 8080), PROTOCOL_TCP, MODE_NAT, &[b1]);
+    world.service((SHARED, 80), PROTOCOL_TCP, Mode::Nat, &[b1]);
+    world.service((HOST, 8080), PROTOCOL_TCP, Mode::Nat, &[b1]);
     world.host_service((SHARED, 22), PROTOCOL_TCP);
     world.host_address(HOST);
     world
@@ -30,6 +29,13 @@ fn world() -> World {
 /// A packet as the packet store gives it to the engine.
 fn from_host(filter: &mut Filter, packet: FrameBuilder) -> (Verdict, Vec<u8>) {
     through(filter, packet.to_mac(ethernet::HOST_PORT).from_mac(ethernet::HOST).build(), InterfaceId::HOST)
+}
+
+/// Compares verdict and frame, both whole: what the host gets keeps the Ethernet header that it came with.
+#[track_caller]
+fn assert_to_host((verdict, out): (Verdict, Vec<u8>), expected: &[u8], what: &str) {
+    assert_frame(&out, expected, what);
+    assert_eq!(verdict, Verdict::ToHost(expected.len()), "{what}");
 }
 
 /// A part of a datagram: the frame with its fragment field changed.
@@ -66,10 +72,11 @@ fn whatever_is_whole_goes_to_the_host_as_it_is() {
         ("sctp", fragment(poke(long.clone(), 14 + 9, &[SCTP]), 0)),
         ("a source that is a service", tcp((SHARED, 80), (HOST, 5000), SYN | ACK).build()),
     ] {
-        assert_eq!(through(&mut filter, frame.clone(), CLIENTS), (Verdict::ToHost(frame.len()), frame), "{name}");
+        assert_to_host(through(&mut filter, frame.clone(), CLIENTS), &frame, name);
     }
-    let padded = tcp(CLIENT, (HOST, 22), ACK).padding(6).build();
-    assert_eq!(through(&mut filter, padded.clone(), CLIENTS).0, Verdict::ToHost(padded.len() - 6));
+    let segment = tcp(CLIENT, (HOST, 22), ACK);
+    let sent = through(&mut filter, segment.clone().padding(6).build(), CLIENTS);
+    assert_to_host(sent, &segment.build(), "padded");
 }
 
 #[test]
@@ -92,8 +99,8 @@ fn what_is_not_whole_ipv4_does_not_go_to_the_host() {
 #[test]
 fn a_service_at_the_hosts_address_is_the_services() {
     let mut filter = world().filter(0, 1);
-    let (verdict, out) = through(&mut filter, tcp(CLIENT, (HOST, 8080), SYN).build(), CLIENTS);
-    assert_eq!(verdict, Verdict::Forward(BACKENDS, out.len()));
+    let sent = through(&mut filter, tcp(CLIENT, (HOST, 8080), SYN).build(), CLIENTS);
+    assert_sent(sent, TO_BACKEND, tcp(CLIENT, B1, SYN).ttl(63), B1_MAC);
 }
 
 #[test]
@@ -118,7 +125,7 @@ fn a_shared_address_is_the_hosts_for_its_service_alone() {
 fn a_backends_packet_to_the_host_is_no_reply() {
     let mut filter = world().filter(0, 1);
     let frame = tcp(B1, (HOST, 5000), SYN | ACK).build();
-    assert_eq!(through(&mut filter, frame.clone(), BACKENDS), (Verdict::ToHost(frame.len()), frame));
+    assert_to_host(through(&mut filter, frame.clone(), BACKENDS), &frame, "as it came");
 }
 
 #[test]
@@ -127,7 +134,8 @@ fn arp_for_the_host_is_answered_on_both_sides() {
     let mut ask = |address, from| through(&mut filter, arp_request(PEER_MAC, [198, 18, 0, 9], address), from);
     for side in [CLIENTS, BACKENDS] {
         let (verdict, out) = ask(HOST, side);
-        assert_eq!((verdict, &out[22..28]), (Verdict::Reply(42), &LOCAL_MAC[..]));
+        assert_frame(&out, &arp_reply(LOCAL_MAC, HOST, PEER_MAC, [198, 18, 0, 9]), "to the asker");
+        assert_eq!(verdict, Verdict::Reply(42));
     }
     assert_eq!(ask(SHARED, CLIENTS).0, Verdict::Reply(42));
     assert_eq!(ask(SHARED, BACKENDS).0, Verdict::NotOurs);
@@ -139,14 +147,11 @@ fn the_host_sends_to_neighbours_and_by_gateways() {
     let mut filter = world.filter(0, 1);
     let answer = || tcp((HOST, 22), CLIENT, SYN | ACK).ttl(1);
     assert_eq!(from_host(&mut filter, answer()).0, Verdict::Wait(Address::from_v4(CLIENT.0)));
-    let wanted: shunt_shmlayout::regions::Wanted = world.switcher.wanted.pop().expect("control is asked");
+    let wanted: shunt_shmlayout::regions::Wanted = world.switcher.wanted.consumer().pop().expect("control is asked");
     assert_eq!((wanted.address, wanted.interface), (Address::from_v4(CLIENT.0), u64::from(CLIENTS.0)));
     world.neighbour(CLIENTS, CLIENT.0, CLIENT_MAC);
-    let (verdict, out) = from_host(&mut filter, answer());
-    assert_eq!(verdict, Verdict::Forward(CLIENTS, out.len()));
-    assert_eq!((&out[..6], &out[6..12], &out[14..]), (&CLIENT_MAC[..], &LOCAL_MAC[..], &answer().build()[14..]));
-    let (verdict, out) = from_host(&mut filter, icmp_echo(HOST, B1.0));
-    assert_eq!((verdict, &out[..6]), (Verdict::Forward(BACKENDS, out.len()), &[2, 0, 0, 0, 0xb0, 0][..]));
+    assert_sent(from_host(&mut filter, answer()), TO_CLIENT, answer(), CLIENT_MAC);
+    assert_sent(from_host(&mut filter, icmp_echo(HOST, B1.0)), TO_BACKEND, icmp_echo(HOST, B1.0), B1_MAC);
     let part = fragment(udp((HOST, 53), CLIENT).to_mac(ethernet::HOST_PORT).payload(&[7; 64]).build(), 185);
     assert!(matches!(through(&mut filter, part, InterfaceId::HOST).0, Verdict::Forward(CLIENTS, _)));
     for nowhere in [[203, 0, 113, 1], [224, 0, 0, 251], [255; 4]] {
@@ -154,8 +159,8 @@ fn the_host_sends_to_neighbours_and_by_gateways() {
     }
     let gateway = world.neighbour(CLIENTS, [198, 18, 0, 1], [2, 0, 0, 0, 0, 0x11]);
     world.gateway([198, 18, 2, 0], CLIENTS, gateway);
-    let (verdict, out) = from_host(&mut filter, udp((HOST, 53), ([198, 18, 2, 9], 9)));
-    assert_eq!((verdict, out[5]), (Verdict::Forward(CLIENTS, out.len()), 0x11));
+    let far = || udp((HOST, 53), ([198, 18, 2, 9], 9)).payload(b"far");
+    assert_sent(from_host(&mut filter, far()), TO_CLIENT, far(), [2, 0, 0, 0, 0, 0x11]);
 }
 
 #[test]
@@ -163,13 +168,10 @@ fn the_host_is_a_client_of_services_and_gets_their_replies() {
     let world = world();
     let mut filter = world.filter(0, 1);
     let (client, service) = ((HOST, 50000), (SHARED, 80));
-    let (verdict, out) = from_host(&mut filter, tcp(client, service, SYN));
-    assert_eq!(verdict, Verdict::Forward(BACKENDS, out.len()));
-    let (verdict, out) = through(&mut filter, tcp(B1, client, SYN | ACK).build(), BACKENDS);
-    assert_eq!(verdict, Verdict::ToHost(out.len()));
-    let flow = flow_of(&out);
-    assert_eq!((flow.source, flow.source_port.get()), (Address::from_v4(SHARED), 80));
-    assert!(are_checksums_right(&out));
+    let sent = from_host(&mut filter, tcp(client, service, SYN));
+    assert_sent(sent, TO_BACKEND, tcp(client, B1, SYN).ttl(63), B1_MAC);
+    let sent = through(&mut filter, tcp(B1, client, SYN | ACK).build(), BACKENDS);
+    assert_to_host(sent, &tcp(service, client, SYN | ACK).ttl(63).build(), "a reply");
     // Whoever else uses the host's address doesn't draw its replies to himself.
     through(&mut filter, tcp(client, service, ACK).build(), CLIENTS);
     assert!(matches!(through(&mut filter, tcp(B1, client, ACK).build(), BACKENDS).0, Verdict::ToHost(_)));
@@ -177,7 +179,10 @@ fn the_host_is_a_client_of_services_and_gets_their_replies() {
     assert_eq!(spoofed, Verdict::Drop(DropReason::SpoofedService));
     // A port of nobody's is refused, to the host too.
     let (verdict, out) = from_host(&mut filter, tcp(client, (SHARED, 81), SYN));
-    assert_eq!((verdict, &out[..6]), (Verdict::Reply(out.len()), &ethernet::HOST[..]));
+    let reset = tcp((SHARED, 81), client, RST | ACK).acknowledgement(1);
+    let expected = reset.from_mac(ethernet::HOST_PORT).to_mac(ethernet::HOST).build();
+    assert_frame(&out, &expected, "a reset");
+    assert_eq!(verdict, Verdict::Reply(expected.len()));
 }
 
 #[test]

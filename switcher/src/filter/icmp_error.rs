@@ -5,11 +5,11 @@
 //! All of it is rare and kept out of the other packets' way.
 
 use super::host::is_host;
-use super::{Filter, Prospect, Subject, Verdict};
+use super::{Filter, Prospect, Subject, Verdict, mode};
 use shunt_packet::quote::{self, Quote};
-use shunt_packet::{Flow, icmp, ipv4, rewrite, v4_part};
+use shunt_packet::{Buffer, Flow, icmp, ipv4};
 use shunt_shmlayout::address::InterfaceId;
-use shunt_shmlayout::config_table::{Generation, MODE_NAT};
+use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::{Found, Key, Side};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
@@ -49,9 +49,9 @@ impl Filter {
     /// An ICMP error that comes from this side of a connection, to the other side.
     #[cold]
     pub(super) fn pass_error_on(
-        &self,
+        &mut self,
         tables: &Generation,
-        frame: &mut [u8],
+        frame: &mut Buffer<'_>,
         it: &Prospect,
         side: Side,
         from: InterfaceId,
@@ -85,51 +85,51 @@ impl Filter {
 
     /// About a packet that a client was sent, from the client or a router on the way: to the backend that sent it. A `dsr`
     /// backend has the service's address itself.
-    fn send_error_to_backend(&self, tables: &Generation, frame: &mut [u8], flow: &Flow, found: &Found) -> Verdict {
+    fn send_error_to_backend(
+        &self,
+        tables: &Generation,
+        frame: &mut Buffer<'_>,
+        flow: &Flow,
+        found: &Found,
+    ) -> Verdict {
         let connection = &found.connection;
         let Some(backend) = tables.backend(connection.backend) else { return Verdict::Drop(DropReason::BadTable) };
-        let is_translated = connection.mode == MODE_NAT;
-        if is_translated && flow.ttl <= 1 {
+        let Some(mode) = connection.mode else { return Verdict::Drop(DropReason::BadTable) };
+        if mode.traits().routes && flow.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
         let mac = match self.backend_mac(&backend) {
             Ok(mac) => mac,
             Err(reason) => return Verdict::Drop(reason),
         };
-        if is_translated {
-            quote::nat_source(frame, flow, v4_part(backend.address), backend.port);
-            rewrite::nat_destination(frame, flow, v4_part(backend.address), backend.port);
-            rewrite::decrement_ttl(frame, flow);
-        }
-        self.leave(frame, InterfaceId(backend.interface), mac, usize::from(flow.end))
+        let length = mode::rewrite_error_to_backend(mode, frame, flow, &backend);
+        self.leave(frame, backend.interface, mac, length)
     }
 
     /// About a packet that a backend was sent, from the backend or a router on the way: to the client that sent it.
-    fn send_error_to_client(&self, tables: &Generation, frame: &mut [u8], flow: &Flow, found: &Found) -> Verdict {
+    fn send_error_to_client(&mut self, tables: &Generation, frame: &mut [u8], flow: &Flow, found: &Found) -> Verdict {
         let connection = &found.connection;
-        if connection.mode != MODE_NAT {
+        let Some(mode) = connection.mode else { return Verdict::Drop(DropReason::BadTable) };
+        if !mode.sees_replies() {
             return Verdict::NotOurs;
         }
         let (Some(service), Some(backend)) = (tables.service(connection.service), tables.backend(connection.backend))
         else {
             return Verdict::Drop(DropReason::BadTable);
         };
-        if flow.ttl <= 1 {
+        if mode.traits().routes && flow.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
-        quote::nat_destination(frame, flow, v4_part(service.address), service.port);
-        // A router keeps its own address: it says where on the way the trouble is.
-        if flow.source == backend.address {
-            rewrite::nat_source(frame, flow, v4_part(service.address), service.port);
-        }
-        rewrite::decrement_ttl(frame, flow);
+        mode::rewrite_error_to_client(mode, frame, flow, &service, &backend);
         let hop = self.owner.table().last_hop(found);
         let length = usize::from(flow.end);
         if is_host(hop.interface) {
             return Verdict::ToHost(length);
         }
-        let (interface, mac) = self.way_to_client(tables, &connection.client, hop);
-        self.leave(frame, interface, mac, length)
+        match self.way_to_client(tables, &connection.client, hop) {
+            Ok((interface, mac)) => self.leave(frame, interface, mac, length),
+            Err(reason) => Verdict::Drop(reason),
+        }
     }
 }
 

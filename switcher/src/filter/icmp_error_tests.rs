@@ -1,17 +1,21 @@
 //! Packet fixtures of ICMP errors: name, packet in, verdict, packet out.
 
-use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, End, SERVICE, U1, World, pass, three_services, through};
+use super::testing::{B1, BACKENDS, CLIENTS, D1, DNS, DSR, End, SERVICE, U1, World, pass, three_services, through};
+use super::tests::{CLIENT, TO_BACKEND, TO_CLIENT, assert_sent};
 use super::*;
+use shunt_packet::Buffer;
 use shunt_packet::tcp::{ACK, SYN};
-use shunt_packet::testing::{FrameBuilder, LOCAL_MAC, are_checksums_right, flow_of, icmp_echo, poke, seal, tcp, udp};
+use shunt_packet::testing::{
+    FrameBuilder, are_checksums_right, assert_frame, flow_of, icmp_echo, poke, seal, tcp, udp,
+};
 use shunt_packet::{PROTOCOL_TCP, ethernet};
-use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT};
+use shunt_shmlayout::config_table::BackendRecord;
+use shunt_shmlayout::mode::Mode;
 use zerocopy::transmute;
 
 const NOBODY: End = ([198, 18, 0, 100], 81);
 const HOST: [u8; 4] = [198, 18, 0, 102];
 const HOSTS_WEB: End = (HOST, 8080);
-const CLIENT: End = ([198, 18, 0, 2], 40000);
 const OTHER: End = ([198, 18, 0, 3], 40000);
 /// A router on the clients' side, and one on the backends'.
 const ROUTER: [u8; 4] = [203, 0, 113, 1];
@@ -20,9 +24,15 @@ const MTU: u32 = 1400;
 
 fn world() -> World {
     let (mut world, b1) = three_services();
-    world.service(HOSTS_WEB, PROTOCOL_TCP, MODE_NAT, &[b1]);
+    world.service(HOSTS_WEB, PROTOCOL_TCP, Mode::Nat, &[b1]);
     world.host_address(HOST);
     world
+}
+
+/// The Ethernet address of a backend of the world's.
+fn mac_of(backend: End) -> [u8; 6] {
+    let id = [B1, U1, D1].iter().position(|end| *end == backend).expect("a backend");
+    [2, 0, 0, 0, 0xb0, id as u8]
 }
 
 /// The world's filter with a connection to each service.
@@ -65,12 +75,9 @@ fn row_72_an_error_about_what_a_client_was_sent_goes_to_the_backend_both_headers
         for quoted in [28, 36, 38, 39, 40, 576] {
             for kind in [3, 11, 12] {
                 let error = |cause: FrameBuilder| too_big(ROUTER, &cause, quoted).icmp(kind, 4);
-                let (verdict, out) = through(&mut filter, error(sent(service, client)).padding(4).build(), CLIENTS);
+                let out = through(&mut filter, error(sent(service, client)).padding(4).build(), CLIENTS);
                 // As if the router had seen the backend's own packet.
-                let expected = error(sent(backend, client)).ttl(63).build();
-                assert_eq!(verdict, Verdict::Forward(BACKENDS, expected.len()));
-                assert_eq!(out[14..], expected[14..], "{quoted} bytes quoted");
-                assert_eq!((out[4], &out[6..12]), (0xb0, &LOCAL_MAC[..]));
+                assert_sent(out, TO_BACKEND, error(sent(backend, client)).ttl(63), mac_of(backend));
             }
         }
     }
@@ -86,11 +93,8 @@ fn row_72_an_error_about_what_a_backend_was_sent_goes_to_the_client_both_headers
         for (from, shown) in [(backend.0, service.0), (INNER_ROUTER, INNER_ROUTER)] {
             for quoted in [28, 38, 576] {
                 let frame = too_big(from, &sent(CLIENT, backend), quoted).icmp(3, 3).build();
-                let (verdict, out) = through(&mut filter, frame, BACKENDS);
-                let expected = too_big(shown, &sent(CLIENT, service), quoted).icmp(3, 3).ttl(63).build();
-                assert_eq!(verdict, Verdict::Forward(CLIENTS, expected.len()));
-                assert_eq!(out[14..], expected[14..], "{quoted} bytes quoted");
-                assert_eq!(out[..6], [2, 0, 0, 0, 0xc1, 1]);
+                let expected = too_big(shown, &sent(CLIENT, service), quoted).icmp(3, 3).ttl(63);
+                assert_sent(through(&mut filter, frame, BACKENDS), TO_CLIENT, expected, [2, 0, 0, 0, 0xc1, 1]);
             }
         }
     }
@@ -99,19 +103,16 @@ fn row_72_an_error_about_what_a_backend_was_sent_goes_to_the_client_both_headers
 #[test]
 fn row_72_a_dsr_backend_gets_the_error_as_it_is() {
     let mut filter = connected(&world());
-    let frame = too_big(ROUTER, &sent(DSR, CLIENT), 576).ttl(1).build();
-    let (verdict, out) = through(&mut filter, frame.clone(), CLIENTS);
-    assert_eq!((verdict, &out[12..]), (Verdict::Forward(BACKENDS, frame.len()), &frame[12..]));
-    assert_eq!(out[..6], [2, 0, 0, 0, 0xb0, 2]);
+    let error = too_big(ROUTER, &sent(DSR, CLIENT), 576).ttl(1);
+    assert_sent(through(&mut filter, error.build(), CLIENTS), TO_BACKEND, error, mac_of(D1));
 }
 
 #[test]
 fn row_72_options_and_a_quote_without_udp_checksum_are_kept() {
     let mut filter = connected(&world());
     let error = |from| too_big(ROUTER, &udp(from, CLIENT).ip_options(&[1; 8]).without_checksum(), 576);
-    let (verdict, out) = through(&mut filter, error(DNS).ip_options(&[1; 4]).build(), CLIENTS);
-    let expected = error(U1).ip_options(&[1; 4]).ttl(63).build();
-    assert_eq!((verdict, &out[14..]), (Verdict::Forward(BACKENDS, expected.len()), &expected[14..]));
+    let out = through(&mut filter, error(DNS).ip_options(&[1; 4]).build(), CLIENTS);
+    assert_sent(out, TO_BACKEND, error(U1).ip_options(&[1; 4]).ttl(63), mac_of(U1));
 }
 
 #[test]
@@ -213,8 +214,10 @@ fn the_host_as_a_client_gets_and_gives_errors() {
     let from_host = |packet: FrameBuilder| packet.to_mac(ethernet::HOST_PORT).from_mac(ethernet::HOST).build();
     through(&mut filter, from_host(udp(client, DNS)), InterfaceId::HOST);
     let (verdict, out) = through(&mut filter, too_big(U1.0, &sent(client, U1), 36).build(), BACKENDS);
+    // The host gets the packet without its Ethernet header.
     let expected = too_big(DNS.0, &udp(client, DNS).payload(b"payload").ttl(61), 36).ttl(63).build();
-    assert_eq!((verdict, &out[14..]), (Verdict::ToHost(out.len()), &expected[14..]));
+    assert_frame(&out, &expected, "to the host");
+    assert_eq!(verdict, Verdict::ToHost(expected.len()));
     let error = from_host(too_big(HOST, &sent(DNS, client), 36));
     assert!(matches!(through(&mut filter, error, InterfaceId::HOST).0, Verdict::Forward(BACKENDS, _)));
     // About a connection of its own that doesn't pass Shunt.
@@ -228,7 +231,7 @@ fn errors_about_no_connection_are_left_to_a_kernel_that_has_them_too() {
     let mut decide = |mut frame: Vec<u8>| {
         let mut prospect = filter.look(&frame, BACKENDS, true);
         filter.approach(&mut prospect);
-        filter.decide(&mut frame, &prospect, BACKENDS, 1000)
+        filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, BACKENDS, 1000)
     };
     let box_s_own = ([198, 18, 1, 1], 50000);
     assert_eq!(decide(too_big(B1.0, &sent(box_s_own, B1), 28).build()), Verdict::NotOurs, "a health check");

@@ -5,6 +5,8 @@
 //! frame's cache misses are hidden behind the others' work: [`Filter::look`] reads the headers and asks for the index
 //! bucket, [`Filter::approach`] asks for the entry, [`Filter::decide`] decides and re-writes.
 
+#[cfg(test)]
+mod border_tests;
 mod choose;
 #[cfg(test)]
 mod choose_tests;
@@ -17,6 +19,7 @@ mod icmp_error;
 #[cfg(test)]
 mod icmp_error_tests;
 mod limiter;
+mod mode;
 mod parse_error;
 pub(crate) mod prefetch;
 mod stale;
@@ -26,7 +29,7 @@ mod tcp_state;
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod unfilled;
+mod unfilled_checksum;
 
 use choose::Candidates;
 pub use choose::Loads;
@@ -39,14 +42,16 @@ use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::{Activity, Handle, Key, Owner, Side, Snapshot, State};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::Endpoint;
+use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::neighbours::Neighbours;
 use shunt_shmlayout::notice::Notice;
-use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion};
+use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion, Wanted};
+use shunt_shmlayout::ring::Producer;
 
 /// What the filter decided about a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Send the frame, re-written and of this length, by this interface.
+    /// Send the frame, re-written and of this length from where its buffer starts, by this interface.
     Forward(InterfaceId, usize),
     /// Send the frame, turned into an answer of this length, by the port it came from.
     Reply(usize),
@@ -121,7 +126,7 @@ struct Choice {
     service: ServiceId,
     backend: BackendId,
     /// The service's mode.
-    mode: u8,
+    mode: Mode,
     /// Hash of the connection's backend side.
     backend_hash: u64,
 }
@@ -154,6 +159,8 @@ pub struct Filter {
     neighbours: Neighbours<'static>,
     interfaces: Vec<InterfaceRecord>,
     region: SwitcherRegion<Writer>,
+    /// Next hops that control is asked to have resolved.
+    wishes: Producer<'static, Wanted, 4>,
     loads: Loads,
     candidates: Box<Candidates>,
     limiter: Limiter,
@@ -174,6 +181,7 @@ impl Filter {
             neighbours,
             interfaces,
             region,
+            wishes: region.wanted.producer(),
             loads,
             candidates: Box::default(),
             limiter: Limiter::default(),

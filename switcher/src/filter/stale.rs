@@ -7,17 +7,20 @@
 //! sender, whose segment stays unacknowledged, sends it again and is answered with its own. Any other segment is answered at
 //! once. Whoever sends nothing is told nothing; the timeouts end such connections.
 
+use super::choose::NoChoice;
+use super::forward::resets_stale;
 use super::host::is_host;
 use super::tcp_state::{Sender, begins};
-use super::{Choice, Filter, Passage, Verdict};
+use super::{Choice, Filter, Passage, Verdict, mode};
 use shunt_packet::tcp::RST;
-use shunt_packet::{Flow, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, reply, v4_part};
-use shunt_shmlayout::address::{Address, InterfaceId, Mac};
-use shunt_shmlayout::config_table::{
-    BackendRecord, MODE_NAT, ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET, ServiceRecord,
-};
+use shunt_packet::{Buffer, Flow, PortBe, reply, v4_part};
+use shunt_shmlayout::address::Protocol;
+use shunt_shmlayout::address::{Address, Mac};
+use shunt_shmlayout::config_table::BackendRecord;
 use shunt_shmlayout::connections::{Activity, Found, State};
 use shunt_shmlayout::drop_reason::DropReason;
+use shunt_shmlayout::mode::Mode;
+use shunt_shmlayout::service::{OnBackendDown, ServiceView};
 
 /// Address and port.
 type End = (Address, PortBe);
@@ -25,21 +28,24 @@ type End = (Address, PortBe);
 impl Filter {
     /// What becomes of a client's packet whose backend has [`BackendRecord::STALE`]; `None` if it goes there all the same.
     #[cold]
-    pub(super) fn pass_stale(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Option<Verdict> {
+    pub(super) fn pass_stale(&mut self, frame: &mut Buffer<'_>, passage: &Passage, found: &Found) -> Option<Verdict> {
         let &Passage { tables, it, now_ms, .. } = passage;
         let connection = &found.connection;
         let stale = tables.stale(connection.service, connection.backend, now_ms)?;
-        let service = tables.service(connection.service)?;
+        let (Some(service), Some(mode)) = (tables.service(connection.service), connection.mode) else {
+            return Some(Verdict::Drop(DropReason::BadTable));
+        };
         if self.may_move(&service, found, &it.flow) {
             return match self.choose(tables, connection.service, it, now_ms) {
-                Some(choice) => Some(self.move_to(frame, passage, found, choice)),
+                Ok(choice) => Some(self.move_to(frame, passage, found, choice)),
+                Err(NoChoice::BadTable) => Some(Verdict::Drop(DropReason::BadTable)),
                 // The checks may be wrong about all of them, and there is nothing to lose.
-                None if stale.from_s == 0 => None,
+                Err(NoChoice::NoBackend) if stale.from_s == 0 => None,
                 // No new connection: the service has counted it already.
-                None => Some(self.refuse(frame, &it.flow, DropReason::NoBackend, now_ms)),
+                Err(NoChoice::NoBackend) => Some(self.refuse(frame, &it.flow, DropReason::NoBackend, now_ms)),
             };
         }
-        is_reset(&service, &it.flow).then(|| self.reset_from_client(frame, passage, found, &service))
+        is_reset(&service, &it.flow).then(|| self.reset_from_client(frame, passage, found, mode, &service))
     }
 
     /// What becomes of a backend's packet of a service that resets stale connections; `None` if it goes to the client all
@@ -49,14 +55,19 @@ impl Filter {
         let tables = passage.tables;
         let connection = &found.connection;
         // Read once more: a reference to the caller's copy would have all replies keep the whole record in memory.
-        let service = tables.service(connection.service)?;
-        let backend = tables.backend(connection.backend)?;
+        let (Some(service), Some(backend)) = (tables.service(connection.service), tables.backend(connection.backend))
+        else {
+            return Some(Verdict::Drop(DropReason::BadTable));
+        };
         if backend.flags & BackendRecord::STALE == 0 || !is_reset(&service, passage.flow()) {
             return None;
         }
         tables.stale(connection.service, connection.backend, passage.now_ms)?;
         let hop = self.owner.table().last_hop(found);
-        let (out, mac) = self.way_to_client(tables, &connection.client, hop);
+        let (out, mac) = match self.way_to_client(tables, &connection.client, hop) {
+            Ok(way) => way,
+            Err(reason) => return Some(Verdict::Drop(reason)),
+        };
         let from = (service.address, service.port);
         let told = self.tell_receiver(frame, passage, found, Sender::Backend, from);
         Some(match told {
@@ -67,10 +78,11 @@ impl Filter {
     }
 
     /// UDP flows move if the service says so. A TCP client that still waits for the answer to its SYN has nothing to lose.
-    fn may_move(&self, service: &ServiceRecord, found: &Found, flow: &Flow) -> bool {
-        match flow.protocol {
-            PROTOCOL_UDP => service.on_backend_down == ON_BACKEND_DOWN_MOVE,
-            _ => {
+    fn may_move(&self, service: &ServiceView, found: &Found, flow: &Flow) -> bool {
+        match (service.protocol, service.on_backend_down) {
+            (Protocol::Udp, OnBackendDown::Move) => true,
+            (Protocol::Udp, OnBackendDown::Keep | OnBackendDown::Reset) => false,
+            (Protocol::Tcp, OnBackendDown::Keep | OnBackendDown::Move | OnBackendDown::Reset) => {
                 let activity = self.owner.table().activity(found);
                 let is_unanswered = activity.state == State::Opening && activity.flags & Activity::ANSWERED == 0;
                 is_unanswered && begins(flow.tcp_flags)
@@ -80,7 +92,7 @@ impl Filter {
 
     /// Ends a connection and opens it anew at the backend that was chosen. Several switchers may do so at once: they end up
     /// with one new connection, and the one that ended the old one counts the move.
-    fn move_to(&mut self, frame: &mut [u8], passage: &Passage, found: &Found, choice: Choice) -> Verdict {
+    fn move_to(&mut self, frame: &mut Buffer<'_>, passage: &Passage, found: &Found, choice: Choice) -> Verdict {
         let is_ours = self.end(found);
         self.owner.table().unlink(found);
         let opened = self.open(frame, passage, choice);
@@ -95,17 +107,17 @@ impl Filter {
         frame: &mut [u8],
         passage: &Passage,
         found: &Found,
-        service: &ServiceRecord,
+        mode: Mode,
+        service: &ServiceView,
     ) -> Verdict {
         let way = passage.tables.backend(found.connection.backend).and_then(|backend| {
             let mac: Mac = self.backend_mac(&backend).ok()?;
             Some((backend, mac))
         });
         let told = way.and_then(|(backend, mac)| {
-            let is_translated = found.connection.mode == MODE_NAT;
-            let to = if is_translated { (backend.address, backend.port) } else { (service.address, service.port) };
+            let to = mode::end_at_backend(mode, service, &backend);
             let length = self.tell_receiver(frame, passage, found, Sender::Client, to)?;
-            Some(self.leave(frame, InterfaceId(backend.interface), mac, length))
+            Some(self.leave(frame, backend.interface, mac, length))
         });
         told.unwrap_or_else(|| self.tell_sender(frame, passage, found, Sender::Client))
     }
@@ -169,6 +181,9 @@ impl Filter {
 }
 
 /// Whether a stale connection's segment leads to resets. One that is a reset itself ends the connection without another.
-fn is_reset(service: &ServiceRecord, flow: &Flow) -> bool {
-    flow.protocol == PROTOCOL_TCP && service.on_backend_down == ON_BACKEND_DOWN_RESET && flow.tcp_flags & RST == 0
+fn is_reset(service: &ServiceView, flow: &Flow) -> bool {
+    match service.protocol {
+        Protocol::Tcp => resets_stale(service.on_backend_down) && flow.tcp_flags & RST == 0,
+        Protocol::Udp => false,
+    }
 }

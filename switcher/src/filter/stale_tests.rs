@@ -1,17 +1,16 @@
 //! Connections whose backend went down, or was drained for longer than the service allows.
 
 use super::testing::{BACKENDS, CLIENTS, DNS, End, SERVICE, World, pass};
+use super::tests::{CLIENT, TO_BACKEND, TO_CLIENT, assert_sent};
 use super::*;
+use shunt_packet::Buffer;
 use shunt_packet::tcp::{ACK, FIN, PSH, RST, SYN};
-use shunt_packet::testing::{LOCAL_MAC, PEER_MAC, are_checksums_right, flow_of, poke, segment_of, tcp, udp};
+use shunt_packet::testing::{PEER_MAC, tcp, udp};
 use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
-use shunt_shmlayout::config_table::{
-    ALGORITHM_LEAST_CONNECTIONS, ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH, MODE_DSR, MODE_NAT, ON_BACKEND_DOWN_KEEP,
-    ON_BACKEND_DOWN_MOVE, ON_BACKEND_DOWN_RESET,
-};
 use shunt_shmlayout::connections::Found;
+use shunt_shmlayout::mode::Mode;
+use shunt_shmlayout::service::{Algorithm, OnBackendDown};
 
-const CLIENT: End = ([198, 18, 0, 2], 40000);
 const NOW_MS: u64 = 10_000;
 
 /// A service with two backends.
@@ -21,28 +20,28 @@ struct Pool {
     service: ServiceId,
     backends: [(BackendId, End); 2],
     at: End,
-    algorithm: u8,
+    algorithm: Algorithm,
 }
 
 impl Pool {
-    fn new(at: End, protocol: u8, mode: u8, on_backend_down: u8) -> Self {
+    fn new(at: End, protocol: u8, mode: Mode, on_backend_down: OnBackendDown) -> Self {
         let mut world = World::new(4096);
-        let port = if mode == MODE_DSR { at.1 } else { 5353 };
+        let port = if mode == Mode::Dsr { at.1 } else { 5353 };
         let ends = [([198, 18, 1, 11], port), ([198, 18, 1, 12], port)];
         let backends = ends.map(|end| (world.backend(end, protocol), end));
         let service = world.service(at, protocol, mode, &backends.map(|(id, _)| id));
         world.on_backend_down(service, on_backend_down);
         let filter = world.filter(0, 1);
-        let mut pool = Self { world, filter, service, backends, at, algorithm: ALGORITHM_SLOTS };
+        let mut pool = Self { world, filter, service, backends, at, algorithm: Algorithm::Static };
         pool.take(&[true, true]);
         pool
     }
 
-    fn dns(on_backend_down: u8) -> Self {
-        Self::new(DNS, PROTOCOL_UDP, MODE_NAT, on_backend_down)
+    fn dns(on_backend_down: OnBackendDown) -> Self {
+        Self::new(DNS, PROTOCOL_UDP, Mode::Nat, on_backend_down)
     }
 
-    fn web(mode: u8, on_backend_down: u8) -> Self {
+    fn web(mode: Mode, on_backend_down: OnBackendDown) -> Self {
         Self::new(SERVICE, PROTOCOL_TCP, mode, on_backend_down)
     }
 
@@ -78,6 +77,10 @@ impl Pool {
             Verdict::Forward(BACKENDS, _) => Ok(self.backends.iter().position(id).expect("a backend's address")),
             other => Err(other),
         }
+    }
+
+    fn mac_of(&self, backend: usize) -> [u8; 6] {
+        [2, 0, 0, 0, 0xb0, self.backends[backend].0.0 as u8]
     }
 
     fn segment(&mut self, flags: u8, payload: &[u8]) -> (Verdict, Vec<u8>) {
@@ -116,20 +119,24 @@ impl Pool {
     }
 }
 
-/// What was sent: flags, sequence and acknowledgement number, whose in whose name.
-fn reset_in(out: &[u8]) -> (u8, u32, End, End) {
-    assert!(are_checksums_right(out));
-    let received = poke(poke(out.to_vec(), 0, &LOCAL_MAC), 6, &PEER_MAC);
-    let (segment, flow) = (segment_of(&received), flow_of(&received));
-    assert_eq!(flow.payload_length, 0);
-    let end = |address: Address, port: PortBe| (address.v4().expect("IPv4"), port.get());
-    let (from, to) = (end(flow.source, flow.source_port), end(flow.destination, flow.destination_port));
-    (segment.flags, segment.sequence.get(), from, to)
+/// Compares a reset that took the place of a segment of `from`'s, numbered as that was, and went on to `to`.
+#[track_caller]
+fn assert_reset_onward(sent: (Verdict, Vec<u8>), interface: InterfaceId, from: End, to: End, next_hop: [u8; 6]) {
+    let (sequence, acknowledgement) = if interface == BACKENDS { (1000, 2000) } else { (2000, 1000) };
+    let reset = tcp(from, to, RST | ACK).sequence(sequence).acknowledgement(acknowledgement);
+    let kind = if interface == BACKENDS { TO_BACKEND } else { TO_CLIENT };
+    assert_sent(sent, kind, reset, next_hop);
+}
+
+/// Compares a reset that answers a segment with ACK: to `to` in the name of `from`.
+#[track_caller]
+fn assert_reset_back(sent: (Verdict, Vec<u8>), from: End, to: End, sequence: u32) {
+    assert_sent(sent, Verdict::Reply, tcp(from, to, RST).sequence(sequence), PEER_MAC);
 }
 
 #[test]
 fn a_flow_goes_to_another_backend_with_its_next_packet() {
-    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let mut pool = Pool::dns(OnBackendDown::Move);
     let old = pool.query(NOW_MS).unwrap();
     pool.lose(old, 0);
     let new = pool.query(NOW_MS).unwrap();
@@ -163,7 +170,7 @@ fn found_by(filter: &Filter, pool: &Pool, frame: &[u8]) -> (Prospect, Found) {
 
 #[test]
 fn a_flow_that_several_switchers_move_at_once_has_moved_once() {
-    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let mut pool = Pool::dns(OnBackendDown::Move);
     let mut filters = [0, 1].map(|number| pool.world.filter(number, 2));
     let old = pool.query(NOW_MS).unwrap();
     pool.lose(old, 0);
@@ -173,7 +180,7 @@ fn a_flow_that_several_switchers_move_at_once_has_moved_once() {
     for (filter, (it, found)) in filters.iter_mut().zip(&found) {
         let passage = Passage { tables: &pool.world.tables.generations[1], it, interface: CLIENTS, now_ms: NOW_MS };
         let mut frame = frame.clone();
-        let verdict = filter.pass_stale(&mut frame, &passage, found).expect("it doesn't stay");
+        let verdict = filter.pass_stale(&mut Buffer::from(&mut frame[..]), &passage, found).expect("it doesn't stay");
         assert_eq!(pool.receiver(verdict, &frame), Ok(1 - old));
         let counts: [i64; 2] = core::array::from_fn(|index| i64::from(index != old));
         assert_eq!(pool.in_flight(), (counts, counts));
@@ -184,7 +191,7 @@ fn a_flow_that_several_switchers_move_at_once_has_moved_once() {
 
 #[test]
 fn a_move_that_comes_too_late_leaves_the_next_connection_of_the_entry_alone() {
-    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let mut pool = Pool::dns(OnBackendDown::Move);
     let old = pool.query(NOW_MS).unwrap();
     pool.lose(old, 0);
     let frame = udp(CLIENT, DNS).payload(b"query").build();
@@ -198,7 +205,7 @@ fn a_move_that_comes_too_late_leaves_the_next_connection_of_the_entry_alone() {
     let before = pool.in_flight();
     assert_eq!((before.0[1 - old], before.0), (1024, before.1));
     let passage = Passage { tables: &pool.world.tables.generations[1], it: &it, interface: CLIENTS, now_ms: NOW_MS };
-    late.pass_stale(&mut frame.clone(), &passage, &found).expect("it doesn't stay");
+    late.pass_stale(&mut Buffer::from(&mut frame.clone()[..]), &passage, &found).expect("it doesn't stay");
     let (counted, live) = pool.in_flight();
     assert_eq!((counted[1 - old], counted), (1025, live), "all of the others', and the late one's");
     assert_eq!(pool.world.switchers[1].services[0].moved.get(), 0);
@@ -206,7 +213,7 @@ fn a_move_that_comes_too_late_leaves_the_next_connection_of_the_entry_alone() {
 
 #[test]
 fn a_move_into_a_full_table_is_dropped_and_not_counted() {
-    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let mut pool = Pool::dns(OnBackendDown::Move);
     let old = pool.query(NOW_MS).unwrap();
     let capacity = pool.world.connections.table().expect("a whole table").capacity();
     for number in 1..capacity {
@@ -228,7 +235,7 @@ fn a_move_into_a_full_table_is_dropped_and_not_counted() {
 
 #[test]
 fn a_move_to_the_client_itself_is_refused_and_not_counted() {
-    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let mut pool = Pool::dns(OnBackendDown::Move);
     let client = (pool.backends[1].1.0, 40000);
     pool.take(&[true, false]);
     let send = |pool: &mut Pool| pool.send(udp(client, DNS).payload(b"query").build(), BACKENDS, NOW_MS).0;
@@ -243,7 +250,7 @@ fn a_move_to_the_client_itself_is_refused_and_not_counted() {
 
 #[test]
 fn dsr_flows_move_too_and_other_services_connections_stay() {
-    let mut pool = Pool::new(DNS, PROTOCOL_UDP, MODE_DSR, ON_BACKEND_DOWN_MOVE);
+    let mut pool = Pool::new(DNS, PROTOCOL_UDP, Mode::Dsr, OnBackendDown::Move);
     let old = pool.query(NOW_MS).unwrap();
     let other = ServiceId(pool.service.0 + 1);
     pool.world.stale(&[(pool.backends[old].0, other, 0)]);
@@ -254,7 +261,7 @@ fn dsr_flows_move_too_and_other_services_connections_stay() {
 
 #[test]
 fn a_flow_of_a_drained_backend_stays_until_the_deadline() {
-    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let mut pool = Pool::dns(OnBackendDown::Move);
     let old = pool.query(NOW_MS).unwrap();
     pool.lose(old, 40);
     assert_eq!((pool.query(39_999), pool.query(40_000)), (Ok(old), Ok(1 - old)));
@@ -262,7 +269,7 @@ fn a_flow_of_a_drained_backend_stays_until_the_deadline() {
 
 #[test]
 fn a_flow_stays_where_the_service_says_so() {
-    let mut pool = Pool::dns(ON_BACKEND_DOWN_KEEP);
+    let mut pool = Pool::dns(OnBackendDown::Keep);
     let old = pool.query(NOW_MS).unwrap();
     pool.lose(old, 0);
     assert_eq!(pool.query(NOW_MS), Ok(old));
@@ -270,7 +277,7 @@ fn a_flow_stays_where_the_service_says_so() {
 
 #[test]
 fn without_another_backend_a_flow_stays_if_its_own_is_down_and_is_refused_if_it_was_drained() {
-    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let mut pool = Pool::dns(OnBackendDown::Move);
     let own = pool.query(NOW_MS).unwrap();
     pool.lose(own, 0);
     pool.take(&[false, false]);
@@ -287,19 +294,19 @@ fn without_another_backend_a_flow_stays_if_its_own_is_down_and_is_refused_if_it_
 
 #[test]
 fn by_each_algorithm_a_flow_moves_to_what_takes_connections() {
-    for algorithm in [ALGORITHM_SLOTS, ALGORITHM_SOURCE_HASH, ALGORITHM_LEAST_CONNECTIONS] {
-        let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    for algorithm in [Algorithm::Static, Algorithm::SourceHash, Algorithm::LeastConnections] {
+        let mut pool = Pool::dns(OnBackendDown::Move);
         pool.algorithm = algorithm;
         pool.take(&[true, true]);
         let old = pool.query(NOW_MS).unwrap();
         pool.lose(old, 0);
-        assert_eq!(pool.query(NOW_MS), Ok(1 - old), "{algorithm}");
+        assert_eq!(pool.query(NOW_MS), Ok(1 - old), "{algorithm:?}");
     }
 }
 
 #[test]
 fn a_rule_says_which_backends_a_flow_may_move_to() {
-    let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+    let mut pool = Pool::dns(OnBackendDown::Move);
     let third = pool.world.backend(([198, 18, 1, 13], 5353), PROTOCOL_UDP);
     let (a, b) = (pool.backends[0].0, pool.backends[1].0);
     pool.world.class(pool.service, CLIENT.0, &[(a, 1), (third, 0)]);
@@ -312,14 +319,14 @@ fn a_rule_says_which_backends_a_flow_may_move_to() {
 
 #[test]
 fn tcp_connections_are_left_by_default_and_unanswered_attempts_go_elsewhere() {
-    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_KEEP);
+    let mut pool = Pool::web(Mode::Nat, OnBackendDown::Keep);
     let old = pool.establish();
     pool.lose(old, 0);
     for flags in [ACK | PSH, SYN, FIN | ACK] {
         let (verdict, out) = pool.segment(flags, b"");
         assert_eq!(pool.receiver(verdict, &out), Ok(old), "{flags:#x}");
     }
-    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_KEEP);
+    let mut pool = Pool::web(Mode::Nat, OnBackendDown::Keep);
     let (verdict, out) = pool.segment(SYN, b"");
     let old = pool.receiver(verdict, &out).unwrap();
     pool.lose(old, 0);
@@ -331,19 +338,17 @@ fn tcp_connections_are_left_by_default_and_unanswered_attempts_go_elsewhere() {
 
 #[test]
 fn a_clients_data_resets_the_backend_and_sent_again_the_client() {
-    for mode in [MODE_NAT, MODE_DSR] {
-        let mut pool = Pool::web(mode, ON_BACKEND_DOWN_RESET);
+    for mode in [Mode::Nat, Mode::Dsr] {
+        let mut pool = Pool::web(mode, OnBackendDown::Reset);
         let old = pool.establish();
         pool.lose(old, 0);
-        let (verdict, out) = pool.segment(ACK | PSH, b"request");
-        assert_eq!(pool.receiver(verdict, &out), Ok(old));
-        let end = if mode == MODE_NAT { pool.backends[old].1 } else { SERVICE };
-        assert_eq!(reset_in(&out), (RST | ACK, 1000, CLIENT, end));
+        let sent = pool.segment(ACK | PSH, b"request");
+        let end = if mode == Mode::Nat { pool.backends[old].1 } else { SERVICE };
+        assert_reset_onward(sent, BACKENDS, CLIENT, end, pool.mac_of(old));
         assert_eq!((pool.refused(), pool.world.switcher.services[0].reset.get()), (1, 1));
         assert_eq!(pool.in_flight(), ([0, 0], [0, 0]));
 
-        let (verdict, out) = pool.segment(ACK | PSH, b"request");
-        assert_eq!((verdict, reset_in(&out)), (Verdict::Reply(out.len()), (RST, 2000, SERVICE, CLIENT)));
+        assert_reset_back(pool.segment(ACK | PSH, b"request"), SERVICE, CLIENT, 2000);
         assert_eq!((pool.refused(), pool.world.switcher.services[0].reset.get()), (2, 1), "one connection");
         let (verdict, out) = pool.segment(SYN, b"");
         assert_eq!(pool.receiver(verdict, &out), Ok(1 - old), "the port used again is a new connection");
@@ -352,29 +357,24 @@ fn a_clients_data_resets_the_backend_and_sent_again_the_client() {
 
 #[test]
 fn a_backends_data_resets_the_client_and_sent_again_the_backend() {
-    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_RESET);
+    let mut pool = Pool::web(Mode::Nat, OnBackendDown::Reset);
     let old = pool.establish();
     let from = pool.backends[old].1;
     pool.lose(old, 10);
-    let (verdict, out) = pool.reply(old, ACK | PSH, b"answer");
-    assert!(matches!(verdict, Verdict::Forward(CLIENTS, _)));
-    assert_eq!(reset_in(&out), (RST | ACK, 2000, SERVICE, CLIENT));
-    let (verdict, out) = pool.reply(old, ACK | PSH, b"answer");
-    assert_eq!((verdict, reset_in(&out)), (Verdict::Reply(out.len()), (RST, 1000, CLIENT, from)));
+    assert_reset_onward(pool.reply(old, ACK | PSH, b"answer"), CLIENTS, SERVICE, CLIENT, PEER_MAC);
+    assert_reset_back(pool.reply(old, ACK | PSH, b"answer"), CLIENT, from, 1000);
     assert_eq!(pool.in_flight(), ([0, 0], [0, 0]));
 }
 
 #[test]
 fn what_carries_no_data_is_answered_at_once_and_a_reset_goes_through() {
-    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_RESET);
+    let mut pool = Pool::web(Mode::Nat, OnBackendDown::Reset);
     let old = pool.establish();
     pool.lose(old, 0);
-    let (verdict, out) = pool.segment(ACK, b"");
-    assert_eq!((verdict, reset_in(&out).1), (Verdict::Reply(out.len()), 2000));
-    let (verdict, out) = pool.reply(old, FIN | ACK, b"");
-    assert_eq!((verdict, reset_in(&out).1), (Verdict::Reply(out.len()), 1000));
+    assert_reset_back(pool.segment(ACK, b""), SERVICE, CLIENT, 2000);
+    assert_reset_back(pool.reply(old, FIN | ACK, b""), CLIENT, pool.backends[old].1, 1000);
 
-    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_RESET);
+    let mut pool = Pool::web(Mode::Nat, OnBackendDown::Reset);
     let old = pool.establish();
     pool.lose(old, 0);
     let (verdict, out) = pool.segment(RST, b"");
@@ -384,14 +384,13 @@ fn what_carries_no_data_is_answered_at_once_and_a_reset_goes_through() {
 
 #[test]
 fn a_backend_without_an_ethernet_address_has_the_client_answered_at_once() {
-    let mut pool = Pool::web(MODE_NAT, ON_BACKEND_DOWN_RESET);
+    let mut pool = Pool::web(Mode::Nat, OnBackendDown::Reset);
     let old = pool.establish();
     pool.lose(old, 0);
     let table = pool.world.control.neighbours;
     let id = table.find(BACKENDS, &Address::from_v4(pool.backends[old].1.0)).unwrap();
     table.resolve(id, None);
-    let (verdict, out) = pool.segment(ACK | PSH, b"request");
-    assert_eq!((verdict, reset_in(&out).1), (Verdict::Reply(out.len()), 2000));
+    assert_reset_back(pool.segment(ACK | PSH, b"request"), SERVICE, CLIENT, 2000);
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -424,7 +423,7 @@ proptest::proptest! {
     fn flows_move_and_counts_stay_exact(
         operations in proptest::collection::vec((operation(), 0u16..4, 0usize..3), 1..150),
     ) {
-        let mut pool = Pool::dns(ON_BACKEND_DOWN_MOVE);
+        let mut pool = Pool::dns(OnBackendDown::Move);
         let mut filters = [0, 1, 2].map(|number| pool.world.filter(number, 3));
         let mut lost: Option<(usize, u64)> = None;
         for (clock, (operation, port, who)) in (1u64..).zip(operations) {

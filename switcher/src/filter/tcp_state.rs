@@ -1,8 +1,8 @@
 //! How far a TCP connection is, as a middle box sees it (RFC 9293 section 3.3.2, RFC 5382): a pure function.
 
 use shunt_packet::tcp::{ACK, FIN, RST, SYN};
-use shunt_shmlayout::config_table::MODE_DSR;
 use shunt_shmlayout::connections::{Activity, State};
+use shunt_shmlayout::mode::Mode;
 
 /// Who sent the packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,24 +17,29 @@ pub enum Sender {
 /// only shortens the silence after which it ends, and what is sent after it keeps it. As load it counts to the first FIN or
 /// RST: what comes after asks nothing of the backend's workers.
 #[inline]
-pub fn next(before: Activity, flags: u8, sender: Sender, mode: u8) -> Activity {
+pub fn next(before: Activity, flags: u8, sender: Sender, mode: Mode) -> Activity {
+    if flags & (SYN | FIN | RST) == 0 && before.state != State::Opening {
+        return before; // nearly all packets
+    }
     let mut after = before;
     if flags & RST != 0 {
         after.state = State::Closed;
         after.flags |= Activity::ENDED;
         return after;
     }
+    let is_synack = flags & (SYN | ACK) == SYN | ACK;
+    let is_ack = flags & (SYN | ACK) == ACK;
     match sender {
-        Sender::Backend if flags & (SYN | ACK) == SYN | ACK => after.flags |= Activity::ANSWERED,
-        // With dsr the backend's answer takes another way; the client's ACK is all there is to see.
+        Sender::Backend if is_synack => after.flags |= Activity::ANSWERED,
+        // Where the backend's answer takes another way, the client's ACK is all there is to see.
         Sender::Client
-            if flags & (SYN | ACK) == ACK
+            if is_ack
                 && before.state == State::Opening
-                && (before.flags & Activity::ANSWERED != 0 || mode == MODE_DSR) =>
+                && (before.flags & Activity::ANSWERED != 0 || !mode.sees_replies()) =>
         {
             after.state = State::Established;
         }
-        _ => {}
+        Sender::Backend | Sender::Client => {}
     }
     if flags & FIN != 0 {
         after.flags |= if sender == Sender::Client { Activity::CLIENT_FIN } else { Activity::BACKEND_FIN };
@@ -55,9 +60,8 @@ pub fn begins(flags: u8) -> bool {
 mod tests {
     use super::*;
     use Sender::{Backend, Client};
-    use shunt_shmlayout::config_table::MODE_NAT;
 
-    fn run(mode: u8, packets: &[(Sender, u8)]) -> State {
+    fn run(mode: Mode, packets: &[(Sender, u8)]) -> State {
         let opening = Activity { last_seen_ms: 0, state: State::Opening, flags: 0 };
         packets.iter().fold(opening, |at, (sender, flags)| next(at, *flags, *sender, mode)).state
     }
@@ -66,26 +70,26 @@ mod tests {
 
     #[test]
     fn opens_with_the_third_packet_of_the_handshake() {
-        assert_eq!(run(MODE_NAT, &[(Client, SYN)]), State::Opening);
-        assert_eq!(run(MODE_NAT, &[(Client, ACK)]), State::Opening, "nobody has answered");
-        assert_eq!(run(MODE_NAT, &OPEN), State::Established);
-        assert_eq!(run(MODE_DSR, &[(Client, ACK)]), State::Established);
+        assert_eq!(run(Mode::Nat, &[(Client, SYN)]), State::Opening);
+        assert_eq!(run(Mode::Nat, &[(Client, ACK)]), State::Opening, "nobody has answered");
+        assert_eq!(run(Mode::Nat, &OPEN), State::Established);
+        assert_eq!(run(Mode::Dsr, &[(Client, ACK)]), State::Established);
     }
 
     #[test]
     fn closes_when_both_have_finished_in_either_order() {
         let [a, b] = OPEN;
-        assert_eq!(run(MODE_NAT, &[a, b, (Client, FIN | ACK)]), State::Closing);
-        assert_eq!(run(MODE_NAT, &[a, b, (Client, FIN | ACK), (Backend, ACK)]), State::Closing);
-        assert_eq!(run(MODE_NAT, &[a, b, (Client, FIN | ACK), (Backend, FIN | ACK)]), State::Closed);
-        assert_eq!(run(MODE_NAT, &[a, b, (Backend, FIN | ACK), (Client, FIN | ACK)]), State::Closed);
+        assert_eq!(run(Mode::Nat, &[a, b, (Client, FIN | ACK)]), State::Closing);
+        assert_eq!(run(Mode::Nat, &[a, b, (Client, FIN | ACK), (Backend, ACK)]), State::Closing);
+        assert_eq!(run(Mode::Nat, &[a, b, (Client, FIN | ACK), (Backend, FIN | ACK)]), State::Closed);
+        assert_eq!(run(Mode::Nat, &[a, b, (Backend, FIN | ACK), (Client, FIN | ACK)]), State::Closed);
     }
 
     #[test]
     fn a_reset_closes_and_a_syn_on_a_live_connection_changes_nothing() {
         let [a, b] = OPEN;
-        assert_eq!(run(MODE_NAT, &[a, b, (Client, RST)]), State::Closed);
-        assert_eq!(run(MODE_NAT, &[a, b, (Client, SYN)]), State::Established);
+        assert_eq!(run(Mode::Nat, &[a, b, (Client, RST)]), State::Closed);
+        assert_eq!(run(Mode::Nat, &[a, b, (Client, SYN)]), State::Established);
     }
 
     #[test]

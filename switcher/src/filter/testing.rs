@@ -3,19 +3,21 @@
 
 use super::{Filter, Loads, Prospect, Verdict};
 use shunt_packet::testing::LOCAL_MAC;
-use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
+use shunt_packet::{Buffer, PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
-    BackendRecord, ClassRecord, Generation, MODE_DSR, MODE_NAT, MemberRecord, Name, RangeRecord, ServiceRecord,
-    StaleRecord, Timeouts,
+    BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeKind, RangeRecord, ServiceRecord, StaleRecord,
+    Timeouts,
 };
 use shunt_shmlayout::connections::Owner;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
+use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, Side, SwitcherRegion,
     SwitcherShape, Whole,
 };
+use shunt_shmlayout::service::{Algorithm, OnBackendDown};
 use shunt_shmlayout::sync::Ordering;
 
 /// The interface that leads to clients.
@@ -86,10 +88,10 @@ impl World {
             classes: 0,
             backends: 0,
         };
-        world.range(0, [0, 0, 0, 0], RangeRecord::NONE, 0);
-        world.range(1, [198, 18, 0, 0], RangeRecord::ON_LINK, CLIENTS.0);
-        world.range(2, [198, 18, 1, 0], RangeRecord::ON_LINK, BACKENDS.0);
-        world.range(3, [198, 18, 2, 0], RangeRecord::NONE, 0);
+        world.range(0, [0, 0, 0, 0], RangeKind::Nowhere, 0);
+        world.range(1, [198, 18, 0, 0], RangeKind::OnLink, CLIENTS.0);
+        world.range(2, [198, 18, 1, 0], RangeKind::OnLink, BACKENDS.0);
+        world.range(3, [198, 18, 2, 0], RangeKind::Nowhere, 0);
         world
     }
 
@@ -98,8 +100,8 @@ impl World {
         &self.control.generations[1]
     }
 
-    fn range(&self, index: usize, start: [u8; 4], kind: u8, interface: u16) {
-        let start = Address::from_v4(start);
+    fn range(&self, index: usize, start: [u8; 4], kind: RangeKind, interface: u16) {
+        let (start, kind) = (Address::from_v4(start), kind.code());
         let record = RangeRecord { start, kind, interface, neighbour: NeighbourId::NONE.0, ..Default::default() };
         self.generation().ranges[index].store(&record);
         self.generation().head.ranges.set(index as u64 + 1);
@@ -138,7 +140,7 @@ impl World {
         &mut self,
         (address, port): ([u8; 4], u16),
         protocol: u8,
-        mode: u8,
+        mode: Mode,
         backends: &[BackendId],
     ) -> ServiceId {
         let slots = if backends.is_empty() { 0 } else { 1021 };
@@ -151,7 +153,7 @@ impl World {
         slots: usize,
         (address, port): ([u8; 4], u16),
         protocol: u8,
-        mode: u8,
+        mode: Mode,
         backends: &[BackendId],
     ) -> ServiceId {
         let id = ServiceId(self.services);
@@ -165,7 +167,7 @@ impl World {
             address,
             port,
             protocol,
-            mode,
+            mode: mode.code(),
             slots_first: self.slots as u32,
             slots_count: slots as u32,
             timeouts: Timeouts {
@@ -186,7 +188,7 @@ impl World {
 
     /// A service that the box's own programs serve.
     pub fn host_service(&mut self, (address, port): ([u8; 4], u16), protocol: u8) -> ServiceId {
-        let id = self.service((address, port), protocol, 0, &[]);
+        let id = self.service((address, port), protocol, Mode::Nat, &[]);
         let (generation, address) = (self.generation(), Address::from_v4(address));
         generation.add_endpoint(address, PortBe::new(port), protocol, Endpoint::HostService(id)).expect("room");
         generation.add_endpoint(address, PortBe::ZERO, 0, Endpoint::Address(AddressUse::Shared)).expect("room");
@@ -201,13 +203,13 @@ impl World {
 
     /// Has all that follows the networks of [`World::new`] reached by a gateway.
     pub fn gateway(&self, start: [u8; 4], interface: InterfaceId, gateway: NeighbourId) {
-        let (start, kind) = (Address::from_v4(start), RangeRecord::GATEWAY);
+        let (start, kind) = (Address::from_v4(start), RangeKind::Gateway.code());
         let record = RangeRecord { start, kind, interface: interface.0, neighbour: gateway.0, ..Default::default() };
         self.generation().ranges[3].store(&record);
     }
 
     /// Has a service choose by an algorithm among these backends with these weights in force; 0 takes no connections.
-    pub fn balance(&mut self, id: ServiceId, algorithm: u8, members: &[(BackendId, u16)]) {
+    pub fn balance(&mut self, id: ServiceId, algorithm: Algorithm, members: &[(BackendId, u16)]) {
         let record: ServiceRecord = self.generation().services[usize::from(id.0)].load();
         let among = self.among(members);
         self.generation().services[usize::from(id.0)].store(&ServiceRecord {
@@ -215,15 +217,15 @@ impl World {
             slots_count: among.slots_count,
             members_first: among.members_first,
             members_count: among.members_count,
-            algorithm,
+            algorithm: algorithm.code(),
             ..record
         });
     }
 
-    /// Says what becomes of a service's stale connections: `ON_BACKEND_DOWN_KEEP` and the like.
-    pub fn on_backend_down(&self, id: ServiceId, on_backend_down: u8) {
+    /// Says what becomes of a service's stale connections.
+    pub fn on_backend_down(&self, id: ServiceId, on_backend_down: OnBackendDown) {
         let record = &self.generation().services[usize::from(id.0)];
-        record.store(&ServiceRecord { on_backend_down, ..record.load() });
+        record.store(&ServiceRecord { on_backend_down: on_backend_down.code(), ..record.load() });
     }
 
     /// Makes the connections of these pairs stale from some second on, 0 for "down", and those of no other. In the order
@@ -285,7 +287,7 @@ impl World {
             ifindex: 1,
             mtu: 1500,
             mac: LOCAL_MAC,
-            side: side as u8,
+            side: side.code(),
             reserved: [0; 17],
         };
         vec![interface("clients", Side::Client), interface("backends", Side::Backend)]
@@ -309,9 +311,9 @@ pub fn three_services() -> (World, BackendId) {
     let b1 = world.backend(B1, PROTOCOL_TCP);
     let u1 = world.backend(U1, PROTOCOL_UDP);
     let d1 = world.backend(D1, PROTOCOL_TCP);
-    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b1]);
-    world.service(DNS, PROTOCOL_UDP, MODE_NAT, &[u1]);
-    world.service(DSR, PROTOCOL_TCP, MODE_DSR, &[d1]);
+    world.service(SERVICE, PROTOCOL_TCP, Mode::Nat, &[b1]);
+    world.service(DNS, PROTOCOL_UDP, Mode::Nat, &[u1]);
+    world.service(DSR, PROTOCOL_TCP, Mode::Dsr, &[d1]);
     (world, b1)
 }
 
@@ -327,7 +329,7 @@ pub fn pass(filter: &mut Filter, frame: &mut Vec<u8>, interface: InterfaceId, no
     filter.approach(&mut prospect);
     let received = frame.len();
     frame.resize(received.max(128), 0); // a buffer has room behind a short packet
-    let verdict = filter.decide(frame, &prospect, interface, now_ms);
+    let verdict = filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, interface, now_ms);
     frame.truncate(match verdict {
         Verdict::Forward(_, length) | Verdict::Reply(length) | Verdict::ToHost(length) => length,
         _ => received,

@@ -1,28 +1,33 @@
 //! Packet fixtures, one for each arrow of the patent's Fig. 6: name, packet in, verdict, packet out.
 
-use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, SERVICE, U1, World, pass, three_services, through};
+use super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, End, SERVICE, U1, World, pass, three_services, through};
 use super::*;
+use proptest::prelude::*;
+use shunt_packet::Buffer;
 use shunt_packet::tcp::{ACK, FIN, PSH, RST, SYN};
 use shunt_packet::testing::{
-    FrameBuilder, LOCAL_MAC, PEER_MAC, are_checksums_right, arp_request, flow_of, icmp_echo, poke, seal, segment_of,
-    tcp, udp,
+    FrameBuilder, LOCAL_MAC, PEER_MAC, arp_reply, arp_request, assert_frame, icmp_echo, poke, seal, tcp, udp,
 };
 use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
-use shunt_shmlayout::config_table::{BackendRecord, MODE_NAT, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, ServiceRecord};
+use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::record::Counter;
 use zerocopy::transmute;
 
-const NOBODY: ([u8; 4], u16) = ([198, 18, 0, 100], 81);
-const NOBODY_UDP: ([u8; 4], u16) = ([198, 18, 0, 100], 82);
-const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
-const B1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 0];
-const FORWARD_TO_BACKEND: fn(usize) -> Verdict = |length| Verdict::Forward(BACKENDS, length);
+const NOBODY: End = ([198, 18, 0, 100], 81);
+const NOBODY_UDP: End = ([198, 18, 0, 100], 82);
+pub(super) const CLIENT: End = ([198, 18, 0, 2], 40000);
+pub(super) const B1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 0];
+const U1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 1];
+const D1_MAC: [u8; 6] = [2, 0, 0, 0, 0xb0, 2];
+pub(super) const TO_BACKEND: fn(usize) -> Verdict = |length| Verdict::Forward(BACKENDS, length);
+pub(super) const TO_CLIENT: fn(usize) -> Verdict = |length| Verdict::Forward(CLIENTS, length);
 
 /// Three services with a backend each, and two without.
 fn world() -> World {
     let (mut world, _) = three_services();
-    world.service(NOBODY, PROTOCOL_TCP, MODE_NAT, &[]);
-    world.service(NOBODY_UDP, PROTOCOL_UDP, MODE_NAT, &[]);
+    world.service(NOBODY, PROTOCOL_TCP, Mode::Nat, &[]);
+    world.service(NOBODY_UDP, PROTOCOL_UDP, Mode::Nat, &[]);
     world
 }
 
@@ -30,15 +35,35 @@ fn from_client(filter: &mut Filter, flags: u8) -> (Verdict, Vec<u8>) {
     through(filter, tcp(CLIENT, SERVICE, flags).payload(b"hello").build(), CLIENTS)
 }
 
-/// What was sent, as its receiver would parse it.
-fn received(sent: &[u8]) -> Vec<u8> {
-    poke(poke(sent.to_vec(), 0, &LOCAL_MAC), 6, &PEER_MAC)
+/// Compares verdict and frame, both whole: the packet as described, sent from an interface of Shunt's to `next_hop`.
+#[track_caller]
+pub(super) fn assert_sent(
+    (verdict, out): (Verdict, Vec<u8>),
+    kind: fn(usize) -> Verdict,
+    packet: FrameBuilder,
+    next_hop: [u8; 6],
+) {
+    let expected = packet.from_mac(LOCAL_MAC).to_mac(next_hop).build();
+    assert_frame(&out, &expected, format_args!("{verdict:?}"));
+    assert_eq!(verdict, kind(expected.len()));
 }
 
-fn ends(frame: &[u8]) -> (([u8; 4], u16), ([u8; 4], u16)) {
-    let flow = flow_of(&received(frame));
-    let end = |address: Address, port: PortBe| (address.v4().expect("IPv4"), port.get());
-    (end(flow.source, flow.source_port), end(flow.destination, flow.destination_port))
+/// Compares what went to the backend of mode `nat`: one hop further than it came.
+#[track_caller]
+fn assert_forwarded(sent: (Verdict, Vec<u8>), packet: FrameBuilder, backend: [u8; 6]) {
+    assert_sent(sent, TO_BACKEND, packet.ttl(63), backend);
+}
+
+/// Compares what went to a client.
+#[track_caller]
+fn assert_returned(sent: (Verdict, Vec<u8>), packet: FrameBuilder, client: [u8; 6]) {
+    assert_sent(sent, TO_CLIENT, packet.ttl(63), client);
+}
+
+/// Compares an answer to whoever sent the cause.
+#[track_caller]
+fn assert_answered(sent: (Verdict, Vec<u8>), packet: FrameBuilder) {
+    assert_sent(sent, Verdict::Reply, packet, PEER_MAC);
 }
 
 fn drops(world: &World) -> u64 {
@@ -48,12 +73,9 @@ fn drops(world: &World) -> u64 {
 #[test]
 fn arrow_206_208_not_a_service_tcp_gets_a_reset() {
     let mut filter = world().filter(0, 1);
-    let (verdict, out) = through(&mut filter, tcp(CLIENT, (SERVICE.0, 9), SYN).sequence(7).build(), CLIENTS);
-    assert_eq!(verdict, Verdict::Reply(out.len()));
-    let segment = segment_of(&received(&out));
-    assert_eq!((ends(&out), segment.flags, segment.acknowledgement.get()), (((SERVICE.0, 9), CLIENT), RST | ACK, 8));
-    assert_eq!(out[..6], PEER_MAC);
-    assert!(are_checksums_right(&out));
+    let closed = (SERVICE.0, 9);
+    let sent = through(&mut filter, tcp(CLIENT, closed, SYN).sequence(7).build(), CLIENTS);
+    assert_answered(sent, tcp(closed, CLIENT, RST | ACK).acknowledgement(8));
 }
 
 #[test]
@@ -104,11 +126,7 @@ fn arrow_206_208_a_protocol_that_no_service_uses_is_dropped_as_such() {
 fn arrow_210_214_216_218_224_new_connection_is_recorded_and_forwarded() {
     let world = world();
     let mut filter = world.filter(0, 1);
-    let (verdict, out) = from_client(&mut filter, SYN);
-    assert_eq!(verdict, FORWARD_TO_BACKEND(out.len()));
-    assert_eq!(ends(&out), (CLIENT, B1));
-    assert_eq!((&out[..6], &out[6..12]), (&B1_MAC[..], &LOCAL_MAC[..]));
-    assert!(are_checksums_right(&out));
+    assert_forwarded(from_client(&mut filter, SYN), tcp(CLIENT, B1, SYN).payload(b"hello"), B1_MAC);
     let table = world.connections.table().unwrap();
     let states: Vec<State> = table.live().map(|(_, activity, _)| activity.state).collect();
     assert_eq!(states, [State::Opening]);
@@ -123,17 +141,15 @@ fn arrow_212_220_224_existing_connection_keeps_its_backend_when_the_table_change
     let other = world.backend(([198, 18, 1, 99], 8080), PROTOCOL_TCP);
     world.generation().slots[..1021].iter().for_each(|s| s.store(other.0, shunt_shmlayout::sync::Ordering::Relaxed));
     for flags in [ACK, ACK | PSH, SYN, FIN | ACK] {
-        let (verdict, out) = from_client(&mut filter, flags);
-        assert_eq!((verdict, ends(&out).1), (FORWARD_TO_BACKEND(out.len()), B1), "{flags:#x}");
+        assert_forwarded(from_client(&mut filter, flags), tcp(CLIENT, B1, flags).payload(b"hello"), B1_MAC);
     }
 }
 
 #[test]
 fn arrow_212_208_neither_new_nor_existing_tcp_gets_a_reset() {
     let mut filter = world().filter(0, 1);
-    let (verdict, out) = through(&mut filter, tcp(CLIENT, SERVICE, ACK).acknowledgement(99).build(), CLIENTS);
-    assert_eq!(verdict, Verdict::Reply(out.len()));
-    assert_eq!(segment_of(&received(&out)).sequence.get(), 99);
+    let sent = through(&mut filter, tcp(CLIENT, SERVICE, ACK).acknowledgement(99).build(), CLIENTS);
+    assert_answered(sent, tcp(SERVICE, CLIENT, RST).sequence(99));
 }
 
 #[test]
@@ -155,16 +171,14 @@ fn the_reply_comes_from_the_service_and_goes_where_the_client_is() {
     let world = world();
     let mut filter = world.filter(0, 1);
     from_client(&mut filter, SYN);
-    let reply = || tcp(B1, CLIENT, SYN | ACK).build();
-    let (verdict, out) = through(&mut filter, reply(), BACKENDS);
-    assert_eq!((verdict, ends(&out)), (Verdict::Forward(CLIENTS, out.len()), (SERVICE, CLIENT)));
-    assert_eq!(out[..6], PEER_MAC, "not resolved yet: where the client's packet came from");
-    assert!(are_checksums_right(&out));
-    let wanted: shunt_shmlayout::regions::Wanted = world.switcher.wanted.pop().expect("control is asked");
+    let reply = |from| tcp(from, CLIENT, SYN | ACK).sequence(5).acknowledgement(6).tcp_options(&[2, 4, 5, 0xb4]);
+    let sent = through(&mut filter, reply(B1).build(), BACKENDS);
+    // Not resolved yet: where the client's packet came from.
+    assert_returned(sent, reply(SERVICE), PEER_MAC);
+    let wanted: shunt_shmlayout::regions::Wanted = world.switcher.wanted.consumer().pop().expect("control is asked");
     assert_eq!(wanted.address, Address::from_v4(CLIENT.0));
     world.neighbour(CLIENTS, CLIENT.0, [2, 0, 0, 0, 0xc1, 1]);
-    let (_, out) = through(&mut filter, reply(), BACKENDS);
-    assert_eq!(out[..6], [2, 0, 0, 0, 0xc1, 1]);
+    assert_returned(through(&mut filter, reply(B1).build(), BACKENDS), reply(SERVICE), [2, 0, 0, 0, 0xc1, 1]);
 }
 
 #[test]
@@ -172,38 +186,32 @@ fn any_switcher_forwards_what_another_recorded() {
     let world = world();
     let (mut zero, mut one) = (world.filter(0, 2), world.filter(1, 2));
     from_client(&mut zero, SYN);
-    let (verdict, out) = through(&mut one, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS);
-    assert_eq!((verdict, ends(&out).0), (Verdict::Forward(CLIENTS, out.len()), SERVICE));
-    let (verdict, _) = from_client(&mut one, ACK);
-    assert!(matches!(verdict, Verdict::Forward(BACKENDS, _)));
+    let sent = through(&mut one, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS);
+    assert_returned(sent, tcp(SERVICE, CLIENT, SYN | ACK), PEER_MAC);
+    assert_forwarded(from_client(&mut one, ACK), tcp(CLIENT, B1, ACK).payload(b"hello"), B1_MAC);
 }
 
 #[test]
 fn dsr_rewrites_nothing_but_the_ethernet_addresses() {
     let mut filter = world().filter(0, 1);
-    let before = tcp(CLIENT, DSR, SYN).ttl(1).build();
-    let (verdict, out) = through(&mut filter, before.clone(), CLIENTS);
-    assert_eq!(verdict, FORWARD_TO_BACKEND(before.len()));
-    assert_eq!(out[12..], before[12..]);
-    assert_eq!(out[..6], [2, 0, 0, 0, 0xb0, 2]);
+    let packet = || tcp(CLIENT, DSR, SYN).ip_options(&[1; 4]).tcp_options(&[1; 8]).ttl(1).payload(b"early");
+    assert_sent(through(&mut filter, packet().build(), CLIENTS), TO_BACKEND, packet(), D1_MAC);
 }
 
 #[test]
 fn udp_both_ways_and_its_zero_checksum_stays_zero() {
     let mut filter = world().filter(0, 1);
-    let (verdict, out) = through(&mut filter, udp(CLIENT, DNS).without_checksum().payload(b"q").build(), CLIENTS);
-    assert_eq!((verdict, ends(&out)), (FORWARD_TO_BACKEND(out.len()), (CLIENT, U1)));
-    assert_eq!(out[40..42], [0, 0]);
-    let (verdict, out) = through(&mut filter, udp(U1, CLIENT).payload(b"a").build(), BACKENDS);
-    assert_eq!((verdict, ends(&out)), (Verdict::Forward(CLIENTS, out.len()), (DNS, CLIENT)));
-    assert!(are_checksums_right(&out));
+    let query = |to| udp(CLIENT, to).without_checksum().payload(b"q");
+    assert_forwarded(through(&mut filter, query(DNS).build(), CLIENTS), query(U1), U1_MAC);
+    let answer = |from| udp(from, CLIENT).payload(b"a");
+    assert_returned(through(&mut filter, answer(U1).build(), BACKENDS), answer(DNS), PEER_MAC);
 }
 
 #[test]
 fn a_service_without_backends_refuses_and_counts() {
     let world = world();
-    let (verdict, out) = through(&mut world.filter(0, 1), tcp(CLIENT, NOBODY, SYN).build(), CLIENTS);
-    assert_eq!(verdict, Verdict::Reply(out.len()));
+    let sent = through(&mut world.filter(0, 1), tcp(CLIENT, NOBODY, SYN).build(), CLIENTS);
+    assert_answered(sent, tcp(NOBODY, CLIENT, RST | ACK).acknowledgement(1));
     assert_eq!(world.switcher.services[3].refused.get(), 1);
 }
 
@@ -215,8 +223,9 @@ fn noticed(world: &World, notice: Notice) -> u64 {
 fn a_backend_that_its_own_service_chose_is_refused() {
     let world = world();
     let mut filter = world.filter(0, 1);
-    let (verdict, out) = through(&mut filter, tcp((B1.0, 40000), SERVICE, SYN).build(), BACKENDS);
-    assert_eq!(verdict, Verdict::Reply(out.len()));
+    let itself = (B1.0, 40000);
+    let sent = through(&mut filter, tcp(itself, SERVICE, SYN).build(), BACKENDS);
+    assert_answered(sent, tcp(SERVICE, itself, RST | ACK).acknowledgement(1));
     assert_eq!(world.switcher.head.refused[DropReason::BackendToItself as usize].get(), 1);
     let (verdict, _) = through(&mut filter, udp((U1.0, 40000), DNS).build(), BACKENDS);
     assert_eq!(verdict, Verdict::Drop(DropReason::BackendToItself));
@@ -248,10 +257,15 @@ fn a_nat_client_on_its_backends_link_is_noted() {
 fn row_38_reserved_flag_is_forwarded_and_counted() {
     let world = world();
     let mut filter = world.filter(0, 1);
-    let mut frame = poke(tcp(CLIENT, SERVICE, SYN).build(), 14 + 6, &[0x80]);
-    seal(&mut frame);
-    let (verdict, _) = through(&mut filter, frame, CLIENTS);
-    assert!(matches!(verdict, Verdict::Forward(BACKENDS, _)));
+    let flagged = |packet: FrameBuilder| {
+        let mut frame = poke(packet.build(), 14 + 6, &[0x80]);
+        seal(&mut frame);
+        frame
+    };
+    let (verdict, out) = through(&mut filter, flagged(tcp(CLIENT, SERVICE, SYN)), CLIENTS);
+    let expected = flagged(tcp(CLIENT, B1, SYN).ttl(63).from_mac(LOCAL_MAC).to_mac(B1_MAC));
+    assert_frame(&out, &expected, "forwarded with its flag");
+    assert_eq!(verdict, TO_BACKEND(expected.len()));
     from_client(&mut filter, ACK);
     assert_eq!(noticed(&world, Notice::ReservedFlag), 1);
 }
@@ -259,7 +273,7 @@ fn row_38_reserved_flag_is_forwarded_and_counted() {
 #[test]
 fn what_is_refused_is_not_noted_as_going_on() {
     let (mut world, backend) = three_services();
-    world.service(NOBODY, PROTOCOL_TCP, MODE_NAT, &[backend]);
+    world.service(NOBODY, PROTOCOL_TCP, Mode::Nat, &[backend]);
     let mut filter = world.filter(0, 1);
     let mut frame = poke(tcp(CLIENT, SERVICE, ACK).build(), 14 + 6, &[0x80]);
     seal(&mut frame);
@@ -277,9 +291,8 @@ fn what_is_refused_is_not_noted_as_going_on() {
 #[test]
 fn row_9_padding_is_trimmed() {
     let mut filter = world().filter(0, 1);
-    let bare = tcp(CLIENT, SERVICE, SYN).build();
-    let (verdict, out) = through(&mut filter, tcp(CLIENT, SERVICE, SYN).padding(6).build(), CLIENTS);
-    assert_eq!((verdict, out.len()), (FORWARD_TO_BACKEND(bare.len()), bare.len()));
+    let sent = through(&mut filter, tcp(CLIENT, SERVICE, SYN).padding(6).build(), CLIENTS);
+    assert_forwarded(sent, tcp(CLIENT, B1, SYN), B1_MAC);
 }
 
 #[test]
@@ -288,12 +301,14 @@ fn row_31_time_to_live_ends_here_and_is_decremented_else() {
     let (verdict, _) = through(&mut filter, tcp(CLIENT, SERVICE, SYN).ttl(1).build(), CLIENTS);
     assert_eq!(verdict, Verdict::Drop(DropReason::TtlExceeded), "no answer is as short");
     let long = || tcp(CLIENT, SERVICE, SYN).tcp_options(&[1; 20]).ttl(1).build();
-    let (verdict, out) = through(&mut filter, long(), CLIENTS);
-    assert_eq!((verdict, out.len(), &out[34..36]), (Verdict::Reply(out.len()), long().len(), &[11, 0][..]));
+    // As much of the cause as leaves the answer no longer than it.
+    let quote = &long()[14..46];
+    let answer = icmp_echo(SERVICE.0, CLIENT.0).icmp(11, 0).icmp_rest([0; 4]).payload(quote);
+    assert_answered(through(&mut filter, long(), CLIENTS), answer);
     let limited = (0..2000).any(|_| through(&mut filter, long(), CLIENTS).0 == Verdict::Drop(DropReason::TtlExceeded));
     assert!(limited, "as every answer");
-    let (_, out) = through(&mut filter, tcp(CLIENT, SERVICE, SYN).ttl(9).build(), CLIENTS);
-    assert_eq!(out[22], 8);
+    let sent = through(&mut filter, tcp(CLIENT, SERVICE, SYN).ttl(9).build(), CLIENTS);
+    assert_sent(sent, TO_BACKEND, tcp(CLIENT, B1, SYN).ttl(8), B1_MAC);
 }
 
 #[test]
@@ -306,8 +321,38 @@ fn row_34_a_service_address_as_source_makes_no_connection() {
 #[test]
 fn row_76_echo_to_a_service_address_is_answered() {
     let mut filter = world().filter(0, 1);
-    let (verdict, out) = through(&mut filter, icmp_echo(CLIENT.0, SERVICE.0).payload(b"ping").build(), CLIENTS);
-    assert_eq!((verdict, out[34]), (Verdict::Reply(out.len()), 0));
+    let echo = |from, to| icmp_echo(from, to).sequence(9).payload(b"ping");
+    let sent = through(&mut filter, echo(CLIENT.0, SERVICE.0).ttl(3).build(), CLIENTS);
+    assert_answered(sent, echo(SERVICE.0, CLIENT.0).icmp(0, 0));
+}
+
+#[test]
+fn row_78_timestamp_and_address_mask_are_not_answered() {
+    let mut filter = world().filter(0, 1);
+    for kind in [13, 15, 17] {
+        let request = icmp_echo(CLIENT.0, SERVICE.0).icmp(kind, 0).payload(&[0; 12]).build();
+        assert_eq!(through(&mut filter, request, CLIENTS).0, Verdict::Drop(DropReason::IcmpType), "type {kind}");
+    }
+}
+
+#[test]
+fn row_86_a_syn_with_data_is_forwarded_with_it() {
+    let fast_open = |to| tcp(CLIENT, to, SYN).sequence(1).tcp_options(&[34, 4, 0xc0, 0x0c]).payload(b"early");
+    let mut filter = world().filter(0, 1);
+    assert_forwarded(through(&mut filter, fast_open(SERVICE).build(), CLIENTS), fast_open(B1), B1_MAC);
+}
+
+#[test]
+fn row_87_a_syn_on_a_live_connection_goes_to_its_backend_and_changes_nothing() {
+    let world = world();
+    let mut filter = world.filter(0, 1);
+    from_client(&mut filter, SYN);
+    through(&mut filter, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS);
+    from_client(&mut filter, ACK);
+    let states = || world.connections.table().unwrap().live().map(|(_, now, _)| now.state).collect::<Vec<_>>();
+    assert_eq!(states(), [State::Established]);
+    assert_forwarded(from_client(&mut filter, SYN), tcp(CLIENT, B1, SYN).payload(b"hello"), B1_MAC);
+    assert_eq!((states(), world.switcher.backends[0].opened.get()), (vec![State::Established], 1));
 }
 
 #[test]
@@ -315,18 +360,26 @@ fn row_88_a_reset_is_forwarded_and_shortens_only() {
     let world = world();
     let mut filter = world.filter(0, 1);
     from_client(&mut filter, SYN);
-    let (verdict, _) = from_client(&mut filter, RST);
-    assert!(matches!(verdict, Verdict::Forward(BACKENDS, _)));
+    assert_forwarded(from_client(&mut filter, RST), tcp(CLIENT, B1, RST).payload(b"hello"), B1_MAC);
     assert_eq!(filter.sweep(4096, 1000 + 9_000), 0);
     assert_eq!(filter.sweep(4096, 1000 + 10_001), 1);
     assert_eq!(world.switcher.backends[0].closed.get(), 1);
 }
 
 #[test]
+fn row_89_without_an_entry_all_but_a_syn_is_answered_with_a_reset() {
+    let mut filter = world().filter(0, 1);
+    for flags in [ACK, ACK | PSH, FIN | ACK, SYN | ACK] {
+        let sent = through(&mut filter, tcp(CLIENT, SERVICE, flags).acknowledgement(5).build(), CLIENTS);
+        assert_answered(sent, tcp(SERVICE, CLIENT, RST).sequence(5));
+    }
+}
+
+#[test]
 fn row_94_a_full_table_evicts_the_opening_and_then_refuses() {
     let mut world = World::new(1024);
     let b1 = world.backend(B1, PROTOCOL_TCP);
-    world.service(SERVICE, PROTOCOL_TCP, MODE_NAT, &[b1]);
+    world.service(SERVICE, PROTOCOL_TCP, Mode::Nat, &[b1]);
     let mut filter = world.filter(0, 1);
     let mut open = |port: u16, establish: bool| {
         let client = (CLIENT.0, port);
@@ -353,7 +406,7 @@ fn a_backend_s_packet_without_a_connection_is_left_to_a_kernel_that_has_it_too()
         let mut prospect = filter.look(&frame, BACKENDS, is_tap);
         filter.approach(&mut prospect);
         frame.resize(128, 0);
-        filter.decide(&mut frame, &prospect, BACKENDS, 1000)
+        filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, BACKENDS, 1000)
     };
     assert_eq!(decide(true), Verdict::NotOurs, "the health check's own connection");
     assert!(matches!(decide(false), Verdict::Reply(_)), "nobody else has it: reset");
@@ -374,10 +427,29 @@ fn a_port_used_again_after_the_end_is_a_new_connection() {
 }
 
 #[test]
-fn idle_connections_expire_by_their_states_time() {
+fn row_96_idle_connections_expire_by_their_states_time() {
     let mut filter = world().filter(0, 1);
     from_client(&mut filter, SYN);
     assert_eq!((filter.sweep(4096, 241_000), filter.sweep(4096, 241_001)), (0, 1));
+    from_client(&mut filter, SYN);
+    through(&mut filter, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS);
+    from_client(&mut filter, ACK);
+    assert_eq!((filter.sweep(4096, 7_441_000), filter.sweep(4096, 7_441_001)), (0, 1));
+}
+
+#[test]
+fn row_102_udp_to_no_service_is_dropped() {
+    let sent = through(&mut world().filter(0, 1), udp(CLIENT, (SERVICE.0, 9)).build(), CLIENTS);
+    assert_eq!(sent.0, Verdict::Drop(DropReason::NoService));
+}
+
+#[test]
+fn row_103_an_idle_udp_flow_stays_for_two_minutes() {
+    let mut filter = world().filter(0, 1);
+    through(&mut filter, udp(CLIENT, DNS).build(), CLIENTS);
+    through(&mut filter, udp(U1, CLIENT).build(), BACKENDS);
+    assert_eq!(filter.sweep(4096, 1000 + 120_000), 0);
+    assert_eq!(filter.sweep(4096, 1000 + 10_000_000), 1);
 }
 
 #[test]
@@ -385,7 +457,8 @@ fn arp_for_a_service_is_answered_on_the_clients_side_only() {
     let mut filter = world().filter(0, 1);
     let request = || arp_request(PEER_MAC, CLIENT.0, SERVICE.0);
     let (verdict, out) = through(&mut filter, request(), CLIENTS);
-    assert_eq!((verdict, &out[6..12]), (Verdict::Reply(out.len()), &LOCAL_MAC[..]));
+    assert_frame(&out, &arp_reply(LOCAL_MAC, SERVICE.0, PEER_MAC, CLIENT.0), "to the asker");
+    assert_eq!(verdict, Verdict::Reply(out.len()));
     assert_eq!(through(&mut filter, request(), BACKENDS).0, Verdict::NotOurs);
     assert_eq!(through(&mut filter, arp_request(PEER_MAC, CLIENT.0, [198, 18, 0, 1]), CLIENTS).0, Verdict::NotOurs);
 }
@@ -424,7 +497,7 @@ fn next_hops_unknown_or_unreachable_are_dropped_by_name() {
     let mut world = world();
     let b = world.backend(([198, 18, 1, 50], 80), PROTOCOL_TCP);
     let to = ([198, 18, 0, 103], 80);
-    world.service(to, PROTOCOL_TCP, MODE_NAT, &[b]);
+    world.service(to, PROTOCOL_TCP, Mode::Nat, &[b]);
     let mut filter = world.filter(0, 1);
     let record = &world.generation().backends[usize::from(b.0)];
     let neighbour = shunt_shmlayout::address::NeighbourId(record.load().neighbour);
@@ -464,27 +537,79 @@ fn a_connection_is_in_flight_from_its_syn_to_the_first_fin_whoever_sees_it() {
     assert_eq!(in_flight(&world).0, [0, 0], "a flow that expired");
 }
 
-proptest::proptest! {
+/// What a connection goes through.
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Open,
+    Acknowledge,
+    Fin,
+    BackendFin,
+    BackendReset,
+    Query,
+    Sweep,
+    /// A sweep when all of them have been idle for longer than any may be.
+    SweepIdle,
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        3 => Just(Operation::Open),
+        1 => Just(Operation::Acknowledge),
+        1 => Just(Operation::Fin),
+        1 => Just(Operation::BackendFin),
+        1 => Just(Operation::BackendReset),
+        1 => Just(Operation::Query),
+        1 => Just(Operation::Sweep),
+        1 => Just(Operation::SweepIdle),
+    ]
+}
+
+/// An operation, on the connection from this client port, by this switcher.
+#[derive(Clone, Copy, Debug)]
+struct Event {
+    operation: Operation,
+    client_port: u16,
+    switcher: usize,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    (operation(), 1000u16..1006, 0usize..3).prop_map(|(operation, client_port, switcher)| Event {
+        operation,
+        client_port,
+        switcher,
+    })
+}
+
+fn happen(filter: &mut Filter, operation: Operation, client: End, now_ms: u64) {
+    let mut send = |packet: FrameBuilder, from| {
+        pass(filter, &mut packet.build(), from, now_ms);
+    };
+    match operation {
+        Operation::Open => send(tcp(client, SERVICE, SYN), CLIENTS),
+        Operation::Acknowledge => send(tcp(client, SERVICE, ACK), CLIENTS),
+        Operation::Fin => send(tcp(client, SERVICE, FIN | ACK), CLIENTS),
+        Operation::BackendFin => send(tcp(B1, client, FIN | ACK), BACKENDS),
+        Operation::BackendReset => send(tcp(B1, client, RST), BACKENDS),
+        Operation::Query => send(udp(client, DNS), CLIENTS),
+        Operation::Sweep => {
+            filter.sweep(4096, now_ms);
+        }
+        Operation::SweepIdle => {
+            filter.sweep(4096, now_ms + 8_000_000);
+        }
+    }
+}
+
+proptest! {
     /// Whatever happens in whatever order, the switchers' counts come to the connections that are in flight.
     #[test]
-    fn counts_of_connections_in_flight_balance(events in proptest::collection::vec((0u16..6, 0usize..3, 0u8..10), 1..200)) {
+    fn counts_of_connections_in_flight_balance(events in proptest::collection::vec(event(), 1..200)) {
         let world = world();
         let mut filters = [0, 1, 2].map(|number| world.filter(number, 3));
-        for (clock, (port, who, what)) in (1u64..).zip(events) {
-            let (client, now_ms) = ((CLIENT.0, 1000 + port), clock * 1000);
-            let mut send = |frame: Vec<u8>, from| pass(&mut filters[who], &mut frame.clone(), from, now_ms);
-            match what {
-                0..=2 => { send(tcp(client, SERVICE, SYN).build(), CLIENTS); }
-                3 => { send(tcp(client, SERVICE, ACK).build(), CLIENTS); }
-                4 => { send(tcp(client, SERVICE, FIN | ACK).build(), CLIENTS); }
-                5 => { send(tcp(B1, client, FIN | ACK).build(), BACKENDS); }
-                6 => { send(tcp(B1, client, RST).build(), BACKENDS); }
-                7 => { send(udp(client, DNS).build(), CLIENTS); }
-                8 => { filters[who].sweep(4096, now_ms); }
-                _ => { filters[who].sweep(4096, now_ms + 8_000_000); }
-            }
+        for (clock, Event { operation, client_port, switcher }) in (1u64..).zip(events) {
+            happen(&mut filters[switcher], operation, (CLIENT.0, client_port), clock * 1000);
             let (counted, found) = in_flight(&world);
-            proptest::prop_assert_eq!(counted, found);
+            prop_assert_eq!(counted, found);
         }
     }
 

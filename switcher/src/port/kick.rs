@@ -9,6 +9,10 @@ use shunt_protocol::socket as system;
 /// system call per turn.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// Frames queued before the kernel is kicked within a turn. Fewer waste system calls (850 against 500 ns a packet), more
+/// let the first ones wait.
+pub(super) const BURST: u32 = 32;
+
 /// When to kick, and how often it failed.
 #[derive(Debug, Default)]
 pub(super) struct Kick {

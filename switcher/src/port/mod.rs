@@ -19,13 +19,70 @@ use std::os::fd::BorrowedFd;
 
 /// A frame in hand: where its bytes are in the frame pool.
 ///
-/// It is neither `Copy` nor `Clone`: whoever has it gives it to a port or back to the pool, once.
+/// It is neither `Copy` nor `Clone`: whoever has it gives it to a port or back to the pool, once. Its bytes are reached by
+/// the pool, with the frame in hand. So a frame that was handed over can't be touched any more:
+///
+/// ```compile_fail,E0382
+/// use shunt_switcher::port::{Frame, Pool, Port};
+///
+/// fn send_and_look(port: &mut dyn Port, pool: &mut Pool, frame: Frame) -> u8 {
+///     let _ = port.send(pool, frame);
+///     pool.bytes(&frame)[0]
+/// }
+/// ```
+///
+/// nor can its bytes be kept beyond the change that they were opened for:
+///
+/// ```compile_fail
+/// use shunt_switcher::port::{Frame, Pool, Port};
+///
+/// fn keep(port: &mut dyn Port, pool: &mut Pool, frame: Frame) {
+///     let (frame, bytes) = pool.change(frame, |buffer| &mut buffer[..]);
+///     let _ = port.send(pool, frame);
+///     bytes[0] = 1;
+/// }
+/// ```
+///
+/// nor can it be made up from what somebody remembers of it:
+///
+/// ```compile_fail,E0451
+/// use shunt_switcher::port::Frame;
+///
+/// let again = Frame { address: 256, length: 60 };
+/// ```
+///
+/// ```compile_fail,E0616
+/// fn remember(frame: &shunt_switcher::port::Frame) -> u64 {
+///     frame.address
+/// }
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Offset in the pool of the first byte.
-    pub address: u64,
+    /// Offset in the pool of the first byte: anywhere in the frame's chunk, as headers are pushed and pulled.
+    address: u64,
     /// Bytes from there.
-    pub length: u32,
+    length: u32,
+}
+
+impl Frame {
+    /// Bytes of the packet.
+    #[inline]
+    pub fn length(&self) -> u32 {
+        self.length
+    }
+
+    /// The frame with a packet of this length, from the same start on.
+    #[inline]
+    #[must_use]
+    pub fn with_length(self, length: u32) -> Self {
+        Self { length, ..self }
+    }
+
+    /// The frame of this number, as no pool gave it.
+    #[cfg(test)]
+    pub(crate) const fn for_test(number: u64) -> Self {
+        Self { address: number * shunt_shmlayout::frames::CHUNK, length: 60 }
+    }
 }
 
 /// Up to [`BATCH`] frames, in order of arrival, without allocation.
@@ -105,7 +162,7 @@ pub trait Port {
     /// Takes received frames into `batch` while there is room; they become the caller's.
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch);
 
-    /// Queues one frame for transmission; gives it back if the ring is full.
+    /// Queues one frame for transmission, from where it starts; gives it back if the ring is full.
     fn send(&mut self, pool: &mut Pool, frame: Frame) -> Result<(), Frame>;
 
     /// Publishes what was queued, kicks the kernel where it needs that, takes sent frames back and offers free ones for

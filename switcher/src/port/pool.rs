@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use memmap2::MmapRaw;
+use shunt_packet::Buffer;
 use shunt_shmlayout::frames::{CHUNK, HEADROOM};
 
 use super::{Frame, Ledger, Standing};
@@ -85,9 +86,21 @@ impl Pool {
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(frame.address as usize), frame.length as usize) }
     }
 
+    /// Lets `with` change a frame in hand, in its place and with the head room before it. The frame comes back, starting where
+    /// the buffer does and ending where it did.
+    #[inline]
+    pub fn change<R>(&mut self, frame: Frame, with: impl FnOnce(&mut Buffer<'_>) -> R) -> (Frame, R) {
+        let start = frame.address % CHUNK;
+        let chunk = Frame { address: frame.address - start, length: CHUNK as u32 };
+        let mut buffer = Buffer::new(self.bytes_mut(&chunk), start as usize);
+        let result = with(&mut buffer);
+        let (start, end) = (buffer.head_room() as u64, start + u64::from(frame.length));
+        (Frame { address: chunk.address + start, length: end.saturating_sub(start) as u32 }, result)
+    }
+
     /// The bytes of a frame in hand, to be changed; none if it isn't of this pool.
     #[inline]
-    pub fn bytes_mut(&mut self, frame: &Frame) -> &mut [u8] {
+    fn bytes_mut(&mut self, frame: &Frame) -> &mut [u8] {
         if !self.contains(frame.address, frame.length) {
             return &mut [];
         }
@@ -99,7 +112,7 @@ impl Pool {
 
     /// All bytes from the frame's first one to the end of its place, for a frame that is going to grow.
     #[inline]
-    pub fn room_mut(&mut self, frame: &Frame) -> &mut [u8] {
+    pub(super) fn room_mut(&mut self, frame: &Frame) -> &mut [u8] {
         let room = (CHUNK - frame.address % CHUNK) as u32;
         self.bytes_mut(&Frame { address: frame.address, length: room })
     }
@@ -166,6 +179,34 @@ pub(super) mod tests {
         let frame = pool.copy_in(b"frame").expect("a free frame");
         assert_eq!(pool.bytes(&frame), b"frame");
         assert_eq!(pool.room_mut(&frame).len() as u64, CHUNK - HEADROOM);
+    }
+
+    #[test]
+    fn a_header_is_pushed_into_the_head_room_and_no_further() {
+        let mut pool = pool(2);
+        let frame = pool.copy_in(b"frame").expect("a free frame");
+        let before = frame.address;
+        let (frame, room) = pool.change(frame, |buffer| {
+            buffer.push(7).expect("head room").copy_from_slice(b"header ");
+            buffer.head_room()
+        });
+        assert_eq!((pool.bytes(&frame), room as u64, frame.address), (&b"header frame"[..], HEADROOM - 7, before - 7));
+        let (frame, is_pushed) = pool.change(frame, |buffer| buffer.push(room + 1).is_some());
+        assert!(!is_pushed, "that would be the frame before");
+        let (frame, ()) = pool.change(frame, |buffer| assert_eq!(buffer.pull(9).expect("bytes"), b"header fr"));
+        assert_eq!(pool.bytes(&frame), b"ame");
+        pool.give(frame);
+        let again = pool.take().expect("the frame that was given back");
+        assert_eq!(again.address, before, "a frame from the free list starts behind its head room");
+    }
+
+    #[test]
+    fn a_change_of_a_frame_outside_the_pool_reaches_nothing() {
+        let mut pool = pool(2);
+        for address in [2 * CHUNK, u64::MAX] {
+            let (_, bytes) = pool.change(Frame { address, length: 60 }, |buffer| (buffer.len(), buffer.head_room()));
+            assert_eq!(bytes, (0, 0));
+        }
     }
 
     #[test]

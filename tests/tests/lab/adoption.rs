@@ -15,7 +15,7 @@ pub fn adoption() -> Result<()> {
     kill(first, Signal::SIGKILL)?;
     until("the supervisor's end", || Ok(kill(first, None).is_err().then_some(())))?;
     // As if it had been killed between starting the switcher and writing down which one it is.
-    std::fs::remove_file(format!("/run/shunt/{}/pids/switcher.0", lab.name()))?;
+    std::fs::remove_file(format!("/run/shunt/{}/starts/switcher.0", lab.name()))?;
 
     let log = File::options().append(true).open(lab.configuration_path().with_file_name("log").join("shunt"))?;
     let second = Supervisor::start(&lab.balancer(), &lab.configuration_path(), log)?;

@@ -1,15 +1,14 @@
 //! What a log that can't be written changes: nothing but the log.
 
+use crate::fixture::{Fixture, is_root};
 use crate::{said, write_program};
 use anyhow::Result;
 use nix::fcntl::OFlag;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
-use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{FlowArg, tcflow};
-use nix::unistd::{Pid, geteuid, mkfifo};
+use nix::unistd::mkfifo;
 use shunt_tests::operator::{binaries, root};
 use shunt_tests::supervisor::pid_of;
 use shunt_tests::wait::until;
@@ -17,9 +16,8 @@ use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 fn full() -> File {
     OpenOptions::new().write(true).open("/dev/full").expect("/dev/full")
@@ -66,83 +64,6 @@ fn a_process_ends_although_nobody_reads_its_log() -> Result<()> {
         assert_eq!(ended?.code(), Some(78), "{name}");
     }
     Ok(())
-}
-
-/// A supervisor of programs that do nothing, below which the test can take away what it writes to.
-struct Fixture {
-    folder: tempfile::TempDir,
-    instance: String,
-    /// The keeper's, which the supervisor waits for.
-    _socket: UnixListener,
-    supervisor: Option<Child>,
-    is_mounted: bool,
-}
-
-impl Fixture {
-    /// `tmpfs` is the size of a file system of its own for the instance's folder.
-    fn new(word: &str, tmpfs: Option<&str>) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let instance = format!("{word}-{}", std::process::id());
-        let run = Path::new("/run/shunt").join(&instance);
-        std::fs::create_dir_all(&run)?;
-        if let Some(size) = tmpfs {
-            mount(Some("tmpfs"), &run, Some("tmpfs"), MsFlags::empty(), Some(size))?;
-        }
-        let check = format!("#!/bin/sh\n[ \"$2\" != --shell ] || printf 'INSTANCE={instance}\\nSWITCHERS=1\\n'\n");
-        write_program(&folder.path().join("shunt"), &(check + "[ \"$2\" = --shell ] || echo accepted\n"));
-        for name in ["keeper", "control", "switcher", "ifdaemon"] {
-            write_program(&folder.path().join(format!("shunt-{name}")), "#!/bin/sh\nexec sleep 1000\n");
-        }
-        let socket = UnixListener::bind(run.join("keeper.sock"))?;
-        Ok(Self { folder, instance, _socket: socket, supervisor: None, is_mounted: tmpfs.is_some() })
-    }
-
-    fn run_folder(&self) -> PathBuf {
-        Path::new("/run/shunt").join(&self.instance)
-    }
-
-    fn start(&mut self, log: File) -> Result<()> {
-        let mut command = Command::new(root().join("deploy/shunt-supervisor"));
-        command.arg("any.toml").env("SHUNT_BIN", self.folder.path()).stdin(Stdio::null());
-        self.supervisor = Some(command.stdout(log.try_clone()?).stderr(log).spawn()?);
-        Ok(())
-    }
-
-    /// Ends the switcher, and waits for the next one.
-    fn replace_switcher(&self) -> Result<()> {
-        let switcher = || Ok(pid_of(&self.instance, "switcher.0").ok());
-        let first = until("a switcher", switcher)?;
-        kill(first, Signal::SIGKILL)?;
-        until("another switcher", || Ok(switcher()?.filter(|pid| *pid != first)))?;
-        Ok(())
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        if let Some(mut supervisor) = self.supervisor.take() {
-            kill(Pid::from_raw(i32::try_from(supervisor.id())?), Signal::SIGTERM)?;
-            let status = until("the supervisor's end", || Ok(supervisor.try_wait()?))?;
-            anyhow::ensure!(status.success(), "the supervisor ended with {status}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        let _ = self.stop();
-        if self.is_mounted {
-            let _ = umount2(&self.run_folder(), MntFlags::MNT_DETACH);
-        }
-        let _ = std::fs::remove_dir_all(self.run_folder());
-    }
-}
-
-fn is_root() -> bool {
-    let is_root = geteuid().is_root();
-    if !is_root {
-        eprintln!("SKIPPED: the supervisor needs root");
-    }
-    is_root
 }
 
 #[test]

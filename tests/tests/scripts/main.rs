@@ -1,6 +1,8 @@
 //! The scripts and programs as an operator meets them: their help, what they refuse, what they install, and what they leave behind.
 
+mod adoption;
 mod clean_up;
+mod fixture;
 mod help;
 mod log;
 mod programs;

@@ -17,12 +17,10 @@ use shunt_config::RING_SLOTS;
 use shunt_protocol::port::{PACKET_SLOT as SLOT, Role};
 use shunt_protocol::socket as system;
 
-use super::kick::Kick;
+use super::kick::{self, Kick};
 use super::{Batch, Frame, Journal, Ledger, Losses, Pool, Port};
 use ring::{Received, Slots};
 
-/// Frames queued before the kernel is kicked within a turn.
-const KICK: u32 = 32;
 /// Bytes of the two Ethernet addresses, after which a VLAN tag stands.
 const ADDRESSES: usize = 12;
 
@@ -169,7 +167,7 @@ impl Port for PacketPort {
             self.losses.invalid += 1;
         }
         pool.give(frame);
-        if self.queued >= KICK && !self.kick.is_paused() {
+        if self.queued >= kick::BURST && !self.kick.is_paused() {
             self.kick();
         }
         Ok(())

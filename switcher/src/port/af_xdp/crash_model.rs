@@ -67,8 +67,8 @@ impl Kernel {
         }
     }
 
-    /// Receives and sends a few packets; one frame more is taken than used, as a driver that looks ahead does.
-    fn work(&mut self, received: u32, sent: u32) {
+    /// Receives a few packets; one frame more is taken than used, as a driver that looks ahead does.
+    fn receive(&mut self, received: u32) {
         for _ in 0..self.fill.available(received + 1) {
             self.waiting.push(self.fill.pop().address);
         }
@@ -78,6 +78,10 @@ impl Kernel {
             self.receive.write(Descriptor { address, length: 60 });
         }
         self.receive.publish();
+    }
+
+    /// Sends a few packets, looking ahead in the same way.
+    fn send(&mut self, sent: u32) {
         for _ in 0..self.transmit.available(sent + 1) {
             self.sending.push(self.transmit.pop().address);
         }
@@ -104,12 +108,13 @@ struct Switcher {
 }
 
 impl World {
-    fn new() -> World {
+    /// Rings whose indexes have counted up to `start`.
+    fn starting_at(start: u32) -> World {
         let rings: [Rings; PORTS] = std::array::from_fn(|_| Rings {
-            fill: Ring::in_memory(SLOTS, AddressSlot::empty),
-            completion: Ring::in_memory(SLOTS, AddressSlot::empty),
-            receive: Ring::in_memory(SLOTS, PacketSlot::empty),
-            transmit: Ring::in_memory(SLOTS, PacketSlot::empty),
+            fill: Ring::in_memory(SLOTS, start, AddressSlot::empty),
+            completion: Ring::in_memory(SLOTS, start, AddressSlot::empty),
+            receive: Ring::in_memory(SLOTS, start, PacketSlot::empty),
+            transmit: Ring::in_memory(SLOTS, start, PacketSlot::empty),
         });
         let kernel = std::array::from_fn(|port| Kernel::new(&rings[port]));
         World { rings, kernel, ledger: ledger(FRAMES, PORTS) }
@@ -135,9 +140,11 @@ impl World {
         Switcher { queues, pool }
     }
 
-    fn work(&mut self, packets: &[[u32; 2]; PORTS]) {
-        for (kernel, [received, sent]) in self.kernel.iter_mut().zip(packets) {
-            kernel.work(*received, *sent);
+    /// The kernel receives and sends this many packets at every port.
+    fn work(&mut self, received: u32, sent: u32) {
+        for kernel in &mut self.kernel {
+            kernel.receive(received);
+            kernel.send(sent);
         }
     }
 
@@ -185,31 +192,54 @@ impl Switcher {
     }
 }
 
-type Turns = Vec<[[u32; 2]; PORTS]>;
+/// What happens between a switcher's start and its death.
+#[derive(Debug, Clone)]
+enum Operation {
+    /// The kernel receives packets at a port.
+    Receive { port: usize, packets: u32 },
+    /// The kernel sends what a port's transmit ring holds.
+    Send { port: usize, packets: u32 },
+    /// The switcher's turn.
+    Turn,
+}
 
-/// Lives through `turns` with a kill before store `first`, and, if `second` is given, another one in the successor.
-/// Returns whether the first kill happened.
-fn live(turns: &Turns, first: u64, second: Option<u64>) -> bool {
-    let mut world = World::new();
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        (0..PORTS, 0u32..70).prop_map(|(port, packets)| Operation::Receive { port, packets }),
+        (0..PORTS, 0u32..70).prop_map(|(port, packets)| Operation::Send { port, packets }),
+        Just(Operation::Turn),
+    ]
+}
+
+/// Lives through `operations`, with rings that start at `start` and a kill before store `first`, and, if `second` is given,
+/// another one in the successor. Returns whether the first kill happened.
+fn live(start: u32, operations: &[Operation], first: u64, second: Option<u64>) -> bool {
+    let mut world = World::starting_at(start);
     let killed = kill_at(first, || {
         let mut switcher = world.start(memory(FRAMES));
         switcher.turn();
-        for packets in turns {
+        for operation in operations {
             // The kernel isn't killed: its stores don't count.
             let left = STORES_LEFT.take();
-            world.work(packets);
+            match *operation {
+                Operation::Receive { port, packets } => world.kernel[port].receive(packets),
+                Operation::Send { port, packets } => world.kernel[port].send(packets),
+                Operation::Turn => {}
+            }
             STORES_LEFT.set(left);
-            switcher.turn();
+            if let Operation::Turn = operation {
+                switcher.turn();
+            }
         }
     });
-    world.work(&[[3, 1], [0, 2]]);
+    world.work(3, 1);
     if let Some(stores) = second {
         kill_at(stores, || world.start(memory(FRAMES)).turn());
     }
     let mut successor = world.start(memory(FRAMES));
     world.check(&mut successor);
     for _ in 0..3 {
-        world.work(&[[5, 64], [5, 64]]);
+        world.work(5, 64);
         successor.turn();
     }
     // Nothing is in hand between turns, so the check holds for a living switcher too.
@@ -217,21 +247,33 @@ fn live(turns: &Turns, first: u64, second: Option<u64>) -> bool {
     killed
 }
 
-fn typical() -> Turns {
-    vec![[[4, 0], [2, 0]], [[40, 9], [3, 1]], [[0, 64], [33, 64]], [[7, 2], [7, 2]]]
+/// Where the rings' indexes start: at 0, and so that they wrap on the way.
+const STARTS: [u32; 2] = [0, u32::MAX - 20];
+
+fn typical() -> Vec<Operation> {
+    let turn = |[from, to]: [[u32; 2]; PORTS]| {
+        let traffic = |port: usize, [received, sent]: [u32; 2]| {
+            [Operation::Receive { port, packets: received }, Operation::Send { port, packets: sent }]
+        };
+        traffic(0, from).into_iter().chain(traffic(1, to)).chain([Operation::Turn])
+    };
+    let turns = [[[4, 0], [2, 0]], [[40, 9], [3, 1]], [[0, 64], [33, 64]], [[7, 2], [7, 2]]];
+    turns.into_iter().flat_map(turn).collect()
 }
 
 #[test]
 fn killed_before_any_store_every_frame_has_one_owner() {
-    let kills = (0..).take_while(|stores| live(&typical(), *stores, None)).count();
-    assert!(kills > 500, "the protocol has more stores than {kills}");
+    for start in STARTS {
+        let kills = (0..).take_while(|stores| live(start, &typical(), *stores, None)).count();
+        assert!(kills > 500, "the protocol has more stores than {kills}");
+    }
 }
 
 #[test]
 fn successor_killed_too() {
     for first in (0..900).step_by(7) {
         for second in (0..400).step_by(5) {
-            live(&typical(), first, Some(second));
+            live(STARTS[second as usize % 2], &typical(), first, Some(second));
         }
     }
 }
@@ -240,10 +282,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn killed_anywhere_in_any_traffic(
-        turns in prop::collection::vec(prop::array::uniform2(prop::array::uniform2(0u32..70)), 1..8),
+        start in prop_oneof![Just(0), u32::MAX - 200..=u32::MAX],
+        operations in prop::collection::vec(operation(), 1..40),
         first in 0u64..3000,
         second in prop::option::of(0u64..600),
     ) {
-        live(&turns, first, second);
+        live(start, &operations, first, second);
     }
 }

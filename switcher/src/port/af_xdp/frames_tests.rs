@@ -7,7 +7,7 @@ use shunt_shmlayout::regions::{SwitcherRegion, SwitcherShape, Whole};
 use super::queue::{Queue, Rings};
 use super::ring::{AddressSlot, PacketSlot, Ring};
 use crate::port::pool::tests::memory;
-use crate::port::{Frame, Ledger, Pool};
+use crate::port::{Ledger, Pool};
 
 /// A configuration of some size, good or not.
 fn text(switchers: u32, interfaces: usize, ring: u32, frames: u32) -> String {
@@ -17,10 +17,10 @@ fn text(switchers: u32, interfaces: usize, ring: u32, frames: u32) -> String {
 
 fn queue(port: u8, ring: u32) -> Queue {
     let rings = Rings {
-        fill: Ring::in_memory(ring, AddressSlot::empty),
-        completion: Ring::in_memory(ring, AddressSlot::empty),
-        receive: Ring::in_memory(ring, PacketSlot::empty),
-        transmit: Ring::in_memory(ring, PacketSlot::empty),
+        fill: Ring::in_memory(ring, 0, AddressSlot::empty),
+        completion: Ring::in_memory(ring, 0, AddressSlot::empty),
+        receive: Ring::in_memory(ring, 0, PacketSlot::empty),
+        transmit: Ring::in_memory(ring, 0, PacketSlot::empty),
     };
     Queue::resume(port, rings)
 }
@@ -44,7 +44,7 @@ fn fill(config: &Config, pool: &mut Pool, queues: &mut [Queue]) {
         assert_eq!(queue.standing(pool.ledger()).fill_producer, config.limits.ring, "queue {number} starves");
         for sent in 0..config.limits.ring {
             let frame = pool.take().unwrap_or_else(|| panic!("no frame for packet {sent} of queue {number}"));
-            assert!(queue.send(pool, Frame { length: 60, ..frame }).is_ok(), "its ring has {sent} packets only");
+            assert!(queue.send(pool, frame.with_length(60)).is_ok(), "its ring has {sent} packets only");
         }
         queue.publish(pool);
     }

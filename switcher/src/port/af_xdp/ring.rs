@@ -256,11 +256,11 @@ impl<S: Slot> Consumer<S> {
 
 #[cfg(test)]
 impl<S: Slot> Ring<S> {
-    /// A ring over plain memory, for models: `slots` made by `make`.
-    pub fn in_memory(slots: u32, make: fn() -> S) -> Self {
-        let word = || -> &'static AtomicU32 { Box::leak(Box::default()) };
+    /// An empty ring over plain memory, for models: indexes that have counted up to `start`, `slots` made by `make`.
+    pub fn in_memory(slots: u32, start: u32, make: fn() -> S) -> Self {
+        let word = |value| -> &'static AtomicU32 { Box::leak(Box::new(AtomicU32::new(value))) };
         let slots = Vec::leak((0..slots).map(|_| make()).collect());
-        Ring { producer: word(), consumer: word(), flags: word(), slots, _mapping: None }
+        Ring { producer: word(start), consumer: word(start), flags: word(0), slots, _mapping: None }
     }
 
     /// The same ring, for the other side or a successor.

@@ -5,13 +5,8 @@
 //! at their destination. A connection's packets are checked until it is answered, so that the rest of it costs nothing.
 
 use super::Filter;
-use shunt_packet::{Flow, PROTOCOL_TCP, PROTOCOL_UDP, checksum, v4_part};
+use shunt_packet::{Flow, PROTOCOL_TCP, PROTOCOL_UDP, checksum, tcp, udp, v4_part};
 use shunt_shmlayout::address::InterfaceId;
-
-/// Where the checksum stands in the TCP header (RFC 9293 3.1) and in the UDP header (RFC 768), in bytes.
-const TCP_CHECKSUM: usize = 16;
-const UDP_CHECKSUM: usize = 6;
-const UDP_HEADER: usize = 8;
 
 impl Filter {
     /// Whether a packet's checksum is unfilled; notes when its interface last had one.
@@ -29,8 +24,8 @@ impl Filter {
 fn is_unfilled(frame: &[u8], flow: &Flow) -> bool {
     let start = usize::from(flow.transport_offset);
     let (end, field) = match flow.protocol {
-        PROTOCOL_TCP => (usize::from(flow.end), TCP_CHECKSUM),
-        PROTOCOL_UDP => (start + UDP_HEADER + usize::from(flow.payload_length), UDP_CHECKSUM),
+        PROTOCOL_TCP => (usize::from(flow.end), tcp::CHECKSUM_OFFSET),
+        PROTOCOL_UDP => (start + udp::HEADER_LENGTH + usize::from(flow.payload_length), udp::CHECKSUM_OFFSET),
         _ => return false,
     };
     let Some(transport) = frame.get(start..end) else { return false };
@@ -44,11 +39,11 @@ mod tests {
     use super::super::testing::{B1, BACKENDS, CLIENTS, DNS, DSR, SERVICE, U1, three_services, through};
     use super::*;
     use crate::filter::Verdict;
+    use crate::filter::tests::CLIENT;
     use shunt_packet::tcp::{ACK, SYN};
     use shunt_packet::testing::{flow_of, tcp, udp};
     use shunt_shmlayout::drop_reason::DropReason;
 
-    const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40_000);
     const SSH: ([u8; 4], u16) = ([198, 18, 0, 102], 22);
     const UNFILLED: Verdict = Verdict::Drop(DropReason::ChecksumUnfilled);
 
@@ -56,7 +51,7 @@ mod tests {
     fn begun(mut frame: Vec<u8>) -> Vec<u8> {
         let flow = flow_of(&frame);
         let start = usize::from(flow.transport_offset);
-        let field = start + if flow.protocol == PROTOCOL_TCP { TCP_CHECKSUM } else { UDP_CHECKSUM };
+        let field = start + if flow.protocol == PROTOCOL_TCP { tcp::CHECKSUM_OFFSET } else { udp::CHECKSUM_OFFSET };
         let length = (frame.len() - start) as u16;
         let sum = checksum::pseudo_header(v4_part(flow.source), v4_part(flow.destination), flow.protocol, length);
         frame[field..field + 2].copy_from_slice(&checksum::fold(sum).to_be_bytes());
@@ -101,7 +96,7 @@ mod tests {
         let absent = udp(CLIENT, DNS).payload(b"?").without_checksum().build();
         assert!(!is_unfilled(&absent, &flow_of(&absent)));
         let mut wrong = tcp(CLIENT, SERVICE, SYN).build();
-        wrong[34 + TCP_CHECKSUM] ^= 0x55;
+        wrong[34 + tcp::CHECKSUM_OFFSET] ^= 0x55;
         assert!(!is_unfilled(&wrong, &flow_of(&wrong)));
     }
 }

@@ -1,21 +1,32 @@
-//! One attempt: ask a backend, and say what was wrong.
+//! One attempt: connect to a backend, ask it, and say what was wrong.
+//!
+//! What is asked on the connection is a [`Exchange`], one file an implementation: `tcp_connect`, `http_get`. Another kind of
+//! check is a file more here, and a variant of `shunt_config::Probe`; [`converse`] doesn't compile without it. How
+//! the connection is made is the check's way: by the kernel, or as a client's (`as_client`).
+
+mod http_get;
+mod tcp_connect;
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use shunt_config::Probe;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Check;
 use super::as_client::{NoPath, Paths, Stream};
+use http_get::HttpGet;
+use tcp_connect::TcpConnect;
 
-/// Of an answer, no more is read: enough for any sensible header, and no backend can fill the memory.
-const MAX_ANSWER_BYTES: usize = 16 << 10;
-const MAX_HEADERS: usize = 96;
+/// What a check asks on an open connection, and which answers are good.
+trait Exchange {
+    /// Holds it with the backend at `target`.
+    async fn run(&self, target: SocketAddr, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), Failure>;
+}
 
 /// Why a backend counts as failed this time.
 #[derive(Debug, thiserror::Error)]
@@ -88,58 +99,11 @@ async fn await_path<T>(paths: &mut watch::Receiver<Paths>, wanted: impl Fn(&Path
 
 /// Asks for what the check wants to know, on an open connection.
 async fn converse(check: &Check, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), Failure> {
-    let Probe::Http { path, host, status_first, status_last } = &check.probe else {
-        return Ok(());
-    };
-    let host = host.clone().unwrap_or_else(|| host_of(check.target));
-    let found = get(stream, path, &host).await?;
-    let wanted = (*status_first, *status_last);
-    if (wanted.0..=wanted.1).contains(&found) { Ok(()) } else { Err(Failure::Status { found, wanted }) }
-}
-
-/// The Host header for a backend that no name was given for (RFC 9112 section 3.2).
-fn host_of(target: SocketAddr) -> String {
-    if target.port() == 80 {
-        let text = target.to_string();
-        return text.strip_suffix(":80").unwrap_or(&text).to_owned();
-    }
-    target.to_string()
-}
-
-/// Sends a GET, and reads until the header of the final answer is whole.
-async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, host: &str) -> Result<u16, Failure> {
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shunt-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.map_err(Failure::Lost)?;
-    let mut answer = Vec::new();
-    loop {
-        if let Some(status) = final_status(&answer)? {
-            return Ok(status);
-        }
-        let room = MAX_ANSWER_BYTES - answer.len();
-        if room == 0 {
-            return Err(Failure::Malformed(format!("no end of the header in {MAX_ANSWER_BYTES} bytes")));
-        }
-        let read = (&mut stream).take(room as u64).read_buf(&mut answer).await.map_err(Failure::Lost)?;
-        if read == 0 {
-            return Err(Failure::Lost(io::ErrorKind::UnexpectedEof.into()));
-        }
-    }
-}
-
-/// The status of the first answer that isn't interim (1xx, RFC 9110 section 15.2); None if it isn't whole yet.
-fn final_status(mut answer: &[u8]) -> Result<Option<u16>, Failure> {
-    loop {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        let parsed = response.parse(answer).map_err(|error| Failure::Malformed(error.to_string()))?;
-        let httparse::Status::Complete(length) = parsed else {
-            return Ok(None);
-        };
-        match response.code {
-            Some(100..=199) => answer = &answer[length..],
-            code => return Ok(code),
+    match &check.probe {
+        Probe::Tcp => TcpConnect.run(check.target, stream).await,
+        Probe::Http { path, host, status_first, status_last } => {
+            let (host, wanted) = (host.as_deref(), (*status_first, *status_last));
+            HttpGet { path, host, wanted }.run(check.target, stream).await
         }
     }
 }
@@ -148,39 +112,12 @@ fn final_status(mut answer: &[u8]) -> Result<Option<u16>, Failure> {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::super::BackendKey;
     use super::super::as_client::{ClientWay, Sender};
     use super::*;
-
-    #[test]
-    fn finds_the_status_once_the_header_is_whole() {
-        let whole = b"HTTP/1.1 204 No Content\r\nServer: x\r\n\r\nbody";
-        for end in 0..38 {
-            assert_eq!(final_status(&whole[..end]).unwrap(), None, "{end} bytes");
-        }
-        assert_eq!(final_status(whole).unwrap(), Some(204));
-    }
-
-    #[test]
-    fn interim_answers_are_passed_over() {
-        let answer = b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 503 No\r\n\r\n";
-        assert_eq!(final_status(answer).unwrap(), Some(503));
-        assert_eq!(final_status(&answer[..30]).unwrap(), None);
-    }
-
-    #[test]
-    fn what_is_not_http_is_refused() {
-        assert!(matches!(final_status(b"SSH-2.0-OpenSSH_9.2\r\n"), Err(Failure::Malformed(_))));
-    }
-
-    #[test]
-    fn host_names_the_port_unless_it_is_80() {
-        assert_eq!(host_of("198.18.1.1:80".parse().unwrap()), "198.18.1.1");
-        assert_eq!(host_of("[2001:db8::1]:80".parse().unwrap()), "[2001:db8::1]");
-        assert_eq!(host_of("[2001:db8::1]:8080".parse().unwrap()), "[2001:db8::1]:8080");
-    }
 
     fn check(target: SocketAddr, probe: Probe) -> Check {
         Check {
@@ -242,7 +179,7 @@ mod tests {
     #[tokio::test]
     async fn an_endless_header_is_cut_off() {
         let mut answer = b"HTTP/1.1 200 OK\r\nX: ".to_vec();
-        answer.resize(MAX_ANSWER_BYTES + 1, b'x');
+        answer.resize(http_get::MAX_ANSWER_BYTES + 1, b'x');
         let (address, _server) = serve_once(answer).await;
         assert!(matches!(ask(&http(address)).await, Err(Failure::Malformed(_))));
     }

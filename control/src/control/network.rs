@@ -1,0 +1,62 @@
+//! What the kernel and the keeper say of interfaces, addresses and routes.
+
+use log::warn;
+use shunt_shmlayout::flip::Active;
+
+use super::Control;
+use super::cause::Cause;
+use super::outside::Turn;
+use shunt_publish::own::OwnAddresses;
+use shunt_publish::ways::{Interfaces, Ways};
+use shunt_routing::state::{Changes, State};
+
+impl Control {
+    pub(super) fn follow_network(&mut self, changes: Changes, turn: &mut Turn<'_>) {
+        if changes.routes || changes.links || changes.addresses {
+            self.find_ways(turn.kernel);
+        }
+        if changes.links {
+            self.announce(turn);
+        }
+        self.publication.neighbours_changed |= changes.neighbours || changes.addresses;
+    }
+
+    /// The keeper gives an interface that was made again its old id.
+    pub(super) fn follow_interfaces(&mut self, turn: &mut Turn<'_>) {
+        let interfaces = Interfaces::read(&self.memory.keeper);
+        if interfaces != self.interfaces {
+            self.interfaces = interfaces;
+            self.find_ways(turn.kernel);
+            self.announce(turn);
+            self.publication.mark(Cause::Interfaces);
+            self.publication.neighbours_changed = true;
+        }
+    }
+
+    fn find_ways(&mut self, kernel: &State) {
+        let own = OwnAddresses::new(kernel, &self.interfaces);
+        if own != self.own {
+            self.own = own;
+            self.publication.neighbours_changed = true;
+        }
+        let ways = Ways::new(kernel, &self.interfaces, &self.own);
+        let (found, room) = (ways.ranges().len(), self.memory.control.generations[0].ranges.len());
+        if found > room {
+            warn!(
+                "the routes make {found} ranges of addresses, there is room for {room}: ways stay as they were; \
+                 raise limits.routes and restart Shunt"
+            );
+        } else if ways != self.ways {
+            self.ways = ways;
+            self.publication.mark(Cause::Routes);
+        }
+    }
+
+    /// Not before switchers answer for the addresses.
+    pub(super) fn announce(&mut self, turn: &mut Turn<'_>) {
+        if self.publication.publisher.active() != Active::NONE {
+            let new = self.announcements.update(&self.table, &turn.kernel.links, &self.interfaces);
+            turn.outputs.announce.extend(new);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Control's main loop: one task, no locks. Gathers what happens, gives it to [`Control::turn`] with the time, and carries
+//! out what that leaves to do: sockets, tasks, files and signals are here, decisions are there.
+//!
+//! ```text
+//!  netlink, checks, reports of load, orders, counts, signals, time --> Inputs --> turn --> Outputs --> carry out
+//! ```
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{debug, info};
+use shunt_config::{Config, ConfigError};
+use shunt_instances::AddressLocks;
+use shunt_process::{Lock, control_socket};
+use shunt_shmlayout::header::start_time;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::accepted::Accepted;
+use crate::admin::server::{self, Order};
+use crate::clock::{Now, Stopwatch};
+use crate::control::health::health_of;
+use crate::control::outside::{Circumstances, Configurations, Count, CountRequest, Event, Inputs, Outputs, Ticket};
+use crate::control::{Beginning, Control};
+use crate::health::Report;
+use crate::health::checker::Checker;
+use crate::health::notes::{Notes, NotesFile};
+use crate::resource_manager::agent_check::{Outcome, Questioner};
+use crate::resource_manager::socket::ReportSocket;
+use crate::routing_daemon::announce::Announcer;
+use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
+use crate::start::{Memory, Start, StartError, absolute, system_error};
+use shunt_protocol::admin::{Command, Reply};
+use shunt_publish::agents::KeyMissing;
+use shunt_publish::candidate::{Candidate, Document, Grounds};
+use shunt_publish::rehearsal::Rehearsal;
+use shunt_publish::retirement::Counts;
+use shunt_publish::table::{NamedIds, Table};
+use shunt_routing::error::NetlinkError;
+
+/// Control with everything that it has outside of itself.
+pub struct MainLoop {
+    control: Control,
+    follower: Follower,
+    announcer: Arc<Announcer>,
+    checker: Checker,
+    questioner: Questioner,
+    report_socket: ReportSocket,
+    accepted: Accepted,
+    notes_file: NotesFile,
+    configuration: ConfigurationFile,
+    /// The clients of the admin socket that have no answer yet.
+    clients: Clients,
+    counts: mpsc::UnboundedSender<Count>,
+    sources: Sources,
+    last_turn: Duration,
+    _lock: Lock,
+}
+
+/// What the loop waits for, besides netlink and reports of load.
+struct Sources {
+    reports: mpsc::UnboundedReceiver<Report>,
+    orders: mpsc::Receiver<Order>,
+    counts: mpsc::UnboundedReceiver<Count>,
+    answers: mpsc::UnboundedReceiver<Outcome>,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// Where answers go.
+#[derive(Default)]
+struct Clients {
+    last: u64,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Reply>>,
+}
+
+/// The file, and what else says whether it can be used.
+struct ConfigurationFile {
+    path: PathBuf,
+    rehearsal: Rehearsal,
+    /// Of the addresses that are served.
+    address_locks: AddressLocks,
+}
+
+impl Configurations for ConfigurationFile {
+    fn read(&mut self, table: &Table, named: &NamedIds, running: &Config) -> Result<Candidate, ConfigError> {
+        let grounds = Grounds { rehearsal: &self.rehearsal, table, named, running: Some(running) };
+        Candidate::new(Document::read(&self.path)?, &grounds, &mut self.address_locks)
+    }
+}
+
+impl MainLoop {
+    /// Takes the instance over.
+    pub async fn start(path: &Path) -> Result<Self, StartError> {
+        let Start { candidate, accepted, rehearsal, memory, refusal, missing_keys, address_locks, lock } =
+            Start::begin(path).await?;
+        let instance = candidate.document.config.instance.clone();
+        let (notes_file, now) = (NotesFile::of(&instance), Now::read());
+        let notes = Notes::recover(notes_file.load(), |key| health_of(&candidate.table, key), now.wall_ms());
+        let follower = Follower::start(EVENT_BUFFER_BYTES)?;
+        let raw = "a raw socket, to announce service addresses (run control as root or give it CAP_NET_RAW)";
+        let announcer = Arc::new(Announcer::open().map_err(system_error(raw))?);
+        let socket = control_socket(&instance);
+        let listener = server::listen(&socket).map_err(system_error(socket.display().to_string()))?;
+        let (checker, reports) = Checker::new();
+        let (counts, counted) = mpsc::unbounded_channel();
+        let (questioner, answers) = Questioner::new();
+        let sources = Sources::new(reports, server::serve(listener), counted, answers)?;
+        describe(&memory);
+        let path = absolute(path);
+        let refusal = refusal.map(|refusal| refusal.to_string());
+        let missing_keys = missing_keys.iter().map(KeyMissing::to_string).collect();
+        let beginning = Beginning { path: path.clone(), candidate, memory, notes, refusal, missing_keys };
+        let (control, outputs) = Control::new(beginning, now);
+        let mut main_loop = Self {
+            control,
+            follower,
+            announcer,
+            checker,
+            questioner,
+            report_socket: ReportSocket::default(),
+            accepted,
+            notes_file,
+            configuration: ConfigurationFile { path, rehearsal, address_locks },
+            clients: Clients::default(),
+            counts,
+            sources,
+            last_turn: Duration::ZERO,
+            _lock: lock,
+        };
+        main_loop.carry_out(outputs, now);
+        Ok(main_loop)
+    }
+
+    /// Runs until SIGTERM or SIGINT. The memory stays as it is, so that running switchers go on forwarding.
+    pub async fn run(mut self) -> Result<(), NetlinkError> {
+        loop {
+            let now = Now::read();
+            let next = Instant::now() + Duration::from_millis(self.control.due_ms().saturating_sub(now.monotonic_ms));
+            match self.wait(next).await? {
+                ControlFlow::Continue(events) => self.turn(events),
+                ControlFlow::Break(()) => break,
+            }
+        }
+        info!("{}", parting_words(self.control.memory().running_switchers()));
+        Ok(())
+    }
+
+    /// Waits for events, until the next turn is due anyway.
+    async fn wait(&mut self, next: Instant) -> Result<ControlFlow<(), Vec<Event>>, NetlinkError> {
+        let sources = &mut self.sources;
+        let events = tokio::select! {
+            changes = self.follower.changed() => vec![Event::Network(changes?)],
+            Some(report) = sources.reports.recv() => vec![Event::Health(report)],
+            Some(order) = sources.orders.recv() => self.take_order(order),
+            Some(count) = sources.counts.recv() => vec![Event::Counted(count)],
+            () = self.report_socket.readable() => self.take_datagrams(),
+            Some(answer) = sources.answers.recv() => vec![Event::Answer(answer)],
+            _ = sources.hangup.recv() => self.before_reload(Event::Hangup),
+            _ = sources.terminate.recv() => return Ok(ControlFlow::Break(())),
+            _ = sources.interrupt.recv() => return Ok(ControlFlow::Break(())),
+            () = sleep_until(next) => Vec::new(),
+        };
+        Ok(ControlFlow::Continue(events))
+    }
+
+    fn take_order(&mut self, Order { command, answer }: Order) -> Vec<Event> {
+        let is_reload = matches!(command, Command::Reload);
+        let order = Event::Order { ticket: self.clients.add(answer), command };
+        if is_reload { self.before_reload(order) } else { vec![order] }
+    }
+
+    /// Reports of checks under the old names must not be taken for others of the same name.
+    fn before_reload(&mut self, reload: Event) -> Vec<Event> {
+        let reports = std::iter::from_fn(|| self.sources.reports.try_recv().ok());
+        reports.map(Event::Health).chain([reload]).collect()
+    }
+
+    fn take_datagrams(&self) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.report_socket.take(|source, datagram| events.push(Event::Datagram { source, bytes: datagram.to_vec() }));
+        events
+    }
+
+    fn turn(&mut self, mut events: Vec<Event>) {
+        let (now, stopwatch) = (Now::read(), Stopwatch::start());
+        self.report_socket.open(now.monotonic_ms);
+        let unanswered = self.follower.take_unanswered();
+        events.extend((!unanswered.is_empty()).then_some(Event::Unanswered(unanswered)));
+        let circumstances = Circumstances {
+            is_unsaved: !self.accepted.is_saved(),
+            not_listening: self.report_socket.fault().map(|(listen, why)| (listen, why.to_owned())),
+            last_turn_us: self.last_turn.as_micros() as u64,
+        };
+        let inputs = Inputs { now, events, kernel: self.follower.state(), circumstances };
+        let outputs = self.control.turn(inputs, &mut self.configuration);
+        self.last_turn = stopwatch.elapsed();
+        self.carry_out(outputs, now);
+        self.accepted.retry(now.monotonic_ms);
+        self.notes_file.save(self.control.notes());
+    }
+
+    fn carry_out(&mut self, outputs: Outputs, now: Now) {
+        // No `..`: whatever a turn leaves to do is done.
+        let Outputs { replies, resolve, announce, checks, paths, questions, listen, count, accepted, published: _ } =
+            outputs;
+        if let Some(text) = accepted {
+            self.accepted.save(&text, &self.configuration.path, now.monotonic_ms);
+        }
+        for key in resolve {
+            if let Err(error) = self.follower.resolve(key) {
+                debug!("neighbour {} on link {}: {error}", key.address, key.ifindex);
+            }
+        }
+        for (place, addresses) in announce {
+            info!("announcing {} addresses on link {}", addresses.len(), place.ifindex);
+            let announcer = self.announcer.clone();
+            tokio::spawn(async move { announcer.announce(&[place], &addresses).await });
+        }
+        checks.into_iter().for_each(|checks| self.checker.apply(checks));
+        paths.into_iter().for_each(|paths| self.checker.set_paths(paths));
+        questions.into_iter().for_each(|questions| self.questioner.apply(questions));
+        listen.into_iter().for_each(|listen| self.report_socket.listen(listen));
+        count.into_iter().for_each(|request| self.count(request));
+        replies.into_iter().for_each(|(ticket, reply)| self.clients.reply(ticket, reply));
+    }
+
+    /// Counts connections on another thread.
+    fn count(&self, request: CountRequest) {
+        let (connections, done) = (self.control.memory().connections, self.counts.clone());
+        tokio::task::spawn_blocking(move || {
+            let counts = Counts::scan(&connections, request.services, request.backends);
+            // Nobody listens any more only when control stops.
+            let _ = done.send(Count { request, counts });
+        });
+    }
+}
+
+impl Clients {
+    fn add(&mut self, answer: oneshot::Sender<Reply>) -> Ticket {
+        self.last += 1;
+        self.waiting.insert(Ticket(self.last), answer);
+        Ticket(self.last)
+    }
+
+    /// A client that hung up meanwhile gets none.
+    fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        if let Some(answer) = self.waiting.remove(&ticket) {
+            let _ = answer.send(reply);
+        }
+    }
+}
+
+impl Sources {
+    fn new(
+        reports: mpsc::UnboundedReceiver<Report>,
+        orders: mpsc::Receiver<Order>,
+        counts: mpsc::UnboundedReceiver<Count>,
+        answers: mpsc::UnboundedReceiver<Outcome>,
+    ) -> Result<Self, StartError> {
+        let listen = |kind| signal(kind).map_err(system_error("listening for signals"));
+        Ok(Self {
+            reports,
+            orders,
+            counts,
+            answers,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Says in the region who its writer is.
+fn describe(memory: &Memory) {
+    let (head, pid) = (memory.control.head, std::process::id());
+    head.pid.set(pid.into());
+    head.start_time.set(start_time(pid).unwrap_or(0));
+}
+
+/// What becomes of packets without control: that depends on the switchers, which a complete stop ends first.
+fn parting_words(switchers: usize) -> String {
+    match switchers {
+        0 => "stopping; no switcher is running".to_owned(),
+        count => format!("stopping; {count} switcher(s) go on with the last configuration, without health checks"),
+    }
+}

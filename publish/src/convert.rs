@@ -1,0 +1,57 @@
+//! The configuration's words as shared memory has them: one conversion for each, total.
+
+use shunt_shmlayout::address::Protocol;
+use shunt_shmlayout::mode::Mode;
+use shunt_shmlayout::service::{Algorithm, OnBackendDown, Target};
+
+pub(super) const fn protocol(protocol: shunt_config::Protocol) -> Protocol {
+    match protocol {
+        shunt_config::Protocol::Tcp => Protocol::Tcp,
+        shunt_config::Protocol::Udp => Protocol::Udp,
+    }
+}
+
+pub(super) const fn mode(mode: shunt_config::Mode) -> Mode {
+    match mode {
+        shunt_config::Mode::Nat => Mode::Nat,
+        shunt_config::Mode::Dsr => Mode::Dsr,
+    }
+}
+
+pub(super) const fn target(target: shunt_config::Target) -> Target {
+    match target {
+        shunt_config::Target::Backends => Target::Backends,
+        shunt_config::Target::Host => Target::Host,
+    }
+}
+
+pub(super) const fn algorithm(algorithm: shunt_config::Algorithm) -> Algorithm {
+    match algorithm {
+        shunt_config::Algorithm::Static => Algorithm::Static,
+        shunt_config::Algorithm::Even => Algorithm::Even,
+        shunt_config::Algorithm::SourceHash => Algorithm::SourceHash,
+        shunt_config::Algorithm::Lightest => Algorithm::Lightest,
+        shunt_config::Algorithm::LeastConnections => Algorithm::LeastConnections,
+        shunt_config::Algorithm::Latency => Algorithm::Latency,
+    }
+}
+
+pub(super) const fn on_backend_down(on_backend_down: shunt_config::OnBackendDown) -> OnBackendDown {
+    match on_backend_down {
+        shunt_config::OnBackendDown::Keep => OnBackendDown::Keep,
+        shunt_config::OnBackendDown::Move => OnBackendDown::Move,
+        shunt_config::OnBackendDown::Reset => OnBackendDown::Reset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_algorithm_has_the_configuration_s_word_in_every_table() {
+        for (word, configured) in shunt_config::Algorithm::WORDS {
+            assert_eq!(algorithm(configured).name(), word);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A supervisor of programs that do nothing.
+
+use crate::write_program;
+use anyhow::Result;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use shunt_tests::operator::root;
+use shunt_tests::supervisor::pid_of;
+use shunt_tests::wait::until;
+use std::fs::File;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A supervisor of programs that do nothing, below which the test can take away what it writes to.
+pub struct Fixture {
+    /// Of the programs.
+    pub folder: tempfile::TempDir,
+    /// Its name.
+    pub instance: String,
+    /// The keeper's, which the supervisor waits for.
+    _socket: UnixListener,
+    supervisor: Option<Child>,
+    is_mounted: bool,
+}
+
+impl Fixture {
+    /// `tmpfs` is the size of a file system of its own for the instance's folder.
+    pub fn new(word: &str, tmpfs: Option<&str>) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let instance = format!("{word}-{}", std::process::id());
+        let run = Path::new("/run/shunt").join(&instance);
+        std::fs::create_dir_all(&run)?;
+        if let Some(size) = tmpfs {
+            mount(Some("tmpfs"), &run, Some("tmpfs"), MsFlags::empty(), Some(size))?;
+        }
+        let check = format!("#!/bin/sh\n[ \"$2\" != --shell ] || printf 'INSTANCE={instance}\\nSWITCHERS=1\\n'\n");
+        write_program(&folder.path().join("shunt"), &(check + "[ \"$2\" = --shell ] || echo accepted\n"));
+        for name in ["keeper", "control", "switcher", "ifdaemon"] {
+            write_program(&folder.path().join(format!("shunt-{name}")), "#!/bin/sh\nexec sleep 1000\n");
+        }
+        let socket = UnixListener::bind(run.join("keeper.sock"))?;
+        Ok(Self { folder, instance, _socket: socket, supervisor: None, is_mounted: tmpfs.is_some() })
+    }
+
+    /// Where the instance has its files.
+    pub fn run_folder(&self) -> PathBuf {
+        Path::new("/run/shunt").join(&self.instance)
+    }
+
+    /// Starts the supervisor.
+    pub fn start(&mut self, log: File) -> Result<()> {
+        let mut command = Command::new(root().join("deploy/shunt-supervisor"));
+        command.arg("any.toml").env("SHUNT_BIN", self.folder.path()).stdin(Stdio::null());
+        self.supervisor = Some(command.stdout(log.try_clone()?).stderr(log).spawn()?);
+        Ok(())
+    }
+
+    /// Ends the supervisor alone, as by the kernel's out-of-memory killer.
+    pub fn kill_supervisor(&mut self) -> Result<()> {
+        if let Some(mut supervisor) = self.supervisor.take() {
+            supervisor.kill()?;
+            supervisor.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the switcher, and waits for the next one.
+    pub fn replace_switcher(&self) -> Result<()> {
+        let switcher = || Ok(pid_of(&self.instance, "switcher.0").ok());
+        let first = until("a switcher", switcher)?;
+        kill(first, Signal::SIGKILL)?;
+        until("another switcher", || Ok(switcher()?.filter(|pid| *pid != first)))?;
+        Ok(())
+    }
+
+    /// Stops the supervisor with what it watches.
+    pub fn stop(&mut self) -> Result<()> {
+        if let Some(mut supervisor) = self.supervisor.take() {
+            kill(Pid::from_raw(i32::try_from(supervisor.id())?), Signal::SIGTERM)?;
+            let status = until("the supervisor's end", || Ok(supervisor.try_wait()?))?;
+            anyhow::ensure!(status.success(), "the supervisor ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let _ = self.stop();
+        if self.is_mounted {
+            let _ = umount2(&self.run_folder(), MntFlags::MNT_DETACH);
+        }
+        let _ = std::fs::remove_dir_all(self.run_folder());
+    }
+}
+
+/// Says so where it can't be tried.
+pub fn is_root() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        eprintln!("SKIPPED: the supervisor needs root");
+    }
+    is_root
+}

@@ -10,7 +10,7 @@
 pub mod address;
 #[cfg(not(loom))]
 pub mod clock;
-mod coded;
+pub mod coded;
 #[cfg(not(loom))]
 pub mod config_table;
 pub mod connections;

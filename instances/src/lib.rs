@@ -6,6 +6,7 @@
 
 pub mod accepted;
 mod address_locks;
+mod processes;
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 use accepted::instance_of;
 pub use address_locks::AddressLocks;
+pub use processes::{Process, living_processes};
 use shunt_config::{Config, Problem};
 use shunt_process::{Instance, accepted_configuration, instances, region_name, supervisor_lock, supervisor_pid};
 use shunt_shmlayout::address::Address;

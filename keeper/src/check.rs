@@ -33,11 +33,13 @@ pub(super) fn require_root() -> Result<(), KeeperError> {
     Err(KeeperError::Problems(vec![problem.into()]))
 }
 
-/// Looks at everything.
-pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
+/// Looks at everything. What heals by itself or by the operator while packets flow is only a warning where living switchers
+/// need this keeper.
+pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperError> {
     let mut problems = Vec::new();
+    let mut passing = Vec::new();
     let interfaces: Vec<_> =
-        config.interfaces.iter().filter_map(|one| check_interface(config, one, &mut problems)).collect();
+        config.interfaces.iter().filter_map(|one| check_interface(config, one, &mut problems, &mut passing)).collect();
     let cpus = config.switchers.cpus.choose().unwrap_or_else(|error| {
         problems.push(blame(config, "switchers", &error.to_string()));
         Vec::new()
@@ -47,17 +49,27 @@ pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
     let mut pseudo_interfaces = claims::devices_of_others(&config.instance);
     pseudo_interfaces.extend(config.host.iter().map(|host| host.device.clone()));
     match system::local_addresses(&pseudo_interfaces) {
-        Ok(local) => problems.extend(check_addresses(config, &local)),
+        Ok(local) => passing.extend(check_addresses(config, &local)),
         Err(error) => problems.push(format!("the box's own addresses: {error}")),
     }
     let account = account_fault(&config.user);
     problems.extend(account.map(|fault| blame(config, "user", fault.trim_start_matches("user: "))));
     check_pinned_memory(config, &mut problems);
-    problems.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
+    passing.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
+    judge(&mut problems, passing, is_needed);
     if problems.is_empty() {
         problems.extend(plan::check(config, &interfaces));
     }
     if problems.is_empty() { Ok(Facts { interfaces, cpus }) } else { Err(KeeperError::Problems(problems)) }
+}
+
+/// What passes is a problem of a start from nothing alone.
+fn judge(problems: &mut Vec<String>, passing: Vec<String>, is_needed: bool) {
+    if is_needed {
+        passing.iter().for_each(|problem| log::warn!("{problem}; going on, because switchers run"));
+    } else {
+        problems.extend(passing);
+    }
 }
 
 /// A problem at the line of the configuration that has the field.
@@ -65,11 +77,17 @@ fn blame(config: &Config, field: &str, sentence: &str) -> String {
     config.source.problem(field, sentence).to_string()
 }
 
-fn check_interface(config: &Config, interface: &Interface, problems: &mut Vec<String>) -> Option<NetworkInterface> {
+fn check_interface(
+    config: &Config,
+    interface: &Interface,
+    problems: &mut Vec<String>,
+    passing: &mut Vec<String>,
+) -> Option<NetworkInterface> {
     let name = &interface.name;
-    let mut refuse = |sentence: &str| problems.push(blame(config, &format!("interface.{name}"), sentence));
+    let blame = |sentence: &str| blame(config, &format!("interface.{name}"), sentence);
+    let mut refuse = |sentence: &str| passing.push(blame(sentence));
     let Some(found) = NetworkInterface::find(name) else {
-        refuse("there is no Ethernet interface of this name; correct it (ip link lists those there are)");
+        problems.push(blame("there is no Ethernet interface of this name; correct it (ip link lists those there are)"));
         return None;
     };
     if !found.is_up {
@@ -79,7 +97,7 @@ fn check_interface(config: &Config, interface: &Interface, problems: &mut Vec<St
         refuse(&format!("its MTU is {}, frames hold {MTU_MAX}; ip link set dev {name} mtu 1500", found.mtu));
     }
     if interface.port == PortKind::AfPacket {
-        problems.extend(check_packet_copies(config, name, &found));
+        passing.extend(check_packet_copies(config, name, &found));
     }
     Some(found)
 }
@@ -235,10 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn what_passes_is_no_refusal_while_switchers_run() {
+        let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
+        let passing = || check_addresses(&config, &[Address::from_v4([198, 18, 0, 100])].into());
+        let mut problems = Vec::new();
+        judge(&mut problems, passing(), true);
+        assert_eq!(problems, Vec::<String>::new());
+        judge(&mut problems, passing(), false);
+        assert_eq!(problems, passing());
+    }
+
+    #[test]
     fn missing_interface_and_missing_user_are_told_together() {
         let text = CONFIG.replace("\"lo\"", "\"no-such-if\"").replace("cpus = [0]", "cpus = [1023]");
         let config = Config::parse(&format!("user = \"no-such-user\"\n{text}"), "test.toml").expect("a good one");
-        let Err(KeeperError::Problems(problems)) = check(&config) else { panic!("not refused") };
+        let Err(KeeperError::Problems(problems)) = check(&config, true) else { panic!("not refused") };
         let all = problems.join("\n");
         for part in [
             "test.toml:5: interface.no-such-if: there is no Ethernet interface of this name; ",

@@ -65,12 +65,6 @@ impl Fixture {
         Ok(std::fs::write(self.folder.path().join("processes"), text)?)
     }
 
-    /// Waits for the end of a supervisor that ends by itself.
-    pub fn await_end(&mut self) -> Result<Option<i32>> {
-        let Some(mut supervisor) = self.supervisor.take() else { return Ok(None) };
-        Ok(until("the supervisor's end", || Ok(supervisor.try_wait()?))?.code())
-    }
-
     /// Starts the supervisor.
     pub fn start(&mut self, log: File) -> Result<()> {
         let mut command = Command::new(root().join("deploy/shunt-supervisor"));

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use nix::unistd::geteuid;
-use shunt_config::{Config, Host, Interface, MTU_MAX, PortKind};
+use shunt_config::{Config, Host, Interface, MTU_MAX, PortKind, Problem};
+use shunt_instances::{addresses_beside, own_addresses};
 use shunt_process::account_fault;
 use shunt_shmlayout::address::Address;
 
 use super::system::{self, NetworkInterface};
-use super::{KeeperError, claims, plan};
+use super::{KeeperError, plan};
 use shunt_shmlayout::frames::{CHUNK, HEADROOM};
 
 /// Bytes of an Ethernet header with two VLAN tags.
@@ -46,9 +47,7 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     });
     problems.extend(cpus.iter().filter_map(|cpu| check_cpu(config, *cpu)));
     // Those that other instances serve are the claims' to tell.
-    let mut pseudo_interfaces = claims::devices_of_others(&config.instance);
-    pseudo_interfaces.extend(config.host.iter().map(|host| host.device.clone()));
-    match system::local_addresses(&pseudo_interfaces) {
+    match addresses_beside(config) {
         Ok(local) => passing.extend(check_addresses(config, &local)),
         Err(error) => problems.push(format!("the box's own addresses: {error}")),
     }
@@ -138,27 +137,8 @@ fn check_cpu(config: &Config, cpu: u32) -> Option<String> {
     (!online).then(|| blame(config, "switchers.cpus", &sentence()))
 }
 
-/// An address that the box itself has would take the box's own connections (SSH!) away from it.
 fn check_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<String> {
-    let hosts = config.host.iter().flat_map(|host| &host.addresses);
-    let hosts = hosts.filter(|address| local.contains(&Address::from_v4(address.octets()))).map(|address| {
-        let sentence = format!(
-            "{address} is an address of this machine on another interface, from which packets would not go through \
-             Shunt; take it off there (ip address del {address} dev ...), or choose another"
-        );
-        blame(config, "host.addresses", &sentence)
-    });
-    let own = config.services.iter().filter(|service| local.contains(&Address::from(service.address.ip())));
-    own.map(|service| {
-        let address = service.address.ip();
-        let sentence = format!(
-            "{address} is an address of this machine, and everything else that uses it would be cut off; take it off \
-             the interface (ip address del {address} dev ...): Shunt answers ARP for it itself"
-        );
-        blame(config, &format!("service.{}.address", service.name), &sentence)
-    })
-    .chain(hosts)
-    .collect()
+    own_addresses(config, local).iter().map(Problem::to_string).collect()
 }
 
 fn check_pinned_memory(config: &Config, problems: &mut Vec<String>) {

@@ -12,6 +12,7 @@ use super::{admin, check, doctor, drain, instance};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use shunt_config::ConfigError;
+use shunt_instances::living_processes;
 use shunt_process::{Instance, REFUSED, give_up, say};
 use shunt_shmlayout::clock::now_ms as monotonic_ms;
 use std::path::PathBuf;
@@ -96,6 +97,8 @@ enum Command {
         /// The configuration.
         file: PathBuf,
     },
+    /// The living processes of an instance, whoever started them: NAME PID START-TIME, a line each, for a supervisor.
+    Processes,
     /// Say what on this machine is in Shunt's way, and how to mend it. Exit status 1 if something fails.
     Doctor {
         /// Look at what this configuration needs, too.
@@ -135,6 +138,10 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Check { shell, file } => {
             output::write(&if shell { check::settings(&file)? } else { check::check(&file)? })?;
+        }
+        Command::Processes => {
+            let processes = living_processes(&instance::choose(named)?);
+            output::write(&processes.iter().map(|process| format!("{process}\n")).collect::<String>())?;
         }
         Command::Doctor { file, json } => return doctor::run(file.as_deref(), json),
     }

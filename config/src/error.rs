@@ -3,6 +3,9 @@
 use std::fmt;
 use std::io;
 
+/// Problems of one file that a refusal tells.
+const MOST_TOLD: usize = 100;
+
 /// Why a configuration was refused. Nothing of it was used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -101,7 +104,24 @@ impl fmt::Display for Problem {
     }
 }
 
+/// The first ones: the text goes through logs and answers, which have room for so many.
 fn one_a_line(problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    let mut lines: Vec<String> = problems.iter().take(MOST_TOLD).map(Problem::to_string).collect();
+    if problems.len() > MOST_TOLD {
+        lines.push(format!("and {} more; mend these first", problems.len() - MOST_TOLD));
+    }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_problems_are_counted_after_the_first() {
+        let problem = |line| Problem { file: "a.toml".into(), line, field: "x".into(), sentence: "is wrong".into() };
+        let told = |count| ConfigError::Refused((1..=count).map(problem).collect()).to_string();
+        assert!(told(MOST_TOLD).ends_with("a.toml:100: x: is wrong"));
+        assert!(told(60_000).ends_with("a.toml:100: x: is wrong\nand 59900 more; mend these first"));
+    }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use log::{debug, info};
 use shunt_config::{Config, ConfigError};
-use shunt_instances::AddressLocks;
+use shunt_instances::{AddressLocks, addresses_beside};
 use shunt_process::{Lock, control_socket};
 use shunt_shmlayout::header::start_time;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -89,7 +89,8 @@ struct ConfigurationFile {
 
 impl Configurations for ConfigurationFile {
     fn read(&mut self, table: &Table, named: &NamedIds, running: &Config) -> Result<Candidate, ConfigError> {
-        let grounds = Grounds { rehearsal: &self.rehearsal, table, named, running: Some(running) };
+        let grounds =
+            Grounds { rehearsal: &self.rehearsal, table, named, running: Some(running), local: addresses_beside };
         Candidate::new(Document::read(&self.path)?, &grounds, &mut self.address_locks)
     }
 }

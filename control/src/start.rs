@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 use shunt_config::{Config, ConfigError, Limits, Problem};
-use shunt_instances::AddressLocks;
 use shunt_instances::accepted::instance_of;
+use shunt_instances::{AddressLocks, addresses_beside};
 use shunt_process::{Instance, Lock, LockError, control_lock, region_name};
 use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::connections::Connections;
@@ -204,12 +204,12 @@ pub(crate) fn choose(
     let before = if memory.active() == Active::NONE { None } else { accepted.load() };
     let before = before.and_then(|before| fitting(before, memory).ok());
     let running = before.as_ref().map(|document| &document.config);
-    let grounds = Grounds { rehearsal, table: &table, named: &named, running };
+    let grounds = Grounds { rehearsal, table: &table, named: &named, running, local: addresses_beside };
     let refusal = match file.and_then(|document| Candidate::new(fitting(document, memory)?, &grounds, locks)) {
         Ok(candidate) => return Ok(Choice { candidate, refusal: None, missing_keys: Vec::new() }),
         Err(refusal) => refusal,
     };
-    let grounds = Grounds { rehearsal, table: &table, named: &named, running: None };
+    let grounds = Grounds { rehearsal, table: &table, named: &named, running: None, local: addresses_beside };
     let Some(before) = before else { return Err(refusal) };
     error!("the configuration file is refused, going on with the one accepted last:\n{refusal}");
     let (candidate, missing_keys) = Candidate::resumed(before, &grounds, locks)?;

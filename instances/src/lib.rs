@@ -6,6 +6,8 @@
 
 pub mod accepted;
 mod address_locks;
+mod own;
+mod processes;
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -16,6 +18,8 @@ use std::path::Path;
 
 use accepted::instance_of;
 pub use address_locks::AddressLocks;
+pub use own::{addresses_beside, local_addresses, own_addresses};
+pub use processes::{Process, living_processes};
 use shunt_config::{Config, Problem};
 use shunt_process::{Instance, accepted_configuration, instances, region_name, supervisor_lock, supervisor_pid};
 use shunt_shmlayout::access::Reader;

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use nix::unistd::geteuid;
-use shunt_config::{Config, Host, Interface, MTU_MAX, PortKind};
+use shunt_config::{Config, Host, Interface, MTU_MAX, PortKind, Problem};
+use shunt_instances::{addresses_beside, own_addresses};
 use shunt_process::account_fault;
 use shunt_shmlayout::address::Address;
 
 use super::system::{self, NetworkInterface};
-use super::{KeeperError, claims, plan};
+use super::{KeeperError, plan};
 use shunt_shmlayout::frames::{CHUNK, HEADROOM};
 
 /// Bytes of an Ethernet header with two VLAN tags.
@@ -33,31 +34,41 @@ pub(super) fn require_root() -> Result<(), KeeperError> {
     Err(KeeperError::Problems(vec![problem.into()]))
 }
 
-/// Looks at everything.
-pub(super) fn check(config: &Config) -> Result<Facts, KeeperError> {
+/// Looks at everything. What heals by itself or by the operator while packets flow is only a warning where living switchers
+/// need this keeper.
+pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperError> {
     let mut problems = Vec::new();
+    let mut passing = Vec::new();
     let interfaces: Vec<_> =
-        config.interfaces.iter().filter_map(|one| check_interface(config, one, &mut problems)).collect();
+        config.interfaces.iter().filter_map(|one| check_interface(config, one, &mut problems, &mut passing)).collect();
     let cpus = config.switchers.cpus.choose().unwrap_or_else(|error| {
         problems.push(blame(config, "switchers", &error.to_string()));
         Vec::new()
     });
     problems.extend(cpus.iter().filter_map(|cpu| check_cpu(config, *cpu)));
     // Those that other instances serve are the claims' to tell.
-    let mut pseudo_interfaces = claims::devices_of_others(&config.instance);
-    pseudo_interfaces.extend(config.host.iter().map(|host| host.device.clone()));
-    match system::local_addresses(&pseudo_interfaces) {
-        Ok(local) => problems.extend(check_addresses(config, &local)),
+    match addresses_beside(config) {
+        Ok(local) => passing.extend(check_addresses(config, &local)),
         Err(error) => problems.push(format!("the box's own addresses: {error}")),
     }
     let account = account_fault(&config.user);
     problems.extend(account.map(|fault| blame(config, "user", fault.trim_start_matches("user: "))));
     check_pinned_memory(config, &mut problems);
-    problems.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
+    passing.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
+    judge(&mut problems, passing, is_needed);
     if problems.is_empty() {
         problems.extend(plan::check(config, &interfaces));
     }
     if problems.is_empty() { Ok(Facts { interfaces, cpus }) } else { Err(KeeperError::Problems(problems)) }
+}
+
+/// What passes is a problem of a start from nothing alone.
+fn judge(problems: &mut Vec<String>, passing: Vec<String>, is_needed: bool) {
+    if is_needed {
+        passing.iter().for_each(|problem| log::warn!("{problem}; going on, because switchers run"));
+    } else {
+        problems.extend(passing);
+    }
 }
 
 /// A problem at the line of the configuration that has the field.
@@ -65,11 +76,17 @@ fn blame(config: &Config, field: &str, sentence: &str) -> String {
     config.source.problem(field, sentence).to_string()
 }
 
-fn check_interface(config: &Config, interface: &Interface, problems: &mut Vec<String>) -> Option<NetworkInterface> {
+fn check_interface(
+    config: &Config,
+    interface: &Interface,
+    problems: &mut Vec<String>,
+    passing: &mut Vec<String>,
+) -> Option<NetworkInterface> {
     let name = &interface.name;
-    let mut refuse = |sentence: &str| problems.push(blame(config, &format!("interface.{name}"), sentence));
+    let blame = |sentence: &str| blame(config, &format!("interface.{name}"), sentence);
+    let mut refuse = |sentence: &str| passing.push(blame(sentence));
     let Some(found) = NetworkInterface::find(name) else {
-        refuse("there is no Ethernet interface of this name; correct it (ip link lists those there are)");
+        problems.push(blame("there is no Ethernet interface of this name; correct it (ip link lists those there are)"));
         return None;
     };
     if !found.is_up {
@@ -79,7 +96,7 @@ fn check_interface(config: &Config, interface: &Interface, problems: &mut Vec<St
         refuse(&format!("its MTU is {}, frames hold {MTU_MAX}; ip link set dev {name} mtu 1500", found.mtu));
     }
     if interface.port == PortKind::AfPacket {
-        problems.extend(check_packet_copies(config, name, &found));
+        passing.extend(check_packet_copies(config, name, &found));
     }
     Some(found)
 }
@@ -120,27 +137,8 @@ fn check_cpu(config: &Config, cpu: u32) -> Option<String> {
     (!online).then(|| blame(config, "switchers.cpus", &sentence()))
 }
 
-/// An address that the box itself has would take the box's own connections (SSH!) away from it.
 fn check_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<String> {
-    let hosts = config.host.iter().flat_map(|host| &host.addresses);
-    let hosts = hosts.filter(|address| local.contains(&Address::from_v4(address.octets()))).map(|address| {
-        let sentence = format!(
-            "{address} is an address of this machine on another interface, from which packets would not go through \
-             Shunt; take it off there (ip address del {address} dev ...), or choose another"
-        );
-        blame(config, "host.addresses", &sentence)
-    });
-    let own = config.services.iter().filter(|service| local.contains(&Address::from(service.address.ip())));
-    own.map(|service| {
-        let address = service.address.ip();
-        let sentence = format!(
-            "{address} is an address of this machine, and everything else that uses it would be cut off; take it off \
-             the interface (ip address del {address} dev ...): Shunt answers ARP for it itself"
-        );
-        blame(config, &format!("service.{}.address", service.name), &sentence)
-    })
-    .chain(hosts)
-    .collect()
+    own_addresses(config, local).iter().map(Problem::to_string).collect()
 }
 
 fn check_pinned_memory(config: &Config, problems: &mut Vec<String>) {
@@ -235,10 +233,21 @@ mod tests {
     }
 
     #[test]
+    fn what_passes_is_no_refusal_while_switchers_run() {
+        let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
+        let passing = || check_addresses(&config, &[Address::from_v4([198, 18, 0, 100])].into());
+        let mut problems = Vec::new();
+        judge(&mut problems, passing(), true);
+        assert_eq!(problems, Vec::<String>::new());
+        judge(&mut problems, passing(), false);
+        assert_eq!(problems, passing());
+    }
+
+    #[test]
     fn missing_interface_and_missing_user_are_told_together() {
         let text = CONFIG.replace("\"lo\"", "\"no-such-if\"").replace("cpus = [0]", "cpus = [1023]");
         let config = Config::parse(&format!("user = \"no-such-user\"\n{text}"), "test.toml").expect("a good one");
-        let Err(KeeperError::Problems(problems)) = check(&config) else { panic!("not refused") };
+        let Err(KeeperError::Problems(problems)) = check(&config, true) else { panic!("not refused") };
         let all = problems.join("\n");
         for part in [
             "test.toml:5: interface.no-such-if: there is no Ethernet interface of this name; ",

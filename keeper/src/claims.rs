@@ -5,13 +5,12 @@
 //! clients. What another living instance has is in its memory (`shunt_instances`). A lock for each interface and device,
 //! which ends with the keeper that holds it, decides between keepers that start at the same time.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use nix::net::if_::if_nametoindex;
 use shunt_config::Config;
 use shunt_instances::{Other, TakenAddress};
-use shunt_process::{Instance, Lock, claim_lock};
+use shunt_process::{Lock, claim_lock};
 use shunt_shmlayout::header::network_namespace;
 
 use super::KeeperError;
@@ -59,11 +58,6 @@ impl Claims {
         refuse()?;
         Ok(Claims { _locks: held })
     }
-}
-
-/// Names of the other instances' pseudo-interfaces.
-pub(super) fn devices_of_others(own: &Instance) -> BTreeSet<String> {
-    Other::living(own).filter_map(|other| other.device()).collect()
 }
 
 fn things(config: &Config) -> Vec<Thing> {

@@ -23,8 +23,8 @@ use shunt_shmlayout::regions::{ControlRegion, KeeperRegion};
 
 use super::host::PseudoInterface;
 use super::regions::Regions;
-use super::system::local_addresses;
 use crate::bpf::{Redirect, RedirectError};
+use shunt_instances::local_addresses;
 
 /// How often the box's own addresses are asked for.
 const LOCAL_INTERVAL: Duration = Duration::from_millis(250);

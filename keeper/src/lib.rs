@@ -169,9 +169,11 @@ impl Keeper {
         check::require_root()?;
         let lock = Lock::take(&keeper_lock(&config.instance), "shunt-keeper")?;
         close_directory(&runtime_directory(&config.instance))?;
-        serve::remove_stale(&config.instance)?;
-        let (claims, facts) = both(Claims::take(&config), check::check(&config))?;
+        let (claims, facts) =
+            both(Claims::take(&config), check::check(&config, regions::has_living_switchers(&config)))?;
         let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
+        // Only now: a keeper that is refused must not take another one's socket away.
+        serve::remove_stale(&config.instance)?;
         if !is_restart {
             // What was accepted for memory that is gone says nothing of this start.
             teardown::remove_saved(&config.instance);
@@ -245,8 +247,22 @@ impl Keeper {
         }
     }
 
-    /// Takes everything away: packets are the kernel's again, memory and files are gone.
+    /// Takes everything away: packets are the kernel's again, memory and files are gone. While a switcher lives, all stays
+    /// for the next keeper, as after a kill.
     fn stop(self) {
+        let living: Vec<_> =
+            self.regions.living().map(|(number, pid)| format!("switcher {number} (pid {pid})")).collect();
+        if !living.is_empty() {
+            log::warn!(
+                "stopping, but {} still runs: queues, XDP programs and shared memory stay for the next keeper. To stop Shunt, \
+                 stop the switchers first, as the supervisor does",
+                living.join(", ")
+            );
+            // Their ends would take settings, rules and programs back.
+            std::mem::forget(self.reception);
+            std::mem::forget(self.follower);
+            return;
+        }
         log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");
         // First: without the XDP program a veth has no NAPI, and takes no setting of it.
         drop(self.reception);

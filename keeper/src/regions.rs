@@ -270,6 +270,12 @@ fn refuse_living_keeper(name: &str) -> Result<(), KeeperError> {
     )]))
 }
 
+/// Whether a switcher of the instance lives, by what a keeper before this one wrote.
+pub(super) fn has_living_switchers(config: &Config) -> bool {
+    let keeper = <KeeperRegion>::attach(&region_name(&config.instance, "keeper"));
+    keeper.is_ok_and(|(region, _)| region.switchers.iter().any(|record| is_alive(&record.load())))
+}
+
 /// A switcher or interface daemon that runs according to a keeper region, even if the other regions can't be attached.
 fn living_user(keeper: &str) -> Option<u32> {
     let (region, _) = KeeperRegion::<Reader>::attach(keeper).ok()?;

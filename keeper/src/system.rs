@@ -1,11 +1,9 @@
 //! What the machine says of itself: interfaces, addresses, room. Only questions, nothing is changed.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
-use shunt_shmlayout::address::Address;
 
 /// A network interface as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,17 +57,6 @@ fn link(name: &str) -> Option<([u8; 6], InterfaceFlags)> {
         let mac = entry.address?.as_link_addr()?.addr()?;
         Some((mac, entry.flags))
     })
-}
-
-/// The box's own addresses, but for those of these pseudo-interfaces.
-pub(super) fn local_addresses(pseudo_interfaces: &BTreeSet<String>) -> nix::Result<BTreeSet<Address>> {
-    let others = getifaddrs()?.filter(|entry| !pseudo_interfaces.contains(&entry.interface_name));
-    let addresses = others.filter_map(|entry| {
-        let address = entry.address?;
-        let v4 = address.as_sockaddr_in().map(|address| Address::from_v4(address.ip().octets()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| Address(address.ip().octets())))
-    });
-    Ok(addresses.collect())
 }
 
 /// Bytes free in /dev/shm.

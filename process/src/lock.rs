@@ -21,13 +21,24 @@ pub enum LockError {
         pid: String,
     },
     /// The file can't be had.
-    #[error("{path}: {source}; run it as root")]
+    #[error("{path}: {source}; {}", advice(.source, .path))]
     System {
         /// The lock's file.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
     },
+}
+
+/// What to do so that the file can be had.
+fn advice(source: &io::Error, path: &Path) -> String {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            let folder = path.parent().unwrap_or(path).display();
+            format!("the disk is full: make room on the file system of {folder} (df {folder}); the next start goes on")
+        }
+        _ => "run it as root".to_owned(),
+    }
 }
 
 /// Held until it is dropped, or its process ends.
@@ -163,6 +174,16 @@ mod tests {
         let run = directory.path().join("run");
         drop(Lock::take(&run.join("test.lock"), PROGRAM).unwrap());
         assert!(!run.exists());
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_one() {
+        let error =
+            |kind: io::ErrorKind| LockError::System { path: "/run/shunt/a/ifdaemon.lock".into(), source: kind.into() };
+        let full = error(io::ErrorKind::StorageFull);
+        assert!(full.to_string().contains("make room on the file system of /run/shunt/a (df /run/shunt/a)"), "{full}");
+        assert!(!full.is_refusal(), "it heals");
+        assert!(error(io::ErrorKind::PermissionDenied).to_string().ends_with("run it as root"));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! A configuration with everything that it comes to. Whatever can be refused is refused while one is made; to use one
 //! can't fail, so that a reload is taken whole or not at all.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 
 use log::warn;
 use shunt_config::{Config, ConfigError, Problem, document};
-use shunt_instances::AddressLocks;
+use shunt_instances::{AddressLocks, own_addresses};
+use shunt_shmlayout::address::Address;
 
 use crate::agents::{Agents, KeyMissing};
 use crate::rehearsal::Rehearsal;
@@ -39,6 +42,8 @@ pub struct Grounds<'a> {
     pub named: &'a NamedIds,
     /// What runs; `None` at the first start.
     pub running: Option<&'a Config>,
+    /// Asks for the machine's own addresses, which no service may have: [`shunt_instances::addresses_beside`].
+    pub local: fn(&Config) -> io::Result<BTreeSet<Address>>,
 }
 
 /// Ready to be used.
@@ -70,6 +75,10 @@ impl Candidate {
         match locks.claim(config, |address| grounds.table.has_address(&address.into())) {
             Ok(taken) => problems.extend(taken.iter().map(|taken| taken.problem(config))),
             Err(error) => problems.push(config.source.problem("service", format!("cannot lock addresses: {error}"))),
+        }
+        match (grounds.local)(config) {
+            Ok(local) => problems.extend(own_addresses(config, &local)),
+            Err(error) => warn!("cannot look at the machine's own addresses: {error}"),
         }
         let (agents, missing) = Agents::load(&config.feedback);
         problems.extend(missing.iter().map(|key| key.problem(&config.source)));
@@ -155,12 +164,19 @@ mod tests {
         let running = Config::parse(TEXT, "shunt.toml").unwrap();
         let table = rehearsal.empty_table();
         let (named, running) = (&NamedIds::default(), Some(&running));
-        let grounds = Grounds { rehearsal: &rehearsal, table: &table, named, running };
+        let local = |_: &Config| Ok([Address::from_v4([198, 18, 0, 9])].into());
+        let grounds = Grounds { rehearsal: &rehearsal, table: &table, named, running, local };
         Candidate::new(Document::read(&path)?, &grounds, &mut AddressLocks::at(&folder.path().join("locks")).unwrap())
     }
 
     fn refusal(text: &str) -> String {
         reload_text(text).map(drop).expect_err("a refusal").to_string()
+    }
+
+    #[test]
+    fn a_service_at_an_address_of_the_machine_is_refused() {
+        let text = refusal(&TEXT.replace("198.18.0.1:80", "198.18.0.9:80"));
+        assert!(text.contains("shunt.toml:9: service.web.address: 198.18.0.9 is an address of this machine"), "{text}");
     }
 
     #[test]

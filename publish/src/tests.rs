@@ -154,8 +154,8 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
                 client_port,
                 service,
                 backend: *backend,
-                protocol: Some(Protocol::Tcp),
-                mode: Some(Mode::Nat),
+                protocol: Protocol::Tcp.into(),
+                mode: Mode::Nat.into(),
                 created_ms: 1,
             };
             owner.record(&connection, table.hashes(&connection), activity, hop, |_| {}).unwrap();

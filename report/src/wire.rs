@@ -81,7 +81,7 @@ fn split(message: &[u8]) -> Result<(Name, &[u8]), Refusal> {
     let [VERSION, name_bytes, rest @ ..] = message else {
         return Err(Refusal::Version);
     };
-    let (name, body) = rest.split_at_checked(usize::from(*name_bytes)).ok_or(Refusal::Malformed)?;
+    let (name, body) = rest.split_at_checked(usize::from(*name_bytes)).ok_or(Refusal::TooShort)?;
     let name = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).ok_or(Refusal::UnknownAgent)?;
     Ok((name, body))
 }

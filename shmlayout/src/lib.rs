@@ -11,7 +11,7 @@ pub mod access;
 pub mod address;
 #[cfg(not(loom))]
 pub mod clock;
-mod coded;
+pub mod coded;
 #[cfg(not(loom))]
 pub mod config_table;
 pub mod connections;

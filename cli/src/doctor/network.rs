@@ -79,11 +79,18 @@ fn addresses(config: &Config, local: &BTreeMap<IpAddr, String>) -> Vec<Finding> 
     let hosts: BTreeSet<IpAddr> = config.host.iter().flat_map(|host| &host.addresses).map(|&a| a.into()).collect();
     let services = services.into_iter().map(|address| ("service-address", address));
     let hosts = hosts.into_iter().map(|address| ("host-address", address));
+    let consequence = |check| match check {
+        "service-address" => "whatever else uses it would be cut off",
+        _ => "packets for it would not go through Shunt",
+    };
     let judge = |(check, address): (&'static str, IpAddr)| {
         let finding = match local.get(&address) {
             Some(interface) => Finding::fail(
                 check,
-                format!("this machine has it on {interface}: the kernel answers for it there, and not Shunt"),
+                format!(
+                    "this machine has it on {interface}: a keeper refuses to start, because {}",
+                    consequence(check)
+                ),
                 format!("ip address del {address} dev {interface}, or choose another address"),
             ),
             None => Finding::ok(check, "not an address of another interface"),
@@ -108,6 +115,7 @@ mod tests {
         let taken = BTreeMap::from([("198.18.0.100".parse().unwrap(), "eth7".to_owned())]);
         let findings = addresses(&example("host.toml"), &taken);
         assert_eq!((findings[0].check, findings[0].level), ("service-address", Level::Fail));
+        assert!(findings[0].text.contains("a keeper refuses to start, because whatever else"), "{findings:?}");
         assert!(findings[0].mend.as_ref().unwrap().contains("del 198.18.0.100 dev eth7"), "{findings:?}");
         assert_eq!((findings[1].check, findings[1].level), ("host-address", Level::Ok));
         let findings = addresses(&example("host.toml"), &BTreeMap::new());

@@ -163,7 +163,7 @@ fn row(configuration: &Configuration, connection: &Snapshot, activity: Activity,
         (Activity::BACKEND_RESET, "backend_reset"),
     ];
     ConnectionRow {
-        protocol: connection.protocol.map_or(UNKNOWN, Protocol::name),
+        protocol: connection.protocol.get().map_or(UNKNOWN, Protocol::name),
         client: endpoint(connection.client, connection.client_port),
         service: service_name(configuration, connection.service),
         backend: backend_name(configuration, connection.backend),

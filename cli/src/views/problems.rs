@@ -262,7 +262,7 @@ fn file_problems(ConfigurationFile { status, fault }: &ConfigurationFile) -> Vec
     };
     let fault = fault.iter().map(|why| {
         let what = "Shunt would not start with this file";
-        problem("configuration_refused", why, what, "`shunt check FILE` lists every mistake")
+        problem("configuration_refused", why, what, "`shunt check FILE` lists the mistakes")
     });
     let refusal = status.refusal.iter().map(|why| {
         let what = "it was refused when it was last read, and the configuration accepted before stays in force";

@@ -213,8 +213,8 @@ impl Fixture {
             client_port: PortBe::new(port),
             service: ServiceId(0),
             backend: BackendId(0),
-            protocol: Some(Protocol::Tcp),
-            mode: Some(Mode::Nat),
+            protocol: Protocol::Tcp.into(),
+            mode: Mode::Nat.into(),
             created_ms: NOW_MS - 65_000,
         };
         let (hashes, hop) = (owner.table().hashes(&connection), LastHop { mac: [0; 6], interface: InterfaceId(0) });

@@ -51,7 +51,13 @@ impl Disk {
 impl Configurations for Disk {
     fn read(&mut self, table: &Table, named: &NamedIds, running: &Config) -> Result<Candidate, ConfigError> {
         let document = Document::read(&self.path())?;
-        let grounds = Grounds { rehearsal: &self.rehearsal, table, named, running: Some(running) };
+        let grounds = Grounds {
+            rehearsal: &self.rehearsal,
+            table,
+            named,
+            running: Some(running),
+            local: |_| Ok(Default::default()),
+        };
         Candidate::new(document, &grounds, &mut self.locks)
     }
 }

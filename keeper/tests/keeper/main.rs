@@ -343,6 +343,15 @@ fn keeper_lives_dies_and_comes_back_under_a_living_switcher() {
     echo.echoes(&mut peer, SERVICE);
 
     keeper.stop();
+    assert!(!instance.socket().exists());
+    echo.echoes(&mut peer, SERVICE); // a living switcher keeps everything
+    let keeper = instance.start();
+    echo.echoes(&mut peer, SERVICE);
+
+    let (region, _) = KeeperRegion::<Writer>::attach(&instance.region("keeper")).expect("the keeper's region");
+    let record: SwitcherRecord = region.switchers[0].load();
+    region.switchers[0].store(&SwitcherRecord { pid: 0, start_time: 0, ..record }); // as if it had ended
+    keeper.stop();
     assert_eq!(instance.memory(), Vec::<PathBuf>::new());
     assert!(!instance.run_directory().exists());
     assert_eq!(instance.reception(), ["0", "0", "0"], "as before, though the first keeper was killed");

@@ -98,7 +98,7 @@ fn each_refusal_has_its_cause() {
     assert_eq!(open_with(&good, &Key::new(&[b'x'; 32]).unwrap()), Err(Refusal::Forged));
     let mut long_name = good.clone();
     long_name[1] = 255;
-    assert_eq!(open_with(&long_name, &key()), Err(Refusal::Malformed));
+    assert_eq!(open_with(&long_name, &key()), Err(Refusal::TooShort));
 }
 
 #[test]

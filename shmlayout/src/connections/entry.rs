@@ -17,6 +17,7 @@
 use super::hash::{Key, Side};
 use crate::access::{Reader, Writer};
 use crate::address::{Address, BackendId, InterfaceId, PortBe, Protocol, ServiceId};
+use crate::coded::Coded;
 use crate::layout::described;
 use crate::mode::Mode;
 use crate::sync::{Ordering, fence};
@@ -185,11 +186,11 @@ pub struct Snapshot {
     pub service: ServiceId,
     /// The backend that serves it.
     pub backend: BackendId,
-    /// Its transport protocol; `None` if the entry has a number that this build doesn't know.
-    pub protocol: Option<Protocol>,
-    /// The mode it was made in; a reload doesn't change it under a connection. `None` if the entry has a number that this
-    /// build doesn't know: no packet of it goes on, and it ends as others do.
-    pub mode: Option<Mode>,
+    /// Its transport protocol.
+    pub protocol: Coded<Protocol>,
+    /// The mode it was made in; a reload doesn't change it under a connection. Where this build doesn't know it, no packet
+    /// of the connection goes on, and the connection ends as others do.
+    pub mode: Coded<Mode>,
     /// When it was made, in milliseconds of CLOCK_MONOTONIC.
     pub created_ms: u64,
 }
@@ -199,8 +200,8 @@ impl Snapshot {
         u64::from(u16::from_ne_bytes(self.client_port.0)) << 48
             | u64::from(self.service.0) << 32
             | u64::from(self.backend.0) << 16
-            | u64::from(self.protocol.map_or(0, Protocol::code)) << 8
-            | u64::from(self.mode.map_or(0, Mode::code))
+            | u64::from(self.protocol.byte()) << 8
+            | u64::from(self.mode.byte())
     }
 
     /// The connection as one of the two indexes knows it.
@@ -241,8 +242,8 @@ impl<A> Entry<A> {
             client_port: PortBe(((identity >> 48) as u16).to_ne_bytes()),
             service: ServiceId((identity >> 32) as u16),
             backend: BackendId((identity >> 16) as u16),
-            protocol: Protocol::of((identity >> 8) as u8),
-            mode: Mode::of(identity as u8),
+            protocol: Coded::from_byte((identity >> 8) as u8),
+            mode: Coded::from_byte(identity as u8),
             created_ms,
         };
         Some((connection, EntryGeneration::of_control(control)))

@@ -103,15 +103,14 @@ impl<'a> Owner<'a> {
 
     /// Whether a predecessor's entry stays: it is recorded, or can be now. Otherwise it is in no index any more.
     fn complete(&self, found: &Found) -> bool {
-        let is_recorded = self.table.activity(found).flags & Activity::RECORDED != 0;
         let hashes = self.table.hashes(&found.connection);
-        let stands = |side, hash| {
+        let position = |side, hash| {
             let mut candidates = self.table.index(side).candidates(hash);
-            let position = candidates.find_map(|(position, handle)| (handle == found.handle).then_some(position));
-            position.is_some_and(|position| self.contend(found, side, hash, position).is_ok())
+            candidates.find_map(|(position, handle)| (handle == found.handle).then_some(position))
         };
-        let stays = is_recorded
-            || (stands(Side::Client, hashes.client) && stands(Side::Backend, hashes.backend) && self.confirm(found));
+        let positions = || Some([position(Side::Client, hashes.client)?, position(Side::Backend, hashes.backend)?]);
+        let is_recorded = self.table.activity(found).flags & Activity::RECORDED != 0;
+        let stays = is_recorded || positions().is_some_and(|positions| self.settle(found, hashes, positions).is_ok());
         if !stays {
             self.table.unlink(found);
         }
@@ -192,25 +191,31 @@ impl<'a> Owner<'a> {
 
     /// Puts a published entry of ours into both indexes, and confirms it unless a twin stands.
     fn link(&self, mine: &Found, hashes: SideHashes) -> Result<(), Refusal> {
-        self.insert(mine, Side::Client, hashes.client)?;
-        self.insert(mine, Side::Backend, hashes.backend)?;
+        let client = self.insert(mine, Side::Client, hashes.client)?;
+        let backend = self.insert(mine, Side::Backend, hashes.backend)?;
+        self.settle(mine, hashes, [client, backend])
+    }
+
+    fn insert(&self, mine: &Found, side: Side, hash: u64) -> Result<Position, Refusal> {
+        self.table.index(side).insert(hash, mine.handle).map_err(|ProbesFull| Refusal::ProbesFull)
+    }
+
+    /// Decides whether an entry of ours that both indexes have, at these positions, is recorded.
+    fn settle(&self, mine: &Found, hashes: SideHashes, [client, backend]: [Position; 2]) -> Result<(), Refusal> {
+        fence(Ordering::SeqCst); // my slots before the look for a twin: the twin's switcher does the same
+        self.contend(mine, Side::Client, hashes.client, client)?;
+        self.contend(mine, Side::Backend, hashes.backend, backend)?;
         // A twin that stands before it in the search may have withdrawn it meanwhile.
         if self.confirm(mine) { Ok(()) } else { Err(Refusal::Twin) }
     }
 
-    fn insert(&self, mine: &Found, side: Side, hash: u64) -> Result<(), Refusal> {
-        let position = self.table.index(side).insert(hash, mine.handle).map_err(|ProbesFull| Refusal::ProbesFull)?;
-        self.contend(mine, side, hash, position)
-    }
-
-    /// After an entry of ours was put into an index: settles which of those with the same key stands.
+    /// Settles which of those with the same key stands.
     fn contend(&self, mine: &Found, side: Side, hash: u64, position: Position) -> Result<(), Refusal> {
-        fence(Ordering::SeqCst); // my slot before the look for a twin: the twin's switcher does the same
-        for (at, handle) in self.table.index(side).candidates(hash) {
+        for (at, handle) in self.table.index(side).candidates(hash).filter(|(_, handle)| *handle != mine.handle) {
             let Some(other) = self.table.read(handle) else { continue };
             // Of two that see each other, the first in the search stands. One that is recorded stands anyway: it may
             // not have seen this one.
-            let is_rival = handle != mine.handle && other.connection.contends_with(&mine.connection, side);
+            let is_rival = other.connection.contends_with(&mine.connection, side);
             if is_rival && (at < position || !self.table.withdraw(&other)) {
                 return Err(if side == Side::Client { Refusal::Twin } else { Refusal::BackendSideTaken });
             }

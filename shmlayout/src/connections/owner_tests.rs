@@ -12,8 +12,8 @@ fn connection(client: u16, service: u16, backend: u16) -> Snapshot {
         client_port: PortBe::new(client),
         service: ServiceId(service),
         backend: BackendId(backend),
-        protocol: Some(Protocol::Tcp),
-        mode: Some(Mode::Nat),
+        protocol: Protocol::Tcp.into(),
+        mode: Mode::Nat.into(),
         created_ms: 7,
     }
 }

@@ -4,6 +4,7 @@ use super::testing::{B1, BACKENDS, CLIENTS, SERVICE, three_services, through};
 use super::*;
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::tcp;
+use shunt_shmlayout::coded::Coded;
 use shunt_shmlayout::config_table::{BackendRecord, RangeRecord, ServiceRecord};
 use shunt_shmlayout::connections::LastHop;
 
@@ -56,8 +57,8 @@ fn a_connection_of_an_unknown_mode_is_not_forwarded_and_expires() {
         client_port: PortBe::new(CLIENT.1),
         service: ServiceId(0),
         backend: BackendId(0),
-        protocol: None,
-        mode: None,
+        protocol: Coded::UNKNOWN,
+        mode: Coded::UNKNOWN,
         created_ms: 1000,
     };
     let activity = Activity { last_seen_ms: 1000, state: State::Opening, flags: 0 };

@@ -111,8 +111,8 @@ impl Filter {
             client_port: flow.source_port,
             service: choice.service,
             backend: choice.backend,
-            protocol: Some(protocol),
-            mode: Some(choice.mode),
+            protocol: protocol.into(),
+            mode: choice.mode.into(),
             created_ms: now_ms,
         };
         let hashes = SideHashes { client: it.hash, backend: choice.backend_hash };

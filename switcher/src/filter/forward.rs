@@ -47,7 +47,7 @@ impl Filter {
         backend: &BackendView,
     ) -> Verdict {
         let (connection, flow) = (&found.connection, passage.flow());
-        let Some(mode) = connection.mode else { return Verdict::Drop(DropReason::BadTable) };
+        let Some(mode) = connection.mode.get() else { return Verdict::Drop(DropReason::BadTable) };
         if mode.traits().routes && flow.ttl <= 1 {
             return self.answer_exceeded(frame, flow, passage.now_ms);
         }
@@ -75,7 +75,7 @@ impl Filter {
     pub(super) fn send_to_client(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Verdict {
         let &Passage { tables, it, interface, now_ms } = passage;
         let (connection, flow) = (&found.connection, &it.flow);
-        let Some(mode) = connection.mode else { return Verdict::Drop(DropReason::BadTable) };
+        let Some(mode) = connection.mode.get() else { return Verdict::Drop(DropReason::BadTable) };
         if !mode.sees_replies() {
             return Verdict::NotOurs;
         }

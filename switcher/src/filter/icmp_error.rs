@@ -94,7 +94,7 @@ impl Filter {
     ) -> Verdict {
         let connection = &found.connection;
         let Some(backend) = tables.backend(connection.backend) else { return Verdict::Drop(DropReason::BadTable) };
-        let Some(mode) = connection.mode else { return Verdict::Drop(DropReason::BadTable) };
+        let Some(mode) = connection.mode.get() else { return Verdict::Drop(DropReason::BadTable) };
         if mode.traits().routes && flow.ttl <= 1 {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
@@ -109,7 +109,7 @@ impl Filter {
     /// About a packet that a backend was sent, from the backend or a router on the way: to the client that sent it.
     fn send_error_to_client(&mut self, tables: &Generation, frame: &mut [u8], flow: &Flow, found: &Found) -> Verdict {
         let connection = &found.connection;
-        let Some(mode) = connection.mode else { return Verdict::Drop(DropReason::BadTable) };
+        let Some(mode) = connection.mode.get() else { return Verdict::Drop(DropReason::BadTable) };
         if !mode.sees_replies() {
             return Verdict::NotOurs;
         }

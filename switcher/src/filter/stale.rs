@@ -32,7 +32,7 @@ impl Filter {
         let &Passage { tables, it, now_ms, .. } = passage;
         let connection = &found.connection;
         let stale = tables.stale(connection.service, connection.backend, now_ms)?;
-        let (Some(service), Some(mode)) = (tables.service(connection.service), connection.mode) else {
+        let (Some(service), Some(mode)) = (tables.service(connection.service), connection.mode.get()) else {
             return Some(Verdict::Drop(DropReason::BadTable));
         };
         if self.may_move(&service, found, &it.flow) {

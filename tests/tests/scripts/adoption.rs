@@ -75,3 +75,111 @@ fn a_process_that_was_given_the_number_of_one_that_ended_is_not_adopted() -> Res
     fixture.stop()?;
     kill(stranger, Signal::SIGKILL).context("the stranger is left alone")
 }
+
+const NAMES: [&str; 4] = ["keeper", "control", "switcher.0", "ifdaemon"];
+
+fn processes(fixture: &Fixture) -> Result<Vec<(&'static str, Pid)>> {
+    NAMES.iter().map(|name| Ok((*name, pid_of(&fixture.instance, name)?))).collect()
+}
+
+/// As where somebody has removed the files, or systemd has started the processes.
+#[test]
+fn processes_that_no_file_names_are_found_by_locks_and_memory() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let (mut fixture, log) = start("unnamed")?;
+    let before = processes(&fixture)?;
+    fixture.kill_supervisor()?;
+    fixture.tell_processes(&before)?;
+    for folder in ["pids", "starts"] {
+        std::fs::remove_dir_all(fixture.run_folder().join(folder))?;
+    }
+    // As the keeper does where another runs.
+    write_program(&fixture.folder.path().join("shunt-keeper"), "#!/bin/sh\nexit 78\n");
+    fixture.start(File::options().append(true).open(&log)?)?;
+    await_starts(&log, 2)?;
+    assert_eq!(processes(&fixture)?, before);
+    fixture.stop()
+}
+
+/// The keeper died with the supervisor, and its successor is refused, as by an interface that is down: the others go on.
+#[test]
+fn a_keeper_that_is_refused_beside_living_switchers_stops_nobody() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let (mut fixture, log) = start("refused-keeper")?;
+    let before = processes(&fixture)?;
+    fixture.kill_supervisor()?;
+    kill(before[0].1, Signal::SIGKILL)?;
+    write_program(&fixture.folder.path().join("shunt-keeper"), "#!/bin/sh\nexit 78\n");
+    fixture.start(File::options().append(true).open(&log)?)?;
+    until("further starts of the keeper", || {
+        Ok(std::fs::read_to_string(&log)?.contains("with status 78; starting it again").then_some(()))
+    })?;
+    for (name, pid) in &before[1..] {
+        assert_eq!(pid_of(&fixture.instance, name)?, *pid, "{name}");
+    }
+    assert!(fixture.run_folder().join("keeper.sock").exists());
+    fixture.stop()
+}
+
+/// Somebody else started the instance while this supervisor's keeper came up and was refused.
+#[test]
+fn a_refused_supervisor_leaves_what_somebody_else_has() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let mut fixture = Fixture::new("stranger", None)?;
+    let mut stranger = std::process::Command::new("timeout").args(["60", "sleep", "60"]).spawn()?;
+    let pid = Pid::from_raw(i32::try_from(stranger.id())?);
+    let script = "#!/bin/sh\n[ ! -e $0.switch ] || mv $0.switch ${0%/*}/processes\nexit 78\n";
+    fixture.tell_processes(&[("switcher.0", pid)])?;
+    std::fs::rename(fixture.folder.path().join("processes"), fixture.folder.path().join("shunt-keeper.switch"))?;
+    fixture.tell_processes(&[])?;
+    write_program(&fixture.folder.path().join("shunt-keeper"), script);
+    for name in ["accepted.toml", "control.lock"] {
+        std::fs::write(fixture.run_folder().join(name), "")?;
+    }
+    let log = fixture.folder.path().join("log");
+    fixture.start(File::create(&log)?)?;
+    until("another start of the keeper", || {
+        Ok(std::fs::read_to_string(&log)?.contains("with status 78; starting it again").then_some(()))
+    })?;
+    fixture.stop()?;
+    for name in ["accepted.toml", "control.lock", "keeper.sock"] {
+        assert!(fixture.run_folder().join(name).exists(), "{name} is gone");
+    }
+    assert!(std::fs::read_to_string(&log)?.contains("goes on with processes of somebody else"));
+    assert!(stranger.try_wait()?.is_none(), "the stranger is ended");
+    stranger.kill()?;
+    stranger.wait()?;
+    Ok(())
+}
+
+#[test]
+fn what_watches_for_a_supervisor_ends_with_it() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let (mut fixture, log) = start("watchers")?;
+    restart_supervisor(&mut fixture, &log)?;
+    let folder = fixture.folder.path().display().to_string();
+    let watchers = || -> Result<usize> {
+        let processes = std::fs::read_dir("/proc")?.flatten();
+        let is_ours = |path: PathBuf| {
+            let read =
+                |name: &str| std::fs::read(path.join(name)).map(|text| String::from_utf8_lossy(&text).into_owned());
+            read("cmdline").is_ok_and(|line| line.contains("shunt-supervisor"))
+                && read("environ").is_ok_and(|environ| environ.contains(&folder))
+        };
+        Ok(processes.filter(|entry| is_ours(entry.path())).count())
+    };
+    assert_eq!(watchers()?, 5, "a supervisor and one for each process");
+    fixture.kill_supervisor()?;
+    until("the end of all", || Ok((watchers()? == 0).then_some(())))?;
+    fixture.start(File::options().append(true).open(&log)?)?;
+    await_starts(&log, 3)?;
+    fixture.stop()
+}

@@ -35,8 +35,14 @@ impl Fixture {
         if let Some(size) = tmpfs {
             mount(Some("tmpfs"), &run, Some("tmpfs"), MsFlags::empty(), Some(size))?;
         }
-        let check = format!("#!/bin/sh\n[ \"$2\" != --shell ] || printf 'INSTANCE={instance}\\nSWITCHERS=1\\n'\n");
-        write_program(&folder.path().join("shunt"), &(check + "[ \"$2\" = --shell ] || echo accepted\n"));
+        let processes = folder.path().join("processes");
+        std::fs::write(&processes, "")?;
+        let shunt = format!(
+            "#!/bin/sh\ncase \"$1 $2\" in\n'check --shell') printf 'INSTANCE={instance}\\nSWITCHERS=1\\n' ;;\n\
+             processes*) cat '{}' ;;\n*) echo accepted ;;\nesac\n",
+            processes.display()
+        );
+        write_program(&folder.path().join("shunt"), &shunt);
         for name in ["keeper", "control", "switcher", "ifdaemon"] {
             write_program(&folder.path().join(format!("shunt-{name}")), "#!/bin/sh\nexec sleep 1000\n");
         }
@@ -47,6 +53,16 @@ impl Fixture {
     /// Where the instance has its files.
     pub fn run_folder(&self) -> PathBuf {
         Path::new("/run/shunt").join(&self.instance)
+    }
+
+    /// What locks and memory say of the instance from now on.
+    pub fn tell_processes(&self, processes: &[(&str, Pid)]) -> Result<()> {
+        let line = |(name, pid): &(&str, Pid)| {
+            let start_time = shunt_shmlayout::header::start_time(u32::try_from(pid.as_raw())?).unwrap_or(0);
+            Ok(format!("{name} {pid} {start_time}\n"))
+        };
+        let text = processes.iter().map(line).collect::<Result<String>>()?;
+        Ok(std::fs::write(self.folder.path().join("processes"), text)?)
     }
 
     /// Starts the supervisor.

@@ -1,0 +1,119 @@
+//! The living processes of one instance, whoever started them: those that its shared memory names, and those that hold its
+//! locks. A keeper that is starting has a lock and no memory yet; a switcher has memory and no lock.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use nix::sys::stat::{major, minor};
+use shunt_process::{Instance, control_lock, ifdaemon_lock, keeper_lock, region_name};
+use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
+
+use crate::inode;
+
+/// One of them. Its start time tells it from a later process with the same id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// `keeper`, `control`, `ifdaemon` or `switcher.N`.
+    pub name: String,
+    /// Its id.
+    pub pid: u32,
+    /// When it started ([`start_time`]).
+    pub start_time: u64,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, pid, start_time } = self;
+        write!(f, "{name} {pid} {start_time}")
+    }
+}
+
+/// All of them, by name. The holder of a lock comes before what memory says: the lock is taken first.
+pub fn living_processes(instance: &Instance) -> Vec<Process> {
+    let keeper = <KeeperRegion>::attach(&region_name(instance, "keeper")).ok();
+    let control = <ControlRegion>::attach(&region_name(instance, "control")).ok();
+    let named = keeper.iter().flat_map(|(keeper, _)| of_keeper(keeper));
+    let named = named.chain(control.iter().filter_map(|(control, _)| {
+        living("control", control.head.pid.get() as u32, Some(control.head.start_time.get()))
+    }));
+    let locks =
+        [("keeper", keeper_lock(instance)), ("control", control_lock(instance)), ("ifdaemon", ifdaemon_lock(instance))];
+    let holders = locks.iter().filter_map(|(name, path)| living(name, holder(path)?, None));
+    let all: BTreeMap<String, Process> = named.chain(holders).map(|process| (process.name.clone(), process)).collect();
+    all.into_values().collect()
+}
+
+fn of_keeper(keeper: &KeeperRegion) -> Vec<Process> {
+    let head = keeper.head;
+    let switchers = keeper.switchers.iter().enumerate().filter_map(|(number, record)| {
+        let record = record.load();
+        living(&format!("switcher.{number}"), record.pid, Some(record.start_time))
+    });
+    let own = living("keeper", head.pid.get() as u32, Some(head.start_time.get()));
+    let daemon = living("ifdaemon", head.ifdaemon_pid.get() as u32, Some(head.ifdaemon_start_time.get()));
+    own.into_iter().chain(switchers).chain(daemon).collect()
+}
+
+/// The process with this id, if it is the one that started then.
+fn living(name: &str, pid: u32, started: Option<u64>) -> Option<Process> {
+    let start_time = start_time(pid).filter(|found| pid != 0 && started.is_none_or(|started| started == *found))?;
+    Some(Process { name: name.to_owned(), pid, start_time })
+}
+
+/// Who holds the lock, if somebody does. The kernel's list is asked, because trying the lock would be in the way of a
+/// process that starts.
+fn holder(path: &Path) -> Option<u32> {
+    let (device, inode) = inode(std::fs::metadata(path))?;
+    let file = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
+    std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| holder_of(line, &file))
+}
+
+/// Of a line as `1: FLOCK  ADVISORY  WRITE 713 00:19:1234 0 EOF` (proc_locks(5)). One that waits has an arrow before FLOCK.
+fn holder_of(line: &str, file: &str) -> Option<u32> {
+    let mut words = line.split_whitespace().skip(1);
+    let is_lock = words.next()? == "FLOCK";
+    let pid = words.nth(2)?.parse().ok()?;
+    (is_lock && words.next()? == file).then_some(pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shunt_process::Lock;
+    use shunt_shmlayout::regions::{KeeperShape, SwitcherRecord, Whole};
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_and_one_that_was_killed_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keeper.lock");
+        assert_eq!(holder(&path), None);
+        std::fs::write(&path, "1\n").unwrap();
+        assert_eq!(holder(&path), None, "nobody holds it");
+        let _held = Lock::take(&path, "shunt-test").unwrap();
+        assert_eq!(holder(&path), Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_lock_that_is_waited_for_is_not_held() {
+        let of = |line| holder_of(line, "00:19:1234");
+        assert_eq!(of("1: FLOCK  ADVISORY  WRITE 713 00:19:1234 0 EOF"), Some(713));
+        assert_eq!(of("1: FLOCK  ADVISORY  WRITE 713 00:1a:1234 0 EOF"), None);
+        assert_eq!(of("1: -> FLOCK  ADVISORY  WRITE 714 00:19:1234 0 EOF"), None);
+        assert_eq!(of("2: POSIX  ADVISORY  WRITE 713 00:19:1234 0 EOF"), None);
+    }
+
+    #[test]
+    fn processes_that_live_are_told_from_their_successors() {
+        let shape = KeeperShape { interfaces: 1, switchers: 2, ports: 1, reserved: [0; 5] };
+        let keeper = KeeperRegion::anonymous(&shape).unwrap();
+        assert_eq!(of_keeper(&keeper.lend()), []);
+        let pid = std::process::id();
+        let start_time = start_time(pid).unwrap();
+        keeper.switchers[0].store(&SwitcherRecord { pid, start_time: start_time - 1, ..SwitcherRecord::default() });
+        keeper.switchers[1].store(&SwitcherRecord { pid, start_time, ..SwitcherRecord::default() });
+        let told: Vec<_> = of_keeper(&keeper.lend()).iter().map(Process::to_string).collect();
+        assert_eq!(told, [format!("switcher.1 {pid} {start_time}")]);
+    }
+}

@@ -5,7 +5,7 @@ use super::host::HostRow;
 use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
 use super::problems::{
-    Observed, Problem, Served, ServiceState, Severity, Unfilled, lines, not_running, problems, worst,
+    FaultyLink, Observed, Problem, Served, ServiceState, Severity, Unfilled, lines, not_running, problems, worst,
 };
 use super::processes::{ProcessRow, processes};
 use crate::admin::ConfigurationFile;
@@ -16,7 +16,8 @@ use crate::output::Report;
 use crate::table::Table;
 use serde::Serialize;
 use shunt_process::Instance;
-use shunt_shmlayout::config_table::BackendRecord;
+use shunt_shmlayout::address::NeighbourId;
+use shunt_shmlayout::config_table::{BackendRecord, MemberRecord};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::{FRAMES_IN_HAND, InterfaceRecord, SwitcherHead, SwitcherRegion};
@@ -116,9 +117,19 @@ pub struct StatusReport {
     pub problems: Vec<Problem>,
 }
 
+/// What isn't in the shared memory.
+#[derive(Default)]
+pub struct Outside {
+    /// The configuration file, if control answers.
+    pub file: Option<ConfigurationFile>,
+    /// Interfaces that carry no packets.
+    pub links: Vec<FaultyLink>,
+}
+
 impl StatusReport {
-    /// Reads it; `before` was taken a moment ago, `file` is there if control answers, `now_ms` is of CLOCK_MONOTONIC.
-    pub fn read(memory: &Memory, before: &Sample, file: Option<&ConfigurationFile>, exact: bool, now_ms: u64) -> Self {
+    /// Reads it; `before` was taken a moment ago, `now_ms` is of CLOCK_MONOTONIC.
+    pub fn read(memory: &Memory, before: &Sample, outside: &Outside, exact: bool, now_ms: u64) -> Self {
+        let Outside { file, links } = outside;
         let sample = Sample::take(memory);
         let mut processes = processes(memory, now_ms);
         for row in &mut processes {
@@ -135,8 +146,9 @@ impl StatusReport {
             connection_table: &connection_table,
             traffic: &traffic,
             frames_in_hand: frames_in_hand(memory),
+            links,
             unfilled: &unfilled(memory, now_ms),
-            configuration: file,
+            configuration: file.as_ref(),
         });
         let (control, active) = (&memory.control, active(memory));
         Self {
@@ -185,7 +197,8 @@ fn state(memory: &Memory) -> State {
         Target::Backends => record.members_count > 0,
     };
     let services = configuration.services.iter().filter(|service| is_configured(&service.record));
-    let services = services.map(|service| ServiceState { name: service.name.clone(), served: served(service) });
+    let services = services
+        .map(|service| ServiceState { name: service.name.clone(), served: served(service, &configuration.backends) });
     let takes_part = |backend: &&Backend| !backend.is(BackendRecord::DRAINED | BackendRecord::REMOVED);
     let (up, down): (Vec<&Backend>, Vec<&Backend>) =
         configuration.backends.iter().filter(takes_part).partition(|backend| backend.is(BackendRecord::UP));
@@ -198,12 +211,20 @@ fn state(memory: &Memory) -> State {
     State { services: services.collect(), down: names(&down), declined: names(&declining) }
 }
 
-fn served(service: &Service) -> Served {
+fn served(service: &Service, backends: &[Backend]) -> Served {
+    let has_route = |member: &&MemberRecord| {
+        let mut of_id = backends.iter().filter(|backend| backend.id.0 == member.backend);
+        of_id.any(|backend| backend.record.neighbour != NeighbourId::NONE)
+    };
+    // The weight in force is 0 for those that take no connections.
+    let takers: Vec<&MemberRecord> = service.members.iter().filter(|member| member.effective > 0).collect();
+    let is_cut_off = !takers.is_empty() && !takers.iter().any(has_route);
     let unserved = service.classes.iter().find(|class| class.slots_count == 0);
     match (service.record.target, service.record.slots_count, unserved) {
         (Target::Host, ..) => Served::All,
         (Target::Backends, 0, _) => Served::Nobody,
         (Target::Backends, _, Some(class)) => Served::Not(class.start.to_string()),
+        (Target::Backends, _, None) if is_cut_off => Served::NoRoute,
         (Target::Backends, _, None) => Served::All,
     }
 }

@@ -12,6 +12,7 @@ mod load;
 mod ports;
 mod problems;
 mod processes;
+mod served;
 mod services;
 mod status;
 #[cfg(test)]

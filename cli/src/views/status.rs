@@ -5,19 +5,19 @@ use super::host::HostRow;
 use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
 use super::problems::{
-    FaultyLink, Observed, Problem, Served, ServiceState, Severity, Unfilled, lines, not_running, problems, worst,
+    FaultyLink, Observed, Problem, ServiceState, Severity, Unfilled, lines, not_running, problems, worst,
 };
 use super::processes::{ProcessRow, processes};
+use super::served::served;
 use crate::admin::ConfigurationFile;
-use crate::configuration::{Backend, Configuration, Service};
+use crate::configuration::{Backend, Configuration};
 use crate::format::{bytes, duration, or_dash};
 use crate::memory::Memory;
 use crate::output::Report;
 use crate::table::Table;
 use serde::Serialize;
 use shunt_process::Instance;
-use shunt_shmlayout::address::NeighbourId;
-use shunt_shmlayout::config_table::{BackendRecord, MemberRecord};
+use shunt_shmlayout::config_table::BackendRecord;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::{FRAMES_IN_HAND, InterfaceRecord, SwitcherHead, SwitcherRegion};
@@ -209,24 +209,6 @@ fn state(memory: &Memory) -> State {
     let names = |backends: &[&Backend]| backends.iter().map(|backend| backend.name.clone()).collect();
     let declining: Vec<&Backend> = up.into_iter().filter(|backend| declined.contains(&backend.id.0)).collect();
     State { services: services.collect(), down: names(&down), declined: names(&declining) }
-}
-
-fn served(service: &Service, backends: &[Backend]) -> Served {
-    let has_route = |member: &&MemberRecord| {
-        let mut of_id = backends.iter().filter(|backend| backend.id.0 == member.backend);
-        of_id.any(|backend| backend.record.neighbour != NeighbourId::NONE)
-    };
-    // The weight in force is 0 for those that take no connections.
-    let takers: Vec<&MemberRecord> = service.members.iter().filter(|member| member.effective > 0).collect();
-    let is_cut_off = !takers.is_empty() && !takers.iter().any(has_route);
-    let unserved = service.classes.iter().find(|class| class.slots_count == 0);
-    match (service.record.target, service.record.slots_count, unserved) {
-        (Target::Host, ..) => Served::All,
-        (Target::Backends, 0, _) => Served::Nobody,
-        (Target::Backends, _, Some(class)) => Served::Not(class.start.to_string()),
-        (Target::Backends, _, None) if is_cut_off => Served::NoRoute,
-        (Target::Backends, _, None) => Served::All,
-    }
 }
 
 /// Those of switchers that live, and those that others had when they were killed.

@@ -5,8 +5,8 @@ use super::drain::Selected;
 use super::memory::{Memory, MemoryError};
 use super::output::{self, Output};
 use super::views::{
-    BackendsReport, ConnectionsReport, DropsReport, Filter, ProcessRow, ProcessState, Sample, ServicesReport, Severity,
-    StatusReport, StatusView, fields, process_problems, processes,
+    BackendsReport, ConnectionsReport, DropsReport, Filter, Outside, ProcessRow, ProcessState, Sample, ServicesReport,
+    Severity, StatusReport, StatusView, faulty_links, fields, process_problems, processes,
 };
 use super::{admin, check, doctor, drain, instance};
 use clap::{Parser, Subcommand};
@@ -193,9 +193,10 @@ fn look(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow
     std::thread::sleep(LOOK);
     // A control that stands still would let one wait for its answer.
     let answers = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
-    let asked =
+    let file =
         processes(memory, monotonic_ms()).iter().any(answers).then(|| admin::ConfigurationFile::of(instance)).flatten();
-    Ok(StatusView::Present(Box::new(StatusReport::read(memory, &before, asked.as_ref(), exact, monotonic_ms()))))
+    let outside = Outside { file, links: faulty_links(&memory.keeper) };
+    Ok(StatusView::Present(Box::new(StatusReport::read(memory, &before, &outside, exact, monotonic_ms()))))
 }
 
 fn services(memory: &mut Memory, output: Output) -> anyhow::Result<()> {

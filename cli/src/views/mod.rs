@@ -12,6 +12,7 @@ mod load;
 mod ports;
 mod problems;
 mod processes;
+mod served;
 mod services;
 mod status;
 #[cfg(test)]
@@ -22,10 +23,12 @@ pub use backends::BackendsReport;
 use connections::{Client, Stage};
 pub use connections::{ConnectionsReport, Filter};
 pub use drops::DropsReport;
-pub use problems::{ROUTE_REPLIES, Severity, UNFILLED_RECENT_MS, fill_checksums, process_problems, unanswered_text};
+pub use problems::{
+    ROUTE_REPLIES, Severity, UNFILLED_RECENT_MS, faulty_links, fill_checksums, process_problems, unanswered_text,
+};
 pub use processes::{ProcessRow, ProcessState, processes};
 pub use services::ServicesReport;
-pub use status::{Sample, StatusReport, StatusView};
+pub use status::{Outside, Sample, StatusReport, StatusView};
 
 use shunt_shmlayout::address::{Address, PortBe};
 use std::net::{IpAddr, SocketAddr};

@@ -4,11 +4,13 @@
 //! follows as monitoring plug-ins have it.
 
 mod answers;
+mod links;
 mod reports;
 
 use super::processes::{ProcessRow, ProcessState};
 use super::status::{ConnectionTableRow, TrafficRow};
 pub use answers::{ROUTE_REPLIES, unanswered_text};
+pub use links::{FaultyLink, faulty_links};
 
 use crate::admin::ConfigurationFile;
 use crate::format::duration;
@@ -74,8 +76,10 @@ pub enum Served {
     All,
     /// Not those of a rule, as the client with this address.
     Not(String),
-    /// Nobody.
+    /// Nobody: no back-end takes connections.
     Nobody,
+    /// Nobody: to no back-end that takes connections there is a route.
+    NoRoute,
 }
 
 /// An interface that a packet with an unfilled checksum came in by.
@@ -106,6 +110,8 @@ pub struct Observed<'a> {
     pub traffic: &'a TrafficRow,
     /// Frames that switchers have in hand, or had when they were killed.
     pub frames_in_hand: u64,
+    /// Interfaces that carry no packets.
+    pub links: &'a [FaultyLink],
     /// Interfaces with unfilled checksums.
     pub unfilled: &'a [Unfilled],
     /// The configuration file, if control answers.
@@ -116,6 +122,7 @@ pub struct Observed<'a> {
 pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     let mut problems = process_problems(observed.processes);
     problems.extend(epoch_problems(observed));
+    problems.extend(observed.links.iter().map(links::faulty));
     problems.extend(observed.services.iter().filter_map(unserved));
     problems.extend(observed.backends_down.iter().map(|name| backend_down(name)));
     problems.extend(observed.backends_declined.iter().map(|name| backend_declined(name)));
@@ -210,9 +217,13 @@ fn unserved(service: &ServiceState) -> Option<Problem> {
             format!("no back-end of a rule takes connections: its clients, as {client}, are refused")
         }
         Served::Nobody => "no back-end takes connections: new clients are refused".to_owned(),
+        Served::NoRoute => "there is no route to any of its back-ends: their packets are dropped".to_owned(),
     };
-    let (object, mend) =
-        (format!("service {}", service.name), "`shunt backends` says why each is down, or who was drained");
+    let mend = match service.served {
+        Served::NoRoute => "give the machine a route to them by one of Shunt's interfaces; `shunt doctor` names them",
+        _ => "`shunt backends` says why each is down, or who was drained",
+    };
+    let object = format!("service {}", service.name);
     Some(Problem::new("service_without_backend", Severity::NotServing, object, text, mend))
 }
 

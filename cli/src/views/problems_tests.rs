@@ -26,6 +26,7 @@ struct Instance {
     backends_declined: Vec<String>,
     connection_table: ConnectionTableRow,
     traffic: TrafficRow,
+    links: Vec<FaultyLink>,
     unfilled: Vec<Unfilled>,
     configuration: Option<ConfigurationFile>,
 }
@@ -57,6 +58,7 @@ impl Instance {
             backends_declined: Vec::new(),
             connection_table: table(899),
             traffic: traffic(64, 64),
+            links: Vec::new(),
             unfilled: Vec::new(),
             configuration: file(file_status()),
         }
@@ -72,6 +74,7 @@ impl Instance {
             connection_table: &self.connection_table,
             traffic: &self.traffic,
             frames_in_hand: 128,
+            links: &self.links,
             unfilled: &self.unfilled,
             configuration: self.configuration.as_ref(),
         })
@@ -104,6 +107,28 @@ fn says(problem: &Problem, code: &str, severity: Severity, object: &str) {
 fn a_healthy_instance_has_no_problem() {
     assert_eq!(Instance::healthy().problems(), []);
     assert_eq!(worst(&[]), None);
+}
+
+#[test]
+fn an_interface_that_carries_no_packets_is_told_with_its_remedy() {
+    use super::links::LinkFault;
+    for (fault, code, mend) in [
+        (LinkFault::Down, "interface_down", "ip link set dev eth0 up"),
+        (LinkFault::NoCarrier, "interface_down", "connect it"),
+        (LinkFault::Gone, "interface_gone", "make it again, then stop Shunt"),
+        (LinkFault::Replaced, "interface_gone", "stop Shunt and start it again"),
+    ] {
+        let problem = only(|instance| instance.links.push(FaultyLink { interface: "eth0".into(), fault }));
+        says(&problem, code, Severity::NotServing, "interface eth0");
+        assert!(problem.mend.starts_with(mend), "{}", problem.mend);
+    }
+}
+
+#[test]
+fn a_service_without_a_route_to_any_backend_serves_nobody() {
+    let problem = only(|instance| instance.services[0].served = Served::NoRoute);
+    says(&problem, "service_without_backend", Severity::NotServing, "service web");
+    assert!(problem.text.contains("no route"), "{}", problem.text);
 }
 
 #[test]

@@ -5,11 +5,12 @@ use super::host::HostRow;
 use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
 use super::problems::{
-    Observed, Problem, Served, ServiceState, Severity, Unfilled, lines, not_running, problems, worst,
+    FaultyLink, Observed, Problem, ServiceState, Severity, Unfilled, lines, not_running, problems, worst,
 };
 use super::processes::{ProcessRow, processes};
+use super::served::served;
 use crate::admin::ConfigurationFile;
-use crate::configuration::{Backend, Configuration, Service};
+use crate::configuration::{Backend, Configuration};
 use crate::format::{bytes, duration, or_dash};
 use crate::memory::Memory;
 use crate::output::Report;
@@ -116,9 +117,19 @@ pub struct StatusReport {
     pub problems: Vec<Problem>,
 }
 
+/// What isn't in the shared memory.
+#[derive(Default)]
+pub struct Outside {
+    /// The configuration file, if control answers.
+    pub file: Option<ConfigurationFile>,
+    /// Interfaces that carry no packets.
+    pub links: Vec<FaultyLink>,
+}
+
 impl StatusReport {
-    /// Reads it; `before` was taken a moment ago, `file` is there if control answers, `now_ms` is of CLOCK_MONOTONIC.
-    pub fn read(memory: &Memory, before: &Sample, file: Option<&ConfigurationFile>, exact: bool, now_ms: u64) -> Self {
+    /// Reads it; `before` was taken a moment ago, `now_ms` is of CLOCK_MONOTONIC.
+    pub fn read(memory: &Memory, before: &Sample, outside: &Outside, exact: bool, now_ms: u64) -> Self {
+        let Outside { file, links } = outside;
         let sample = Sample::take(memory);
         let mut processes = processes(memory, now_ms);
         for row in &mut processes {
@@ -135,8 +146,9 @@ impl StatusReport {
             connection_table: &connection_table,
             traffic: &traffic,
             frames_in_hand: frames_in_hand(memory),
+            links,
             unfilled: &unfilled(memory, now_ms),
-            configuration: file,
+            configuration: file.as_ref(),
         });
         let (control, active) = (&memory.control, active(memory));
         Self {
@@ -185,7 +197,8 @@ fn state(memory: &Memory) -> State {
         Target::Backends => record.members_count > 0,
     };
     let services = configuration.services.iter().filter(|service| is_configured(&service.record));
-    let services = services.map(|service| ServiceState { name: service.name.clone(), served: served(service) });
+    let services = services
+        .map(|service| ServiceState { name: service.name.clone(), served: served(service, &configuration.backends) });
     let takes_part = |backend: &&Backend| !backend.is(BackendRecord::DRAINED | BackendRecord::REMOVED);
     let (up, down): (Vec<&Backend>, Vec<&Backend>) =
         configuration.backends.iter().filter(takes_part).partition(|backend| backend.is(BackendRecord::UP));
@@ -196,16 +209,6 @@ fn state(memory: &Memory) -> State {
     let names = |backends: &[&Backend]| backends.iter().map(|backend| backend.name.clone()).collect();
     let declining: Vec<&Backend> = up.into_iter().filter(|backend| declined.contains(&backend.id.0)).collect();
     State { services: services.collect(), down: names(&down), declined: names(&declining) }
-}
-
-fn served(service: &Service) -> Served {
-    let unserved = service.classes.iter().find(|class| class.slots_count == 0);
-    match (service.record.target, service.record.slots_count, unserved) {
-        (Target::Host, ..) => Served::All,
-        (Target::Backends, 0, _) => Served::Nobody,
-        (Target::Backends, _, Some(class)) => Served::Not(class.start.to_string()),
-        (Target::Backends, _, None) => Served::All,
-    }
 }
 
 /// Those of switchers that live, and those that others had when they were killed.

@@ -292,7 +292,7 @@ fn a_report_shows_its_age_and_what_became_of_it() {
     assert_eq!((&row["load"]["says"], &row["load"]["clients"]), (&json!("drain"), &Value::Null));
     let text = report.text();
     assert!(text.contains("2/0.70") && text.contains("12.5ms       ~4    1.5s  even: 1.70 load"), "{text}");
-    let status = StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS);
+    let status = StatusReport::read(&memory, &Sample::take(&memory), &Outside::default(), false, NOW_MS);
     assert!(status.text().contains("reports: forged 7\n"), "{}", status.text());
     let ignored = LoadRecord { flags: LoadRecord::NEVER_LISTENING, execution_us: 0, workers: 0, score: 0, ..load };
     fixture.control.loads.set(BackendId(0), &ignored);
@@ -409,7 +409,7 @@ fn status_tells_who_runs_and_whether_frames_balance() {
     let before = Sample::take(&memory);
     fixture.switchers[0].head.turns.add(8);
     fixture.switchers[0].head.idle_turns.add(6);
-    let report = StatusReport::read(&memory, &before, None, true, NOW_MS);
+    let report = StatusReport::read(&memory, &before, &Outside::default(), true, NOW_MS);
     let value = to_value(&report).unwrap();
     let table =
         |exact: bool| json!({ "live": 2, "active": 1, "inactive": 1, "exact": exact, "capacity": 1024, "evicted": 0 });
@@ -418,7 +418,7 @@ fn status_tells_who_runs_and_whether_frames_balance() {
     assert_eq!(value["processes"][2]["idle_percent"], 75.0);
     assert_eq!(value["processes"][2]["heartbeat_age_ms"], 20);
     assert_eq!(value["connection_table"], table(true));
-    let estimate = StatusReport::read(&memory, &before, None, false, NOW_MS);
+    let estimate = StatusReport::read(&memory, &before, &Outside::default(), false, NOW_MS);
     assert_eq!(to_value(&estimate).unwrap()["connection_table"], table(false));
     let line = "connections: 1 active, 1 inactive of 1024 (by counters), evicted 0\n";
     assert!(estimate.text().contains(line), "{}", estimate.text());
@@ -439,7 +439,7 @@ fn status_and_drops_show_the_packet_stores() {
     let fixture = Fixture::running("host");
     fixture.with_host();
     let memory = fixture.memory();
-    let report = StatusReport::read(&memory, &Sample::take(&memory), None, true, NOW_MS);
+    let report = StatusReport::read(&memory, &Sample::take(&memory), &Outside::default(), true, NOW_MS);
     let value = to_value(&report).unwrap();
     let to_host = json!({ "depth": 1, "capacity": 8, "packets": 12, "bytes": 1200, "dropped": 0 });
     let from_host = json!({ "depth": 0, "capacity": 8, "packets": 0, "bytes": 0, "dropped": 1 });
@@ -485,7 +485,10 @@ fn the_help_knows_every_field_of_json() {
     let configuration = Configuration::read(&memory.control).unwrap();
     let filter = Filter { limit: 50, ..Filter::default() };
     let reports = [
-        (fields::STATUS, to_value(StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS)).unwrap()),
+        (
+            fields::STATUS,
+            to_value(StatusReport::read(&memory, &Sample::take(&memory), &Outside::default(), false, NOW_MS)).unwrap(),
+        ),
         (fields::SERVICES, to_value(ServicesReport::read(&memory, &configuration)).unwrap()),
         (fields::BACKENDS, to_value(BackendsReport::read(&memory, &configuration, &HashMap::new(), NOW_MS)).unwrap()),
         (
@@ -519,7 +522,7 @@ fn the_readme_shows_the_tables_as_they_are() {
     let configuration = Configuration::read(&memory.control).unwrap();
     let filter = Filter { limit: 50, ..Filter::default() };
     let whole = [
-        StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS).text(),
+        StatusReport::read(&memory, &Sample::take(&memory), &Outside::default(), false, NOW_MS).text(),
         ServicesReport::read(&memory, &configuration).text(),
         ConnectionsReport::read(&memory, &configuration, &filter, NOW_MS).unwrap().text(),
     ];
@@ -540,7 +543,7 @@ fn nothing_published_is_said() {
     let fixture = Fixture::empty("unpublished");
     let memory = fixture.memory();
     assert!(matches!(Configuration::read(&memory.control), Err(ConfigurationError::NothingPublished)));
-    let report = StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS);
+    let report = StatusReport::read(&memory, &Sample::take(&memory), &Outside::default(), false, NOW_MS);
     assert!(report.text().contains("balanced"), "{}", report.text());
     assert!(report.text().contains("! nothing_published: configuration: "), "{}", report.text());
 }
@@ -551,7 +554,7 @@ fn a_declining_backend_and_a_rule_without_any_are_problems() {
     let generation = &fixture.control.generations[1];
     let told = |code: &str| {
         let memory = fixture.memory();
-        let report = StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS);
+        let report = StatusReport::read(&memory, &Sample::take(&memory), &Outside::default(), false, NOW_MS);
         report.text().lines().find(|line| line.starts_with(&format!("! {code}: "))).map(str::to_owned)
     };
     assert_eq!((told("backend_declined"), told("service_without_backend")), (None, None));
@@ -581,7 +584,7 @@ fn a_recent_unfilled_checksum_is_told_by_interface() {
     let fixture = Fixture::running("unfilled-sum");
     fixture.switchers[1].interfaces[1].unfilled_ms.set(NOW_MS - 2500);
     let memory = fixture.memory();
-    let text = StatusReport::read(&memory, &Sample::take(&memory), None, false, NOW_MS).text();
+    let text = StatusReport::read(&memory, &Sample::take(&memory), &Outside::default(), false, NOW_MS).text();
     assert!(text.contains("! checksum_unfilled: interface eth1: "), "{text}");
 }
 

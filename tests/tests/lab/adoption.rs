@@ -1,4 +1,4 @@
-//! A supervisor that finds its predecessor's processes never stops them, even if it has lost sight of one, whose second is refused.
+//! A supervisor that finds its predecessor's processes never stops them, even one that its predecessor did not write down.
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -19,7 +19,7 @@ pub fn adoption() -> Result<()> {
 
     let log = File::options().append(true).open(lab.configuration_path().with_file_name("log").join("shunt"))?;
     let second = Supervisor::start(&lab.balancer(), &lab.configuration_path(), log)?;
-    let checked = refused_and_retried(&lab, switcher).and_then(|()| {
+    let checked = found(&lab, switcher).and_then(|()| {
         ensure!(pid_of(lab.name(), "keeper")? == keeper, "the keeper was started again");
         get_many(&lab.client(), WEB, 20)?;
         kill(switcher, Signal::SIGKILL)?;
@@ -29,11 +29,8 @@ pub fn adoption() -> Result<()> {
     checked
 }
 
-fn refused_and_retried(lab: &Lab, switcher: nix::unistd::Pid) -> Result<()> {
-    let refusal = format!("switcher 0 is already running as pid {switcher}; kill it first");
-    until("a second switcher that is refused twice", || {
-        let log = lab.log()?;
-        let retried = log.contains("exited with status 78; starting it again");
-        Ok((retried && log.matches(&format!("shunt-keeper refused: {refusal}")).count() > 1).then_some(()))
-    })
+/// Locks and shared memory tell what the supervisor's own files don't.
+fn found(lab: &Lab, switcher: nix::unistd::Pid) -> Result<()> {
+    let line = format!("switcher.0 (pid {switcher}) runs already; watching it");
+    until("the lost switcher to be watched", || Ok(lab.log()?.contains(&line).then_some(())))
 }

@@ -8,7 +8,7 @@
 //!
 //! Any switcher finds, updates and unlinks any connection; only the owner of an entry's chunk claims and frees it
 //! (`owner.rs`). An entry goes FREE -> CLAIMED -> filled -> LIVE -> indexed -> RECORDED, and back: unlinked from both indexes,
-//! then FREE with the next generation number. A reader copies the entry between two looks at its control word. So a
+//! then FREE; the next claim counts the generation up. A reader copies the entry between two looks at its control word. So a
 //! switcher that dies at any instruction leaves either something half recorded, which its successor takes back, or a
 //! recorded entry, which expires. Whoever found a connection names it by a [`Handle`]: entry and generation.
 //!

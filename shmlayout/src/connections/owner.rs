@@ -160,7 +160,7 @@ impl<'a> Owner<'a> {
         Some(entry)
     }
 
-    /// Records a connection: claim, fill, publish, both indexes, each followed by a look for a twin, confirm. If another
+    /// Records a connection: claim, fill, publish, both indexes, one look for rivals in each, confirm. If another
     /// switcher records the same one, or one with the same backend side, at the same time, exactly one of both stands.
     /// `withdrawn` is told of an entry that others could see and that goes again: its end may have been counted
     /// ([`Activity::ENDED`]).

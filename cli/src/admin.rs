@@ -1,6 +1,7 @@
 //! Orders to control, by its admin socket: one JSON object a line, each way.
 
 use super::memory::advise;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shunt_config::Config;
@@ -45,6 +46,17 @@ pub enum AdminError {
         /// The system's reason.
         source: io::Error,
     },
+    /// It takes the order, or not even that, and says nothing.
+    #[error(
+        "control{} of instance {instance} does not answer; see `shunt status`; whether the order was carried out is not known",
+        pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
+    Silent {
+        /// Which instance.
+        instance: Instance,
+        /// Its process, where the kernel tells it.
+        pid: Option<i32>,
+    },
     /// The answer isn't one of ours.
     #[error(
         "shunt-control of instance {0} answered something else than expected: use the same build for all processes"
@@ -75,9 +87,20 @@ pub fn order(instance: &Instance, request: &Value) -> Result<serde_json::Map<Str
         io::ErrorKind::PermissionDenied => AdminError::Denied(instance.clone()),
         _ => AdminError::NoAnswer { instance: instance.clone(), source },
     })?;
-    let line =
-        exchange(&stream, request).map_err(|source| AdminError::NoAnswer { instance: instance.clone(), source })?;
+    let line = exchange(&stream, request).map_err(|source| unanswered(instance, &stream, source))?;
     judge(&line).ok_or_else(|| AdminError::Unintelligible(instance.clone()))?
+}
+
+/// A time limit that ran out has an error number that says nothing to a user.
+fn unanswered(instance: &Instance, stream: &UnixStream, source: io::Error) -> AdminError {
+    let instance = instance.clone();
+    match source.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            let peer = getsockopt(stream, PeerCredentials).ok();
+            AdminError::Silent { instance, pid: peer.map(|peer| peer.pid()) }
+        }
+        _ => AdminError::NoAnswer { instance, source },
+    }
 }
 
 fn exchange(mut stream: &UnixStream, request: &Value) -> io::Result<String> {
@@ -152,6 +175,15 @@ pub fn tell(instance: &Instance) -> HashMap<String, Told> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_control_that_stands_still_is_named_without_an_error_number() {
+        let (stream, _other) = UnixStream::pair().unwrap();
+        let said = unanswered(&Instance::default(), &stream, io::ErrorKind::WouldBlock.into());
+        let (text, pid) = (said.to_string(), format!("(pid {})", std::process::id()));
+        assert!(text.contains(&pid) && text.contains("does not answer; see `shunt status`"), "{text}");
+        assert!(std::error::Error::source(&said).is_none(), "nothing that is said again");
+    }
 
     #[test]
     fn answers_are_told_apart() {

@@ -70,8 +70,7 @@ impl Candidate {
         locks: &mut AddressLocks,
     ) -> Result<Self, ConfigError> {
         let Document { config, .. } = &document;
-        let mut problems: Vec<Problem> =
-            grounds.running.and_then(|now| fixed_difference(now, config)).into_iter().collect();
+        let mut problems: Vec<Problem> = grounds.running.map(|now| fixed_differences(now, config)).unwrap_or_default();
         match locks.claim(config, |address| grounds.table.has_address(&address.into())) {
             Ok(taken) => problems.extend(taken.iter().map(|taken| taken.problem(config))),
             Err(error) => problems.push(config.source.problem("service", format!("cannot lock addresses: {error}"))),
@@ -111,8 +110,8 @@ impl Candidate {
     }
 }
 
-/// The first field that differs although it can't while Shunt runs.
-fn fixed_difference(now: &Config, next: &Config) -> Option<Problem> {
+/// Every field that differs although it can't while Shunt runs.
+fn fixed_differences(now: &Config, next: &Config) -> Vec<Problem> {
     let whole = [
         (now.instance != next.instance, "instance"),
         (now.user != next.user, "user"),
@@ -132,19 +131,31 @@ fn fixed_difference(now: &Config, next: &Config) -> Option<Problem> {
         (a.ring != b.ring, "limits.ring"),
         (a.store != b.store, "limits.store"),
     ];
-    let mut fields = whole.into_iter().chain(limits);
-    let field = fields.find(|(differs, _)| *differs).map(|(_, field)| field.to_owned());
-    let field = field.or_else(|| interface_difference(now, next))?;
-    Some(next.source.problem(field, "differs from what Shunt was started with; restart Shunt to change it"))
+    let fields = whole.into_iter().chain(limits).filter(|(differs, _)| *differs).map(|(_, field)| field.to_owned());
+    let problem =
+        |field| next.source.problem(field, "differs from what Shunt was started with; restart Shunt to change it");
+    fields.map(problem).chain(interface_differences(now, next)).collect()
 }
 
-fn interface_difference(now: &Config, next: &Config) -> Option<String> {
-    let names = |config: &Config| config.interfaces.iter().map(|i| i.name.clone()).collect::<Vec<_>>();
-    if names(now) != names(next) {
-        return Some("interface".to_owned());
+/// Interfaces that came, went or changed, each by its name.
+fn interface_differences(now: &Config, next: &Config) -> Vec<Problem> {
+    const RESTART: &str = "restart Shunt to change it";
+    let problem = |field: String, text: &str| next.source.problem(field, format!("{text}; {RESTART}"));
+    let of_next = next.interfaces.iter().filter_map(|interface| {
+        let text = match now.interfaces.iter().find(|before| before.name == interface.name) {
+            None => "is none of those that Shunt was started with",
+            Some(before) if before != interface => "differs from what Shunt was started with",
+            Some(_) => return None,
+        };
+        Some(problem(format!("interface.{}", interface.name), text))
+    });
+    let gone = now.interfaces.iter().filter(|before| next.interfaces.iter().all(|i| i.name != before.name));
+    let gone = gone.map(|before| problem("interface".to_owned(), &format!("{} is missing", before.name)));
+    let differences: Vec<Problem> = of_next.chain(gone).collect();
+    match differences.is_empty() && now.interfaces != next.interfaces {
+        true => vec![problem("interface".to_owned(), "the order differs from what Shunt was started with")],
+        false => differences,
     }
-    let mut pairs = now.interfaces.iter().zip(&next.interfaces);
-    pairs.find(|(a, b)| a != b).map(|(a, _)| format!("interface.{}", a.name))
 }
 
 #[cfg(test)]
@@ -196,12 +207,25 @@ mod tests {
             ("count = 1", "count = 1\nidle = \"yield\"", "switchers.idle"),
             ("[limits]", "[host]\n[limits]", "host"),
             ("backends = 2", "backends = 2\nstore = 64", "limits.store"),
-            ("\"eth0\"", "\"eth1\"", "interface"),
             ("\"eth0\"", "\"eth0\"\nport = \"af_packet\"", "interface.eth0"),
         ] {
             let text = refusal(&TEXT.replacen(from, to, 1));
             let said = format!(": {field}: differs from what Shunt was started with; restart Shunt to change it");
             assert!(text.contains(&said), "{field}: {text}");
+        }
+    }
+
+    #[test]
+    fn every_fixed_field_is_told_with_its_own_line() {
+        let next = TEXT.replace("backends = 2", "backends = 3").replace("count = 1", "count = 1\nidle = \"yield\"");
+        let text = refusal(&next.replace("\"eth0\"", "\"eth1\""));
+        for said in [
+            "shunt.toml:3: switchers.idle: differs",
+            "shunt.toml:5: limits.backends: differs",
+            "interface.eth1: is none of those that Shunt was started with; restart Shunt",
+            "interface: eth0 is missing; restart Shunt",
+        ] {
+            assert!(text.contains(said), "{said}: {text}");
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::finding::Finding;
 use shunt_config::Config;
-use shunt_instances::runs;
+use shunt_instances::{TakenAddress, runs};
 use shunt_process::account_fault;
 use shunt_publish::agents::Agents;
 use std::io;
@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![account(config)];
     findings.extend(keys(config));
+    let taken = TakenAddress::find(config, |_| false);
+    findings.extend(taken.iter().map(|taken| taken_address(&taken.problem(config).to_string())));
     if let Some(listen) = config.feedback.listen {
         findings.push(feedback(listen, try_bind(listen), runs(&config.instance)));
     }
@@ -41,6 +43,12 @@ fn keys(config: &Config) -> Vec<Finding> {
         None => Finding::ok(CHECK, "can be read, by nobody else"),
     };
     agents.iter().map(|agent| finding(&agent.name).of(&*agent.name)).collect()
+}
+
+/// An address that another instance has, which says what to do after its last colon.
+fn taken_address(problem: &str) -> Finding {
+    let (text, mend) = problem.rsplit_once(": ").unwrap_or((problem, "choose another address"));
+    Finding::fail("service-address", text, mend)
 }
 
 /// A refusal of the start, which says what to do after its first semicolon.
@@ -111,6 +119,19 @@ mod tests {
         mode(0o644);
         let [finding] = <[Finding; 1]>::try_from(failed(&config("nobody", &key, &free))).unwrap();
         assert!(finding.text.contains("has mode 0644") && finding.mend.unwrap().contains("chmod 0600"));
+    }
+
+    #[test]
+    fn an_address_of_another_instance_is_in_the_way() {
+        let finding = taken_address(
+            "shunt.toml:7: service.web.address: address 198.18.0.1 is served by instance \"lab\" of this machine: \
+             stop that instance, or choose another address",
+        );
+        assert!(
+            finding.level == Level::Fail && finding.text.ends_with("instance \"lab\" of this machine"),
+            "{finding}"
+        );
+        assert_eq!(finding.mend.as_deref(), Some("stop that instance, or choose another address"));
     }
 
     #[test]

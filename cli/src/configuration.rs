@@ -5,7 +5,7 @@
 
 use shunt_config::document::listed;
 use shunt_shmlayout::address::{BackendId, ServiceId};
-use shunt_shmlayout::config_table::{ClassRecord, Generation, MemberRecord, Name};
+use shunt_shmlayout::config_table::{ClassRecord, Generation, MemberRecord};
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::regions::ControlRegion;
 use shunt_shmlayout::service::{BackendView, ServiceView};
@@ -135,7 +135,7 @@ impl Service {
         for cell in cells {
             *slots.entry(BackendId(cell.load(Ordering::Relaxed))).or_default() += 1;
         }
-        let name = generation.service_names.get(usize::from(id.0))?.load::<Name>().to_string();
+        let name = generation.service_names.get(usize::from(id.0))?.load().to_string();
         let (members, classes) = (generation.members_of(&record).collect(), generation.classes_of(&record).collect());
         Some(Self { id, name, members, classes, record, slots })
     }
@@ -144,7 +144,7 @@ impl Service {
 impl Backend {
     fn copy(generation: &Generation, id: BackendId) -> Option<Self> {
         let record = generation.backend(id)?;
-        let name = generation.backend_names.get(usize::from(id.0))?.load::<Name>().to_string();
+        let name = generation.backend_names.get(usize::from(id.0))?.load().to_string();
         Some(Self { id, name, record })
     }
 

@@ -5,7 +5,6 @@
 use shunt_process::{Instance, instances, region_name};
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::header::AttachError;
-use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ControlRegion, IfdaemonRegion, KeeperRegion, StoreRegion, SwitcherRegion, Typed,
 };
@@ -113,7 +112,7 @@ fn shm_path(instance: &Instance, region: &str) -> PathBuf {
 }
 
 fn attach<R: Typed>(instance: &Instance, region: &str) -> Result<R, MemoryError> {
-    match R::attach(&region_name(instance, region), Access::Read) {
+    match R::attach(&region_name(instance, region)) {
         Ok((view, _)) => Ok(view),
         Err(AttachError::Missing(missing)) => {
             Err(MemoryError::NotRunning { instance: instance.clone(), missing, advice: advise(instance) })

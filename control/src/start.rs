@@ -16,10 +16,10 @@ use shunt_config::{Config, ConfigError, Limits, Problem};
 use shunt_instances::accepted::instance_of;
 use shunt_instances::{AddressLocks, addresses_beside};
 use shunt_process::{Instance, Lock, LockError, control_lock, region_name};
+use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::AttachError;
-use shunt_shmlayout::map::Access;
 use shunt_shmlayout::neighbours::places;
 use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, ControlShape, KeeperRegion, SwitcherRegion, Typed};
 use shunt_shmlayout::sync::Ordering;
@@ -86,7 +86,7 @@ pub fn system_error<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(
 #[derive(Clone)]
 pub struct Memory {
     /// Ours.
-    pub control: ControlRegion,
+    pub control: ControlRegion<Writer>,
     /// How much it has room for.
     pub shape: ControlShape,
     /// Interfaces, and what the XDP maps hold.
@@ -94,7 +94,7 @@ pub struct Memory {
     /// The connection table, to be counted.
     pub connections: Connections<'static>,
     /// By switcher number. Mapped for writing because the consumer's end of the ring of wanted neighbours is in there.
-    pub switchers: Vec<SwitcherRegion>,
+    pub switchers: Vec<SwitcherRegion<Reader, Writer>>,
 }
 
 impl Memory {
@@ -102,12 +102,12 @@ impl Memory {
     pub async fn attach(instance: &Instance) -> Result<Self, StartError> {
         let keeper = wait_for_keeper(instance).await?;
         let name = |region: &str| region_name(instance, region);
-        let (_, control) = ControlRegion::attach(&name("control"), Access::Write)?;
-        let (control, shape) = ControlRegion::from_fd(&control, &name("control"), Access::Write)?;
-        let (connections, _) = ConnectionsRegion::attach(&name("connections"), Access::Read)?;
+        let (_, control) = ControlRegion::<Writer>::attach(&name("control"))?;
+        let (control, shape) = ControlRegion::<Writer>::from_fd(&control, &name("control"))?;
+        let (connections, _) = ConnectionsRegion::<Reader>::attach(&name("connections"))?;
         let connections = connections.table().ok_or(StartError::Table)?;
         let switchers = 0..keeper.switchers.len();
-        let switchers = switchers.map(|n| SwitcherRegion::attach(&name(&format!("switcher.{n}")), Access::Write));
+        let switchers = switchers.map(|n| SwitcherRegion::<Reader, Writer>::attach(&name(&format!("switcher.{n}"))));
         let switchers = switchers.map(|attached| attached.map(|(region, _)| region)).collect::<Result<_, _>>()?;
         Ok(Self { control, shape, keeper, connections, switchers })
     }
@@ -181,7 +181,7 @@ impl Start {
 
 /// Whether an instance runs whose file somebody has given another name, which nothing has been started by.
 fn was_renamed(runs: &Instance, name: &Instance) -> bool {
-    let keeper = |instance: &Instance| KeeperRegion::attach(&region_name(instance, "keeper"), Access::Read).ok();
+    let keeper = |instance: &Instance| KeeperRegion::<Reader>::attach(&region_name(instance, "keeper")).ok();
     runs != name && keeper(name).is_none() && keeper(runs).is_some_and(|(keeper, _)| keeper_lives(&keeper))
 }
 
@@ -240,7 +240,7 @@ async fn wait_for_keeper(instance: &Instance) -> Result<KeeperRegion, StartError
     let (name, waited) = (region_name(instance, "keeper"), Stopwatch::start());
     let mut waits = false;
     loop {
-        let attached = KeeperRegion::attach(&name, Access::Read).map(|(region, _)| region);
+        let attached = KeeperRegion::<Reader>::attach(&name).map(|(region, _)| region);
         match attached {
             Ok(keeper) if keeper_lives(&keeper) => return Ok(keeper),
             Ok(keeper) if waited.elapsed() >= PATIENCE => {
@@ -258,7 +258,7 @@ async fn wait_for_keeper(instance: &Instance) -> Result<KeeperRegion, StartError
     }
 }
 
-fn other_limit(control: &ControlRegion, limits: &Limits) -> Option<&'static str> {
+fn other_limit(control: &ControlRegion<Writer>, limits: &Limits) -> Option<&'static str> {
     let generation = &control.generations[0];
     let numbers = [
         (generation.services.len(), limits.services, "limits.services"),
@@ -278,6 +278,7 @@ pub fn absolute(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shunt_shmlayout::regions::Whole;
 
     #[test]
     fn memory_of_other_limits_is_refused_by_name() {

@@ -15,7 +15,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use shunt_process::privileges::pin;
-use shunt_shmlayout::regions::{StoreRegion, StoreShape, Typed};
+use shunt_shmlayout::access::Writer;
+use shunt_shmlayout::regions::{StoreRegion, StoreShape, Whole};
 use shunt_shmlayout::store::{PACKET_BYTES, Waker};
 
 /// `limits.store` where the configuration says nothing.
@@ -56,7 +57,7 @@ fn cpus() -> [u32; 2] {
     [first, cpus.next().unwrap_or(first)]
 }
 
-fn store() -> StoreRegion {
+fn store() -> StoreRegion<Writer, Writer> {
     StoreRegion::anonymous(&StoreShape::new(CELLS)).expect("memory for a packet store")
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::clock::coarse_now_ms;
 use shunt_shmlayout::regions::{IfdaemonHead, StoreDaemon};
 
@@ -31,9 +32,9 @@ pub struct Bridge {
     /// From the host.
     pub outward: Outward,
     /// Where each switcher looks whether the daemon sleeps.
-    pub stores: Vec<&'static StoreDaemon>,
+    pub stores: Vec<&'static StoreDaemon<Writer>>,
     /// The daemon's own numbers.
-    pub head: &'static IfdaemonHead,
+    pub head: &'static IfdaemonHead<Writer>,
 }
 
 impl Bridge {

@@ -1,5 +1,6 @@
 //! From the switchers to the device (patent Fig. 8): what the box's own programs get.
 
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::{DaemonDrop, IfdaemonHead};
 use shunt_shmlayout::store::{Consumer, PACKET_BYTES};
 
@@ -13,7 +14,7 @@ const BATCH: usize = 64;
 /// The direction's state.
 pub struct Inward {
     rings: Vec<Consumer<'static>>,
-    head: &'static IfdaemonHead,
+    head: &'static IfdaemonHead<Writer>,
     /// With offloads.
     coalescer: Option<Coalescer>,
     packet: [u8; PACKET_BYTES],
@@ -21,7 +22,7 @@ pub struct Inward {
 
 impl Inward {
     /// From these rings.
-    pub fn new(rings: Vec<Consumer<'static>>, head: &'static IfdaemonHead, has_offloads: bool) -> Self {
+    pub fn new(rings: Vec<Consumer<'static>>, head: &'static IfdaemonHead<Writer>, has_offloads: bool) -> Self {
         Self { rings, head, coalescer: has_offloads.then(Coalescer::new), packet: [0; PACKET_BYTES] }
     }
 

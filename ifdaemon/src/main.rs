@@ -22,8 +22,8 @@ use shunt_process::privileges;
 use shunt_process::{Instance, Lock, LockError, give_up, ifdaemon_lock, keeper_socket, start_log};
 use shunt_protocol::handover::ifdaemon::{Handover, ask};
 use shunt_protocol::handover::{HandoverError, wait_for_keeper};
+use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::header::start_time;
-use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{IfdaemonRegion, StoreRegion, Typed};
 
 use addresses::Addresses;
@@ -84,9 +84,9 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
 /// Maps everything, and goes on where a predecessor stopped.
 fn assemble(handover: Handover) -> anyhow::Result<Bridge> {
     let manifest = handover.manifest;
-    let (region, _) = IfdaemonRegion::from_fd(&handover.region, "ifdaemon", Access::Write)?;
+    let (region, _) = IfdaemonRegion::<Writer>::from_fd(&handover.region, "ifdaemon")?;
     let stores = handover.stores.iter().enumerate();
-    let stores = stores.map(|(number, fd)| StoreRegion::from_fd(fd, &format!("store.{number}"), Access::Write));
+    let stores = stores.map(|(number, fd)| StoreRegion::<Reader, Writer>::from_fd(fd, &format!("store.{number}")));
     let stores = stores.map(|mapped| mapped.map(|(store, _)| store)).collect::<Result<Vec<_>, _>>()?;
     // A predecessor that was killed asleep still says so.
     stores.iter().filter(|store| store.daemon.naps.is_asleep()).for_each(|store| store.daemon.naps.wake_up());

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use shunt_config::STORE_PACKETS;
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::{DaemonDrop, IfdaemonHead, StoreDaemon};
 use shunt_shmlayout::store::{PACKET_BYTES, Producer, Refusal};
 use zerocopy::FromBytes;
@@ -31,7 +32,7 @@ const BUFFER: usize = 65536 + 64;
 /// The way to one switcher.
 struct Lane {
     ring: Producer<'static>,
-    counters: &'static StoreDaemon,
+    counters: &'static StoreDaemon<Writer>,
     /// Since when there has been no room.
     full_since: Option<Instant>,
 }
@@ -46,7 +47,7 @@ impl Lane {
         now.duration_since(*self.full_since.get_or_insert(now)) < PATIENCE
     }
 
-    fn push(&mut self, head: &IfdaemonHead, packet: &[u8]) {
+    fn push(&mut self, head: &IfdaemonHead<Writer>, packet: &[u8]) {
         match self.ring.push(packet) {
             Ok(()) => {
                 self.counters.packets_out.add(1);
@@ -63,14 +64,14 @@ impl Lane {
 }
 
 /// Counts a dropped packet.
-pub fn drop_by(head: &IfdaemonHead, reason: DaemonDrop) {
+pub fn drop_by(head: &IfdaemonHead<Writer>, reason: DaemonDrop) {
     head.drops[reason as usize].add(1);
 }
 
 /// The direction's state.
 pub struct Outward {
     lanes: Vec<Lane>,
-    head: &'static IfdaemonHead,
+    head: &'static IfdaemonHead<Writer>,
     addresses: Addresses,
     mtu: usize,
     has_offloads: bool,
@@ -91,8 +92,8 @@ pub enum Progress {
 impl Outward {
     /// To these rings, in the order of their switchers.
     pub fn new(
-        rings: Vec<(Producer<'static>, &'static StoreDaemon)>,
-        head: &'static IfdaemonHead,
+        rings: Vec<(Producer<'static>, &'static StoreDaemon<Writer>)>,
+        head: &'static IfdaemonHead<Writer>,
         addresses: Addresses,
         mtu: u32,
         has_offloads: bool,

@@ -16,7 +16,8 @@ use shunt_packet::tcp::ACK;
 use shunt_packet::testing::{tcp, udp};
 use shunt_protocol::handover::ifdaemon::Manifest;
 use shunt_protocol::handover::{Answer, Request, accept, receive, send};
-use shunt_shmlayout::regions::{DaemonDrop, IfdaemonRegion, IfdaemonShape, StoreRegion, StoreShape, Typed};
+use shunt_shmlayout::access::Writer;
+use shunt_shmlayout::regions::{DaemonDrop, IfdaemonRegion, IfdaemonShape, StoreRegion, StoreShape, Whole};
 use shunt_shmlayout::store::PACKET_BYTES;
 
 /// Only to end a test that has failed.
@@ -29,8 +30,8 @@ const VNET: usize = 10;
 struct Keeper {
     instance: String,
     listener: OwnedFd,
-    region: (IfdaemonRegion, OwnedFd),
-    stores: Vec<(StoreRegion, OwnedFd)>,
+    region: (IfdaemonRegion<Writer>, OwnedFd),
+    stores: Vec<(StoreRegion<Writer, Writer>, OwnedFd)>,
     wake: EventFd,
     device: OwnedFd,
     kernel: OwnedFd,

@@ -22,9 +22,9 @@ pub use own::{addresses_beside, local_addresses, own_addresses};
 pub use processes::{Process, living_processes};
 use shunt_config::{Config, Problem};
 use shunt_process::{Instance, accepted_configuration, instances, region_name, supervisor_lock, supervisor_pid};
+use shunt_shmlayout::access::Reader;
 use shunt_shmlayout::address::Address;
 use shunt_shmlayout::header::network_namespace;
-use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
 
 /// Another living instance.
@@ -43,8 +43,8 @@ impl Other {
     }
 
     fn attach(instance: Instance) -> Option<Self> {
-        let (keeper, _) = KeeperRegion::attach(&region_name(&instance, "keeper"), Access::Read).ok()?;
-        let control = ControlRegion::attach(&region_name(&instance, "control"), Access::Read).ok();
+        let (keeper, _) = KeeperRegion::<Reader>::attach(&region_name(&instance, "keeper")).ok()?;
+        let control = ControlRegion::<Reader>::attach(&region_name(&instance, "control")).ok();
         Some(Self { keeper, control: control.map(|(control, _)| control), instance })
     }
 
@@ -151,14 +151,15 @@ fn addresses(config: &Config) -> BTreeSet<IpAddr> {
 mod tests {
     use super::*;
     use shunt_shmlayout::header::start_time;
-    use shunt_shmlayout::regions::{ControlShape, KeeperShape};
+    use shunt_shmlayout::regions::{ControlShape, KeeperShape, Whole};
 
     #[test]
     fn an_instance_lives_while_its_control_alone_does() {
         let keeper = KeeperShape { interfaces: 1, switchers: 1, ports: 1, reserved: [0; 5] };
         let (keeper, control) = (KeeperRegion::anonymous(&keeper), ControlShape::new(1, 1, 1, 1, 1));
         let control = ControlRegion::anonymous(&control).unwrap();
-        let other = Other { instance: Instance::default(), keeper: keeper.unwrap(), control: Some(control) };
+        let other =
+            Other { instance: Instance::default(), keeper: keeper.unwrap().lend(), control: Some(control.lend()) };
         assert!(!other.lives_here());
         let pid = std::process::id();
         control.head.pid.set(pid.into());

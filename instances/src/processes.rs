@@ -8,8 +8,7 @@ use std::path::Path;
 use nix::sys::stat::{major, minor};
 use shunt_process::{Instance, control_lock, ifdaemon_lock, keeper_lock, region_name};
 use shunt_shmlayout::header::start_time;
-use shunt_shmlayout::map::Access;
-use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRecord, Typed};
+use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
 
 use crate::inode;
 
@@ -33,8 +32,8 @@ impl fmt::Display for Process {
 
 /// All of them, by name. The holder of a lock comes before what memory says: the lock is taken first.
 pub fn living_processes(instance: &Instance) -> Vec<Process> {
-    let keeper = KeeperRegion::attach(&region_name(instance, "keeper"), Access::Read).ok();
-    let control = ControlRegion::attach(&region_name(instance, "control"), Access::Read).ok();
+    let keeper = <KeeperRegion>::attach(&region_name(instance, "keeper")).ok();
+    let control = <ControlRegion>::attach(&region_name(instance, "control")).ok();
     let named = keeper.iter().flat_map(|(keeper, _)| of_keeper(keeper));
     let named = named.chain(control.iter().filter_map(|(control, _)| {
         living("control", control.head.pid.get() as u32, Some(control.head.start_time.get()))
@@ -49,7 +48,7 @@ pub fn living_processes(instance: &Instance) -> Vec<Process> {
 fn of_keeper(keeper: &KeeperRegion) -> Vec<Process> {
     let head = keeper.head;
     let switchers = keeper.switchers.iter().enumerate().filter_map(|(number, record)| {
-        let record: SwitcherRecord = record.load();
+        let record = record.load();
         living(&format!("switcher.{number}"), record.pid, Some(record.start_time))
     });
     let own = living("keeper", head.pid.get() as u32, Some(head.start_time.get()));
@@ -83,7 +82,7 @@ fn holder_of(line: &str, file: &str) -> Option<u32> {
 mod tests {
     use super::*;
     use shunt_process::Lock;
-    use shunt_shmlayout::regions::KeeperShape;
+    use shunt_shmlayout::regions::{KeeperShape, SwitcherRecord, Whole};
 
     #[test]
     fn the_holder_of_a_lock_is_found_and_one_that_was_killed_is_not() {
@@ -109,12 +108,12 @@ mod tests {
     fn processes_that_live_are_told_from_their_successors() {
         let shape = KeeperShape { interfaces: 1, switchers: 2, ports: 1, reserved: [0; 5] };
         let keeper = KeeperRegion::anonymous(&shape).unwrap();
-        assert_eq!(of_keeper(&keeper), []);
+        assert_eq!(of_keeper(&keeper.lend()), []);
         let pid = std::process::id();
         let start_time = start_time(pid).unwrap();
         keeper.switchers[0].store(&SwitcherRecord { pid, start_time: start_time - 1, ..SwitcherRecord::default() });
         keeper.switchers[1].store(&SwitcherRecord { pid, start_time, ..SwitcherRecord::default() });
-        let told: Vec<_> = of_keeper(&keeper).iter().map(Process::to_string).collect();
+        let told: Vec<_> = of_keeper(&keeper.lend()).iter().map(Process::to_string).collect();
         assert_eq!(told, [format!("switcher.1 {pid} {start_time}")]);
     }
 }

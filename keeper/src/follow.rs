@@ -13,6 +13,7 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, PortBe};
 use shunt_shmlayout::clock::now_ms;
 use shunt_shmlayout::config_table::Generation;
@@ -42,7 +43,7 @@ enum FollowError {
 /// What of the generations is in the maps.
 pub(super) struct Follower {
     control: ControlRegion,
-    keeper: KeeperRegion,
+    keeper: KeeperRegion<Writer>,
     redirects: Vec<Redirect>,
     pseudo: Option<PseudoInterface>,
     /// What the maps hold; `None` before the first turn.
@@ -183,12 +184,12 @@ impl Addresses {
 mod tests {
     use super::*;
     use shunt_shmlayout::flip::{begin_fill, end_fill};
-    use shunt_shmlayout::regions::{ControlShape, Typed};
+    use shunt_shmlayout::regions::{ControlShape, Whole};
 
     const OLD: Address = Address::from_v4([198, 18, 0, 1]);
     const NEW: Address = Address::from_v4([198, 18, 0, 2]);
 
-    fn fill(generation: &Generation, address: Address) {
+    fn fill(generation: &Generation<Writer>, address: Address) {
         generation.clear();
         generation.add_endpoint(address, PortBe::default(), 0, Endpoint::Address(AddressUse::Services)).expect("room");
     }
@@ -200,7 +201,7 @@ mod tests {
         let (head, [a, b]) = (region.head, &region.generations);
         fill(a, OLD);
         let begin = || Reading::begin(&head.fills, &head.prepared);
-        let services = |reading| Addresses::read(&region, reading).map(|addresses| addresses.services);
+        let services = |reading| Addresses::read(&region.lend(), reading).map(|addresses| addresses.services);
         let stopped = begin();
         begin_fill(&head.fills);
         b.clear();

@@ -9,14 +9,15 @@ use nix::sys::mman::shm_open;
 use nix::sys::stat::{Mode, fstat};
 use shunt_config::{Config, Side as ConfiguredSide};
 use shunt_process::{Instance, region_name};
+use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::config_table::Name;
 use shunt_shmlayout::connections::CHUNK as CONNECTIONS_CHUNK;
 use shunt_shmlayout::frames::{self, CHUNK};
 use shunt_shmlayout::header::{AttachError, start_time};
-use shunt_shmlayout::map::{Access, Region, read_only};
+use shunt_shmlayout::map::{Region, read_only};
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape,
-    PORTS, PortRecord, Side, StoreShape, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed,
+    PORTS, PortRecord, Side, StoreShape, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed, Whole,
 };
 use zerocopy::IntoBytes;
 
@@ -26,7 +27,7 @@ use super::{KeeperError, file_error, plan};
 
 /// One switcher's memory.
 pub(super) struct Switcher {
-    pub region: SwitcherRegion,
+    pub region: SwitcherRegion<Writer>,
     pub region_fd: OwnedFd,
     /// The same to read only, for the other switchers.
     pub view_fd: OwnedFd,
@@ -50,7 +51,7 @@ impl Switcher {
 pub(super) struct Regions {
     pub control: ControlRegion,
     pub control_fd: OwnedFd,
-    pub keeper: KeeperRegion,
+    pub keeper: KeeperRegion<Writer>,
     pub keeper_fd: OwnedFd,
     pub connections_fd: OwnedFd,
     pub switchers: Vec<Switcher>,
@@ -94,10 +95,10 @@ impl Shapes {
     }
 
     fn bytes(&self) -> u64 {
-        let a_switcher = SwitcherRegion::length(&self.switcher) as u64 + self.switcher.frames * CHUNK;
-        let one_of_each = ControlRegion::length(&self.control)
-            + KeeperRegion::length(&self.keeper)
-            + ConnectionsRegion::length(&self.connections);
+        let a_switcher = <SwitcherRegion>::length(&self.switcher) as u64 + self.switcher.frames * CHUNK;
+        let one_of_each = <ControlRegion>::length(&self.control)
+            + <KeeperRegion>::length(&self.keeper)
+            + <ConnectionsRegion>::length(&self.connections);
         let host = self.store.map_or(0, |store| HostMemory::bytes(&store, self.switchers));
         one_of_each as u64 + a_switcher * self.switchers as u64 + host
     }
@@ -152,22 +153,22 @@ impl Regions {
         for pair in of_switchers.chunks_exact(2) {
             let (region, region_fd) = SwitcherRegion::create(&pair[0], &shapes.switcher, |_| {})?;
             let frames_fd = create_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
-            switchers.push(Switcher { region, region_fd, view_fd: read_only(&pair[0])?, frames_fd });
+            switchers.push(Switcher { region: region.lend(), region_fd, view_fd: read_only(&pair[0])?, frames_fd });
         }
         let host = shapes.store.map(|store| HostMemory::create(of_host, &store)).transpose()?;
         let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
         let names = names.to_vec();
-        Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, host, names })
+        Ok(Regions { control: control.lend(), control_fd, keeper, keeper_fd, connections_fd, switchers, host, names })
     }
 
     fn attach(names: &[String], shapes: &Shapes) -> Result<Regions, AttachError> {
-        let (keeper, _) = attach::<KeeperRegion>(&names[1], &shapes.keeper)?;
+        let (keeper, _) = attach::<KeeperRegion<Writer>>(&names[1], &shapes.keeper)?;
         let (control, _) = attach::<ControlRegion>(&names[0], &shapes.control)?;
-        let (_, connections_fd) = attach::<ConnectionsRegion>(&names[2], &shapes.connections)?;
+        let (_, connections_fd) = attach::<ConnectionsRegion<Writer>>(&names[2], &shapes.connections)?;
         let (of_switchers, of_host) = names[3..].split_at(2 * shapes.switchers);
         let mut switchers = Vec::new();
         for pair in of_switchers.chunks_exact(2) {
-            let (region, region_fd) = attach::<SwitcherRegion>(&pair[0], &shapes.switcher)?;
+            let (region, region_fd) = attach::<SwitcherRegion<Writer>>(&pair[0], &shapes.switcher)?;
             let frames_fd = open_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
             switchers.push(Switcher { region, region_fd, view_fd: read_only(&pair[0])?, frames_fd });
         }
@@ -257,7 +258,7 @@ pub(super) fn is_alive(record: &SwitcherRecord) -> bool {
 /// The lock of a keeper in another mount namespace may be in another /run, while /dev/shm is one: two would serve the same
 /// switchers, or take each other's memory away.
 fn refuse_living_keeper(name: &str) -> Result<(), KeeperError> {
-    let Ok((region, _)) = KeeperRegion::attach(name, Access::Read) else { return Ok(()) };
+    let Ok((region, _)) = KeeperRegion::<Reader>::attach(name) else { return Ok(()) };
     let pid = region.head.pid.get() as u32;
     let lives = pid != 0 && start_time(pid) == Some(region.head.start_time.get());
     if !lives || pid == std::process::id() {
@@ -271,14 +272,14 @@ fn refuse_living_keeper(name: &str) -> Result<(), KeeperError> {
 
 /// Whether a switcher of the instance lives, by what a keeper before this one wrote.
 pub(super) fn has_living_switchers(config: &Config) -> bool {
-    let keeper = KeeperRegion::attach(&region_name(&config.instance, "keeper"), Access::Read);
+    let keeper = <KeeperRegion>::attach(&region_name(&config.instance, "keeper"));
     keeper.is_ok_and(|(region, _)| region.switchers.iter().any(|record| is_alive(&record.load())))
 }
 
 /// A switcher or interface daemon that runs according to a keeper region, even if the other regions can't be attached.
 fn living_user(keeper: &str) -> Option<u32> {
-    let (region, _) = KeeperRegion::attach(keeper, Access::Read).ok()?;
-    let records = region.switchers.iter().map(|record| record.load::<SwitcherRecord>());
+    let (region, _) = KeeperRegion::<Reader>::attach(keeper).ok()?;
+    let records = region.switchers.iter().map(|record| record.load());
     records.into_iter().find(is_alive).map(|record| record.pid).or_else(|| living_daemon(&region))
 }
 
@@ -292,8 +293,8 @@ fn side(side: ConfiguredSide) -> Side {
 
 /// Attaches a region that must have this shape.
 pub(super) fn attach<T: Typed>(name: &str, shape: &T::Shape) -> Result<(T, OwnedFd), AttachError> {
-    let (_, fd) = T::attach(name, Access::Write)?;
-    let (region, found) = T::from_fd(&fd, name, Access::Write)?;
+    let (_, fd) = T::attach(name)?;
+    let (region, found) = T::from_fd(&fd, name)?;
     if found.as_bytes() == shape.as_bytes() {
         return Ok((region, fd));
     }

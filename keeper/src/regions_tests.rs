@@ -41,11 +41,11 @@ fn check_shapes(config: &Config, queues: u32) {
     };
     let shapes = Shapes::new(config, &Facts { interfaces: vec![found], cpus: Vec::new() });
     let faults = [
-        ControlRegion::fault(&shapes.control),
-        KeeperRegion::fault(&shapes.keeper),
-        ConnectionsRegion::fault(&shapes.connections),
-        SwitcherRegion::fault(&shapes.switcher),
-        shapes.store.and_then(|store| StoreRegion::fault(&store)),
+        <ControlRegion>::fault(&shapes.control),
+        <KeeperRegion>::fault(&shapes.keeper),
+        <ConnectionsRegion>::fault(&shapes.connections),
+        <SwitcherRegion>::fault(&shapes.switcher),
+        shapes.store.and_then(|store| <StoreRegion>::fault(&store)),
     ];
     assert_eq!(faults, [None; 5], "{:?}", config.limits);
     assert!(shapes.bytes() < 1 << 40);

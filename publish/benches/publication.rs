@@ -12,7 +12,7 @@ use shunt_publish::publisher::Publisher;
 use shunt_publish::table::{Capacity, NamedIds, Table};
 use shunt_publish::ways::Ways;
 use shunt_shmlayout::address::{BackendId, ServiceId};
-use shunt_shmlayout::regions::{ControlRegion, ControlShape, KeeperRegion, KeeperShape, Typed};
+use shunt_shmlayout::regions::{ControlRegion, ControlShape, KeeperRegion, KeeperShape, Whole};
 
 const SERVICES: usize = 1000;
 const BACKENDS: usize = 1000;
@@ -40,7 +40,7 @@ fn measure(members: usize, changed: usize) -> [Vec<Duration>; 4] {
     let region = ControlRegion::anonymous(&shape).expect("memory");
     let keeper = KeeperShape { interfaces: 1, switchers: 1, ports: 1, reserved: [0; 5] };
     let keeper = KeeperRegion::anonymous(&keeper).expect("memory");
-    let mut publisher = Publisher::new(region, keeper, Vec::new(), 0);
+    let mut publisher = Publisher::new(region, keeper.lend(), Vec::new(), 0);
     let mut cache = ArpCache::new(region.neighbours, &region.generations);
     let ways = Ways::default();
     let empty = Table::new(Capacity::of(&region.generations[0]));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use shunt_config::{Feedback, Problem, Source};
 use shunt_report::{Arrival, Key, KeyError, Name, Refusal, ReplayWindow, Report, open};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::replay::ReplayPlace;
 
 /// Why an agent's reports can't be believed.
@@ -30,7 +31,7 @@ struct Agent {
     key: Key,
     window: ReplayWindow,
     /// Where the window's end is written down for a control that starts again.
-    place: Option<&'static ReplayPlace>,
+    place: Option<&'static ReplayPlace<Writer>>,
     /// Its last report was refused for its clock.
     is_ahead: bool,
 }
@@ -89,8 +90,9 @@ impl Agents {
 
     /// Goes on where `places` end, and keeps them up from now on. An agent finds what it has there by name and key, also if it
     /// left the configuration meanwhile and nobody needed the place.
-    pub fn remember_in(&mut self, places: &'static [ReplayPlace]) {
-        let found: HashMap<u64, &'static ReplayPlace> = places.iter().map(|place| (place.owner(), place)).collect();
+    pub fn remember_in(&mut self, places: &'static [ReplayPlace<Writer>]) {
+        let found: HashMap<u64, &'static ReplayPlace<Writer>> =
+            places.iter().map(|place| (place.owner(), place)).collect();
         let owners: HashSet<u64> = self.by_name.iter().map(|(name, agent)| agent.key.identity(name)).collect();
         // Those that nobody ever had first.
         let mut free: Vec<_> = places.iter().filter(|place| !owners.contains(&place.owner())).collect();

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::address::{BackendId, Mac, NeighbourId};
 use shunt_shmlayout::config_table::{Generation, Route};
 use shunt_shmlayout::neighbours::Neighbours;
@@ -27,7 +28,7 @@ struct Sighting {
 
 /// Control's side of the cache.
 pub struct ArpCache {
-    table: Neighbours<'static>,
+    table: Neighbours<'static, Writer>,
     /// Entries that must not be given away.
     named: BTreeSet<NeighbourId>,
     kept: BTreeSet<Hop>,
@@ -36,7 +37,7 @@ pub struct ArpCache {
 
 impl ArpCache {
     /// Takes the cache over as it stands, with the entries that `generations` name.
-    pub fn new(table: Neighbours<'static>, generations: &[Generation]) -> Self {
+    pub fn new<A: Access>(table: Neighbours<'static, Writer>, generations: &[Generation<A>]) -> Self {
         let ids = (0..table.0.len()).map(|id| NeighbourId(id as u32));
         let known = ids.filter_map(|id| table.get(id));
         let seen = known.filter(|(.., mac)| mac.is_some()).map(|(interface, address, mac)| {
@@ -50,7 +51,7 @@ impl ArpCache {
     }
 
     /// Finds or makes the entries of `hops`, which are the kept ones from now on. One that finds no place is left out.
-    pub fn keep(&mut self, hops: BTreeSet<Hop>, generations: &[Generation]) -> Interned {
+    pub fn keep<A: Access>(&mut self, hops: BTreeSet<Hop>, generations: &[Generation<A>]) -> Interned {
         self.named = named_in(generations);
         let mut interned = Interned::new();
         for hop in &hops {
@@ -115,7 +116,7 @@ fn sight(neighbour: &Neighbour) -> Option<Sighting> {
     Some(Sighting { mac: mac.map(Mac), failed: neighbour.state == NeighbourState::Failed })
 }
 
-fn named_in(generations: &[Generation]) -> BTreeSet<NeighbourId> {
+fn named_in<A: Access>(generations: &[Generation<A>]) -> BTreeSet<NeighbourId> {
     let mut named = BTreeSet::new();
     for generation in generations {
         let backends = (0..generation.backends.len()).filter_map(|id| generation.backend(BackendId(id as u16)));

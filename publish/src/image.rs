@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
     BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeKind, RangeRecord, ServiceRecord, StaleRecord,
@@ -149,7 +150,7 @@ impl Image {
     }
 
     /// Whether nobody would be lost: every service and backend that `generation` has is in the image too.
-    pub fn covers(&self, generation: &Generation) -> bool {
+    pub fn covers<A: Access>(&self, generation: &Generation<A>) -> bool {
         let services: BTreeSet<_> = self.services.iter().map(|(id, ..)| *id).collect();
         let backends: BTreeSet<_> = self.backends.iter().map(|(id, ..)| *id).collect();
         let service_ids = (0..generation.services.len()).map(|id| ServiceId(id as u16));
@@ -162,7 +163,7 @@ impl Image {
     ///
     /// The table has checked that there is room for everything but endpoints, whose hash may be unlucky. What was written
     /// is of no use then, and harms nobody.
-    pub fn write(&self, generation: &Generation, published_ms: u64, now_ms: u64) -> Result<(), WriteError> {
+    pub fn write(&self, generation: &Generation<Writer>, published_ms: u64, now_ms: u64) -> Result<(), WriteError> {
         generation.clear();
         for (id, record, name) in &self.services {
             generation.services[usize::from(id.0)].store(record);

@@ -8,6 +8,7 @@
 //!
 //! Control alone writes `active` and `prepared`. Nothing here waits: the main loop asks again each turn.
 
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::{self, Active};
 use shunt_shmlayout::header::start_time;
@@ -46,7 +47,7 @@ enum Phase {
 
 /// Control's side of the flip.
 pub struct Publisher {
-    region: ControlRegion,
+    region: ControlRegion<Writer>,
     keeper: KeeperRegion,
     switchers: Vec<SwitcherRegion>,
     phase: Phase,
@@ -55,7 +56,12 @@ pub struct Publisher {
 
 impl Publisher {
     /// Goes on where the last control stopped.
-    pub fn new(region: ControlRegion, keeper: KeeperRegion, switchers: Vec<SwitcherRegion>, now_ms: u64) -> Self {
+    pub fn new(
+        region: ControlRegion<Writer>,
+        keeper: KeeperRegion,
+        switchers: Vec<SwitcherRegion>,
+        now_ms: u64,
+    ) -> Self {
         let active = region.head.active.load(Ordering::Relaxed); // control's own
         let phase = match region.head.prepared.load(Ordering::Relaxed) > active {
             true => Phase::Retracting { until_ms: now_ms + KEEPER_MS },
@@ -71,7 +77,7 @@ impl Publisher {
     }
 
     /// The buffer to fill, if one may be filled now: from here on the keeper believes nothing that it reads of it.
-    pub fn room(&mut self, now_ms: u64) -> Option<Generation> {
+    pub fn room(&mut self, now_ms: u64) -> Option<Generation<Writer>> {
         if let Phase::Retracting { until_ms } = self.phase {
             let owned = self.keeper.head.owned.load(Ordering::Acquire);
             if owned > self.active().0 && now_ms < until_ms && self.keeper_lives() {
@@ -127,7 +133,7 @@ impl Publisher {
             .filter(|(.., word)| *word != 0 && *word != active)
             .map(|(switcher, _, word)| Holder {
                 switcher,
-                pid: self.keeper.switchers[switcher].load::<SwitcherRecord>().pid,
+                pid: self.keeper.switchers[switcher].load().pid,
                 epoch: Active(word).epoch(),
             })
             .collect()

@@ -2,6 +2,7 @@
 //!
 //! Slots aren't read: the master fills the same ones from the same weights, once the configuration says how many.
 
+use shunt_shmlayout::access::Access;
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, MemberRecord, Name};
 use shunt_shmlayout::endpoints::Endpoint;
@@ -14,18 +15,18 @@ use crate::health::Health;
 
 impl Table {
     /// What was last published: ids, drained flags, health, and what feedback made of weights.
-    pub fn recover(generation: &Generation) -> Self {
+    pub fn recover<A: Access>(generation: &Generation<A>) -> Self {
         let mut table = Self::new(Capacity::of(generation));
         for (index, name) in generation.backend_names.iter().enumerate() {
             let id = BackendId(index as u16);
             if let Some(record) = generation.backend(id) {
-                table.backends.insert(id, backend(id, &record, name.load::<Name>(), generation));
+                table.backends.insert(id, backend(id, &record, name.load(), generation));
             }
         }
         for (index, name) in generation.service_names.iter().enumerate() {
             let id = ServiceId(index as u16);
             if let Some(record) = generation.service(id) {
-                let service = service(&table, &record, name.load::<Name>(), generation);
+                let service = service(&table, &record, name.load(), generation);
                 table.services.insert(id, service);
             }
         }
@@ -35,7 +36,7 @@ impl Table {
     }
 }
 
-fn backend(id: BackendId, record: &BackendView, name: Name, generation: &Generation) -> Backend {
+fn backend<A: Access>(id: BackendId, record: &BackendView, name: Name, generation: &Generation<A>) -> Backend {
     let identity = Identity { address: record.address, port: record.port, protocol: record.protocol };
     let endpoint = generation.find(&record.address, record.port, record.protocol.code());
     Backend {
@@ -47,7 +48,7 @@ fn backend(id: BackendId, record: &BackendView, name: Name, generation: &Generat
     }
 }
 
-fn service(table: &Table, record: &ServiceView, name: Name, generation: &Generation) -> Service {
+fn service<A: Access>(table: &Table, record: &ServiceView, name: Name, generation: &Generation<A>) -> Service {
     let identity = Identity { address: record.address, port: record.port, protocol: record.protocol };
     let mut service = Service::new(name.to_string(), identity);
     (service.mode, service.timeouts) = (record.mode, record.timeouts);
@@ -59,7 +60,7 @@ fn service(table: &Table, record: &ServiceView, name: Name, generation: &Generat
 }
 
 /// The effective weight tells the health, except where it is 0 for another reason too: then the backend's own flag does.
-fn recover_member(table: &Table, generation: &Generation, record: &MemberRecord) -> Option<Member> {
+fn recover_member<A: Access>(table: &Table, generation: &Generation<A>, record: &MemberRecord) -> Option<Member> {
     let backend = BackendId(record.backend);
     let drained = table.backends.get(&backend)?.drained;
     let declined = record.factor_permille == 0;

@@ -5,9 +5,10 @@
 use std::io;
 
 use shunt_config::{Config, Limits};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::endpoints::Endpoint;
-use shunt_shmlayout::regions::{ControlRegion, ControlShape, Typed};
+use shunt_shmlayout::regions::{ControlRegion, ControlShape, Whole};
 
 use super::arp_cache::Interned;
 use super::error::{CapacityError, Unpublishable, WriteError};
@@ -16,7 +17,7 @@ use super::table::{Capacity, NamedIds, Table};
 use super::ways::Ways;
 
 /// Memory of the right size. It is never given back: one for each process is enough.
-pub struct Rehearsal(Generation);
+pub struct Rehearsal(Generation<Writer>);
 
 impl Rehearsal {
     /// In memory of the shape of a control region's. Pages are taken when they are first written.

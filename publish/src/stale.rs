@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use shunt_shmlayout::access::Access;
 use shunt_shmlayout::address::{BackendId, Protocol, ServiceId};
 use shunt_shmlayout::config_table::{Generation, StaleRecord};
 use shunt_shmlayout::service::OnBackendDown;
@@ -97,7 +98,7 @@ impl Table {
     }
 
     /// Reads the deadlines back. Whoever was down when it was drained gets a new one.
-    pub(super) fn recover_deadlines(&mut self, generation: &Generation) {
+    pub(super) fn recover_deadlines<A: Access>(&mut self, generation: &Generation<A>) {
         for StaleRecord { backend, service, from_s } in generation.stale_pairs().filter(|pair| pair.from_s != 0) {
             let Some(service) = self.services.get_mut(&ServiceId(service)) else { continue };
             let backend = BackendId(backend);

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shunt_config::{Algorithm, Config, Protocol};
+use shunt_shmlayout::access::Access;
 use shunt_shmlayout::address::{Address, BackendId, ServiceId};
 use shunt_shmlayout::config_table::{Generation, Timeouts};
 
@@ -35,7 +36,7 @@ pub struct Capacity {
 
 impl Capacity {
     /// That of a mapped generation.
-    pub fn of(generation: &Generation) -> Self {
+    pub fn of<A: Access>(generation: &Generation<A>) -> Self {
         Self {
             services: generation.services.len(),
             backends: generation.backends.len(),
@@ -56,7 +57,7 @@ pub struct NamedIds {
 
 impl NamedIds {
     /// Those in either generation.
-    pub fn in_generations(generations: &[Generation]) -> Self {
+    pub fn in_generations<A: Access>(generations: &[Generation<A>]) -> Self {
         let mut named = Self::default();
         for generation in generations {
             let services = (0..generation.services.len()).map(|id| ServiceId(id as u16));

@@ -1,11 +1,12 @@
 //! Configurations and memory for the tests of publication.
 
 use shunt_config::Config;
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::regions::{
-    ControlRegion, ControlShape, KeeperRegion, KeeperShape, Side, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed,
+    ControlRegion, ControlShape, KeeperRegion, KeeperShape, Side, SwitcherRecord, SwitcherRegion, SwitcherShape, Whole,
 };
 
 use super::arp_cache::ArpCache;
@@ -61,17 +62,17 @@ pub fn text_with(services: &[ServiceOf<'_>], lines: &str) -> String {
 }
 
 /// A control region with room for a few of everything.
-pub fn region() -> ControlRegion {
+pub fn region() -> ControlRegion<Writer> {
     ControlRegion::anonymous(&ControlShape::new(8, 16, 2000, 64, 64)).expect("memory")
 }
 
 /// A keeper region that nobody has claimed.
-pub fn keeper() -> KeeperRegion {
+pub fn keeper() -> KeeperRegion<Writer> {
     KeeperRegion::anonymous(&KeeperShape { interfaces: 2, switchers: 2, ports: 4, reserved: [0; 5] }).expect("memory")
 }
 
 /// A switcher's region, claimed by this process, so that it counts as live.
-pub fn switcher() -> SwitcherRegion {
+pub fn switcher() -> SwitcherRegion<Writer, Writer> {
     let shape = SwitcherShape { services: 8, backends: 16, interfaces: 2, frames: 64, reserved: [0; 4] };
     let region = SwitcherRegion::anonymous(&shape).expect("memory");
     let pid = std::process::id();
@@ -113,7 +114,7 @@ pub fn kernel() -> State {
 /// A region and everything that is published into it.
 pub struct World {
     /// The memory.
-    pub region: ControlRegion,
+    pub region: ControlRegion<Writer>,
     /// What is to be published.
     pub table: Table,
     /// The ways there.
@@ -121,7 +122,7 @@ pub struct World {
     /// The cache in the memory.
     pub cache: ArpCache,
     /// What the keeper says: who has a switcher's memory.
-    pub keeper: KeeperRegion,
+    pub keeper: KeeperRegion<Writer>,
     /// The flip.
     pub publisher: Publisher,
     /// What the next publication takes for the time.
@@ -130,13 +131,13 @@ pub struct World {
 
 impl World {
     /// Starts as control does: from what the region holds.
-    pub fn new(region: ControlRegion, switchers: Vec<SwitcherRegion>) -> Self {
+    pub fn new(region: ControlRegion<Writer>, switchers: Vec<SwitcherRegion<Writer, Writer>>) -> Self {
         let keeper = keeper();
         for (record, switcher) in keeper.switchers.iter().zip(&switchers) {
             let (pid, start_time) = (switcher.head.pid.get() as u32, switcher.head.start_time.get());
             record.store(&SwitcherRecord { pid, start_time, ..SwitcherRecord::default() });
         }
-        let publisher = Publisher::new(region, keeper, switchers, 0);
+        let publisher = Publisher::new(region, keeper.lend(), switchers.iter().map(SwitcherRegion::lend).collect(), 0);
         let table = match publisher.active() {
             Active::NONE => Table::new(Capacity::of(&region.generations[0])),
             active => Table::recover(&region.generations[active.buffer()]),
@@ -169,7 +170,7 @@ impl World {
         Image::new(&self.table, &self.ways, &interned).write(&idle, 1, self.now_ms).expect("room for endpoints");
         self.publisher.prepare(self.now_ms);
         self.publisher.advance(self.now_ms).expect("no keeper to wait for");
-        Some(idle)
+        Some(idle.lend())
     }
 
     /// Takes a configuration over and publishes it.

@@ -1,12 +1,13 @@
 //! Publication as a whole, on memory of the test's own: what a switcher would find after each change.
 
 use proptest::prelude::*;
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, Mac, PortBe, Protocol, TCP};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, Route};
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::flip::{Active, follow};
 use shunt_shmlayout::mode::Mode;
-use shunt_shmlayout::regions::{ControlRegion, ControlShape, SwitcherRecord, Typed};
+use shunt_shmlayout::regions::{ControlRegion, ControlShape, SwitcherRecord, Whole};
 use shunt_shmlayout::service::{Algorithm, OnBackendDown, ServiceView};
 use shunt_shmlayout::sync::Ordering;
 
@@ -60,7 +61,7 @@ fn a_switcher_finds_services_backends_and_ways() {
     };
     assert_eq!(world.region.neighbours.get(gateway).unwrap().1, Address::from_v4([198, 18, 0, 254]));
     assert_eq!(generation.route(&Address::from_v4([192, 0, 2, 1])), None, "by an interface that isn't Shunt's");
-    assert_eq!(generation.service_names[0].load::<shunt_shmlayout::config_table::Name>().to_string(), "s1");
+    assert_eq!(generation.service_names[0].load().to_string(), "s1");
 }
 
 #[test]
@@ -136,8 +137,9 @@ fn a_removed_backend_stays_until_its_last_connection_and_both_generations_forgot
 fn counts(backends: &[(BackendId, usize)]) -> Counts {
     use shunt_shmlayout::address::ServiceId;
     use shunt_shmlayout::connections::{Activity, LastHop, Owner, Snapshot, State};
-    use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Typed};
-    let table = ConnectionsRegion::anonymous(&ConnectionsShape::new(1024)).unwrap().table().unwrap();
+    use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Whole};
+    let region = ConnectionsRegion::anonymous(&ConnectionsShape::new(1024)).unwrap();
+    let table = region.table().unwrap();
     let mut owner = Owner::adopt(table, 0, 1);
     let (activity, hop) = (
         Activity { last_seen_ms: 1, state: State::Established, flags: 0 },
@@ -159,7 +161,7 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
             owner.record(&connection, table.hashes(&connection), activity, hop, |_| {}).unwrap();
         }
     }
-    let counts = Counts::scan(&table, 8, 16);
+    let counts = Counts::scan(&region.lend().table().unwrap(), 8, 16);
     let total: usize = backends.iter().map(|(_, number)| number).sum();
     assert_eq!(counts.of_service(ServiceId(0)), total as u64);
     counts
@@ -341,7 +343,7 @@ fn the_buffer_of_a_dead_reader_is_free() {
 #[test]
 fn a_living_keeper_is_waited_for_and_a_dead_one_is_not() {
     let (region, keeper) = (region(), keeper());
-    let mut publisher = Publisher::new(region, keeper, vec![], 0);
+    let mut publisher = Publisher::new(region, keeper.lend(), vec![], 0);
     let alive = switcher();
     keeper.head.pid.set(alive.head.pid.get());
     keeper.head.start_time.set(alive.head.start_time.get());
@@ -373,7 +375,7 @@ fn an_epoch_announced_by_a_dead_control_is_taken_back() {
     let alive = switcher();
     keeper.head.pid.set(alive.head.pid.get());
     keeper.head.start_time.set(alive.head.start_time.get());
-    let mut successor = Publisher::new(region, keeper, vec![], 0);
+    let mut successor = Publisher::new(region, keeper.lend(), vec![], 0);
     assert!(successor.room(0).is_none(), "the keeper takes its addresses for those of the coming epoch");
     assert_eq!(region.head.prepared.load(Ordering::Relaxed), active.0);
     keeper.head.owned.store(active.0, Ordering::Release);
@@ -466,7 +468,10 @@ fn neighbours_that_a_generation_names_are_never_given_away() {
         assert_eq!(entry(&world), before);
     }
     world.publish().unwrap();
-    let names = |generation: &Generation| generation.backend(world.backend(2)).map(|backend| backend.neighbour);
+    let names = |generation: &Generation<Writer>| {
+        let backend = generation.backend(world.backend(2));
+        backend.map(|backend| backend.neighbour)
+    };
     assert_eq!(names(&world.region.generations[0]), names(&world.region.generations[1]));
 }
 

@@ -4,11 +4,20 @@
 //! generation is whole in itself: services, their slots, the backends, the routes, and the hash by which a packet's
 //! address, port and protocol lead to a service or a backend.
 
+mod name;
+mod rights;
+
+pub use name::Name;
+
+use crate::access::{Access, Reader};
 use crate::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
 use crate::coded::coded;
+use crate::endpoints::EndpointRecord;
+use crate::layout::described;
 use crate::record::{Counter, Record};
 use crate::service::{BackendView, ServiceView};
-use crate::sync::{AtomicU16, Ordering};
+use crate::sync::Ordering;
+use crate::word::Word16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 coded! {
@@ -34,6 +43,8 @@ pub struct Timeouts {
     /// Both sides have finished, or one has reset.
     pub closed_ms: u32,
 }
+
+described!(Timeouts { opening_ms, established_ms, closing_ms, closed_ms });
 
 /// A service: address, port and protocol that clients use. Readers get a [`ServiceView`] of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -71,6 +82,24 @@ pub struct ServiceRecord {
     pub reserved: u8,
 }
 
+described!(ServiceRecord {
+    address,
+    port,
+    protocol,
+    mode,
+    slots_first,
+    slots_count,
+    members_first,
+    members_count,
+    timeouts,
+    classes_first,
+    classes_count,
+    algorithm,
+    target,
+    on_backend_down,
+    reserved,
+});
+
 /// Which backends serve a range of a service's clients: from `start` to the next record's start. A service's records are
 /// sorted; whoever stands before the first has the service's own slots and members.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -88,6 +117,8 @@ pub struct ClassRecord {
     pub members_count: u32,
 }
 
+described!(ClassRecord { start, slots_first, slots_count, members_first, members_count });
+
 /// A backend of one service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -101,6 +132,8 @@ pub struct MemberRecord {
     /// What feedback multiplies it by, in thousandths; 1000 without feedback.
     pub factor_permille: u16,
 }
+
+described!(MemberRecord { backend, weight, effective, factor_permille });
 
 impl MemberRecord {
     /// The weight in force, in thousandths of a configured one.
@@ -132,6 +165,8 @@ pub struct BackendRecord {
     pub reserved2: u32,
 }
 
+described!(BackendRecord { address, port, protocol, flags, interface, reserved, neighbour, reserved2 });
+
 impl BackendRecord {
     /// Its health checks pass.
     pub const UP: u8 = 1;
@@ -156,6 +191,8 @@ pub struct StaleRecord {
     pub from_s: u32,
 }
 
+described!(StaleRecord { backend, service, from_s });
+
 /// A range of addresses and the way to them: from `start` to the next range's start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -173,6 +210,8 @@ pub struct RangeRecord {
     /// Room for later fields.
     pub reserved2: u64,
 }
+
+described!(RangeRecord { start, kind, reserved, interface, neighbour, reserved2 });
 
 /// The way to an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -199,80 +238,60 @@ impl RangeRecord {
     }
 }
 
-/// A name of at most 31 bytes, as the operator wrote it.
-#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(transparent)]
-pub struct Name(pub [u8; 32]);
-
-impl Name {
-    /// Takes at most 31 bytes of `text`.
-    pub fn new(text: &str) -> Self {
-        let mut bytes = [0; 32];
-        let length = text.len().min(31);
-        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
-        Self(bytes)
-    }
-}
-
-impl core::fmt::Display for Name {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let text = self.0.split(|byte| *byte == 0).next().unwrap_or_default();
-        f.pad(&String::from_utf8_lossy(text))
-    }
-}
-
 /// Numbers that stand before the tables of one generation; written by control while it is idle.
 #[repr(C, align(64))]
-#[derive(FromBytes, IntoBytes, KnownLayout)]
-pub struct GenerationHead {
+#[derive(FromBytes)]
+pub struct GenerationHead<A = Reader> {
     /// Records in `ranges`.
-    pub ranges: Counter,
+    pub ranges: Counter<A>,
     /// Wall-clock time of the publication, in milliseconds since 1970.
-    pub published_ms: Counter,
+    pub published_ms: Counter<A>,
     /// CLOCK_MONOTONIC in milliseconds when it was filled, to be held against the reports' times.
-    pub filled_ms: Counter,
+    pub filled_ms: Counter<A>,
     /// Records in `stale_table`.
-    pub stale: Counter,
-    _reserved: [Counter; 4],
+    pub stale: Counter<A>,
+    _reserved: [Counter<A>; 4],
 }
+
+described!(GenerationHead<A> { ranges, published_ms, filled_ms, stale, _reserved });
 
 /// A view of one generation.
 #[derive(Clone, Copy)]
-pub struct Generation {
+pub struct Generation<A: Access = Reader> {
     /// Numbers.
-    pub head: &'static GenerationHead,
-    pub(crate) endpoints: &'static [Record<4>],
+    pub head: &'static GenerationHead<A>,
+    pub(crate) endpoints: &'static [Record<EndpointRecord, 4, A>],
     /// By [`ServiceId`].
-    pub services: &'static [Record<8>],
+    pub services: &'static [Record<ServiceRecord, 8, A>],
     /// By [`BackendId`].
-    pub backends: &'static [Record<4>],
+    pub backends: &'static [Record<BackendRecord, 4, A>],
     /// Names by [`ServiceId`].
-    pub service_names: &'static [Record<4>],
+    pub service_names: &'static [Record<Name, 4, A>],
     /// Names by [`BackendId`].
-    pub backend_names: &'static [Record<4>],
+    pub backend_names: &'static [Record<Name, 4, A>],
     /// Backends by service: [`MemberRecord`].
-    pub members: &'static [Record<1>],
+    pub members: &'static [Record<MemberRecord, 1, A>],
     /// Cells of all services' tables, each naming a backend.
-    pub slots: &'static [AtomicU16],
+    pub slots: &'static [Word16<A>],
     /// Sorted disjoint ranges of addresses: [`RangeRecord`].
-    pub ranges: &'static [Record<4>],
+    pub ranges: &'static [Record<RangeRecord, 4, A>],
     /// Sorted disjoint ranges of clients, by service: [`ClassRecord`].
-    pub classes: &'static [Record<4>],
+    pub classes: &'static [Record<ClassRecord, 4, A>],
     /// Pairs of backend and service whose connections are stale, now or soon: [`StaleRecord`].
-    pub stale_table: &'static [Record<1>],
+    pub stale_table: &'static [Record<StaleRecord, 1, A>],
 }
 
-impl Generation {
+impl<A: Access> Generation<A> {
     /// A service by its id; `None` if there is none, or if its record has a number that this build doesn't know.
     #[inline]
     pub fn service(&self, id: ServiceId) -> Option<ServiceView> {
-        self.services.get(usize::from(id.0))?.load::<ServiceRecord>().view()
+        self.services.get(usize::from(id.0))?.load().view()
     }
 
     /// A backend by its id; `None` if there is none, or if its record has a number that this build doesn't know.
     #[inline]
     pub fn backend(&self, id: BackendId) -> Option<BackendView> {
-        self.backends.get(usize::from(id.0))?.load::<BackendRecord>().view()
+        self.backends.get(usize::from(id.0))?.load().view()
     }
 
     /// The backend in a service's cell; `hash` is spread evenly over the cells.
@@ -287,14 +306,14 @@ impl Generation {
     #[inline]
     pub fn service_for(&self, service: ServiceView, client: &Address) -> ServiceView {
         let classes = self.classes_in(&service);
-        let after = classes.partition_point(|class| class.load::<ClassRecord>().start.number() <= client.number());
+        let after = classes.partition_point(|class| class.load().start.number() <= client.number());
         let Some(class) = after.checked_sub(1).and_then(|index| classes.get(index)) else { return service };
         let ClassRecord { slots_first, slots_count, members_first, members_count, .. } = class.load();
         ServiceView { slots_first, slots_count, members_first, members_count, ..service }
     }
 
     #[inline]
-    fn classes_in(&self, service: &ServiceView) -> &'static [Record<4>] {
+    fn classes_in(&self, service: &ServiceView) -> &'static [Record<ClassRecord, 4, A>] {
         let (first, count) = (service.classes_first as usize, service.classes_count as usize);
         self.classes.get(first..first.saturating_add(count)).unwrap_or_default()
     }
@@ -306,7 +325,7 @@ impl Generation {
 
     /// The records of a service's backends.
     #[inline]
-    pub fn members_in(&self, service: &ServiceView) -> &'static [Record<1>] {
+    pub fn members_in(&self, service: &ServiceView) -> &'static [Record<MemberRecord, 1, A>] {
         let (first, count) = (service.members_first as usize, service.members_count as usize);
         self.members.get(first..first.saturating_add(count)).unwrap_or_default()
     }
@@ -321,7 +340,7 @@ impl Generation {
         self.stale_records().iter().map(|record| record.load())
     }
 
-    fn stale_records(&self) -> &'static [Record<1>] {
+    fn stale_records(&self) -> &'static [Record<StaleRecord, 1, A>] {
         &self.stale_table[..(self.head.stale.get() as usize).min(self.stale_table.len())]
     }
 
@@ -338,28 +357,17 @@ impl Generation {
     /// The way to an address: the last range that starts at it or before. `None` if there is no route.
     pub fn route(&self, to: &Address) -> Option<Route> {
         let ranges = self.range_records();
-        let after = ranges.partition_point(|range| range.load::<RangeRecord>().start.number() <= to.number());
-        ranges.get(after.checked_sub(1)?)?.load::<RangeRecord>().route()
+        let after = ranges.partition_point(|range| range.load().start.number() <= to.number());
+        ranges.get(after.checked_sub(1)?)?.load().route()
     }
 
-    fn range_records(&self) -> &'static [Record<4>] {
+    fn range_records(&self) -> &'static [Record<RangeRecord, 4, A>] {
         &self.ranges[..(self.head.ranges.get() as usize).min(self.ranges.len())]
     }
 
     /// The ways that the ranges name, as often as they do.
     pub fn routes(&self) -> impl Iterator<Item = Route> + '_ {
-        self.range_records().iter().filter_map(|range| range.load::<RangeRecord>().route())
-    }
-
-    /// Control's: empties the generation before it is filled.
-    pub fn clear(&self) {
-        let (empty4, empty8) = ([0u64; 4], [0u64; 8]);
-        self.head.ranges.set(0);
-        self.head.stale.set(0);
-        self.services.iter().for_each(|record| record.store(&empty8));
-        for table in [self.endpoints, self.backends, self.service_names, self.backend_names] {
-            table.iter().for_each(|record| record.store(&empty4));
-        }
+        self.range_records().iter().filter_map(|range| range.load().route())
     }
 }
 

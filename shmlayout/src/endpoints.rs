@@ -1,8 +1,10 @@
 //! The hash of a generation by which a packet's address, port and protocol lead to a service or a backend (patent Fig. 6
 //! step 206). Control fills it with its generation; switchers and the keeper read it.
 
+use crate::access::{Access, Writer};
 use crate::address::{Address, BackendId, PortBe, ServiceId};
 use crate::config_table::Generation;
+use crate::layout::described;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What an endpoint leads to.
@@ -31,7 +33,7 @@ pub enum AddressUse {
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct EndpointRecord {
+pub(crate) struct EndpointRecord {
     address: Address,
     port: PortBe,
     protocol: u8,
@@ -39,6 +41,8 @@ struct EndpointRecord {
     id: u16,
     reserved: [u8; 10],
 }
+
+described!(EndpointRecord { address, port, protocol, kind, id, reserved });
 
 const SERVICE: u8 = 1;
 const BACKEND: u8 = 2;
@@ -114,13 +118,13 @@ impl EndpointRecord {
     }
 }
 
-impl Generation {
+impl<A: Access> Generation<A> {
     /// What an address, port and protocol belong to (patent Fig. 6 step 206: "a valid service entry").
     #[inline]
     pub fn find(&self, address: &Address, port: PortBe, protocol: u8) -> Option<Endpoint> {
         let (mask, start) = (self.endpoints.len() - 1, endpoint_place(address, port, protocol));
         for probe in 0..ENDPOINT_PROBES {
-            let record: EndpointRecord = self.endpoints[(start + probe) & mask].load();
+            let record = self.endpoints[(start + probe) & mask].load();
             if record.is_empty() {
                 return None;
             }
@@ -143,11 +147,13 @@ impl Generation {
     /// Every service, backend and address of Shunt's.
     pub fn endpoints(&self) -> impl Iterator<Item = (Address, PortBe, u8, Endpoint)> + '_ {
         self.endpoints.iter().filter_map(|record| {
-            let record: EndpointRecord = record.load();
+            let record = record.load();
             Some((record.address, record.port, record.protocol, record.endpoint()?))
         })
     }
+}
 
+impl Generation<Writer> {
     /// Control's: makes an address, port and protocol lead somewhere; for an address as such, port and protocol are 0.
     /// The greater of two uses of an address stays.
     ///
@@ -165,7 +171,7 @@ impl Generation {
         let mut homeless = EndpointRecord { address, port, protocol, kind, id, reserved: [0; 10] };
         let (mut index, mut distance) = (homeless.place() & mask, 0);
         while distance < ENDPOINT_PROBES {
-            let there: EndpointRecord = self.endpoints[index].load();
+            let there = self.endpoints[index].load();
             // An endpoint that is there already is met before any that it would have displaced.
             if there.is_empty() || there.is_for(&homeless.address, homeless.port, homeless.protocol) {
                 self.endpoints[index].store(&homeless.merged_with(&there));
@@ -188,17 +194,17 @@ const _: () = assert!(size_of::<EndpointRecord>() == 32);
 mod tests {
     use super::*;
     use crate::address::{TCP, UDP};
-    use crate::regions::{ControlRegion, ControlShape, Typed};
+    use crate::regions::{ControlRegion, ControlShape, Whole};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     /// An empty generation with room for so many services and as many backends.
-    fn generation(services: u32, backends: u32) -> Generation {
+    fn generation(services: u32, backends: u32) -> Generation<Writer> {
         let shape = ControlShape::new(services, backends, 1, 1, 1);
         ControlRegion::anonymous(&shape).expect("memory").generations[0]
     }
 
-    fn add(generation: &Generation, address: Address, port: u16, protocol: u8, to: Endpoint) {
+    fn add(generation: &Generation<Writer>, address: Address, port: u16, protocol: u8, to: Endpoint) {
         let added = generation.add_endpoint(address, PortBe::new(port), protocol, to);
         assert_eq!(added, Ok(()), "{address:?} port {port} protocol {protocol}");
     }

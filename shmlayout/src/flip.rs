@@ -24,7 +24,9 @@
 //!    prepared = the coming word
 //! ```
 
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::access::Writer;
+use crate::sync::{Ordering, fence};
+use crate::word::Word;
 
 /// The active word: `epoch << 1 | buffer`. Epoch 0 means that nothing was published yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -55,7 +57,7 @@ impl Active {
 
 /// A switcher's side: returns the generation to use this turn, having said so in `in_use`.
 #[inline]
-pub fn follow(active: &AtomicU64, in_use: &AtomicU64, current: Active) -> Active {
+pub fn follow<A>(active: &Word<A>, in_use: &Word<Writer>, current: Active) -> Active {
     let mut word = active.load(Ordering::Acquire); // pairs with publish()
     if word == current.0 {
         return current;
@@ -72,14 +74,14 @@ pub fn follow(active: &AtomicU64, in_use: &AtomicU64, current: Active) -> Active
 }
 
 /// Control's side: the buffer that nobody reads, or `None` while one of the live switchers still uses it.
-pub fn idle_buffer<'a>(active: &AtomicU64, in_use: impl Iterator<Item = &'a AtomicU64>) -> Option<usize> {
+pub fn idle_buffer<'a, A: 'a>(active: &Word<Writer>, in_use: impl Iterator<Item = &'a Word<A>>) -> Option<usize> {
     let now = Active(active.load(Ordering::Relaxed)); // control's own
     let mut words = in_use.map(|word| word.load(Ordering::Acquire)); // pairs with follow()
     words.all(|word| word == 0 || word == now.0).then_some(now.next().buffer())
 }
 
 /// Control's side: makes the filled buffer the active one, with one store.
-pub fn publish(active: &AtomicU64) -> Active {
+pub fn publish(active: &Word<Writer>) -> Active {
     let next = Active(active.load(Ordering::Relaxed)).next();
     active.store(next.0, Ordering::Release); // the buffer's words are before: pairs with follow()
     fence(Ordering::SeqCst); // the new word before the next idle_buffer(): pairs with follow()
@@ -88,14 +90,14 @@ pub fn publish(active: &AtomicU64) -> Active {
 
 /// Control's side: the idle buffer is about to be written. Counts up also where a predecessor died while it wrote, so that
 /// no two fillings look alike.
-pub fn begin_fill(fills: &AtomicU64) {
+pub fn begin_fill(fills: &Word<Writer>) {
     let odd = (fills.load(Ordering::Relaxed) + 1) | 1; // control's own
     fills.store(odd, Ordering::Release); // the prepared word is before: pairs with Reading::begin()
     fence(Ordering::Release); // the odd number before the buffer's words: pairs with was_undisturbed()
 }
 
 /// Control's side: the buffer is whole.
-pub fn end_fill(fills: &AtomicU64) {
+pub fn end_fill(fills: &Word<Writer>) {
     let even = fills.load(Ordering::Relaxed) + 1; // control's own
     fills.store(even, Ordering::Release); // the buffer's words are before: pairs with Reading::begin()
 }
@@ -109,7 +111,7 @@ pub struct Reading {
 
 impl Reading {
     /// Begins one.
-    pub fn begin(fills: &AtomicU64, prepared: &AtomicU64) -> Self {
+    pub fn begin<A>(fills: &Word<A>, prepared: &Word<A>) -> Self {
         let fills = fills.load(Ordering::Acquire); // pairs with begin_fill() and end_fill()
         Self { fills, prepared: Active(prepared.load(Ordering::Acquire)) }
     }
@@ -132,7 +134,7 @@ impl Reading {
     }
 
     /// Whether the buffers stood still since the beginning.
-    pub fn was_undisturbed(self, fills: &AtomicU64) -> bool {
+    pub fn was_undisturbed<A>(self, fills: &Word<A>) -> bool {
         fence(Ordering::Acquire); // what was read of the buffers is before: pairs with the fence in begin_fill()
         fills.load(Ordering::Relaxed) == self.fills
     }
@@ -146,13 +148,15 @@ impl Reading {
 mod tests {
     use super::*;
 
+    const NOBODY: [&Word<Writer>; 0] = [];
+
     fn buffers(reading: Reading) -> Vec<usize> {
         reading.buffers().collect()
     }
 
     #[test]
     fn a_buffer_that_is_filled_is_not_read() {
-        let (fills, prepared) = (AtomicU64::new(0), AtomicU64::new(Active(0).next().0));
+        let (fills, prepared) = (Word::<Writer>::new(0), Word::<Writer>::new(Active(0).next().0));
         let before = Reading::begin(&fills, &prepared);
         assert_eq!((buffers(before), before.was_undisturbed(&fills)), (vec![0, 1], true));
         begin_fill(&fills);
@@ -169,7 +173,7 @@ mod tests {
     /// Its successor announces another buffer by the same word.
     #[test]
     fn the_filling_of_a_control_that_was_killed_is_no_other_one_s() {
-        let (fills, prepared) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (fills, prepared) = (Word::<Writer>::new(0), Word::<Writer>::new(0));
         begin_fill(&fills);
         let during = Reading::begin(&fills, &prepared);
         begin_fill(&fills);
@@ -184,16 +188,16 @@ mod tests {
 
     #[test]
     fn buffer_alternates_and_epoch_counts() {
-        let active = AtomicU64::new(0);
-        assert_eq!(idle_buffer(&active, [].into_iter()), Some(1));
+        let active = Word::<Writer>::new(0);
+        assert_eq!(idle_buffer(&active, NOBODY.into_iter()), Some(1));
         assert_eq!(publish(&active), Active(1 << 1 | 1));
-        assert_eq!(idle_buffer(&active, [].into_iter()), Some(0));
+        assert_eq!(idle_buffer(&active, NOBODY.into_iter()), Some(0));
         assert_eq!(publish(&active), Active(2 << 1));
     }
 
     #[test]
     fn a_reader_of_the_old_buffer_holds_it() {
-        let (active, in_use) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (active, in_use) = (Word::<Writer>::new(0), Word::<Writer>::new(0));
         publish(&active);
         let mut mine = follow(&active, &in_use, Active(0));
         publish(&active);
@@ -213,8 +217,11 @@ mod loom_tests {
     #[test]
     fn loom_flip_is_never_torn() {
         loom::model(|| {
-            let shared =
-                Arc::new((AtomicU64::new(0), AtomicU64::new(0), [[(); 2]; 2].map(|b| b.map(|_| AtomicU64::new(0)))));
+            let shared = Arc::new((
+                Word::<Writer>::new(0),
+                Word::<Writer>::new(0),
+                [[(); 2]; 2].map(|b| b.map(|_| Word::<Writer>::new(0))),
+            ));
             let switcher = {
                 let shared = shared.clone();
                 loom::thread::spawn(move || {
@@ -246,8 +253,8 @@ mod loom_tests {
     #[test]
     fn loom_an_undisturbed_reading_is_never_torn() {
         loom::model(|| {
-            let buffers = [[(); 2]; 2].map(|buffer| buffer.map(|()| AtomicU64::new(0)));
-            let shared = Arc::new((AtomicU64::new(0), AtomicU64::new(0), buffers));
+            let buffers = [[(); 2]; 2].map(|buffer| buffer.map(|()| Word::<Writer>::new(0)));
+            let shared = Arc::new((Word::<Writer>::new(0), Word::<Writer>::new(0), buffers));
             let keeper = {
                 let shared = shared.clone();
                 loom::thread::spawn(move || {

@@ -3,7 +3,9 @@
 //! The owner bytes and the journals stand in a switcher's region (`regions::switcher`). The switcher writes them; the
 //! keeper does while none lives.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use crate::access::Writer;
+use crate::sync::Ordering;
+use crate::word::{Word8, Word32};
 
 /// Bytes of a frame's place in the pool, headroom included.
 pub const CHUNK: u64 = 2048;
@@ -50,7 +52,7 @@ impl Owner {
 
 /// Takes back all that a port's rings held, because its socket was closed. Only while no switcher uses the pool.
 /// `owners` has one byte a frame, `journal` two words a port.
-pub fn forget(owners: &[AtomicU8], journal: &[AtomicU32], port: u8) {
+pub fn forget(owners: &[Word8<Writer>], journal: &[Word32<Writer>], port: u8) {
     for byte in owners {
         let owner = Owner::of(byte.load(Ordering::Acquire));
         if owner == Owner::Receiving(port) || owner == Owner::Transmitting(port) {
@@ -78,11 +80,11 @@ mod tests {
     #[test]
     fn a_closed_port_s_frames_are_held_and_no_other_s() {
         let owners = [Owner::Receiving(1), Owner::Transmitting(1), Owner::Receiving(2), Owner::Pending];
-        let owners = owners.map(|owner| AtomicU8::new(owner.byte()));
-        let journal = [1, 2, 3, 4].map(AtomicU32::new);
+        let owners = owners.map(|owner| Word8::<Writer>::new(owner.byte()));
+        let journal = [1, 2, 3, 4].map(Word32::<Writer>::new);
         forget(&owners, &journal, 1);
-        let left = owners.map(|byte| Owner::of(byte.into_inner()));
+        let left = owners.map(|byte| Owner::of(byte.load(Ordering::Relaxed)));
         assert_eq!(left, [Owner::Held, Owner::Held, Owner::Receiving(2), Owner::Pending]);
-        assert_eq!(journal.map(AtomicU32::into_inner), [1, 2, 0, 0]);
+        assert_eq!(journal.map(|word| word.load(Ordering::Relaxed)), [1, 2, 0, 0]);
     }
 }

@@ -4,7 +4,7 @@
 //!   0  magic          "SHUNTMEM"
 //!   8  version        layout version, counted by hand
 //!  16  kind           which region
-//!  24  layout hash    sizes and offsets of everything in it, counted by the compiler
+//!  24  layout hash    names, sizes and offsets of everything in it (`layout.rs`)
 //!  32  size           bytes
 //!  40  boot id        16 bytes; memory of an earlier boot is stale
 //!  56  creator pid
@@ -14,31 +14,36 @@
 //!
 //! The keeper writes it once; whoever attaches checks every word.
 
+use crate::access::{Reader, Writer};
+use crate::layout::described;
 use crate::record::Counter;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
+use crate::word::Word;
 use std::path::PathBuf;
-use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+use zerocopy::FromBytes;
 
 /// "SHUNTMEM".
 pub const MAGIC: u64 = u64::from_be_bytes(*b"SHUNTMEM");
 /// Counted up whenever the meaning of something changes while sizes and offsets stay.
-pub const VERSION: u64 = 5;
+pub const VERSION: u64 = 6;
 
 /// The header.
 #[repr(C, align(64))]
-#[derive(FromBytes, IntoBytes, KnownLayout)]
-pub struct Header {
-    magic: Counter,
-    version: Counter,
-    kind: Counter,
-    layout_hash: Counter,
-    size: Counter,
-    boot_id: [Counter; 2],
-    creator_pid: Counter,
-    creator_start: Counter,
-    ready: AtomicU64,
-    _reserved: [Counter; 6],
+#[derive(FromBytes)]
+pub struct Header<A = Reader> {
+    magic: Counter<A>,
+    version: Counter<A>,
+    kind: Counter<A>,
+    layout_hash: Counter<A>,
+    size: Counter<A>,
+    boot_id: [Counter<A>; 2],
+    creator_pid: Counter<A>,
+    creator_start: Counter<A>,
+    ready: Word<A>,
+    _reserved: [Counter<A>; 6],
 }
+
+described!(Header<A> { magic, version, kind, layout_hash, size, boot_id, creator_pid, creator_start, ready, _reserved });
 
 /// Which region a header belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,7 +128,7 @@ pub fn lives_here(pid: u32, started: u64) -> bool {
     lives && network_namespace(pid) == network_namespace(std::process::id())
 }
 
-impl Header {
+impl Header<Writer> {
     /// Writes everything but the ready word.
     pub(crate) fn describe(&self, kind: Kind, layout_hash: u64, size: usize) -> std::io::Result<()> {
         self.ready.store(0, Ordering::Release);
@@ -145,7 +150,9 @@ impl Header {
     pub(crate) fn make_ready(&self) {
         self.ready.store(MAGIC, Ordering::Release); // pairs with check()
     }
+}
 
+impl<A> Header<A> {
     /// The first field that is not as it has to be: its name, what it is, what it should be, and what to do.
     pub(crate) fn check(
         &self,
@@ -175,15 +182,4 @@ impl Header {
             Some((field, found, expected, show, advice)) => Err((field, show(found), show(expected), advice)),
         }
     }
-}
-
-/// FNV-1a over numbers, at compile time: the hash of a layout is that of its sizes and offsets.
-pub const fn layout_hash(numbers: &[usize]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut i = 0;
-    while i < numbers.len() {
-        hash = (hash ^ numbers[i] as u64).wrapping_mul(0x0100_0000_01b3);
-        i += 1;
-    }
-    hash
 }

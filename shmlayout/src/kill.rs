@@ -1,6 +1,6 @@
 //! Where a kill may strike: tests stop a protocol before every store to shared memory, as a killed process stops.
 
-/// Called before each store of a protocol that tests kill; nothing outside of them.
+/// Called before each store, exchange and addition of a word (`word.rs`); nothing outside of tests.
 #[cfg(any(not(test), loom))]
 #[inline(always)]
 pub(crate) fn before_store() {}

@@ -7,6 +7,7 @@
 //! Everything shared is made of atomics: no reference to plain bytes that another process may write exists. The
 //! protocols run under `loom` too (`RUSTFLAGS="--cfg loom" cargo test -p shmlayout --release loom_`).
 
+pub mod access;
 pub mod address;
 #[cfg(not(loom))]
 pub mod clock;
@@ -23,6 +24,7 @@ pub mod frames;
 #[cfg(not(loom))]
 pub mod header;
 mod kill;
+pub mod layout;
 #[cfg(not(loom))]
 pub mod loads;
 #[cfg(not(loom))]
@@ -40,3 +42,4 @@ pub mod ring;
 pub mod service;
 pub mod store;
 pub mod sync;
+pub mod word;

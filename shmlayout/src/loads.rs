@@ -4,7 +4,10 @@
 //! `shunt` to show it. It isn't part of a generation: a report is old before a flip would be through. The words of a
 //! record don't change together, so what must agree stands in one word.
 
+use crate::access::{Access, Lends, Reader, Writer};
 use crate::address::BackendId;
+use crate::layout::described;
+use crate::map::lend;
 use crate::record::Record;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -45,6 +48,23 @@ pub struct LoadRecord {
     pub reserved: u32,
 }
 
+described!(LoadRecord {
+    in_flight,
+    connections,
+    execution_us,
+    clients,
+    flags,
+    score,
+    reported_ms,
+    expires_ms,
+    requests_per_s_milli,
+    cpu_permille,
+    memory_permille,
+    workers,
+    foreign,
+    reserved,
+});
+
 impl LoadRecord {
     /// `in_flight` and `connections` say something.
     pub const IN_FLIGHT: u32 = 1;
@@ -70,20 +90,32 @@ impl LoadRecord {
 
 /// A view of all backends' records.
 #[derive(Clone, Copy)]
-pub struct Loads(pub &'static [Record<8>]);
+pub struct Loads<A: Access = Reader>(pub &'static [Record<LoadRecord, 8, A>]);
 
-impl Loads {
+impl<A: Access> Loads<A> {
     /// What stands in a backend's record, old or not.
     #[inline]
     pub fn get(&self, id: BackendId) -> LoadRecord {
         self.0.get(usize::from(id.0)).map(Record::load).unwrap_or_default()
     }
+}
 
+impl Loads<Writer> {
     /// Control's: writes a report down, or with an empty record forgets it.
     pub fn set(&self, id: BackendId, load: &LoadRecord) {
         if let Some(record) = self.0.get(usize::from(id.0)) {
             record.store(load);
         }
+    }
+}
+
+impl<A: Access> Loads<A> {
+    /// The same records with no more rights.
+    pub fn lend<B: Access>(&self) -> Loads<B>
+    where
+        A: Lends<B>,
+    {
+        Loads(lend(self.0))
     }
 }
 

@@ -3,10 +3,15 @@
 //! Control writes it as the kernel's neighbour table changes; switchers read one word to send a frame. An entry's place
 //! follows from its interface and address, within a bounded number of probes, so that a reply's next hop is found too.
 
-use crate::address::{Address, InterfaceId, Mac, NeighbourId};
-use crate::sync::{AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
-use zerocopy::{FromBytes, IntoBytes};
+use crate::access::{Access, Lends};
+use crate::access::{Reader, Writer};
+use crate::address::{Address, InterfaceId, Mac, NeighbourId};
+use crate::layout::described;
+#[cfg(not(loom))]
+use crate::map::lend;
+use crate::sync::{Ordering, fence};
+use crate::word::Word;
 
 /// How many places a neighbour may stand in. [`places`] keeps the share of next hops that may not be given away at an
 /// eighth at most; there all places of one being taken has a probability of about 1e-9.
@@ -16,16 +21,18 @@ const USED: u64 = 1 << 32;
 
 /// One neighbour. `key` is `version << 40 | USED | interface`; the version's low bit is set while the entry is rewritten.
 #[repr(C, align(32))]
-#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, zerocopy::KnownLayout))]
-pub struct Neighbour {
-    key: AtomicU64,
-    address: [AtomicU64; 2],
-    mac: AtomicU64,
+#[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
+pub struct Neighbour<A = Reader> {
+    key: Word<A>,
+    address: [Word<A>; 2],
+    mac: Word<A>,
 }
+
+described!(Neighbour<A> { key, address, mac });
 
 /// A view of the table.
 #[derive(Clone, Copy)]
-pub struct Neighbours<'a>(pub &'a [Neighbour]);
+pub struct Neighbours<'a, A = Reader>(pub &'a [Neighbour<A>]);
 
 /// The table and all its probes for one neighbour are taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,12 +47,12 @@ fn place(interface: InterfaceId, address: &Address) -> usize {
     address.mix(interface.0.into()) as usize
 }
 
-impl<'a> Neighbours<'a> {
+impl<'a, A> Neighbours<'a, A> {
     fn probes(
         &self,
         interface: InterfaceId,
         address: &Address,
-    ) -> impl Iterator<Item = (u32, &'a Neighbour)> + use<'a> {
+    ) -> impl Iterator<Item = (u32, &'a Neighbour<A>)> + use<'a, A> {
         let (table, start) = (self.0, place(interface, address));
         (0..PROBES.min(table.len())).map(move |probe| {
             let index = start.wrapping_add(probe) % table.len();
@@ -80,7 +87,9 @@ impl<'a> Neighbours<'a> {
         let ((interface, address), mac) = self.0.get(id.0 as usize)?.read_with_mac()?;
         Some((interface, address, Mac::from_word(mac)))
     }
+}
 
+impl Neighbours<'_, Writer> {
     /// Control's: finds the entry or makes one. `in_use` says which entries must not be given away, because a generation
     /// names them.
     pub fn intern(
@@ -107,7 +116,18 @@ impl<'a> Neighbours<'a> {
     }
 }
 
-impl Neighbour {
+#[cfg(not(loom))]
+impl<'a, A: Access> Neighbours<'a, A> {
+    /// The same table with no more rights.
+    pub fn lend<B: Access>(&self) -> Neighbours<'a, B>
+    where
+        A: Lends<B>,
+    {
+        Neighbours(lend(self.0))
+    }
+}
+
+impl<A> Neighbour<A> {
     /// Interface and address, consistent with each other.
     fn read(&self) -> Option<(InterfaceId, Address)> {
         self.read_with_mac().map(|(of, _)| of)
@@ -124,7 +144,9 @@ impl Neighbour {
         let steady = key & USED != 0 && key >> 40 & 1 == 0 && self.key.load(Ordering::Relaxed) == key;
         steady.then(|| ((InterfaceId(key as u16), Address::from_words(words)), mac))
     }
+}
 
+impl Neighbour<Writer> {
     fn write(&self, interface: InterfaceId, address: &Address) {
         let version = (self.key.load(Ordering::Relaxed) >> 40).wrapping_add(1) | 1;
         self.key.store(version << 40, Ordering::Relaxed);
@@ -143,7 +165,7 @@ mod tests {
     use super::*;
     use zerocopy::FromZeros;
 
-    fn table(n: usize) -> Vec<Neighbour> {
+    fn table(n: usize) -> Vec<Neighbour<Writer>> {
         (0..n).map(|_| Neighbour::new_zeroed()).collect()
     }
 
@@ -201,11 +223,8 @@ mod model {
     #[test]
     fn loom_a_neighbour_replaced_meanwhile_lends_nobody_its_ethernet_address() {
         loom::model(|| {
-            let entry = Neighbour {
-                key: AtomicU64::new(0),
-                address: [AtomicU64::new(0), AtomicU64::new(0)],
-                mac: AtomicU64::new(0),
-            };
+            let entry =
+                Neighbour::<Writer> { key: Word::new(0), address: [Word::new(0), Word::new(0)], mac: Word::new(0) };
             let neighbours = Neighbours(Box::leak(Box::new([entry])));
             let address = |n| Address::from_v4([198, 18, 1, n]);
             let (mac, later) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));

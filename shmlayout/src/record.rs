@@ -1,23 +1,39 @@
-//! Plain records kept in words of atomics.
+//! Counters, and plain records kept in words of atomics.
 //!
 //! A record is copied out or in whole, word by word. The words don't change together: whoever reads needs a protocol
 //! that says when they stand still (the flip for the configuration table, the ready word for what is written once).
 
-use crate::kill::before_store;
-use crate::sync::{AtomicU64, Ordering};
+use crate::access::{Reader, Writer};
+use crate::layout::described;
+#[cfg(not(loom))]
+use crate::layout::{Described, Field, Layout};
+use crate::sync::Ordering;
+use crate::word::Word;
+use core::marker::PhantomData;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Room for one record of `8 * WORDS` bytes.
+/// Room for one `T` of `8 * WORDS` bytes.
 #[repr(C)]
-#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, zerocopy::KnownLayout))]
-pub struct Record<const WORDS: usize> {
-    words: [AtomicU64; WORDS],
+#[cfg_attr(not(loom), derive(FromBytes))]
+pub struct Record<T, const WORDS: usize, A = Reader> {
+    words: [Word<A>; WORDS],
+    of: PhantomData<T>,
 }
 
-impl<const WORDS: usize> Record<WORDS> {
+#[cfg(not(loom))]
+impl<T: Described, const WORDS: usize, A> Described for Record<T, WORDS, A> {
+    const LAYOUT: &'static Layout = &Layout {
+        name: "Record",
+        size: size_of::<Self>(),
+        is_atomic: true,
+        fields: &[Field { name: "record", offset: 0, layout: T::LAYOUT }],
+    };
+}
+
+impl<T: FromBytes, const WORDS: usize, A> Record<T, WORDS, A> {
     /// Copies the record out.
     #[inline]
-    pub fn load<T: FromBytes>(&self) -> T {
+    pub fn load(&self) -> T {
         const { assert!(size_of::<T>() == 8 * WORDS) };
         let mut copy = [0u64; WORDS];
         for (to, from) in copy.iter_mut().zip(&self.words) {
@@ -25,27 +41,43 @@ impl<const WORDS: usize> Record<WORDS> {
         }
         T::read_from_bytes(copy.as_bytes()).unwrap_or_else(|_| T::new_zeroed())
     }
+}
 
+impl<T: IntoBytes + Immutable, const WORDS: usize> Record<T, WORDS, Writer> {
     /// Copies a record in.
     #[inline]
-    pub fn store<T: IntoBytes + Immutable>(&self, value: &T) {
+    pub fn store(&self, value: &T) {
         const { assert!(size_of::<T>() == 8 * WORDS) };
         for (word, bytes) in self.words.iter().zip(value.as_bytes().chunks_exact(8)) {
             let mut eight = [0u8; 8];
             eight.copy_from_slice(bytes);
-            before_store();
             word.store(u64::from_ne_bytes(eight), Ordering::Relaxed);
         }
+    }
+
+    /// Makes it all zeros.
+    pub fn clear(&self) {
+        self.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 }
 
 /// A counter with one writer: a plain addition, no locked instruction.
 #[repr(transparent)]
-#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, zerocopy::KnownLayout))]
-pub struct Counter(AtomicU64);
+#[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
+pub struct Counter<A = Reader>(Word<A>);
 
-impl Counter {
-    /// Adds; only the region's writer calls this.
+described!(atomic Counter<A>);
+
+impl<A> Counter<A> {
+    /// Reads.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counter<Writer> {
+    /// Adds.
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
@@ -57,23 +89,17 @@ impl Counter {
         self.add(n.wrapping_neg());
     }
 
-    /// Sets; only the region's writer calls this.
+    /// Sets.
     #[inline]
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }
-
-    /// Reads.
-    #[inline]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 #[cfg(all(test, loom))]
-impl<const WORDS: usize> Record<WORDS> {
+impl<T, const WORDS: usize, A> Record<T, WORDS, A> {
     /// An empty record for the model checker, whose atomics can't be made from zeroed memory.
     pub fn for_loom() -> Self {
-        Self { words: core::array::from_fn(|_| AtomicU64::new(0)) }
+        Self { words: core::array::from_fn(|_| Word::new(0)), of: PhantomData }
     }
 }

@@ -9,27 +9,39 @@
 //!  a new owner of the place        owner = 0, the others = 0, owner
 //! ```
 
-use crate::sync::{AtomicU64, Ordering};
-#[cfg(not(loom))]
-use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+use crate::access::{Reader, Writer};
+use crate::layout::described;
+use crate::sync::Ordering;
+use crate::word::Word;
 
 /// One agent's.
 #[repr(C)]
 #[derive(Default)]
-#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, KnownLayout))]
-pub struct ReplayPlace {
-    owner: AtomicU64,
-    run: AtomicU64,
-    newest: AtomicU64,
-    newest_of: AtomicU64,
+#[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
+pub struct ReplayPlace<A = Reader> {
+    owner: Word<A>,
+    run: Word<A>,
+    newest: Word<A>,
+    newest_of: Word<A>,
 }
 
-impl ReplayPlace {
+described!(ReplayPlace<A> { owner, run, newest, newest_of });
+
+impl<A> ReplayPlace<A> {
     /// Whose it is: a number that control has for the agent and its key; 0 if nobody's.
     pub fn owner(&self) -> u64 {
         self.owner.load(Ordering::Acquire)
     }
 
+    /// The run and the number of its newest report that may have counted.
+    pub fn read(&self) -> (u64, u64) {
+        let run = self.run.load(Ordering::Acquire);
+        let is_newest = self.newest_of.load(Ordering::Acquire) == run;
+        (run, if is_newest { self.newest.load(Ordering::Acquire) } else { 0 })
+    }
+}
+
+impl ReplayPlace<Writer> {
     /// Gives it to another agent, of which nothing is known.
     pub fn give_to(&self, owner: u64) {
         self.owner.store(0, Ordering::Release);
@@ -51,13 +63,6 @@ impl ReplayPlace {
             self.newest_of.store(run, Ordering::Release);
         }
     }
-
-    /// The run and the number of its newest report that may have counted.
-    pub fn read(&self) -> (u64, u64) {
-        let run = self.run.load(Ordering::Acquire);
-        let is_newest = self.newest_of.load(Ordering::Acquire) == run;
-        (run, if is_newest { self.newest.load(Ordering::Acquire) } else { 0 })
-    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -66,7 +71,7 @@ mod tests {
 
     #[test]
     fn the_newest_report_is_found_again() {
-        let place = ReplayPlace::default();
+        let place = ReplayPlace::<Writer>::default();
         place.give_to(5);
         assert_eq!((place.owner(), place.read()), (5, (0, 0)));
         for newest in [(7, 1), (7, 2), (7, 90), (8, 1), (8, 2)] {
@@ -81,7 +86,7 @@ mod tests {
     #[test]
     fn a_kill_in_the_middle_lets_no_old_report_in_and_locks_nobody_out() {
         let stopped_after = |stores: u32| {
-            let place = ReplayPlace::default();
+            let place = ReplayPlace::<Writer>::default();
             place.write(7, 90);
             if stores >= 1 {
                 place.run.store(8, Ordering::Release);

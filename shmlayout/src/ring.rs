@@ -4,46 +4,47 @@
 //! use, so that full (`head - tail == capacity`) differs from empty. Neither trusts the other: a difference larger than
 //! the capacity is taken for "full" by the producer and "empty" by the consumer.
 
-use crate::kill::before_store;
+#[cfg(not(loom))]
+use crate::access::{Access, Lends};
+use crate::access::{Reader, Writer};
+#[cfg(not(loom))]
+use crate::layout::Described;
+use crate::layout::described;
+#[cfg(not(loom))]
+use crate::map::{lend, lend_one};
 use crate::record::Record;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::Ordering;
+use crate::word::Word;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Where the two sides are; each on its own cache line.
 #[repr(C, align(64))]
-#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, zerocopy::KnownLayout))]
-pub struct RingHead {
-    head: AtomicU64,
-    _apart: [AtomicU64; 7],
-    tail: AtomicU64,
-    dropped: AtomicU64,
-    _end: [AtomicU64; 6],
+#[cfg_attr(not(loom), derive(FromBytes))]
+pub struct RingHead<P = Reader, C = Reader> {
+    head: Word<P>,
+    dropped: Word<P>,
+    _apart: [Word<P>; 6],
+    tail: Word<C>,
+    _end: [Word<C>; 7],
 }
 
-/// A view of a ring whose cells hold records of `8 * WORDS` bytes. The number of cells is a power of two.
+described!(RingHead<P, C> { head, dropped, _apart, tail, _end });
+
+/// A view of a ring of records of `8 * WORDS` bytes, with the accesses of its producer and of its consumer. The number of
+/// cells is a power of two.
 ///
-/// It gives out the two ends, which are neither `Clone` nor `Copy` and move only by `&mut`: whoever owns one has it alone.
-/// That a ring has one process at each end the types can't say; the keeper sees to it.
+/// It gives out the two ends, each where its access is [`Writer`]. They are neither `Clone` nor `Copy` and move only by
+/// `&mut`: whoever owns one has it alone. That a ring has one process at each end the types can't say; the keeper sees to it.
 #[derive(Clone, Copy)]
-pub struct Ring<'a, const WORDS: usize> {
-    ends: &'a RingHead,
-    cells: &'a [Record<WORDS>],
+pub struct Ring<'a, T, const WORDS: usize, P = Reader, C = Reader> {
+    ends: &'a RingHead<P, C>,
+    cells: &'a [Record<T, WORDS, P>],
 }
 
-impl<'a, const WORDS: usize> Ring<'a, WORDS> {
+impl<'a, T, const WORDS: usize, P, C> Ring<'a, T, WORDS, P, C> {
     /// Joins the two parts; `None` if the number of cells isn't a power of two.
-    pub fn new(ends: &'a RingHead, cells: &'a [Record<WORDS>]) -> Option<Self> {
+    pub fn new(ends: &'a RingHead<P, C>, cells: &'a [Record<T, WORDS, P>]) -> Option<Self> {
         cells.len().is_power_of_two().then_some(Self { ends, cells })
-    }
-
-    /// The writing end; it goes on where a predecessor stopped.
-    pub fn producer(self) -> Producer<'a, WORDS> {
-        Producer(self)
-    }
-
-    /// The reading end; it goes on where a predecessor stopped.
-    pub fn consumer(self) -> Consumer<'a, WORDS> {
-        Consumer(self)
     }
 
     /// How many records the producer could not place.
@@ -51,39 +52,63 @@ impl<'a, const WORDS: usize> Ring<'a, WORDS> {
         self.ends.dropped.load(Ordering::Relaxed)
     }
 
-    fn cell(&self, position: u64) -> &'a Record<WORDS> {
+    fn cell(&self, position: u64) -> &'a Record<T, WORDS, P> {
         &self.cells[position as usize & (self.cells.len() - 1)]
     }
 }
 
-/// The writing end.
-pub struct Producer<'a, const WORDS: usize>(Ring<'a, WORDS>);
+impl<'a, T, const WORDS: usize, C> Ring<'a, T, WORDS, Writer, C> {
+    /// The writing end; it goes on where a predecessor stopped.
+    pub fn producer(self) -> Producer<'a, T, WORDS, C> {
+        Producer(self)
+    }
+}
 
-impl<const WORDS: usize> Producer<'_, WORDS> {
+impl<'a, T, const WORDS: usize, P> Ring<'a, T, WORDS, P, Writer> {
+    /// The reading end; it goes on where a predecessor stopped.
+    pub fn consumer(self) -> Consumer<'a, T, WORDS, P> {
+        Consumer(self)
+    }
+}
+
+#[cfg(not(loom))]
+impl<'a, T: FromBytes + Described, const WORDS: usize, P: Access, C: Access> Ring<'a, T, WORDS, P, C> {
+    /// The same ring with no more rights.
+    pub fn lend<Q: Access, D: Access>(&self) -> Ring<'a, T, WORDS, Q, D>
+    where
+        P: Lends<Q>,
+        C: Lends<D>,
+    {
+        Ring { ends: lend_one(self.ends), cells: lend(self.cells) }
+    }
+}
+
+/// The writing end.
+pub struct Producer<'a, T, const WORDS: usize, C = Reader>(Ring<'a, T, WORDS, Writer, C>);
+
+impl<T: IntoBytes + Immutable, const WORDS: usize, C> Producer<'_, T, WORDS, C> {
     /// Adds a record, or counts it as dropped and returns false when the ring is full.
-    pub fn push<T: IntoBytes + Immutable>(&mut self, value: &T) -> bool {
-        let Ring { ends, cells } = self.0;
+    pub fn push(&mut self, value: &T) -> bool {
+        let Ring { ends, cells } = &self.0;
         let head = ends.head.load(Ordering::Relaxed);
         let tail = ends.tail.load(Ordering::Acquire); // the cell was read before: pairs with pop()
         if head.wrapping_sub(tail) >= cells.len() as u64 {
-            before_store();
             ends.dropped.store(ends.dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             return false;
         }
         self.0.cell(head).store(value);
-        before_store();
         ends.head.store(head.wrapping_add(1), Ordering::Release); // the cell is whole: pairs with pop()
         true
     }
 }
 
 /// The reading end.
-pub struct Consumer<'a, const WORDS: usize>(Ring<'a, WORDS>);
+pub struct Consumer<'a, T, const WORDS: usize, P = Reader>(Ring<'a, T, WORDS, P, Writer>);
 
-impl<const WORDS: usize> Consumer<'_, WORDS> {
+impl<T: FromBytes, const WORDS: usize, P> Consumer<'_, T, WORDS, P> {
     /// Takes the oldest record.
-    pub fn pop<T: FromBytes>(&mut self) -> Option<T> {
-        let Ring { ends, cells } = self.0;
+    pub fn pop(&mut self) -> Option<T> {
+        let Ring { ends, cells } = &self.0;
         let tail = ends.tail.load(Ordering::Relaxed);
         let head = ends.head.load(Ordering::Acquire); // pairs with push()
         let waiting = head.wrapping_sub(tail);
@@ -91,7 +116,6 @@ impl<const WORDS: usize> Consumer<'_, WORDS> {
             return None;
         }
         let value = self.0.cell(tail).load();
-        before_store();
         ends.tail.store(tail.wrapping_add(1), Ordering::Release); // the cell may be written again: pairs with push()
         Some(value)
     }
@@ -108,15 +132,14 @@ mod loom_tests {
     #[test]
     fn loom_ring_keeps_order_and_wholeness() {
         loom::model(|| {
-            let make = || AtomicU64::new(0);
-            let ends: &'static RingHead = Box::leak(Box::new(RingHead {
-                head: make(),
-                _apart: core::array::from_fn(|_| make()),
-                tail: make(),
-                dropped: make(),
-                _end: core::array::from_fn(|_| make()),
+            let ends: &'static RingHead<Writer, Writer> = Box::leak(Box::new(RingHead {
+                head: Word::new(0),
+                dropped: Word::new(0),
+                _apart: core::array::from_fn(|_| Word::new(0)),
+                tail: Word::new(0),
+                _end: core::array::from_fn(|_| Word::new(0)),
             }));
-            let cells: &'static [Record<2>] = Box::leak((0..2).map(|_| Record::for_loom()).collect());
+            let cells: &'static [Record<[u64; 2], 2, Writer>] = Box::leak((0..2).map(|_| Record::for_loom()).collect());
             let ring = Ring::new(ends, cells).unwrap();
             let (mut producer, mut consumer) = (ring.producer(), ring.consumer());
             // The producer is the thread that runs first: loom looks for a race only with the last access to an atomic, and
@@ -124,7 +147,7 @@ mod loom_tests {
             let taken = loom::thread::spawn(move || {
                 let (mut last, mut taken) = (0, 0);
                 for _ in 0..3 {
-                    if let Some([a, b]) = consumer.pop::<[u64; 2]>() {
+                    if let Some([a, b]) = consumer.pop() {
                         assert_eq!(a, b);
                         assert!(a > last);
                         (last, taken) = (a, taken + 1);

@@ -11,7 +11,10 @@ const CELLS: usize = 4;
 /// Words of a record: a record half written is one whose words differ.
 const WORDS: usize = 3;
 
-struct Memory<const CELLS: usize>(RingHead, [Record<WORDS>; CELLS]);
+struct Memory<const CELLS: usize>(RingHead<Writer, Writer>, [Record<[u64; WORDS], WORDS, Writer>; CELLS]);
+
+type TestProducer<'a> = Producer<'a, [u64; WORDS], WORDS, Writer>;
+type TestConsumer<'a> = Consumer<'a, [u64; WORDS], WORDS, Writer>;
 
 impl<const CELLS: usize> Memory<CELLS> {
     /// An empty ring whose positions have counted up to `start`.
@@ -22,11 +25,11 @@ impl<const CELLS: usize> Memory<CELLS> {
         memory
     }
 
-    fn ring(&self) -> Ring<'_, WORDS> {
+    fn ring(&self) -> Ring<'_, [u64; WORDS], WORDS, Writer, Writer> {
         Ring::new(&self.0, &self.1).unwrap()
     }
 
-    fn ends(&self) -> (Producer<'_, WORDS>, Consumer<'_, WORDS>) {
+    fn ends(&self) -> (TestProducer<'_>, TestConsumer<'_>) {
         (self.ring().producer(), self.ring().consumer())
     }
 }
@@ -35,8 +38,8 @@ fn record(value: u64) -> [u64; WORDS] {
     [value; WORDS]
 }
 
-fn pop(consumer: &mut Consumer<'_, WORDS>) -> Option<u64> {
-    consumer.pop::<[u64; WORDS]>().map(|words| {
+fn pop(consumer: &mut TestConsumer<'_>) -> Option<u64> {
+    consumer.pop().map(|words| {
         assert_eq!(words, record(words[0]), "half a record");
         words[0]
     })

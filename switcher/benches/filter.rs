@@ -355,7 +355,7 @@ fn main() {
     other("not a service: port of a service address (dropped)", NOWHERE, |v| matches!(v, Verdict::Drop(_)), &options);
     other("not a service: another host's address", BYSTANDER, |v| *v == Verdict::NotOurs, &options);
     for connections in [1_000_000, 10_000_000] {
-        let bytes = ConnectionsRegion::length(&ConnectionsShape::new(connections));
+        let bytes = <ConnectionsRegion>::length(&ConnectionsShape::new(connections));
         println!("bytes a connection, table of {connections:<36} {:>8.1}", bytes as f64 / f64::from(connections));
     }
 }

@@ -11,20 +11,20 @@ use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
 use shunt_protocol::handover::{Handover, PortManifest, SocketKind, Store};
 use shunt_protocol::port::Role;
+use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::connections::Owner;
-use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, KeeperRegion, StoreRegion, SwitcherRegion, Typed};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
 /// Builds switcher `number`'s engine. Nothing is opened; all that can fail fails here.
-pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegion)> {
+pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegion<Writer>)> {
     let regions = &handover.regions;
-    let control = ControlRegion::from_fd(&regions.control, "control", Access::Read)?.0;
-    let (keeper, keeper_shape) = KeeperRegion::from_fd(&regions.keeper, "keeper", Access::Read)?;
-    let connections = ConnectionsRegion::from_fd(&regions.connections, "connections", Access::Write)?.0;
-    let region = SwitcherRegion::from_fd(&regions.switcher, &format!("switcher.{number}"), Access::Write)?.0;
+    let control = ControlRegion::<Reader>::from_fd(&regions.control, "control")?.0;
+    let (keeper, keeper_shape) = KeeperRegion::<Reader>::from_fd(&regions.keeper, "keeper")?;
+    let connections = ConnectionsRegion::<Writer>::from_fd(&regions.connections, "connections")?.0;
+    let region = SwitcherRegion::<Writer>::from_fd(&regions.switcher, &format!("switcher.{number}"))?.0;
     let table = connections.table().context("shared memory connections: its parts don't fit each other")?;
 
     let ledger = Ledger::new(region.frame_owners, region.journal);
@@ -39,7 +39,7 @@ pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegi
 
     let owner = Owner::adopt(table, number as u8, keeper_shape.switchers as u8);
     let interfaces = keeper.interfaces.iter().map(|record| record.load()).collect();
-    let view = |fd| SwitcherRegion::from_fd(fd, "a switcher's", Access::Read).map(|(region, _)| region);
+    let view = |fd| SwitcherRegion::<Reader>::from_fd(fd, "a switcher's").map(|(region, _)| region);
     let switchers: Vec<_> = handover.switchers.iter().map(view).collect::<Result<_, _>>()?;
     let loads = Loads::new(&switchers, control.loads);
     let filter = Filter::new(owner, control.neighbours, interfaces, region, loads);
@@ -53,7 +53,7 @@ fn attach(
     index: u8,
     ring: u32,
     ledger: &Ledger,
-    region: SwitcherRegion,
+    region: SwitcherRegion<Writer>,
 ) -> Result<Attachment> {
     let role = if manifest.receives { Role::Both } else { Role::TransmitOnly };
     let port: Box<dyn Port> = match manifest.kind {
@@ -67,7 +67,7 @@ fn attach(
 }
 
 fn attach_store(number: u16, store: Store) -> Result<Attachment> {
-    let region = StoreRegion::from_fd(&store.region, &format!("store.{number}"), Access::Write)?.0;
+    let region = StoreRegion::<Writer>::from_fd(&store.region, &format!("store.{number}"))?.0;
     let port = Box::new(StorePort::new(region, store.wake));
     Ok(Attachment { port, interface: InterfaceId::HOST, receives: true })
 }

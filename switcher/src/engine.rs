@@ -11,6 +11,7 @@ use crate::outlets::{Attachment, Held, Outlets};
 use crate::port::{BATCH, Batch, Pool};
 use crate::waiting::WaitingRoom;
 use shunt_packet::Buffer;
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::flip::{self, Active};
@@ -27,7 +28,7 @@ pub struct Engine {
     outlets: Outlets,
     filter: Filter,
     control: &'static ControlRegion,
-    region: SwitcherRegion,
+    region: SwitcherRegion<Writer>,
     active: Active,
     batch: Batch,
     prospects: Box<[Prospect; BATCH]>,
@@ -42,7 +43,7 @@ impl Engine {
         pool: Pool,
         filter: Filter,
         control: &'static ControlRegion,
-        region: SwitcherRegion,
+        region: SwitcherRegion<Writer>,
     ) -> Self {
         Self {
             outlets: Outlets::new(ports, pool, region),

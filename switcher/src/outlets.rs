@@ -2,6 +2,7 @@
 
 use crate::filter::Verdict;
 use crate::port::{Frame, Pool, Port};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, InterfaceId};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::regions::SwitcherRegion;
@@ -34,12 +35,12 @@ pub struct Outlets {
     way_out: Vec<Option<usize>>,
     /// Which port leads to the box's own programs.
     host: Option<usize>,
-    region: SwitcherRegion,
+    region: SwitcherRegion<Writer>,
 }
 
 impl Outlets {
     /// With these ports.
-    pub fn new(ports: Vec<Attachment>, pool: Pool, region: SwitcherRegion) -> Self {
+    pub fn new(ports: Vec<Attachment>, pool: Pool, region: SwitcherRegion<Writer>) -> Self {
         let port_of = |id| ports.iter().position(|port| port.interface == InterfaceId(id));
         let ids = ports.iter().map(|port| port.interface).filter(|id| *id != InterfaceId::HOST);
         let interfaces = ids.map(|id| id.0 + 1).max().unwrap_or(0);

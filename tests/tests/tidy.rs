@@ -304,8 +304,9 @@ fn every_counter_in_shared_memory_is_written_somewhere() {
 /// The name of a field that is a counter or a table of some.
 fn counter_field(line: &str) -> Option<&str> {
     let (name, kind) = line.trim().strip_prefix("pub ")?.strip_suffix(',')?.split_once(": ")?;
-    let is_counter = ["Counter", "&'static [Counter]"].contains(&kind) || kind.starts_with("[Counter;");
-    is_counter.then_some(name)
+    let kind = kind.trim_start_matches("&'static ").trim_start_matches('[');
+    let access = kind.strip_prefix("Counter<")?.split_once('>')?.0;
+    (access.len() == 1).then_some(name) // the parameter of the structure
 }
 
 /// Without white space, so that a chain of calls over several lines is found, too.

@@ -9,8 +9,8 @@ use crate::views::{UNFILLED_RECENT_MS, fill_checksums};
 use shunt_config::{Config, Interface, MTU_MAX, PortKind, XdpMode};
 use shunt_instances::Other;
 use shunt_process::{Instance, region_name};
+use shunt_shmlayout::access::Reader;
 use shunt_shmlayout::clock::now_ms as monotonic_ms;
-use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{KeeperRegion, SwitcherRegion, Typed};
 
 /// Drivers without zero-copy.
@@ -139,14 +139,14 @@ impl<'a> Facts<'a> {
 /// The interface's id in the keeper's region, if the instance has it. Pins can't be looked for: the keeper's bpffs is
 /// mounted in its own mount namespace.
 fn id_in(instance: &Instance, ifindex: u64) -> Option<usize> {
-    let (keeper, _) = KeeperRegion::attach(&region_name(instance, "keeper"), Access::Read).ok()?;
+    let (keeper, _) = KeeperRegion::<Reader>::attach(&region_name(instance, "keeper")).ok()?;
     let found = keeper.interfaces().find(|(_, record)| u64::from(record.ifindex) == ifindex);
     found.map(|(id, _)| usize::from(id))
 }
 
 /// How long ago one of the instance's switchers last had a packet with an unfilled checksum from an interface.
 fn unfilled_age_ms(instance: &Instance, id: usize, now_ms: u64) -> Option<u64> {
-    let attach = |n: usize| SwitcherRegion::attach(&region_name(instance, &format!("switcher.{n}")), Access::Read).ok();
+    let attach = |n: usize| SwitcherRegion::<Reader>::attach(&region_name(instance, &format!("switcher.{n}"))).ok();
     let switchers = (0..).map_while(attach);
     let last_ms = switchers.filter_map(|(region, _)| Some(region.interfaces.get(id)?.unfilled_ms.get())).max()?;
     (last_ms != 0).then(|| now_ms.saturating_sub(last_ms))
@@ -196,6 +196,7 @@ mod tests {
     use shunt_config::Side;
     use shunt_shmlayout::config_table::Name;
     use shunt_shmlayout::map::Region;
+    use shunt_shmlayout::regions::Whole;
     use shunt_shmlayout::regions::{InterfaceRecord, KeeperShape, SwitcherShape};
 
     fn interface() -> Interface {

@@ -44,11 +44,11 @@ fn needed(config: &Config) -> u64 {
         frames: limits.frames.into(),
         reserved: [0; 4],
     };
-    let once = ControlRegion::length(&control)
-        + KeeperRegion::length(&keeper)
-        + ConnectionsRegion::length(&ConnectionsShape::new(limits.connections));
-    let store = config.host.as_ref().map_or(0, |_| StoreRegion::length(&StoreShape::new(limits.store)));
-    let each = (SwitcherRegion::length(&switcher) + store) as u64 + u64::from(limits.frames) * CHUNK;
+    let once = <ControlRegion>::length(&control)
+        + <KeeperRegion>::length(&keeper)
+        + <ConnectionsRegion>::length(&ConnectionsShape::new(limits.connections));
+    let store = config.host.as_ref().map_or(0, |_| <StoreRegion>::length(&StoreShape::new(limits.store)));
+    let each = (<SwitcherRegion>::length(&switcher) + store) as u64 + u64::from(limits.frames) * CHUNK;
     once as u64 + switchers * each
 }
 

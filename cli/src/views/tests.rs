@@ -7,6 +7,7 @@ use crate::memory::{Memory, MemoryError};
 use crate::output::Report;
 use serde_json::{Value, json, to_value};
 use shunt_process::Instance;
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, Protocol, ServiceId};
 use shunt_shmlayout::config_table::{BackendRecord, ClassRecord, MemberRecord, Name, ServiceRecord};
 use shunt_shmlayout::connections::{Activity, LastHop, Owner, Snapshot, State};
@@ -19,7 +20,7 @@ use shunt_shmlayout::notice::Notice;
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, DaemonDrop, IfdaemonRegion, IfdaemonShape,
     InterfaceRecord, KeeperRegion, KeeperShape, PORT_RECEIVES, PortRecord, StoreRegion, StoreShape, SwitcherRecord,
-    SwitcherRegion, SwitcherShape, Typed,
+    SwitcherRegion, SwitcherShape, Whole,
 };
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::service::{Algorithm, Target};
@@ -33,10 +34,10 @@ const NOW_MS: u64 = 1_000_000;
 /// An instance of one test alone; its regions are unlinked at the test's end whatever happens.
 struct Fixture {
     instance: Instance,
-    control: ControlRegion,
-    keeper: KeeperRegion,
-    connections: ConnectionsRegion,
-    switchers: [SwitcherRegion; 2],
+    control: ControlRegion<Writer>,
+    keeper: KeeperRegion<Writer>,
+    connections: ConnectionsRegion<Writer>,
+    switchers: [SwitcherRegion<Writer, Writer>; 2],
 }
 
 impl Drop for Fixture {

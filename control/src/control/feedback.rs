@@ -6,8 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use log::{info, warn};
 use shunt_config::{Algorithm, Config};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::loads::{LoadRecord, Loads};
+use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::{ControlRegion, connections_in_flight};
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
@@ -90,7 +92,7 @@ impl Feedback {
         config: &Config,
         table: &mut Table,
         agents: Agents,
-        region: &ControlRegion,
+        region: &ControlRegion<Writer>,
         now: Now,
         outputs: &mut Outputs,
     ) {
@@ -139,7 +141,7 @@ impl Feedback {
 
     /// Writes all records anew. Those of backends that nobody has reported about say nothing but workers; an id may have been
     /// another's before.
-    fn write_loads(&self, loads: Loads) {
+    fn write_loads(&self, loads: Loads<Writer>) {
         let names: HashMap<BackendId, &str> = self.ids.iter().map(|(name, id)| (*id, name.as_str())).collect();
         for id in (0..loads.0.len()).map(|id| BackendId(id as u16)) {
             let connections = loads.get(id).connections.into();
@@ -261,7 +263,7 @@ fn record(manager: &ResourceManager, workers: &HashMap<String, u32>, name: &str,
     record
 }
 
-fn count(counters: &[shunt_shmlayout::record::Counter], outcome: ReportOutcome) {
+fn count(counters: &[Counter<Writer>], outcome: ReportOutcome) {
     if let Some(counter) = counters.get(outcome as usize) {
         counter.add(1);
     }

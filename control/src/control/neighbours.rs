@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use shunt_shmlayout::address::InterfaceId;
-use shunt_shmlayout::regions::Wanted;
 
 use super::Control;
 use super::outside::Turn;
@@ -67,7 +66,7 @@ impl Control {
         let mut any = false;
         for switcher in &self.memory.switchers {
             let mut wishes = switcher.wanted.consumer();
-            for wanted in (0..WISHES).map_while(|_| wishes.pop::<Wanted>()) {
+            for wanted in (0..WISHES).map_while(|_| wishes.pop()) {
                 let interface = u16::try_from(wanted.interface).map(InterfaceId);
                 let hop = interface.map(|interface| Hop { interface, address: wanted.address });
                 let Some(key) = hop.ok().and_then(|hop| self.interfaces.neighbour_key(&hop)) else { continue };

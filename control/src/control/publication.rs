@@ -1,6 +1,7 @@
 //! From what changed to what is published: fills the free buffer, hands it to the flip, answers who waited for it.
 
 use log::{debug, error, warn};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::Active;
 
@@ -31,8 +32,9 @@ impl Publication {
     /// Goes on from what is in memory.
     pub fn new(memory: &Memory, now_ms: u64) -> Self {
         let region = memory.control;
+        let switchers = memory.switchers.iter().map(|switcher| switcher.lend()).collect();
         Self {
-            publisher: Publisher::new(region, memory.keeper, memory.switchers.clone(), now_ms),
+            publisher: Publisher::new(region, memory.keeper, switchers, now_ms),
             cache: ArpCache::new(region.neighbours, &region.generations),
             outdated: Causes::from_iter([Cause::Start]),
             on_its_way: Causes::default(),
@@ -101,7 +103,7 @@ impl Control {
         self.publication.cache.follow(&known, &self.interfaces);
     }
 
-    fn fill(&mut self, idle: &Generation, turn: &mut Turn<'_>) {
+    fn fill(&mut self, idle: &Generation<Writer>, turn: &mut Turn<'_>) {
         let now_ms = turn.now.monotonic_ms;
         self.feedback.cost.has_filled();
         let causes = std::mem::take(&mut self.publication.outdated);

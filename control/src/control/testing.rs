@@ -12,10 +12,12 @@ use shunt_publish::table::{NamedIds, Table};
 use shunt_publish::testing::{IFINDEX, INTERFACE, ServiceOf, keeper, kernel, region, switcher, text_with};
 use shunt_routing::event::{Address, Neighbour, NeighbourKey, NeighbourState};
 use shunt_routing::state::State;
+use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::address::BackendId;
-use shunt_shmlayout::config_table::Generation;
+use shunt_shmlayout::config_table::{Generation, Name};
 use shunt_shmlayout::regions::{
-    ConnectionsRegion, ConnectionsShape, ControlShape, InterfaceRecord, Side, SwitcherRecord, Typed,
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, Side,
+    SwitcherRecord, SwitcherRegion, Whole,
 };
 
 use super::outside::{Circumstances, Configurations, Event, Inputs, Outputs, Ticket};
@@ -65,6 +67,7 @@ pub struct World {
     pub kernel: State,
     pub now: Now,
     pub disk: Disk,
+    pub shared: Shared,
     pub control: Control,
     pub circumstances: Circumstances,
     last_ticket: u64,
@@ -83,12 +86,13 @@ impl World {
         };
         write(&disk.path(), services, lines);
         let now = Now { monotonic_ms: 1_000, wall_us: 1_700_000_000_000_000 };
-        let control = begin(&mut disk, memory(), now);
+        let shared = Shared::new();
+        let control = begin(&mut disk, shared.lend(), now);
         let mut kernel = kernel();
         kernel.addresses.insert(Address { ifindex: IFINDEX, address: [198, 18, 0, 9].into(), prefix_len: 15 });
         (1..=16).for_each(|number| learn(&mut kernel, number));
         let circumstances = Circumstances::default();
-        Self { kernel, now, disk, control, circumstances, last_ticket: 0 }
+        Self { kernel, now, disk, shared, control, circumstances, last_ticket: 0 }
     }
 
     /// Replaces the file on disk.
@@ -153,7 +157,7 @@ impl World {
     /// The generation in force.
     pub fn generation(&self) -> Generation {
         let memory = self.control.memory();
-        memory.control.generations[memory.active().buffer()]
+        memory.control.generations[memory.active().buffer()].lend()
     }
 
     /// The id of backend bN.
@@ -168,7 +172,7 @@ impl World {
 }
 
 /// The backends that a generation's services send new connections to.
-pub fn in_slots(generation: &Generation) -> Vec<BackendId> {
+pub fn in_slots<A: Access>(generation: &Generation<A>) -> Vec<BackendId> {
     use shunt_shmlayout::address::ServiceId;
     let services = (0..generation.services.len()).filter_map(|id| generation.service(ServiceId(id as u16)));
     let mut named: Vec<BackendId> = services
@@ -205,24 +209,44 @@ fn shape() -> ControlShape {
     ControlShape::new(8, 16, 2000, 64, 64)
 }
 
-fn memory() -> Memory {
-    let keeper = keeper();
-    let side = Side::Both as u8;
-    keeper.interfaces[usize::from(INTERFACE.0)].store(&InterfaceRecord {
-        name: shunt_shmlayout::config_table::Name::new("eth0"),
-        ifindex: IFINDEX,
-        mtu: 1500,
-        mac: MAC,
-        side,
-        reserved: [0; 17],
-    });
-    let switchers = vec![switcher(), switcher()];
-    for (record, switcher) in keeper.switchers.iter().zip(&switchers) {
-        let (pid, start_time) = (switcher.head.pid.get() as u32, switcher.head.start_time.get());
-        record.store(&SwitcherRecord { pid, start_time, ..SwitcherRecord::default() });
+/// The memory of a world, as those have it who write it: control, keeper and switchers.
+pub struct Shared {
+    control: ControlRegion<Writer>,
+    pub keeper: KeeperRegion<Writer>,
+    pub connections: ConnectionsRegion<Writer>,
+    pub switchers: Vec<SwitcherRegion<Writer, Writer>>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let keeper = keeper();
+        keeper.interfaces[usize::from(INTERFACE.0)].store(&InterfaceRecord {
+            name: Name::new("eth0"),
+            ifindex: IFINDEX,
+            mtu: 1500,
+            mac: MAC,
+            side: Side::Both.code(),
+            reserved: [0; 17],
+        });
+        let switchers = vec![switcher(), switcher()];
+        for (record, switcher) in keeper.switchers.iter().zip(&switchers) {
+            let (pid, start_time) = (switcher.head.pid.get() as u32, switcher.head.start_time.get());
+            record.store(&SwitcherRecord { pid, start_time, ..SwitcherRecord::default() });
+        }
+        let connections = ConnectionsRegion::anonymous(&ConnectionsShape::new(1024)).unwrap();
+        Self { control: region(), keeper, connections, switchers }
     }
-    let connections = ConnectionsRegion::anonymous(&ConnectionsShape::new(1024)).unwrap().table().unwrap();
-    Memory { control: region(), shape: shape(), keeper, connections, switchers }
+
+    /// As control maps it.
+    fn lend(&self) -> Memory {
+        Memory {
+            control: self.control,
+            shape: shape(),
+            keeper: self.keeper.lend(),
+            connections: self.connections.lend().table().unwrap(),
+            switchers: self.switchers.iter().map(SwitcherRegion::lend).collect(),
+        }
+    }
 }
 
 /// As `Start::begin`, without what is waited for.

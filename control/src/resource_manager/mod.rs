@@ -24,6 +24,7 @@ use crate::health::BackendKey;
 use crate::master::feedback::{Objection, Opinion};
 use shunt_config::Feedback;
 use shunt_report::{Arrival, Load, Refusal, Report};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::replay::ReplayPlace;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
@@ -71,7 +72,7 @@ impl ResourceManager {
     }
 
     /// Goes on where a predecessor of this process was with each agent's reports ([`Agents::remember_in`]).
-    pub fn remember_in(&mut self, places: &'static [ReplayPlace]) {
+    pub fn remember_in(&mut self, places: &'static [ReplayPlace<Writer>]) {
         self.agents.remember_in(places);
     }
 

@@ -317,11 +317,11 @@ proptest! {
 }
 
 /// Places in memory that outlives control.
-fn places(count: usize) -> &'static [ReplayPlace] {
+fn places(count: usize) -> &'static [ReplayPlace<Writer>] {
     Vec::leak((0..count).map(|_| ReplayPlace::default()).collect())
 }
 
-fn started(places: &'static [ReplayPlace], agents: Agents) -> ResourceManager {
+fn started(places: &'static [ReplayPlace<Writer>], agents: Agents) -> ResourceManager {
     let mut manager = ResourceManager::new(&feedback(), agents, ports());
     manager.remember_in(places);
     manager

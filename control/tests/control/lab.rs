@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use shunt_config::Config;
 use shunt_process::{Instance, control_socket, region_name, runtime_directory};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, PortBe, TCP};
 use shunt_shmlayout::config_table::{Generation, Name};
 use shunt_shmlayout::endpoints::Endpoint;
@@ -21,7 +22,7 @@ use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::map::Region;
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape, Side,
-    SwitcherRegion, SwitcherShape, Typed,
+    SwitcherRegion, SwitcherShape, Whole,
 };
 use shunt_shmlayout::service::{BackendView, ServiceView};
 use shunt_shmlayout::sync::Ordering;
@@ -105,9 +106,9 @@ fn shape() -> ControlShape {
 /// The instance's memory and its files.
 pub struct Lab {
     pub files: Files,
-    pub control: ControlRegion,
-    pub keeper: KeeperRegion,
-    pub switcher: SwitcherRegion,
+    pub control: ControlRegion<Writer>,
+    pub keeper: KeeperRegion<Writer>,
+    pub switcher: SwitcherRegion<Writer, Writer>,
     /// The process whose network namespace is at the other end of the cable.
     peer: u32,
 }
@@ -185,7 +186,7 @@ impl Lab {
 
     pub fn generation(&self) -> Option<Generation> {
         let active = self.active();
-        (active != Active::NONE).then(|| self.control.generations[active.buffer()])
+        (active != Active::NONE).then(|| self.control.generations[active.buffer()].lend())
     }
 
     pub fn service(&self, last: u8) -> Option<ServiceView> {
@@ -253,7 +254,7 @@ impl Lab {
 }
 
 /// The keeper is this process, and has one interface.
-fn describe(view: &KeeperRegion) {
+fn describe(view: &KeeperRegion<Writer>) {
     let ifindex = nix::net::if_::if_nametoindex("publish-a").unwrap();
     let (name, side) = (Name::new("publish-a"), Side::Both as u8);
     let record = InterfaceRecord { name, ifindex, mtu: 1500, mac: [2; 6], side, reserved: [0; 17] };

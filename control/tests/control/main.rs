@@ -11,8 +11,10 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shunt_report::{Key, Load, Report, seal};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, PortBe, TCP};
-use shunt_shmlayout::config_table::{BackendRecord, Generation};
+use shunt_shmlayout::config_table::{BackendRecord, Generation, RangeRecord, ServiceRecord};
+use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::regions::Wanted;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
@@ -26,18 +28,20 @@ fn flags(lab: &Lab, port: u16) -> Option<u8> {
     lab.backend(port).map(|(_, record)| record.flags)
 }
 
+type Content = (Vec<ServiceRecord>, Vec<BackendRecord>, Vec<RangeRecord>, Vec<u16>, Active);
+
 /// Everything in the active generation that a switcher reads.
-fn content(lab: &Lab) -> Vec<u64> {
+fn content(lab: &Lab) -> Content {
     let generation = lab.generation().unwrap();
-    let mut words: Vec<u64> = generation.services.iter().flat_map(|record| record.load::<[u64; 8]>()).collect();
-    words.extend(generation.backends.iter().chain(generation.ranges).flat_map(|record| record.load::<[u64; 4]>()));
-    words.extend(generation.slots.iter().map(|slot| u64::from(slot.load(Ordering::Relaxed))));
-    words.push(lab.active().0);
-    words
+    let services: Vec<_> = generation.services.iter().map(|record| record.load()).collect();
+    let backends: Vec<_> = generation.backends.iter().map(|record| record.load()).collect();
+    let ranges: Vec<_> = generation.ranges.iter().map(|record| record.load()).collect();
+    let slots: Vec<_> = generation.slots.iter().map(|slot| slot.load(Ordering::Relaxed)).collect();
+    (services, backends, ranges, slots, lab.active())
 }
 
 /// The content, once control has nothing to publish any more: weights still return to the configured ones after a silence.
-fn settled_content(lab: &Lab) -> Vec<u64> {
+fn settled_content(lab: &Lab) -> Content {
     let mut seen = content(lab);
     until("nothing is published for a while", || {
         std::thread::sleep(CALM);
@@ -177,7 +181,7 @@ fn forgets_a_removed_backend(lab: &Lab, pid: u32) {
     kill(Pid::from_raw(pid as i32), Signal::SIGHUP).unwrap();
     until("both generations forget a backend that has no connection", || {
         lab.active();
-        let find = |generation: &Generation| generation.find(&Address::from_v4(PEER), PortBe::new(8001), TCP);
+        let find = |generation: &Generation<Writer>| generation.find(&Address::from_v4(PEER), PortBe::new(8001), TCP);
         lab.control.generations.iter().all(|generation| find(generation).is_none()).then_some(())
     });
     assert_eq!(flags(lab, 8000), Some(DRAINED), "survives a reload");

@@ -3,8 +3,9 @@
 use std::os::fd::OwnedFd;
 
 use shunt_process::{Instance, region_name};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::header::AttachError;
-use shunt_shmlayout::regions::{IfdaemonRegion, IfdaemonShape, StoreRegion, StoreShape, Typed};
+use shunt_shmlayout::regions::{IfdaemonRegion, IfdaemonShape, StoreRegion, StoreShape, Typed, Whole};
 
 use super::super::regions::attach;
 
@@ -25,7 +26,7 @@ impl HostMemory {
 
     /// Bytes of all of them.
     pub fn bytes(store: &StoreShape, switchers: usize) -> u64 {
-        let bytes = IfdaemonRegion::length(&IfdaemonShape::default()) + StoreRegion::length(store) * switchers;
+        let bytes = <IfdaemonRegion>::length(&IfdaemonShape::default()) + <StoreRegion>::length(store) * switchers;
         bytes as u64
     }
 
@@ -38,8 +39,9 @@ impl HostMemory {
 
     /// Takes over what is there.
     pub fn attach(names: &[String], store: &StoreShape) -> Result<HostMemory, AttachError> {
-        let (_, daemon_fd) = attach::<IfdaemonRegion>(&names[0], &IfdaemonShape::default()).map_err(as_changed)?;
-        let stores = names[1..].iter().map(|name| attach::<StoreRegion>(name, store).map(|(_, fd)| fd));
+        let (_, daemon_fd) =
+            attach::<IfdaemonRegion<Writer>>(&names[0], &IfdaemonShape::default()).map_err(as_changed)?;
+        let stores = names[1..].iter().map(|name| attach::<StoreRegion<Writer, Writer>>(name, store).map(|(_, fd)| fd));
         Ok(HostMemory { daemon_fd, store_fds: stores.collect::<Result<_, _>>().map_err(as_changed)? })
     }
 }

@@ -25,6 +25,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use shunt_config::{Config, Host};
+use shunt_shmlayout::access::Access;
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::regions::KeeperRegion;
 
@@ -195,12 +196,12 @@ fn mtu(host: &Host, facts: &Facts) -> u32 {
 }
 
 /// The interface daemon that has the device, if one lives.
-pub(super) fn living_daemon(keeper: &KeeperRegion) -> Option<u32> {
+pub(super) fn living_daemon<A: Access>(keeper: &KeeperRegion<A>) -> Option<u32> {
     let (pid, started) = (keeper.head.ifdaemon_pid.get() as u32, keeper.head.ifdaemon_start_time.get());
     (pid != 0 && start_time(pid) == Some(started)).then_some(pid)
 }
 
-fn take_device(host: &Host, keeper: &KeeperRegion) -> Result<Option<Tun>, KeeperError> {
+fn take_device<A: Access>(host: &Host, keeper: &KeeperRegion<A>) -> Result<Option<Tun>, KeeperError> {
     let Some(pid) = living_daemon(keeper) else { return Ok(None) };
     let descriptor = take_from(pid, DEVICE_DESCRIPTOR).map_err(system_error("pidfd_getfd (device)"))?;
     let (tun, name) = Tun::adopt(descriptor).map_err(system_error("TUNGETIFF"))?;

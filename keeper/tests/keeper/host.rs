@@ -66,7 +66,7 @@ fn pseudo_interface_lives_as_long_as_keeper_or_daemon() {
     assert_eq!(index(&instance), first, "the new keeper got it back");
     // This process plays a dead daemon: its descriptors are closed, and the keeper's region names nobody.
     drop(daemon);
-    let (region, _) = KeeperRegion::attach(&instance.region("keeper"), Access::Write).expect("the keeper's region");
+    let (region, _) = KeeperRegion::<Writer>::attach(&instance.region("keeper")).expect("the keeper's region");
     region.head.ifdaemon_pid.set(0);
     assert_eq!(index(&instance), first, "and has it alone now");
 
@@ -102,7 +102,7 @@ fn taken_name_and_host_address_elsewhere_are_refused_and_nothing_is_left() {
 fn second_daemon_is_fenced_off_and_without_host_there_is_nothing_to_do() {
     let Some(instance) = with_host("hostfence") else { return };
     let keeper = instance.start();
-    let (region, _) = KeeperRegion::attach(&instance.region("keeper"), Access::Write).expect("the keeper's region");
+    let (region, _) = KeeperRegion::<Writer>::attach(&instance.region("keeper")).expect("the keeper's region");
     let pid = instance.holder.id();
     region.head.ifdaemon_start_time.set(shunt_shmlayout::header::start_time(pid).expect("it lives"));
     region.head.ifdaemon_pid.set(pid.into());

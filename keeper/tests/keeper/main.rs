@@ -22,9 +22,9 @@ use shunt_keeper::port::af_xdp::{self, BindMode, Sharing};
 use shunt_packet::testing::udp;
 use shunt_protocol::handover::{Handover, HandoverError, PORT_DESCRIPTORS, ask};
 use shunt_protocol::port::Role;
+use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::address::{Address, PortBe};
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
-use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRecord, SwitcherRegion, Typed};
 use shunt_switcher::port::af_packet::PacketPort;
 use shunt_switcher::port::af_xdp::XdpPort;
@@ -160,8 +160,8 @@ impl Instance {
 
     /// The same of addresses with other uses.
     fn prepare_addresses(&self, addresses: &[([u8; 4], AddressUse)], word: u64) {
-        let (control, _) = ControlRegion::attach(&self.region("control"), Access::Write).expect("control's region");
-        let (keeper, _) = KeeperRegion::attach(&self.region("keeper"), Access::Read).expect("the keeper's region");
+        let (control, _) = ControlRegion::<Writer>::attach(&self.region("control")).expect("control's region");
+        let (keeper, _) = KeeperRegion::<Reader>::attach(&self.region("keeper")).expect("the keeper's region");
         let generation = &control.generations[(word & 1) as usize];
         generation.clear();
         for (address, address_use) in addresses {
@@ -216,7 +216,7 @@ struct Echo {
 impl Echo {
     fn new(handover: Handover) -> Echo {
         let Handover { manifest, regions, ports: sockets, .. } = handover;
-        let (region, _) = SwitcherRegion::from_fd(&regions.switcher, "switcher.0", Access::Write).expect("fits");
+        let (region, _) = SwitcherRegion::<Writer>::from_fd(&regions.switcher, "switcher.0").expect("fits");
         let ledger = Ledger::new(region.frame_owners, region.journal);
         let mut ports: Vec<Box<dyn Port>> = Vec::new();
         for ((port, socket), number) in manifest.ports.iter().zip(sockets).zip(0..) {
@@ -312,9 +312,11 @@ fn keeper_lives_dies_and_comes_back_under_a_living_switcher() {
         "one port a queue, where a new keeper looks for it"
     );
     assert!(handover.manifest.ports.iter().all(|port| port.receives));
-    let view = |access| SwitcherRegion::from_fd(&handover.switchers[0], "switcher.0", access);
+    let view = &handover.switchers[0];
     assert_eq!(handover.switchers.len(), 1);
-    assert!(view(Access::Read).is_ok() && view(Access::Write).is_err(), "others' counts are to be read only");
+    let read = SwitcherRegion::<Reader>::from_fd(view, "switcher.0");
+    let written = SwitcherRegion::<Writer>::from_fd(view, "switcher.0");
+    assert!(read.is_ok() && written.is_err(), "others' counts are to be read only");
     let (mut echo, mut peer) = (Echo::new(handover), instance.lab.peer());
     instance.prepare(&[SERVICE], 1);
     echo.drops(&mut peer, ANOTHER, SERVICE); // only service addresses are redirected
@@ -346,7 +348,7 @@ fn keeper_lives_dies_and_comes_back_under_a_living_switcher() {
     let keeper = instance.start();
     echo.echoes(&mut peer, SERVICE);
 
-    let (region, _) = KeeperRegion::attach(&instance.region("keeper"), Access::Write).expect("the keeper's region");
+    let (region, _) = KeeperRegion::<Writer>::attach(&instance.region("keeper")).expect("the keeper's region");
     let record: SwitcherRecord = region.switchers[0].load();
     region.switchers[0].store(&SwitcherRecord { pid: 0, start_time: 0, ..record }); // as if it had ended
     keeper.stop();
@@ -362,7 +364,7 @@ fn second_process_is_fenced_off_while_the_first_lives() {
     // A process that asks for the descriptors and keeps them: any will do whose pid the keeper sees.
     let other = nix::unistd::getpid();
     let handover = ask(&instance.socket(), 0).expect("granted");
-    let (region, _) = KeeperRegion::attach(&instance.region("keeper"), Access::Write).expect("the keeper's region");
+    let (region, _) = KeeperRegion::<Writer>::attach(&instance.region("keeper")).expect("the keeper's region");
     let record: SwitcherRecord = region.switchers[0].load();
     assert_eq!(record.pid, other.as_raw() as u32);
     // As if it had been given to the holder, which lives.
@@ -402,7 +404,7 @@ fn keeper_and_switcher_dead_together_start_anew_on_the_same_memory() {
     // This process plays a dead switcher: its descriptors are closed, and the record names a pid that doesn't live.
     keeper.kill();
     drop(echo);
-    let (region, _) = KeeperRegion::attach(&instance.region("keeper"), Access::Write).expect("the keeper's region");
+    let (region, _) = KeeperRegion::<Writer>::attach(&instance.region("keeper")).expect("the keeper's region");
     let record: SwitcherRecord = region.switchers[0].load();
     region.switchers[0].store(&SwitcherRecord { start_time: record.start_time + 1, ..record });
 

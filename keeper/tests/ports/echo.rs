@@ -8,9 +8,10 @@ use memmap2::MmapRaw;
 use shunt_packet::Buffer;
 use shunt_protocol::handover::{open_process, take_descriptor};
 use shunt_protocol::port::Role;
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::frames::CHUNK;
-use shunt_shmlayout::map::{Access, Region};
-use shunt_shmlayout::regions::{SwitcherRegion, SwitcherShape, Typed};
+use shunt_shmlayout::map::Region;
+use shunt_shmlayout::regions::{SwitcherRegion, SwitcherShape, Typed, Whole};
 use shunt_switcher::port::af_packet::PacketPort;
 use shunt_switcher::port::af_xdp::XdpPort;
 use shunt_switcher::port::{Batch, Ledger, Pool, Port};
@@ -28,7 +29,7 @@ pub struct Kept {
     name: String,
     pub frames: MmapRaw,
     frames_file: tempfile::NamedTempFile,
-    pub region: SwitcherRegion,
+    pub region: SwitcherRegion<Writer>,
     pub sockets: Vec<OwnedFd>,
     pub is_xdp: bool,
 }
@@ -38,6 +39,7 @@ impl Kept {
         let name = format!("/shunt.ports-{name}-{}.switcher.0", std::process::id());
         let shape = SwitcherShape { services: 1, backends: 1, interfaces: 1, frames: FRAMES, reserved: [0; 4] };
         let (region, _) = SwitcherRegion::create(&name, &shape, |_| {}).expect("a region");
+        let region = region.lend();
         let frames_file = tempfile::NamedTempFile::new_in("/dev/shm").expect("a file");
         frames_file.as_file().set_len(FRAMES * CHUNK).expect("memory");
         let frames = MmapRaw::map_raw(frames_file.as_file()).expect("a mapping");
@@ -94,7 +96,7 @@ pub fn main() {
     let mut next = || words.next().expect("an argument");
     let (parent, name, frames, kind) = (next(), next(), next(), next());
     let parent = open_process(parent.parse().expect("a pid")).expect("the parent");
-    let (region, _) = SwitcherRegion::attach(name, Access::Write).expect("the region");
+    let (region, _) = SwitcherRegion::<Writer>::attach(name).expect("the region");
     let ledger = Ledger::new(region.frame_owners, region.journal);
     let socket = |number: &str| {
         take_descriptor(parent.as_fd(), number.parse().expect("a number")).expect("the parent's descriptor")

@@ -15,25 +15,28 @@
 //! to sleep through a multiple of 4096 connections of that entry; for the last hop, which the next packet corrects, of 64.
 
 use super::hash::{Key, Side};
+use crate::access::{Reader, Writer};
 use crate::address::{Address, BackendId, InterfaceId, PortBe, Protocol, ServiceId};
 use crate::coded::Coded;
+use crate::layout::described;
 use crate::mode::Mode;
-use crate::sync::{AtomicU64, Ordering, fence};
-#[cfg(not(loom))]
-use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+use crate::sync::{Ordering, fence};
+use crate::word::Word;
 
 /// A connection table entry.
 #[repr(C, align(64))]
-#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, KnownLayout))]
-pub struct Entry {
-    control: AtomicU64,
-    client: [AtomicU64; 2],
-    identity: AtomicU64,
-    activity: AtomicU64,
-    last_hop: AtomicU64,
-    created: AtomicU64,
-    _reserved: AtomicU64,
+#[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
+pub struct Entry<A = Reader> {
+    control: Word<A>,
+    client: [Word<A>; 2],
+    identity: Word<A>,
+    activity: Word<A>,
+    last_hop: Word<A>,
+    created: Word<A>,
+    _reserved: Word<A>,
 }
+
+described!(Entry<A> { control, client, identity, activity, last_hop, created, _reserved });
 
 /// Which of the connections that an entry holds one after another: its generation number, modulo 4096.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -218,7 +221,7 @@ impl Snapshot {
     }
 }
 
-impl Entry {
+impl<A> Entry<A> {
     /// Copies a live entry's identity, with its generation; `None` if it isn't live, or changed meanwhile (then it is another
     /// connection's).
     #[inline]
@@ -253,6 +256,19 @@ impl Entry {
         (EntryGeneration::of_activity(word) == generation).then(|| Activity::from_word(word))
     }
 
+    /// The client's last hop.
+    #[inline]
+    pub fn last_hop(&self) -> LastHop {
+        LastHop::from_word(self.last_hop.load(Ordering::Relaxed))
+    }
+
+    /// The owner's: which connection it holds, or is to hold.
+    pub(super) fn generation(&self) -> EntryGeneration {
+        EntryGeneration::of_control(self.control.load(Ordering::Relaxed))
+    }
+}
+
+impl Entry<Writer> {
     /// Changes the activity of the connection of this generation to what `next` makes of it. Exactly one switcher gets true:
     /// the one whose change ended the connection ([`Activity::ENDED`]). A dead entry stays as it is until it is filled
     /// anew, so what its owner finds then is final.
@@ -299,12 +315,6 @@ impl Entry {
         false
     }
 
-    /// The client's last hop.
-    #[inline]
-    pub fn last_hop(&self) -> LastHop {
-        LastHop::from_word(self.last_hop.load(Ordering::Relaxed))
-    }
-
     /// Notes the last hop of the client of this generation's connection, writing only if it changed.
     #[inline]
     pub(super) fn set_last_hop(&self, generation: EntryGeneration, hop: LastHop) {
@@ -313,11 +323,6 @@ impl Entry {
             // Whoever wrote at the same time saw a packet that is as new.
             let _ = self.last_hop.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
         }
-    }
-
-    /// The owner's: which connection it holds, or is to hold.
-    pub(super) fn generation(&self) -> EntryGeneration {
-        EntryGeneration::of_control(self.control.load(Ordering::Relaxed))
     }
 
     /// The owner's: FREE -> CLAIMED, with the next generation number.
@@ -353,9 +358,9 @@ impl Entry {
 }
 
 #[cfg(all(test, loom))]
-impl Entry {
+impl<A> Entry<A> {
     pub(super) fn for_loom() -> Self {
-        let word = || AtomicU64::new(0);
+        let word = || Word::new(0);
         Self {
             control: word(),
             client: [word(), word()],

@@ -8,9 +8,10 @@
 
 use super::entry::EntryGeneration;
 use super::table::{EntryId, Handle};
-use crate::sync::{AtomicU64, Ordering};
-#[cfg(not(loom))]
-use zerocopy::{FromBytes, IntoBytes, KnownLayout};
+use crate::access::{Reader, Writer};
+use crate::layout::described;
+use crate::sync::Ordering;
+use crate::word::Word;
 
 /// Slots in a bucket.
 pub const SLOTS: usize = 7;
@@ -19,15 +20,17 @@ pub const PROBES: usize = 8;
 
 /// Seven slots and the overflow count: one cache line.
 #[repr(C, align(64))]
-#[cfg_attr(not(loom), derive(FromBytes, IntoBytes, KnownLayout))]
-pub struct Bucket {
-    slots: [AtomicU64; SLOTS],
-    overflow: AtomicU64,
+#[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
+pub struct Bucket<A = Reader> {
+    slots: [Word<A>; SLOTS],
+    overflow: Word<A>,
 }
+
+described!(Bucket<A> { slots, overflow });
 
 /// A view of one index.
 #[derive(Clone, Copy)]
-pub(super) struct Index<'a>(pub &'a [Bucket]);
+pub(super) struct Index<'a, A = Reader>(pub &'a [Bucket<A>]);
 
 /// Where a slot is: probe number first, so that the order is that of the search.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -63,9 +66,9 @@ fn named(word: u64, hash: u64) -> Option<Handle> {
     })
 }
 
-impl<'a> Index<'a> {
+impl<'a, A: Copy> Index<'a, A> {
     #[inline]
-    fn bucket(&self, hash: u64, probe: usize) -> &'a Bucket {
+    fn bucket(&self, hash: u64, probe: usize) -> &'a Bucket<A> {
         let first = (u64::from(hash as u32) * self.0.len() as u64) >> 32;
         // A division would cost more than the rest; `first` is inside, and a table shorter than the probes is for tests.
         let at = first as usize + probe;
@@ -75,13 +78,13 @@ impl<'a> Index<'a> {
 
     /// The first bucket of a search, to be prefetched.
     #[inline]
-    pub fn first(&self, hash: u64) -> &'a Bucket {
+    pub fn first(&self, hash: u64) -> &'a Bucket<A> {
         self.bucket(hash, 0)
     }
 
     /// Connections whose tag matches, in the order of the search, with their positions.
     #[inline]
-    pub fn candidates(&self, hash: u64) -> impl Iterator<Item = (Position, Handle)> + use<'a> {
+    pub fn candidates(&self, hash: u64) -> impl Iterator<Item = (Position, Handle)> + use<'a, A> {
         let index = *self;
         let mut passed = false;
         (0..PROBES)
@@ -98,7 +101,9 @@ impl<'a> Index<'a> {
                 })
             })
     }
+}
 
+impl Index<'_, Writer> {
     /// Puts a connection into the first free slot.
     pub fn insert(&self, hash: u64, handle: Handle) -> Result<Position, ProbesFull> {
         let word = slot_word(hash, handle);
@@ -140,9 +145,9 @@ impl<'a> Index<'a> {
 }
 
 #[cfg(all(test, loom))]
-impl Bucket {
+impl<A> Bucket<A> {
     pub(super) fn for_loom() -> Self {
-        Self { slots: core::array::from_fn(|_| AtomicU64::new(0)), overflow: AtomicU64::new(0) }
+        Self { slots: core::array::from_fn(|_| Word::new(0)), overflow: Word::new(0) }
     }
 }
 
@@ -157,7 +162,7 @@ mod tests {
         Handle { id: EntryId(entry as u32), generation: EntryGeneration::from_low_bits(entry as u64) }
     }
 
-    fn buckets(n: usize) -> Vec<Bucket> {
+    fn buckets(n: usize) -> Vec<Bucket<Writer>> {
         (0..n).map(|_| Bucket::new_zeroed()).collect()
     }
 

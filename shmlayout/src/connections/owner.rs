@@ -7,6 +7,7 @@ use super::entry::{Activity, LastHop, Snapshot, State};
 use super::hash::Side;
 use super::index::{Position, ProbesFull};
 use super::table::{CHUNK, Connections, EntryId, Found, Handle};
+use crate::access::Writer;
 use crate::sync::{Ordering, fence};
 
 /// Why a connection could not be recorded.
@@ -45,7 +46,7 @@ pub struct SideHashes {
 
 /// The owning side of the table, private to one switcher.
 pub struct Owner<'a> {
-    table: Connections<'a>,
+    table: Connections<'a, Writer>,
     number: u8,
     next: Box<[u32]>,
     lists: Box<[FreeList]>,
@@ -59,7 +60,7 @@ pub struct Owner<'a> {
 impl<'a> Owner<'a> {
     /// Takes over what a predecessor of the same number left, and what switchers left that don't exist any more
     /// (`switchers` and up): claims are taken back, live entries kept.
-    pub fn adopt(table: Connections<'a>, number: u8, switchers: u8) -> Self {
+    pub fn adopt(table: Connections<'a, Writer>, number: u8, switchers: u8) -> Self {
         let mut owner = Self {
             table,
             number,
@@ -84,7 +85,7 @@ impl<'a> Owner<'a> {
 
     /// The table as everybody sees it.
     #[inline]
-    pub fn table(&self) -> &Connections<'a> {
+    pub fn table(&self) -> &Connections<'a, Writer> {
         &self.table
     }
 

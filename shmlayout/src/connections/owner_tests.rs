@@ -4,7 +4,7 @@ use super::*;
 use crate::address::{Address, BackendId, InterfaceId, PortBe, Protocol, ServiceId};
 use crate::connections::{Bucket, Entry, HashKey};
 use crate::mode::Mode;
-use crate::sync::AtomicU32;
+use crate::word::Word32;
 
 fn connection(client: u16, service: u16, backend: u16) -> Snapshot {
     Snapshot {
@@ -40,16 +40,17 @@ mod plain {
     use std::collections::HashMap;
     use zerocopy::FromZeros;
 
-    fn table(chunks: usize) -> Connections<'static> {
-        let entries: Box<[Entry]> = (0..chunks * CHUNK).map(|_| Entry::new_zeroed()).collect();
-        let buckets =
-            || -> Box<[Bucket]> { (0..(chunks * CHUNK * 4).div_ceil(17)).map(|_| Bucket::new_zeroed()).collect() };
-        let owners: Box<[AtomicU32]> = (0..chunks).map(|_| AtomicU32::new(0)).collect();
+    fn table(chunks: usize) -> Connections<'static, Writer> {
+        let entries: Box<[Entry<Writer>]> = (0..chunks * CHUNK).map(|_| Entry::new_zeroed()).collect();
+        let buckets = || -> Box<[Bucket<Writer>]> {
+            (0..(chunks * CHUNK * 4).div_ceil(17)).map(|_| Bucket::new_zeroed()).collect()
+        };
+        let owners: Box<[Word32<Writer>]> = (0..chunks).map(|_| Word32::new(0)).collect();
         let leak = Box::leak(entries);
         Connections::new(leak, Box::leak(buckets()), Box::leak(buckets()), Box::leak(owners), HashKey([1, 2])).unwrap()
     }
 
-    fn find(table: &Connections<'_>, connection: &Snapshot, side: Side) -> Option<Snapshot> {
+    fn find(table: &Connections<'_, Writer>, connection: &Snapshot, side: Side) -> Option<Snapshot> {
         let key = connection.key(side);
         table.find(&key, table.hash(&key)).map(|found| found.connection)
     }
@@ -278,10 +279,10 @@ mod plain {
 mod model {
     use super::*;
 
-    fn table() -> Connections<'static> {
-        let entries: Box<[Entry]> = (0..2).map(|_| Entry::for_loom()).collect();
-        let buckets = || -> Box<[Bucket]> { (0..1).map(|_| Bucket::for_loom()).collect() };
-        let owners: Box<[AtomicU32]> = (0..2).map(|_| AtomicU32::new(0)).collect();
+    fn table() -> Connections<'static, Writer> {
+        let entries: Box<[Entry<Writer>]> = (0..2).map(|_| Entry::for_loom()).collect();
+        let buckets = || -> Box<[Bucket<Writer>]> { (0..1).map(|_| Bucket::for_loom()).collect() };
+        let owners: Box<[Word32<Writer>]> = (0..2).map(|_| Word32::new(0)).collect();
         let (client, backend) = (Box::leak(buckets()), Box::leak(buckets()));
         Connections::new(Box::leak(entries), client, backend, Box::leak(owners), HashKey([1, 2])).unwrap()
     }

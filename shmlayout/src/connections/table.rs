@@ -4,7 +4,8 @@ use super::entry::{Activity, Entry, EntryGeneration, LastHop, Snapshot, State};
 use super::hash::{HashKey, Key, Side};
 use super::index::{Bucket, ENTRIES_MAX, Index};
 use super::owner::SideHashes;
-use crate::sync::AtomicU32;
+use crate::access::{Reader, Writer};
+use crate::word::Word32;
 
 /// Entries in a chunk, the unit in which switchers own the table.
 #[cfg(not(loom))]
@@ -37,23 +38,23 @@ pub struct Found {
 
 /// A view of the connection table.
 #[derive(Clone, Copy)]
-pub struct Connections<'a> {
-    pub(super) entries: &'a [Entry],
-    client: Index<'a>,
-    backend: Index<'a>,
+pub struct Connections<'a, A = Reader> {
+    pub(super) entries: &'a [Entry<A>],
+    client: Index<'a, A>,
+    backend: Index<'a, A>,
     /// By chunk: 0, or the number of the owning switcher + 1.
-    pub(super) owners: &'a [AtomicU32],
+    pub(super) owners: &'a [Word32<A>],
     key: HashKey,
 }
 
-impl<'a> Connections<'a> {
+impl<'a, A: Copy> Connections<'a, A> {
     /// Joins the parts of a region. `None` unless there is one owner word for each [`CHUNK`] entries, the indexes aren't
     /// empty, and their slots can name each entry.
     pub fn new(
-        entries: &'a [Entry],
-        client: &'a [Bucket],
-        backend: &'a [Bucket],
-        owners: &'a [AtomicU32],
+        entries: &'a [Entry<A>],
+        client: &'a [Bucket<A>],
+        backend: &'a [Bucket<A>],
+        owners: &'a [Word32<A>],
         key: HashKey,
     ) -> Option<Self> {
         let whole = entries.len() == owners.len() * CHUNK
@@ -68,7 +69,7 @@ impl<'a> Connections<'a> {
         self.entries.len()
     }
 
-    pub(super) fn index(&self, side: Side) -> Index<'a> {
+    pub(super) fn index(&self, side: Side) -> Index<'a, A> {
         match side {
             Side::Client => self.client,
             Side::Backend => self.backend,
@@ -89,7 +90,7 @@ impl<'a> Connections<'a> {
 
     /// The cache line a search begins with, to be prefetched.
     #[inline]
-    pub fn first_bucket(&self, side: Side, hash: u64) -> *const Bucket {
+    pub fn first_bucket(&self, side: Side, hash: u64) -> *const Bucket<A> {
         self.index(side).first(hash)
     }
 
@@ -134,12 +135,12 @@ impl<'a> Connections<'a> {
 
     /// An entry's line, to be prefetched; ids come from [`Connections::likely`], so they are in range.
     #[inline]
-    pub fn line(&self, id: EntryId) -> *const Entry {
+    pub fn line(&self, id: EntryId) -> *const Entry<A> {
         self.entry(id)
     }
 
     #[inline]
-    pub(super) fn entry(&self, id: EntryId) -> &'a Entry {
+    pub(super) fn entry(&self, id: EntryId) -> &'a Entry<A> {
         &self.entries[id.0 as usize]
     }
 
@@ -150,17 +151,28 @@ impl<'a> Connections<'a> {
         self.entry(found.handle.id).activity_of(found.handle.generation).unwrap_or(gone)
     }
 
+    /// The last hop of a connection's client.
+    #[inline]
+    pub fn last_hop(&self, found: &Found) -> LastHop {
+        self.entry(found.handle.id).last_hop()
+    }
+
+    /// Every live connection, in no order, while others come and go.
+    pub fn live(&self) -> impl Iterator<Item = (Snapshot, Activity, &'a Entry<A>)> + use<'a, A> {
+        let all = self.entries.iter().filter_map(|entry| {
+            let (connection, generation) = entry.read()?;
+            Some((connection, entry.activity_of(generation)?, entry))
+        });
+        all.filter(|(_, activity, _)| activity.state != State::Dead)
+    }
+}
+
+impl Connections<'_, Writer> {
     /// Changes a connection's activity to what `next` makes of it, unless it was unlinked or freed meanwhile. Exactly one
     /// switcher gets true: the one whose change ended the connection ([`Activity::ENDED`]).
     #[inline]
     pub fn advance(&self, found: &Found, next: impl Fn(Activity) -> Activity) -> bool {
         self.entry(found.handle.id).advance(found.handle.generation, next)
-    }
-
-    /// The last hop of a connection's client.
-    #[inline]
-    pub fn last_hop(&self, found: &Found) -> LastHop {
-        self.entry(found.handle.id).last_hop()
     }
 
     /// Notes the last hop of a connection's client, unless the connection was freed meanwhile.
@@ -186,14 +198,5 @@ impl<'a> Connections<'a> {
             self.unlink(found);
         }
         is_withdrawn
-    }
-
-    /// Every live connection, in no order, while others come and go.
-    pub fn live(&self) -> impl Iterator<Item = (Snapshot, Activity, &'a Entry)> + use<'a> {
-        let all = self.entries.iter().filter_map(|entry| {
-            let (connection, generation) = entry.read()?;
-            Some((connection, entry.activity_of(generation)?, entry))
-        });
-        all.filter(|(_, activity, _)| activity.state != State::Dead)
     }
 }

@@ -1,12 +1,14 @@
 //! The connections region: the connection table, written by every switcher, read by control and `shunt`.
 
-use super::Typed;
+use super::{Typed, Whole, mapping};
+use crate::access::{Access, Lends, Reader, Writer};
 use crate::connections::{Bucket, CHUNK, Connections, Entry, HashKey};
-use crate::header::{Kind, layout_hash};
-use crate::map::Parts;
+use crate::header::Kind;
+use crate::layout::described;
+use crate::map::{Mapping, Parts, lend, lend_one};
 use crate::record::Counter;
-use crate::sync::AtomicU32;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use crate::word::Word32;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// How much the region has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
@@ -20,6 +22,8 @@ pub struct ConnectionsShape {
     pub reserved: [u64; 6],
 }
 
+described!(ConnectionsShape { capacity, buckets, reserved });
+
 impl ConnectionsShape {
     /// From the configuration's limit, rounded up to whole chunks. 4.25 connections a bucket of 7 slots.
     pub fn new(connections: u32) -> Self {
@@ -30,39 +34,61 @@ impl ConnectionsShape {
 
 /// The secret of the table's hash, written before the region is ready.
 #[repr(C, align(64))]
-#[derive(FromBytes, IntoBytes, KnownLayout)]
-pub struct ConnectionsHead {
-    key: [Counter; 2],
-    _reserved: [Counter; 6],
+#[derive(FromBytes)]
+pub struct ConnectionsHead<A = Reader> {
+    key: [Counter<A>; 2],
+    _reserved: [Counter<A>; 6],
 }
+
+described!(ConnectionsHead<A> { key, _reserved });
 
 /// A view of the connections region.
 #[derive(Clone, Copy)]
-pub struct ConnectionsRegion {
-    head: &'static ConnectionsHead,
-    entries: &'static [Entry],
-    client: &'static [Bucket],
-    backend: &'static [Bucket],
-    owners: &'static [AtomicU32],
+pub struct ConnectionsRegion<A: Access = Reader> {
+    head: &'static ConnectionsHead<A>,
+    entries: &'static [Entry<A>],
+    client: &'static [Bucket<A>],
+    backend: &'static [Bucket<A>],
+    owners: &'static [Word32<A>],
 }
 
-impl ConnectionsRegion {
+impl ConnectionsRegion<Writer> {
     /// Sets the secret; for the creator, before the region is ready.
     pub fn set_key(&self, key: [u64; 2]) {
         self.head.key[0].set(key[0]);
         self.head.key[1].set(key[1]);
     }
+}
 
+impl<A: Access> ConnectionsRegion<A> {
     /// The table.
-    pub fn table(&self) -> Option<Connections<'static>> {
+    pub fn table(&self) -> Option<Connections<'static, A>> {
         let key = HashKey([self.head.key[0].get(), self.head.key[1].get()]);
         Connections::new(self.entries, self.client, self.backend, self.owners, key)
     }
 }
 
-impl Typed for ConnectionsRegion {
+impl<A: Access> ConnectionsRegion<A> {
+    /// The same region with no more rights.
+    pub fn lend<B: Access>(&self) -> ConnectionsRegion<B>
+    where
+        A: Lends<B>,
+    {
+        ConnectionsRegion {
+            head: lend_one(self.head),
+            entries: lend(self.entries),
+            client: lend(self.client),
+            backend: lend(self.backend),
+            owners: lend(self.owners),
+        }
+    }
+}
+
+impl Whole for ConnectionsRegion<Writer> {}
+
+impl<A: Access> Typed for ConnectionsRegion<A> {
     const KIND: Kind = Kind::Connections;
-    const HASH: u64 = layout_hash(&[size_of::<ConnectionsHead>(), size_of::<Entry>(), size_of::<Bucket>(), CHUNK]);
+    const MAPPING: Mapping = mapping(A::WRITES);
     type Shape = ConnectionsShape;
 
     fn carve(parts: &mut Parts, shape: &ConnectionsShape) -> Option<Self> {

@@ -1,21 +1,21 @@
 //! The region that control writes: active word, ARP cache, loads, generations A and B. All others read it.
 
-use super::Typed;
+use super::{Typed, Whole, mapping};
+use crate::access::{Access, Lends, Reader, Writer};
 use crate::address::Address;
-use crate::config_table::{
-    BackendRecord, ClassRecord, Generation, GenerationHead, MemberRecord, RangeRecord, ServiceRecord, StaleRecord,
-};
+use crate::config_table::{Generation, GenerationHead};
 use crate::flip::Active;
-use crate::header::{Kind, layout_hash, lives_here};
-use crate::loads::{LoadRecord, Loads};
-use crate::map::Parts;
+use crate::header::{Kind, lives_here};
+use crate::layout::described;
+use crate::loads::Loads;
+use crate::map::{Mapping, Parts, lend, lend_one};
 use crate::neighbours::{self, Neighbour, Neighbours};
 use crate::record::Counter;
 use crate::replay::ReplayPlace;
 use crate::report_outcome::REPORT_OUTCOMES;
-use crate::sync::{AtomicU64, Ordering, fence};
-use core::mem::offset_of;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use crate::sync::{Ordering, fence};
+use crate::word::Word;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Room for this many ranges of clients, for each service that there is room for.
 const CLASSES_PER_SERVICE: u64 = 4;
@@ -48,6 +48,8 @@ pub struct ControlShape {
     pub classes: u64,
 }
 
+described!(ControlShape { services, backends, slots, members, neighbours, ranges, endpoints, classes });
+
 impl ControlShape {
     /// From the configuration's limits.
     pub fn new(services: u32, backends: u32, slots: u32, neighbours: u32, routes: u32) -> Self {
@@ -68,47 +70,51 @@ impl ControlShape {
 
 /// The words that everything turns on.
 #[repr(C, align(64))]
-#[derive(FromBytes, IntoBytes, KnownLayout)]
-pub struct ControlHead {
+#[derive(FromBytes)]
+pub struct ControlHead<A = Reader> {
     /// The flip's active word (`flip.rs`).
-    pub active: AtomicU64,
-    _apart: [Counter; 7],
+    pub active: Word<A>,
+    _apart: [Counter<A>; 7],
     /// The epoch about to become active: its buffer is filled, and the keeper may take its addresses from it.
-    pub prepared: AtomicU64,
+    pub prepared: Word<A>,
     /// Process id of control.
-    pub pid: Counter,
+    pub pid: Counter<A>,
     /// When that process started ([`crate::header::start_time`]).
-    pub start_time: Counter,
+    pub start_time: Counter<A>,
     /// CLOCK_MONOTONIC in milliseconds, at control's last turn.
-    pub heartbeat_ms: Counter,
+    pub heartbeat_ms: Counter<A>,
     /// Wall-clock time of the last reload that was accepted, in milliseconds since 1970.
-    pub reloaded_ms: Counter,
+    pub reloaded_ms: Counter<A>,
     /// Reloads refused.
-    pub reloads_refused: Counter,
+    pub reloads_refused: Counter<A>,
     /// Times that a program of the box called a service's address, and its kernel looked for a neighbour in vain.
-    pub own_calls: Counter,
+    pub own_calls: Counter<A>,
     /// Fillings of a generation, begun and ended (`flip.rs`): odd while one is written.
-    pub fills: AtomicU64,
+    pub fills: Word<A>,
 }
+
+described!(ControlHead<A> {
+    active, _apart, prepared, pid, start_time, heartbeat_ms, reloaded_ms, reloads_refused, own_calls, fills,
+});
 
 /// A view of the control region.
 #[derive(Clone, Copy)]
-pub struct ControlRegion {
+pub struct ControlRegion<A: Access = Reader> {
     /// The words that everything turns on.
-    pub head: &'static ControlHead,
+    pub head: &'static ControlHead<A>,
     /// The ARP cache.
-    pub neighbours: Neighbours<'static>,
+    pub neighbours: Neighbours<'static, A>,
     /// By backend id: what it last reported.
-    pub loads: Loads,
+    pub loads: Loads<A>,
     /// Reports by [`crate::report_outcome::ReportOutcome`].
-    pub reports: &'static [Counter],
+    pub reports: &'static [Counter<A>],
     /// Control's own: which reports came before, for a control that starts again.
-    pub replay: &'static [ReplayPlace],
+    pub replay: &'static [ReplayPlace<A>],
     /// Configuration table A and B.
-    pub generations: [Generation; 2],
+    pub generations: [Generation<A>; 2],
 }
 
-impl ControlRegion {
+impl<A: Access> ControlRegion<A> {
     /// Whether control lives, and in this process's network namespace.
     pub fn lives_here(&self) -> bool {
         lives_here(self.head.pid.get() as u32, self.head.start_time.get())
@@ -128,45 +134,33 @@ impl ControlRegion {
     }
 }
 
-impl Typed for ControlRegion {
+impl<A: Access> ControlRegion<A> {
+    /// The same region with no more rights.
+    pub fn lend<B: Access>(&self) -> ControlRegion<B>
+    where
+        A: Lends<B>,
+    {
+        ControlRegion {
+            head: lend_one(self.head),
+            neighbours: self.neighbours.lend(),
+            loads: self.loads.lend(),
+            reports: lend(self.reports),
+            replay: lend(self.replay),
+            generations: self.generations.each_ref().map(Generation::lend),
+        }
+    }
+}
+
+impl Whole for ControlRegion<Writer> {}
+
+impl<A: Access> Typed for ControlRegion<A> {
     const KIND: Kind = Kind::Control;
-    const HASH: u64 = layout_hash(&[
-        size_of::<ControlHead>(),
-        offset_of!(ControlHead, prepared),
-        offset_of!(ControlHead, heartbeat_ms),
-        offset_of!(ControlHead, own_calls),
-        offset_of!(ControlHead, fills),
-        size_of::<ReplayPlace>(),
-        size_of::<GenerationHead>(),
-        size_of::<ServiceRecord>(),
-        offset_of!(ServiceRecord, slots_first),
-        offset_of!(ServiceRecord, timeouts),
-        offset_of!(ServiceRecord, target),
-        offset_of!(ServiceRecord, classes_first),
-        offset_of!(ServiceRecord, algorithm),
-        offset_of!(ServiceRecord, on_backend_down),
-        size_of::<StaleRecord>(),
-        offset_of!(GenerationHead, stale),
-        STALE_PER_MEMBER as usize,
-        size_of::<BackendRecord>(),
-        offset_of!(BackendRecord, flags),
-        offset_of!(BackendRecord, neighbour),
-        size_of::<MemberRecord>(),
-        size_of::<RangeRecord>(),
-        offset_of!(RangeRecord, neighbour),
-        size_of::<Neighbour>(),
-        size_of::<ClassRecord>(),
-        size_of::<LoadRecord>(),
-        offset_of!(LoadRecord, execution_us),
-        offset_of!(LoadRecord, reported_ms),
-        offset_of!(LoadRecord, requests_per_s_milli),
-        REPORT_OUTCOMES,
-    ]);
+    const MAPPING: Mapping = mapping(A::WRITES);
     type Shape = ControlShape;
 
     fn carve(parts: &mut Parts, shape: &ControlShape) -> Option<Self> {
         let head = parts.one();
-        let neighbours = Neighbours(parts.take::<Neighbour>(shape.neighbours as usize));
+        let neighbours = Neighbours(parts.take::<Neighbour<A>>(shape.neighbours as usize));
         let loads = Loads(parts.take(shape.backends as usize));
         let reports = parts.take(REPORT_OUTCOMES);
         let replay = parts.take(shape.backends as usize);
@@ -192,8 +186,8 @@ impl Typed for ControlRegion {
     }
 }
 
-fn generation(parts: &mut Parts, shape: &ControlShape) -> Option<Generation> {
-    let head = parts.one::<GenerationHead>();
+fn generation<A: Access>(parts: &mut Parts, shape: &ControlShape) -> Option<Generation<A>> {
+    let head = parts.one::<GenerationHead<A>>();
     let endpoints = parts.take(shape.endpoints as usize);
     let services = parts.take(shape.services as usize);
     let backends = parts.take(shape.backends as usize);

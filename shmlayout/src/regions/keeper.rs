@@ -1,12 +1,14 @@
 //! The region that the keeper writes: interfaces, ports, switchers. Everybody else reads it.
 
-use super::Typed;
+use super::{Typed, Whole, mapping};
+use crate::access::{Access, Lends, Reader, Writer};
 use crate::coded::coded;
 use crate::config_table::Name;
-use crate::header::{Kind, layout_hash, lives_here};
-use crate::map::Parts;
+use crate::header::{Kind, lives_here};
+use crate::layout::described;
+use crate::map::{Mapping, Parts, lend, lend_one};
 use crate::record::{Counter, Record};
-use crate::sync::AtomicU64;
+use crate::word::Word;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// How much the region has room for.
@@ -22,6 +24,8 @@ pub struct KeeperShape {
     /// Room for later numbers.
     pub reserved: [u64; 5],
 }
+
+described!(KeeperShape { interfaces, switchers, ports, reserved });
 
 coded! {
     "Where an interface leads." Side:
@@ -60,6 +64,8 @@ pub struct InterfaceRecord {
     /// Room for later fields.
     pub reserved: [u8; 17],
 }
+
+described!(InterfaceRecord { name, ifindex, mtu, mac, side, reserved });
 
 impl InterfaceRecord {
     /// Where it leads; `None` if the record has a number that this build doesn't know.
@@ -118,6 +124,8 @@ pub struct PortRecord {
     pub reserved: [u8; 23],
 }
 
+described!(PortRecord { switcher, interface, queue, kind, mode, flags, reserved });
+
 impl PortRecord {
     /// How it reaches its queue; `None` if the record has a number that this build doesn't know.
     pub const fn kind(&self) -> Option<PortKind> {
@@ -146,32 +154,39 @@ pub struct SwitcherRecord {
     pub reserved: u64,
 }
 
+described!(SwitcherRecord { cpu, pid, start_time, handovers, reserved });
+
 /// Numbers before the tables.
 #[repr(C, align(64))]
-#[derive(FromBytes, IntoBytes, KnownLayout)]
-pub struct KeeperHead {
+#[derive(FromBytes)]
+pub struct KeeperHead<A = Reader> {
     /// The `prepared` word of control whose addresses the XDP maps hold.
-    pub owned: AtomicU64,
+    pub owned: Word<A>,
     /// Process id of the keeper.
-    pub pid: Counter,
+    pub pid: Counter<A>,
     /// When that process started.
-    pub start_time: Counter,
+    pub start_time: Counter<A>,
     /// CLOCK_MONOTONIC in milliseconds, at the keeper's last turn.
-    pub heartbeat_ms: Counter,
+    pub heartbeat_ms: Counter<A>,
     /// Process id of the interface daemon that has the device; 0 while none does.
-    pub ifdaemon_pid: Counter,
+    pub ifdaemon_pid: Counter<A>,
     /// When that process started.
-    pub ifdaemon_start_time: Counter,
+    pub ifdaemon_start_time: Counter<A>,
     /// Index of the pseudo-interface in the system; 0 if none is configured.
-    pub device_index: Counter,
+    pub device_index: Counter<A>,
     /// 1 if the kernel hands over and takes packets larger than the device's MTU.
-    pub device_offloads: Counter,
+    pub device_offloads: Counter<A>,
     /// Its name, padded with zeros, as two words in memory order: the operator's shell may be in another network namespace.
-    pub device_name: [Counter; 2],
-    _reserved: [Counter; 6],
+    pub device_name: [Counter<A>; 2],
+    _reserved: [Counter<A>; 6],
 }
 
-impl KeeperHead {
+described!(KeeperHead<A> {
+    owned, pid, start_time, heartbeat_ms, ifdaemon_pid, ifdaemon_start_time, device_index, device_offloads,
+    device_name, _reserved,
+});
+
+impl KeeperHead<Writer> {
     /// The keeper's: notes the pseudo-interface's name, of which the system takes 15 bytes at most.
     pub fn set_device_name(&self, name: &str) {
         let mut bytes = [0; 16];
@@ -181,7 +196,9 @@ impl KeeperHead {
             word.set(u64::from_ne_bytes(*bytes));
         }
     }
+}
 
+impl<A> KeeperHead<A> {
     /// The pseudo-interface's name.
     pub fn device_name(&self) -> String {
         let bytes = self.device_name.each_ref().map(|word| word.get().to_ne_bytes()).concat();
@@ -192,27 +209,27 @@ impl KeeperHead {
 
 /// A view of the keeper region.
 #[derive(Clone, Copy)]
-pub struct KeeperRegion {
+pub struct KeeperRegion<A: Access = Reader> {
     /// Numbers.
-    pub head: &'static KeeperHead,
+    pub head: &'static KeeperHead<A>,
     /// [`InterfaceRecord`] by interface id.
-    pub interfaces: &'static [Record<8>],
+    pub interfaces: &'static [Record<InterfaceRecord, 8, A>],
     /// [`SwitcherRecord`] by switcher number.
-    pub switchers: &'static [Record<4>],
+    pub switchers: &'static [Record<SwitcherRecord, 4, A>],
     /// [`PortRecord`].
-    pub ports: &'static [Record<4>],
+    pub ports: &'static [Record<PortRecord, 4, A>],
 }
 
-impl KeeperRegion {
+impl<A: Access> KeeperRegion<A> {
     /// The interfaces that exist, with their ids.
     pub fn interfaces(&self) -> impl Iterator<Item = (u16, InterfaceRecord)> + '_ {
-        let all = self.interfaces.iter().enumerate().map(|(id, record)| (id as u16, record.load::<InterfaceRecord>()));
+        let all = self.interfaces.iter().enumerate().map(|(id, record)| (id as u16, record.load()));
         all.filter(|(_, record)| record.ifindex != 0)
     }
 
     /// Whether the keeper or a switcher of this instance lives, and in this process's network namespace.
     pub fn lives_here(&self) -> bool {
-        let switchers = self.switchers.iter().map(|record| record.load::<SwitcherRecord>());
+        let switchers = self.switchers.iter().map(|record| record.load());
         let switchers = switchers.map(|record| (record.pid, record.start_time));
         let keeper = (self.head.pid.get() as u32, self.head.start_time.get());
         switchers.chain([keeper]).any(|(pid, start_time)| lives_here(pid, start_time))
@@ -220,18 +237,30 @@ impl KeeperRegion {
 
     /// The ports that exist.
     pub fn ports(&self) -> impl Iterator<Item = PortRecord> + '_ {
-        self.ports.iter().map(|record| record.load::<PortRecord>()).filter(|record| record.kind != 0)
+        self.ports.iter().map(|record| record.load()).filter(|record| record.kind != 0)
     }
 }
 
-impl Typed for KeeperRegion {
+impl<A: Access> KeeperRegion<A> {
+    /// The same region with no more rights.
+    pub fn lend<B: Access>(&self) -> KeeperRegion<B>
+    where
+        A: Lends<B>,
+    {
+        KeeperRegion {
+            head: lend_one(self.head),
+            interfaces: lend(self.interfaces),
+            switchers: lend(self.switchers),
+            ports: lend(self.ports),
+        }
+    }
+}
+
+impl Whole for KeeperRegion<Writer> {}
+
+impl<A: Access> Typed for KeeperRegion<A> {
     const KIND: Kind = Kind::Keeper;
-    const HASH: u64 = layout_hash(&[
-        size_of::<KeeperHead>(),
-        size_of::<InterfaceRecord>(),
-        size_of::<PortRecord>(),
-        size_of::<SwitcherRecord>(),
-    ]);
+    const MAPPING: Mapping = mapping(A::WRITES);
     type Shape = KeeperShape;
 
     fn carve(parts: &mut Parts, shape: &KeeperShape) -> Option<Self> {

@@ -3,13 +3,15 @@
 //! A store has two writers, the switcher and the daemon, each with a line of counters of its own and one end of each
 //! ring. `shunt` reads both regions.
 
-use super::Typed;
+use super::{Typed, Whole, mapping};
+use crate::access::{Access, Lends, Reader, Writer};
 use crate::counted::counted;
-use crate::header::{Kind, layout_hash};
-use crate::map::Parts;
+use crate::header::Kind;
+use crate::layout::described;
+use crate::map::{Mapping, Parts, lend_one};
 use crate::record::Counter;
-use crate::store::{Naps, PacketCell, PacketRing, StoreEnds};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use crate::store::{Naps, PacketRing};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// How much a store has room for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
@@ -21,6 +23,8 @@ pub struct StoreShape {
     pub reserved: [u64; 7],
 }
 
+described!(StoreShape { cells, reserved });
+
 impl StoreShape {
     /// From the configuration's limit.
     pub fn new(cells: u32) -> Self {
@@ -30,57 +34,75 @@ impl StoreShape {
 
 /// The switcher's numbers.
 #[repr(C, align(64))]
-#[derive(FromBytes, KnownLayout)]
-pub struct StoreSwitcher {
+#[derive(FromBytes)]
+pub struct StoreSwitcher<A = Reader> {
     /// Packets stored for the host.
-    pub packets_in: Counter,
+    pub packets_in: Counter<A>,
     /// Their bytes.
-    pub bytes_in: Counter,
+    pub bytes_in: Counter<A>,
     /// Packets for the host that found the ring full, or were larger than a cell.
-    pub dropped: Counter,
+    pub dropped: Counter<A>,
     /// Wake-ups sent to the daemon.
-    pub wakes: Counter,
+    pub wakes: Counter<A>,
     /// Packets taken, of those that the host sends.
-    pub packets_out: Counter,
+    pub packets_out: Counter<A>,
     /// Their bytes.
-    pub bytes_out: Counter,
-    _end: [Counter; 2],
+    pub bytes_out: Counter<A>,
+    _end: [Counter<A>; 2],
 }
+
+described!(StoreSwitcher<A> { packets_in, bytes_in, dropped, wakes, packets_out, bytes_out, _end });
 
 /// The daemon's numbers.
 #[repr(C, align(64))]
-#[derive(FromBytes, KnownLayout)]
-pub struct StoreDaemon {
+#[derive(FromBytes)]
+pub struct StoreDaemon<A = Reader> {
     /// Whether it sleeps, and how often it has.
-    pub naps: Naps,
+    pub naps: Naps<A>,
     /// Packets of the host stored for the switcher.
-    pub packets_out: Counter,
+    pub packets_out: Counter<A>,
     /// Packets of the host that found the ring full.
-    pub dropped: Counter,
-    _end: [Counter; 5],
+    pub dropped: Counter<A>,
+    _end: [Counter<A>; 5],
 }
 
-/// A view of a store.
+described!(StoreDaemon<A> { naps, packets_out, dropped, _end });
+
+/// A view of a store, with the accesses of the switcher and of the daemon: `StoreRegion<Writer, Reader>` is the switcher's, and
+/// `StoreRegion<Reader, Writer>` the daemon's.
 #[derive(Clone, Copy)]
-pub struct StoreRegion {
+pub struct StoreRegion<S: Access = Reader, D: Access = Reader> {
     /// What the switcher counts.
-    pub switcher: &'static StoreSwitcher,
+    pub switcher: &'static StoreSwitcher<S>,
     /// What the daemon counts, and whether it sleeps.
-    pub daemon: &'static StoreDaemon,
+    pub daemon: &'static StoreDaemon<D>,
     /// From the switcher to the host.
-    pub inward: PacketRing<'static>,
+    pub inward: PacketRing<'static, S, D>,
     /// From the host to the switcher.
-    pub outward: PacketRing<'static>,
+    pub outward: PacketRing<'static, D, S>,
 }
 
-impl Typed for StoreRegion {
+impl<S: Access, D: Access> StoreRegion<S, D> {
+    /// The same store with no more rights.
+    pub fn lend<T: Access, E: Access>(&self) -> StoreRegion<T, E>
+    where
+        S: Lends<T>,
+        D: Lends<E>,
+    {
+        StoreRegion {
+            switcher: lend_one(self.switcher),
+            daemon: lend_one(self.daemon),
+            inward: self.inward.lend(),
+            outward: self.outward.lend(),
+        }
+    }
+}
+
+impl Whole for StoreRegion<Writer, Writer> {}
+
+impl<S: Access, D: Access> Typed for StoreRegion<S, D> {
     const KIND: Kind = Kind::Store;
-    const HASH: u64 = layout_hash(&[
-        size_of::<StoreSwitcher>(),
-        size_of::<StoreDaemon>(),
-        size_of::<StoreEnds>(),
-        size_of::<PacketCell>(),
-    ]);
+    const MAPPING: Mapping = mapping(S::WRITES || D::WRITES);
     type Shape = StoreShape;
 
     fn carve(parts: &mut Parts, shape: &StoreShape) -> Option<Self> {
@@ -124,44 +146,52 @@ pub struct IfdaemonShape {
     pub reserved: [u64; 8],
 }
 
+described!(IfdaemonShape { reserved });
+
 /// What the daemon says of itself.
 #[repr(C, align(64))]
-#[derive(FromBytes, KnownLayout)]
-pub struct IfdaemonHead {
+#[derive(FromBytes)]
+pub struct IfdaemonHead<A = Reader> {
     /// Process id.
-    pub pid: Counter,
+    pub pid: Counter<A>,
     /// When that process started.
-    pub start_time: Counter,
+    pub start_time: Counter<A>,
     /// CLOCK_MONOTONIC in milliseconds, at the last turn.
-    pub heartbeat_ms: Counter,
+    pub heartbeat_ms: Counter<A>,
     /// Processes that have had this region.
-    pub generation: Counter,
+    pub generation: Counter<A>,
     /// System calls that read the device and brought something.
-    pub reads: Counter,
+    pub reads: Counter<A>,
     /// Packets that came of them, after segmentation.
-    pub packets_out: Counter,
+    pub packets_out: Counter<A>,
     /// Their bytes.
-    pub bytes_out: Counter,
+    pub bytes_out: Counter<A>,
     /// System calls that wrote the device.
-    pub writes: Counter,
+    pub writes: Counter<A>,
     /// Packets that went with them, before they were coalesced.
-    pub packets_in: Counter,
+    pub packets_in: Counter<A>,
     /// Their bytes.
-    pub bytes_in: Counter,
+    pub bytes_in: Counter<A>,
     /// Packets dropped, by [`DaemonDrop`].
-    pub drops: [Counter; DaemonDrop::ALL.len()],
+    pub drops: [Counter<A>; DaemonDrop::ALL.len()],
 }
+
+described!(IfdaemonHead<A> {
+    pid, start_time, heartbeat_ms, generation, reads, packets_out, bytes_out, writes, packets_in, bytes_in, drops,
+});
 
 /// A view of the daemon's region.
 #[derive(Clone, Copy)]
-pub struct IfdaemonRegion {
+pub struct IfdaemonRegion<A: Access = Reader> {
     /// Its numbers.
-    pub head: &'static IfdaemonHead,
+    pub head: &'static IfdaemonHead<A>,
 }
 
-impl Typed for IfdaemonRegion {
+impl Whole for IfdaemonRegion<Writer> {}
+
+impl<A: Access> Typed for IfdaemonRegion<A> {
     const KIND: Kind = Kind::Ifdaemon;
-    const HASH: u64 = layout_hash(&[size_of::<IfdaemonHead>(), DaemonDrop::ALL.len()]);
+    const MAPPING: Mapping = mapping(A::WRITES);
     type Shape = IfdaemonShape;
 
     fn carve(parts: &mut Parts, _: &IfdaemonShape) -> Option<Self> {

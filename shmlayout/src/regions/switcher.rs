@@ -1,16 +1,18 @@
 //! The region that one switcher writes: heartbeat, epoch in use, counters, what the frame pool needs to survive it.
 //! Control and `shunt` read it; a successor of the switcher goes on with it.
 
-use super::Typed;
+use super::{Typed, Whole, mapping};
+use crate::access::{Access, Lends, Reader, Writer};
 use crate::address::BackendId;
 use crate::drop_reason::DROP_REASONS;
-use crate::header::{Kind, layout_hash};
-use crate::map::Parts;
+use crate::header::Kind;
+use crate::layout::described;
+use crate::map::{Mapping, Parts, lend, lend_one};
 use crate::notice::NOTICES;
 use crate::record::{Counter, Record};
 use crate::ring::{Ring, RingHead};
-use crate::sync::{AtomicU8, AtomicU32, AtomicU64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use crate::word::{Word, Word8, Word32};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Ports that a switcher can have.
 pub const PORTS: usize = 64;
@@ -38,118 +40,133 @@ pub struct SwitcherShape {
     pub reserved: [u64; 4],
 }
 
+described!(SwitcherShape { services, backends, interfaces, frames, reserved });
+
 /// What is one for a switcher.
 #[repr(C, align(64))]
-#[derive(FromBytes, IntoBytes, KnownLayout)]
-pub struct SwitcherHead {
+#[derive(FromBytes)]
+pub struct SwitcherHead<A = Reader> {
     /// The flip's word of this switcher (`flip.rs`).
-    pub in_use: AtomicU64,
+    pub in_use: Word<A>,
     /// Process id.
-    pub pid: Counter,
+    pub pid: Counter<A>,
     /// When that process started.
-    pub start_time: Counter,
+    pub start_time: Counter<A>,
     /// CLOCK_MONOTONIC in milliseconds, at the last turn.
-    pub heartbeat_ms: Counter,
+    pub heartbeat_ms: Counter<A>,
     /// Turns of the engine.
-    pub turns: Counter,
+    pub turns: Counter<A>,
     /// Turns in which nothing was received.
-    pub idle_turns: Counter,
+    pub idle_turns: Counter<A>,
     /// Frames taken from receive queues.
-    pub received: Counter,
+    pub received: Counter<A>,
     /// Frames placed into transmit queues, answers included.
-    pub sent: Counter,
+    pub sent: Counter<A>,
     /// Frames that the kernel has too and that weren't Shunt's (AF_PACKET).
-    pub passed: Counter,
+    pub passed: Counter<A>,
     /// Answers made here: resets, ARP, echo. They are among `sent`.
-    pub answered: Counter,
+    pub answered: Counter<A>,
     /// Connections taken out of the table because it was full.
-    pub evicted: Counter,
+    pub evicted: Counter<A>,
     /// Processes that have had this region.
-    pub generation: Counter,
+    pub generation: Counter<A>,
     /// Refusals without an answer, because the limit for their source didn't allow one. They are among `drops`.
-    pub unanswered: Counter,
-    _apart: [Counter; 3],
+    pub unanswered: Counter<A>,
+    _apart: [Counter<A>; 3],
     /// Frames dropped, by [`crate::drop_reason::DropReason`].
-    pub drops: [Counter; DROP_REASONS],
-    _end: [Counter; DROP_REASONS.next_multiple_of(8) - DROP_REASONS],
+    pub drops: [Counter<A>; DROP_REASONS],
+    _end: [Counter<A>; DROP_REASONS.next_multiple_of(8) - DROP_REASONS],
     /// Frames refused by a reset or an ICMP error, by [`crate::drop_reason::DropReason`]. They are among `sent`.
-    pub refused: [Counter; DROP_REASONS],
-    _end_refused: [Counter; DROP_REASONS.next_multiple_of(8) - DROP_REASONS],
+    pub refused: [Counter<A>; DROP_REASONS],
+    _end_refused: [Counter<A>; DROP_REASONS.next_multiple_of(8) - DROP_REASONS],
     /// Packets that went on, by [`crate::notice::Notice`].
-    pub notices: [Counter; NOTICES],
-    _end_notices: [Counter; NOTICES.next_multiple_of(8) - NOTICES],
+    pub notices: [Counter<A>; NOTICES],
+    _end_notices: [Counter<A>; NOTICES.next_multiple_of(8) - NOTICES],
 }
+
+described!(SwitcherHead<A> {
+    in_use, pid, start_time, heartbeat_ms, turns, idle_turns, received, sent, passed, answered, evicted, generation,
+    unanswered, _apart, drops, _end, refused, _end_refused, notices, _end_notices,
+});
 
 /// Traffic of one service.
 #[repr(C)]
-#[derive(FromBytes, IntoBytes, KnownLayout)]
-pub struct ServiceCounters {
+#[derive(FromBytes)]
+pub struct ServiceCounters<A = Reader> {
     /// Connections recorded.
-    pub connections: Counter,
+    pub connections: Counter<A>,
     /// Packets from clients.
-    pub packets_in: Counter,
+    pub packets_in: Counter<A>,
     /// Their bytes.
-    pub bytes_in: Counter,
+    pub bytes_in: Counter<A>,
     /// Packets to clients.
-    pub packets_out: Counter,
+    pub packets_out: Counter<A>,
     /// Their bytes.
-    pub bytes_out: Counter,
+    pub bytes_out: Counter<A>,
     /// New connections that no backend could take.
-    pub refused: Counter,
+    pub refused: Counter<A>,
     /// Connections that went to another backend, because their own was down, or drained for too long.
-    pub moved: Counter,
+    pub moved: Counter<A>,
     /// Connections that were reset for the same reason.
-    pub reset: Counter,
+    pub reset: Counter<A>,
 }
+
+described!(ServiceCounters<A> { connections, packets_in, bytes_in, packets_out, bytes_out, refused, moved, reset });
 
 /// Traffic of one backend.
 #[repr(C)]
-#[derive(FromBytes, IntoBytes, KnownLayout)]
-pub struct BackendCounters {
+#[derive(FromBytes)]
+pub struct BackendCounters<A = Reader> {
     /// Connections recorded by this switcher.
-    pub opened: Counter,
+    pub opened: Counter<A>,
     /// Connections freed by this switcher; the sums over all switchers differ by those that live.
-    pub closed: Counter,
+    pub closed: Counter<A>,
     /// Packets to it.
-    pub packets: Counter,
+    pub packets: Counter<A>,
     /// Their bytes.
-    pub bytes: Counter,
+    pub bytes: Counter<A>,
 }
+
+described!(BackendCounters<A> { opened, closed, packets, bytes });
 
 /// Traffic of one interface, as seen by this switcher.
 #[repr(C)]
-#[derive(FromBytes, IntoBytes, KnownLayout)]
-pub struct InterfaceCounters {
+#[derive(FromBytes)]
+pub struct InterfaceCounters<A = Reader> {
     /// Frames received.
-    pub received: Counter,
+    pub received: Counter<A>,
     /// Their bytes.
-    pub bytes_received: Counter,
+    pub bytes_received: Counter<A>,
     /// Frames sent.
-    pub sent: Counter,
+    pub sent: Counter<A>,
     /// Their bytes.
-    pub bytes_sent: Counter,
+    pub bytes_sent: Counter<A>,
     /// Frames that the kernel dropped because the receive ring was full or empty of buffers, or the frame too long.
-    pub missed: Counter,
+    pub missed: Counter<A>,
     /// Failed attempts to make the kernel send.
-    pub errors: Counter,
+    pub errors: Counter<A>,
     /// When a packet with an unfilled checksum last came in, CLOCK_MONOTONIC in milliseconds; 0 if none did.
-    pub unfilled_ms: Counter,
+    pub unfilled_ms: Counter<A>,
 }
+
+described!(InterfaceCounters<A> { received, bytes_received, sent, bytes_sent, missed, errors, unfilled_ms });
 
 /// What a switcher last counted of the kernel's own counts of a socket, which outlive the switcher. Its successor adds what
 /// came since.
 #[repr(C)]
-#[derive(FromBytes, IntoBytes, KnownLayout)]
-pub struct SocketReading {
+#[derive(FromBytes)]
+pub struct SocketReading<A = Reader> {
     /// The kernel's cookie of the socket (SO_COOKIE), never used twice; 0: no reading.
-    pub cookie: Counter,
+    pub cookie: Counter<A>,
     /// Packets lost because the receive ring was full.
-    pub ring_full: Counter,
+    pub ring_full: Counter<A>,
     /// Packets lost because there was no free frame.
-    pub no_frame: Counter,
+    pub no_frame: Counter<A>,
     /// Packets and descriptors refused, at most so far: what the kernel says of them may fall.
-    pub invalid: Counter,
+    pub invalid: Counter<A>,
 }
+
+described!(SocketReading<A> { cookie, ring_full, no_frame, invalid });
 
 /// A next hop whose Ethernet address a switcher needs; control asks the kernel to resolve it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
@@ -163,58 +180,75 @@ pub struct Wanted {
     pub reserved: u64,
 }
 
-/// A view of a switcher's region.
+described!(Wanted { address, interface, reserved });
+
+/// A view of a switcher's region, with the accesses of the switcher and of control, which takes from the ring of wanted
+/// neighbours: `SwitcherRegion<Writer>` is the switcher's, and `SwitcherRegion<Reader, Writer>` control's.
 #[derive(Clone, Copy)]
-pub struct SwitcherRegion {
+pub struct SwitcherRegion<A: Access = Reader, C: Access = Reader> {
     /// What is one for a switcher.
-    pub head: &'static SwitcherHead,
+    pub head: &'static SwitcherHead<A>,
     /// By service id.
-    pub services: &'static [ServiceCounters],
+    pub services: &'static [ServiceCounters<A>],
     /// By backend id.
-    pub backends: &'static [BackendCounters],
+    pub backends: &'static [BackendCounters<A>],
     /// By backend id: connections that this switcher recorded, less those whose end it saw (their first FIN or RST, or
     /// their expiry without one); wraps, for another switcher may see the end. The sum over all switchers is the
     /// number in flight. Apart from the packets' counters: other switchers read it, and it changes seldom.
-    pub in_flight: &'static [Counter],
+    pub in_flight: &'static [Counter<A>],
     /// By backend id: when a packet of a connection that the backend had not answered yet last came from it,
     /// CLOCK_MONOTONIC in milliseconds; 0 if none did. With `dsr` none does.
-    pub answered_ms: &'static [Counter],
+    pub answered_ms: &'static [Counter<A>],
     /// By interface id.
-    pub interfaces: &'static [InterfaceCounters],
-    /// [`Wanted`], from the switcher to control.
-    pub wanted: Ring<'static, 4>,
+    pub interfaces: &'static [InterfaceCounters<A>],
+    /// From the switcher to control.
+    pub wanted: Ring<'static, Wanted, 4, A, C>,
     /// Who has each frame of the pool.
-    pub frame_owners: &'static [AtomicU8],
+    pub frame_owners: &'static [Word8<A>],
     /// By ring: where the burst began that is being published.
-    pub journal: &'static [AtomicU32],
+    pub journal: &'static [Word32<A>],
     /// By port.
-    pub sockets: &'static [SocketReading],
+    pub sockets: &'static [SocketReading<A>],
 }
 
 /// Connections in flight to a backend: the sum of all switchers' [`SwitcherRegion::in_flight`]. One's alone may be below
 /// nothing, because it saw ends of connections that others recorded; so may the sum, read while it changes.
-pub fn connections_in_flight(counts: impl IntoIterator<Item = &'static [Counter]>, backend: BackendId) -> u64 {
+pub fn connections_in_flight<A: 'static>(
+    counts: impl IntoIterator<Item = &'static [Counter<A>]>,
+    backend: BackendId,
+) -> u64 {
     let counts = counts.into_iter().filter_map(|counts| counts.get(usize::from(backend.0)));
     let sum = counts.fold(0u64, |sum, count| sum.wrapping_add(count.get())).cast_signed();
     sum.max(0).cast_unsigned()
 }
 
-impl Typed for SwitcherRegion {
+impl<A: Access, C: Access> SwitcherRegion<A, C> {
+    /// The same region with no more rights.
+    pub fn lend<B: Access, D: Access>(&self) -> SwitcherRegion<B, D>
+    where
+        A: Lends<B>,
+        C: Lends<D>,
+    {
+        SwitcherRegion {
+            head: lend_one(self.head),
+            services: lend(self.services),
+            backends: lend(self.backends),
+            in_flight: lend(self.in_flight),
+            answered_ms: lend(self.answered_ms),
+            interfaces: lend(self.interfaces),
+            wanted: self.wanted.lend(),
+            frame_owners: lend(self.frame_owners),
+            journal: lend(self.journal),
+            sockets: lend(self.sockets),
+        }
+    }
+}
+
+impl Whole for SwitcherRegion<Writer, Writer> {}
+
+impl<A: Access, C: Access> Typed for SwitcherRegion<A, C> {
     const KIND: Kind = Kind::Switcher;
-    const HASH: u64 = layout_hash(&[
-        size_of::<SwitcherHead>(),
-        DROP_REASONS,
-        NOTICES,
-        size_of::<ServiceCounters>(),
-        size_of::<BackendCounters>(),
-        size_of::<Counter>(), // in_flight
-        size_of::<Counter>(), // answered_ms
-        size_of::<InterfaceCounters>(),
-        size_of::<Wanted>(),
-        WANTED,
-        RINGS,
-        size_of::<SocketReading>(),
-    ]);
+    const MAPPING: Mapping = mapping(A::WRITES || C::WRITES);
     type Shape = SwitcherShape;
 
     fn carve(parts: &mut Parts, shape: &SwitcherShape) -> Option<Self> {
@@ -224,8 +258,8 @@ impl Typed for SwitcherRegion {
         let in_flight = parts.take(shape.backends as usize);
         let answered_ms = parts.take(shape.backends as usize);
         let interfaces = parts.take(shape.interfaces as usize);
-        let ends = parts.one::<RingHead>();
-        let cells = parts.take::<Record<4>>(WANTED);
+        let ends = parts.one::<RingHead<A, C>>();
+        let cells = parts.take::<Record<Wanted, 4, A>>(WANTED);
         let frame_owners = parts.take(shape.frames as usize);
         let journal = parts.take(RINGS);
         let sockets = parts.take(PORTS);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::map::Region;
+use crate::word::Word8;
 
 fn shape() -> KeeperShape {
     KeeperShape { interfaces: 4, switchers: 2, ports: 8, reserved: [0; 5] }
@@ -27,7 +28,7 @@ impl Drop for Named {
 }
 
 fn refusal(name: &Named) -> String {
-    KeeperRegion::attach(&name.0, Access::Read).err().expect("refused").to_string()
+    KeeperRegion::<Reader>::attach(&name.0).err().expect("refused").to_string()
 }
 
 fn overwrite(name: &Named, offset: u64, bytes: &[u8]) {
@@ -39,7 +40,7 @@ fn overwrite(name: &Named, offset: u64, bytes: &[u8]) {
 fn what_the_creator_writes_a_reader_sees() {
     let name = Named::new("sees");
     let (writer, _fd) = KeeperRegion::create(&name.0, &shape(), |view| view.head.pid.set(7)).unwrap();
-    let (reader, _fd) = KeeperRegion::attach(&name.0, Access::Read).unwrap();
+    let (reader, _fd) = KeeperRegion::<Reader>::attach(&name.0).unwrap();
     assert_eq!(reader.head.pid.get(), 7);
     writer.ports[3].store(&PortRecord { switcher: 1, kind: 1, ..Default::default() });
     assert_eq!(reader.ports().map(|port| port.switcher).collect::<Vec<_>>(), [1]);
@@ -90,7 +91,7 @@ fn missing_short_foreign_and_linked_memory_is_refused() {
 #[test]
 fn a_connection_costs_at_most_96_bytes() {
     for connections in [1 << 16, 1_000_000, 10_000_000] {
-        let bytes = ConnectionsRegion::length(&ConnectionsShape::new(connections));
+        let bytes = <ConnectionsRegion>::length(&ConnectionsShape::new(connections));
         assert!(bytes as f64 / f64::from(connections) <= 96.0, "{connections}: {bytes}");
     }
 }
@@ -100,13 +101,13 @@ proptest::proptest! {
     #[test]
     fn any_image_is_refused_or_read(noise in proptest::collection::vec(proptest::num::u8::ANY, 64), at in 128usize..4096) {
         let shape = ConnectionsShape::new(1024);
-        let region = Region::anonymous(ConnectionsRegion::KIND, ConnectionsRegion::HASH, ConnectionsRegion::length(&shape)).unwrap();
+        let region = Region::anonymous(<ConnectionsRegion>::KIND, <ConnectionsRegion>::layout_hash(), <ConnectionsRegion>::length(&shape)).unwrap();
         ConnectionsRegion::write_shape(&region, &shape).unwrap();
-        let bytes: &[crate::sync::AtomicU8] = region.parts().take(region.length());
+        let bytes: &[Word8<Writer>] = region.parts().take(region.length());
         for (byte, value) in bytes[at..].iter().zip(&noise) {
             byte.store(*value, crate::sync::Ordering::Relaxed);
         }
-        if let Ok((view, _)) = ConnectionsRegion::read_shape(&region, "test")
+        if let Ok((view, _)) = ConnectionsRegion::<Writer>::read_shape(&region, "test")
             && let Some(table) = view.table()
         {
             let _ = table.live().count();
@@ -119,13 +120,13 @@ proptest::proptest! {
     #[test]
     fn any_image_of_a_store_is_refused_or_read(noise in proptest::collection::vec(proptest::num::u8::ANY, 64), at in 128usize..1024) {
         let shape = StoreShape::new(8);
-        let region = Region::anonymous(StoreRegion::KIND, StoreRegion::HASH, StoreRegion::length(&shape)).unwrap();
+        let region = Region::anonymous(<StoreRegion>::KIND, <StoreRegion>::layout_hash(), <StoreRegion>::length(&shape)).unwrap();
         StoreRegion::write_shape(&region, &shape).unwrap();
-        let bytes: &[crate::sync::AtomicU8] = region.parts().take(region.length());
+        let bytes: &[Word8<Writer>] = region.parts().take(region.length());
         for (byte, value) in bytes[at..].iter().zip(&noise) {
             byte.store(*value, crate::sync::Ordering::Relaxed);
         }
-        if let Ok((view, _)) = StoreRegion::read_shape(&region, "test") {
+        if let Ok((view, _)) = StoreRegion::<Writer, Writer>::read_shape(&region, "test") {
             for ring in [view.inward, view.outward] {
                 let (mut producer, mut consumer, mut packet) = (ring.producer(), ring.consumer(), [0; 4096]);
                 while let Some(length) = consumer.pop(&mut packet) {

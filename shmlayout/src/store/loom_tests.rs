@@ -2,11 +2,13 @@
 
 use super::*;
 
-fn ring(cells: usize) -> PacketRing<'static> {
-    let make = || AtomicU64::new(0);
-    let apart = || core::array::from_fn(|_| make());
-    let ends = Box::leak(Box::new(StoreEnds { head: make(), _apart: apart(), tail: make(), _end: apart() }));
-    let cell = || PacketCell { length: make(), words: core::array::from_fn(|_| make()) };
+fn ring(cells: usize) -> PacketRing<'static, Writer, Writer> {
+    fn apart() -> [Word<Writer>; 7] {
+        core::array::from_fn(|_| Word::new(0))
+    }
+    let ends = StoreEnds { head: Word::new(0), _apart: apart(), tail: Word::new(0), _end: apart() };
+    let ends = Box::leak(Box::new(ends));
+    let cell = || PacketCell { length: Word::new(0), words: core::array::from_fn(|_| Word::new(0)) };
     PacketRing::new(ends, Box::leak((0..cells).map(|_| cell()).collect())).unwrap()
 }
 
@@ -40,7 +42,7 @@ fn loom_store_keeps_order_and_wholeness() {
 fn loom_no_wake_up_is_lost() {
     loom::model(|| {
         let ring = ring(2);
-        let naps: &'static Naps = Box::leak(Box::new(Naps::for_loom()));
+        let naps: &'static Naps<Writer> = Box::leak(Box::new(Naps::for_loom()));
         let (mut producer, mut consumer, mut waker) = (ring.producer(), ring.consumer(), Waker::new(naps));
         let switcher = loom::thread::spawn(move || {
             producer.push(&[1]).unwrap();

@@ -19,11 +19,15 @@
 
 mod naps;
 
-use crate::kill::before_store;
-use crate::sync::{AtomicU64, Ordering};
-pub use naps::{Naps, Waker};
 #[cfg(not(loom))]
-use zerocopy::{FromBytes, KnownLayout};
+use crate::access::{Access, Lends};
+use crate::access::{Reader, Writer};
+use crate::layout::described;
+#[cfg(not(loom))]
+use crate::map::{lend, lend_one};
+use crate::sync::Ordering;
+use crate::word::Word;
+pub use naps::{Naps, Waker};
 
 /// Words of a cell's packet: 2048 bytes, as much as a frame. Fewer for the model checker, which counts every store.
 #[cfg(not(loom))]
@@ -36,44 +40,47 @@ pub const PACKET_BYTES: usize = 8 * PACKET_WORDS;
 
 /// Where the two sides are; each on its own cache line.
 #[repr(C, align(64))]
-#[cfg_attr(not(loom), derive(FromBytes, KnownLayout))]
-pub struct StoreEnds {
-    head: AtomicU64,
-    _apart: [AtomicU64; 7],
-    tail: AtomicU64,
-    _end: [AtomicU64; 7],
+#[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
+pub struct StoreEnds<P = Reader, C = Reader> {
+    head: Word<P>,
+    _apart: [Word<P>; 7],
+    tail: Word<C>,
+    _end: [Word<C>; 7],
 }
+
+described!(StoreEnds<P, C> { head, _apart, tail, _end });
 
 /// Room for one packet. An odd number of cache lines, so that the beginnings of cells don't fall on few cache sets.
 #[repr(C, align(64))]
-#[cfg_attr(not(loom), derive(FromBytes, KnownLayout))]
-pub struct PacketCell {
-    length: AtomicU64,
-    words: [AtomicU64; PACKET_WORDS],
+#[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
+pub struct PacketCell<A = Reader> {
+    length: Word<A>,
+    words: [Word<A>; PACKET_WORDS],
     #[cfg(not(loom))]
-    _end: [AtomicU64; 7],
+    _end: [Word<A>; 7],
 }
+
+described!(PacketCell<A> { length, words, _end });
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<PacketCell>() == 33 * 64);
 
-impl PacketCell {
+impl PacketCell<Writer> {
     fn write(&self, packet: &[u8]) {
         let (eights, rest) = packet.as_chunks::<8>();
         for (word, bytes) in self.words.iter().zip(eights) {
-            before_store();
             word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
         if let (Some(word), false) = (self.words.get(eights.len()), rest.is_empty()) {
             let mut last = [0; 8];
             last[..rest.len()].copy_from_slice(rest);
-            before_store();
             word.store(u64::from_ne_bytes(last), Ordering::Relaxed);
         }
-        before_store();
         self.length.store(packet.len() as u64, Ordering::Relaxed);
     }
+}
 
+impl<A> PacketCell<A> {
     /// Copies the packet out as far as there is room; its length.
     fn read(&self, to: &mut [u8]) -> usize {
         let length = (self.length.load(Ordering::Relaxed) as usize).min(PACKET_BYTES).min(to.len());
@@ -89,18 +96,18 @@ impl PacketCell {
     }
 }
 
-/// A view of one ring. The number of cells is a power of two.
+/// A view of one ring, with the accesses of its producer and of its consumer. The number of cells is a power of two.
 ///
 /// It gives out the two ends, which are neither `Clone` nor `Copy` and move only by `&mut`: whoever owns one has it alone.
 #[derive(Clone, Copy)]
-pub struct PacketRing<'a> {
-    ends: &'a StoreEnds,
-    cells: &'a [PacketCell],
+pub struct PacketRing<'a, P = Reader, C = Reader> {
+    ends: &'a StoreEnds<P, C>,
+    cells: &'a [PacketCell<P>],
 }
 
-impl<'a> PacketRing<'a> {
+impl<'a, P, C> PacketRing<'a, P, C> {
     /// Joins the two parts; `None` if the number of cells isn't a power of two.
-    pub fn new(ends: &'a StoreEnds, cells: &'a [PacketCell]) -> Option<Self> {
+    pub fn new(ends: &'a StoreEnds<P, C>, cells: &'a [PacketCell<P>]) -> Option<Self> {
         cells.len().is_power_of_two().then_some(Self { ends, cells })
     }
 
@@ -115,20 +122,37 @@ impl<'a> PacketRing<'a> {
         self.cells.len() as u64
     }
 
-    /// The writing end. Only one process may have it, which the keeper sees to.
-    pub fn producer(self) -> Producer<'a> {
-        let head = self.ends.head.load(Ordering::Relaxed);
-        Producer { ring: self, head, published: head, tail: self.ends.tail.load(Ordering::Acquire) }
+    fn cell(&self, position: u64) -> &'a PacketCell<P> {
+        &self.cells[position as usize & (self.cells.len() - 1)]
     }
+}
 
+impl<'a, C> PacketRing<'a, Writer, C> {
+    /// The writing end. Only one process may have it, which the keeper sees to.
+    pub fn producer(self) -> Producer<'a, C> {
+        let head = self.ends.head.load(Ordering::Relaxed);
+        let tail = self.ends.tail.load(Ordering::Acquire);
+        Producer { ring: self, head, published: head, tail }
+    }
+}
+
+impl<'a, P> PacketRing<'a, P, Writer> {
     /// The reading end. Only one process may have it, which the keeper sees to.
-    pub fn consumer(self) -> Consumer<'a> {
+    pub fn consumer(self) -> Consumer<'a, P> {
         let tail = self.ends.tail.load(Ordering::Relaxed);
         Consumer { ring: self, tail, head: tail }
     }
+}
 
-    fn cell(&self, position: u64) -> &'a PacketCell {
-        &self.cells[position as usize & (self.cells.len() - 1)]
+#[cfg(not(loom))]
+impl<'a, P: Access, C: Access> PacketRing<'a, P, C> {
+    /// The same ring with no more rights.
+    pub fn lend<Q: Access, D: Access>(&self) -> PacketRing<'a, Q, D>
+    where
+        P: Lends<Q>,
+        C: Lends<D>,
+    {
+        PacketRing { ends: lend_one(self.ends), cells: lend(self.cells) }
     }
 }
 
@@ -142,8 +166,8 @@ pub enum Refusal {
 }
 
 /// The writing end.
-pub struct Producer<'a> {
-    ring: PacketRing<'a>,
+pub struct Producer<'a, C = Reader> {
+    ring: PacketRing<'a, Writer, C>,
     /// Where the next packet goes.
     head: u64,
     /// What the consumer has been shown.
@@ -152,7 +176,7 @@ pub struct Producer<'a> {
     tail: u64,
 }
 
-impl Producer<'_> {
+impl<C> Producer<'_, C> {
     /// Writes a packet. The consumer sees it after the next [`Producer::publish`].
     pub fn push(&mut self, packet: &[u8]) -> Result<(), Refusal> {
         if packet.len() > PACKET_BYTES {
@@ -189,7 +213,6 @@ impl Producer<'_> {
         if self.published == self.head {
             return false;
         }
-        before_store();
         self.ring.ends.head.store(self.head, Ordering::Release); // the cells are whole: pairs with pop()
         self.published = self.head;
         true
@@ -197,15 +220,15 @@ impl Producer<'_> {
 }
 
 /// The reading end.
-pub struct Consumer<'a> {
-    ring: PacketRing<'a>,
+pub struct Consumer<'a, P = Reader> {
+    ring: PacketRing<'a, P, Writer>,
     /// Where the next packet is.
     tail: u64,
     /// The producer's position as last seen.
     head: u64,
 }
 
-impl Consumer<'_> {
+impl<P> Consumer<'_, P> {
     /// Takes the oldest packet: copies it out, and says how long it is.
     pub fn pop(&mut self, to: &mut [u8]) -> Option<usize> {
         if !self.has_packet() {
@@ -213,7 +236,6 @@ impl Consumer<'_> {
         }
         let length = self.ring.cell(self.tail).read(to);
         self.tail = self.tail.wrapping_add(1);
-        before_store();
         self.ring.ends.tail.store(self.tail, Ordering::Release); // the cell may be written again: pairs with push()
         Some(length)
     }

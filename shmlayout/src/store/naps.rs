@@ -12,27 +12,19 @@
 //! Both store first and load after, with a sequentially consistent fence between, so that the daemon sees the packet or
 //! the switcher sees the nap. The daemon alone writes the word.
 
-use crate::sync::{AtomicU64, Ordering, fence};
-#[cfg(not(loom))]
-use zerocopy::{FromBytes, KnownLayout};
+use crate::access::{Reader, Writer};
+use crate::layout::described;
+use crate::sync::{Ordering, fence};
+use crate::word::Word;
 
 /// Odd while the daemon sleeps.
 #[repr(C)]
-#[cfg_attr(not(loom), derive(FromBytes, KnownLayout))]
-pub struct Naps(AtomicU64);
+#[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
+pub struct Naps<A = Reader>(Word<A>);
 
-impl Naps {
-    /// The daemon's: says that it is about to sleep. Look for packets again after this, before sleeping.
-    pub fn fall_asleep(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
-        fence(Ordering::SeqCst); // my word before my second look: pairs with must_wake()
-    }
+described!(Naps<A> { 0 });
 
-    /// The daemon's: says that it is awake.
-    pub fn wake_up(&self) {
-        self.0.store((self.0.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
-    }
-
+impl<A> Naps<A> {
     /// How often it has slept.
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed).div_ceil(2)
@@ -44,15 +36,28 @@ impl Naps {
     }
 }
 
+impl Naps<Writer> {
+    /// The daemon's: says that it is about to sleep. Look for packets again after this, before sleeping.
+    pub fn fall_asleep(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // my word before my second look: pairs with must_wake()
+    }
+
+    /// The daemon's: says that it is awake.
+    pub fn wake_up(&self) {
+        self.0.store((self.0.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
+    }
+}
+
 /// The switcher's side of [`Naps`].
-pub struct Waker<'a> {
-    naps: &'a Naps,
+pub struct Waker<'a, A = Reader> {
+    naps: &'a Naps<A>,
     woken_from: u64,
 }
 
-impl<'a> Waker<'a> {
+impl<'a, A> Waker<'a, A> {
     /// Nobody was woken yet.
-    pub fn new(naps: &'a Naps) -> Self {
+    pub fn new(naps: &'a Naps<A>) -> Self {
         Self { naps, woken_from: 0 }
     }
 
@@ -69,9 +74,9 @@ impl<'a> Waker<'a> {
 }
 
 #[cfg(all(test, loom))]
-impl Naps {
+impl<A> Naps<A> {
     /// Awake; the model checker's atomics can't be made from zeroed memory.
     pub fn for_loom() -> Self {
-        Self(AtomicU64::new(0))
+        Self(Word::new(0))
     }
 }

@@ -5,7 +5,7 @@ use crate::kill::killed_before;
 use proptest::prelude::*;
 use zerocopy::FromZeros;
 
-struct Memory(StoreEnds, Vec<PacketCell>);
+struct Memory(StoreEnds<Writer, Writer>, Vec<PacketCell<Writer>>);
 
 impl Memory {
     fn new(cells: usize) -> Self {
@@ -20,12 +20,12 @@ impl Memory {
         memory
     }
 
-    fn ring(&self) -> PacketRing<'_> {
+    fn ring(&self) -> PacketRing<'_, Writer, Writer> {
         PacketRing::new(&self.0, &self.1).unwrap()
     }
 }
 
-fn take(consumer: &mut Consumer<'_>) -> Option<Vec<u8>> {
+fn take(consumer: &mut Consumer<'_, Writer>) -> Option<Vec<u8>> {
     let mut packet = vec![0; PACKET_BYTES];
     consumer.pop(&mut packet).map(|length| packet[..length].to_vec())
 }
@@ -71,7 +71,7 @@ fn absurd_positions_and_lengths_are_survived() {
 
 #[test]
 fn a_nap_is_woken_from_once() {
-    let naps = Naps::new_zeroed();
+    let naps = Naps::<Writer>::new_zeroed();
     let mut waker = Waker::new(&naps);
     assert!(!waker.must_wake());
     for nap in 1..=2 {

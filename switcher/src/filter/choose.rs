@@ -80,7 +80,7 @@ impl Default for Candidates {
 
 impl Candidates {
     /// Takes a service's members in, or a window of them that the connection's hash says.
-    fn gather(&mut self, members: &[Record<1>], hash: u64) -> &mut Self {
+    fn gather(&mut self, members: &[Record<MemberRecord, 1>], hash: u64) -> &mut Self {
         let first = if members.len() > WINDOW { hash as usize % members.len() } else { 0 };
         let (before, after) = members.split_at(first);
         for (to, from) in self.members.iter_mut().zip(after.iter().chain(before)) {

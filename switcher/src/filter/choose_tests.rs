@@ -43,7 +43,7 @@ fn open(world: &World, connections: u16) -> [i64; 4] {
 }
 
 fn counts(world: &World) -> [i64; 4] {
-    let count = |region: &SwitcherRegion, backend: usize| region.in_flight[backend].get() as i64;
+    let count = |region: &SwitcherRegion<Writer, Writer>, backend: usize| region.in_flight[backend].get() as i64;
     core::array::from_fn(|backend| world.switchers.iter().map(|region| count(region, backend)).sum())
 }
 

@@ -4,6 +4,7 @@ use super::choose::NoChoice;
 use super::tcp_state::{Sender, begins};
 use super::{Choice, Filter, Passage, Prospect, Subject, Verdict, backend_key, client_key, closing};
 use shunt_packet::{ArpFields, Buffer, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{InterfaceId, Protocol, ServiceId};
 use shunt_shmlayout::config_table::{Generation, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop, Refusal, Side as TableSide, SideHashes, Snapshot, State};
@@ -318,7 +319,11 @@ impl Filter {
     }
 
     /// Counts one for a connection's service.
-    pub(super) fn count(&self, found: &Found, counter: impl FnOnce(&'static ServiceCounters) -> &'static Counter) {
+    pub(super) fn count(
+        &self,
+        found: &Found,
+        counter: impl FnOnce(&'static ServiceCounters<Writer>) -> &'static Counter<Writer>,
+    ) {
         if let Some(counters) = self.region.services.get(usize::from(found.connection.service.0)) {
             counter(counters).add(1);
         }

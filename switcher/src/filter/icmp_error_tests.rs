@@ -11,6 +11,7 @@ use shunt_packet::testing::{
 use shunt_packet::{PROTOCOL_TCP, ethernet};
 use shunt_shmlayout::config_table::BackendRecord;
 use shunt_shmlayout::mode::Mode;
+use zerocopy::transmute;
 
 const NOBODY: End = ([198, 18, 0, 100], 81);
 const HOST: [u8; 4] = [198, 18, 0, 102];
@@ -281,9 +282,9 @@ proptest::proptest! {
         let world = world();
         let mut filter = connected(&world);
         let tables = world.generation();
-        tables.services[0].store(&<[u64; 8]>::try_from(&noise[..8]).expect("eight"));
-        tables.backends[0].store(&<[u64; 4]>::try_from(&noise[8..12]).expect("four"));
-        tables.ranges[1].store(&<[u64; 4]>::try_from(&noise[12..]).expect("four"));
+        tables.services[0].store(&transmute!(<[u64; 8]>::try_from(&noise[..8]).expect("eight")));
+        tables.backends[0].store(&transmute!(<[u64; 4]>::try_from(&noise[8..12]).expect("four")));
+        tables.ranges[1].store(&transmute!(<[u64; 4]>::try_from(&noise[12..]).expect("four")));
         through(&mut filter, too_big(ROUTER, &sent(SERVICE, CLIENT), 40).build(), CLIENTS);
         through(&mut filter, too_big(B1.0, &sent(CLIENT, B1), 40).build(), BACKENDS);
     }

@@ -36,6 +36,7 @@ pub use choose::Loads;
 use limiter::Limiter;
 use parse_error::drop_reason;
 use shunt_packet::{Address, ArpFields, Flow, PROTOCOL_ICMP, Packet, Parsed, PortBe};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::{Activity, Handle, Key, Owner, Side, Snapshot, State};
@@ -44,7 +45,7 @@ use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::neighbours::Neighbours;
 use shunt_shmlayout::notice::Notice;
-use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion};
+use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion, Wanted};
 use shunt_shmlayout::ring::Producer;
 
 /// What the filter decided about a frame.
@@ -157,9 +158,9 @@ pub struct Filter {
     owner: Owner<'static>,
     neighbours: Neighbours<'static>,
     interfaces: Vec<InterfaceRecord>,
-    region: SwitcherRegion,
+    region: SwitcherRegion<Writer>,
     /// Next hops that control is asked to have resolved.
-    wishes: Producer<'static, 4>,
+    wishes: Producer<'static, Wanted, 4>,
     loads: Loads,
     candidates: Box<Candidates>,
     limiter: Limiter,
@@ -171,7 +172,7 @@ impl Filter {
         owner: Owner<'static>,
         neighbours: Neighbours<'static>,
         interfaces: Vec<InterfaceRecord>,
-        region: SwitcherRegion,
+        region: SwitcherRegion<Writer>,
         loads: Loads,
     ) -> Self {
         Self {
@@ -274,7 +275,7 @@ impl Filter {
 }
 
 /// Counts each connection that is freed, also as no longer in flight if no FIN or RST has ended it.
-fn closing(region: SwitcherRegion) -> impl FnMut(&Snapshot, &Activity) {
+fn closing(region: SwitcherRegion<Writer>) -> impl FnMut(&Snapshot, &Activity) {
     move |connection, last| {
         let backend = usize::from(connection.backend.0);
         if let Some(counters) = region.backends.get(backend) {

@@ -178,7 +178,7 @@ fn a_flow_that_several_switchers_move_at_once_has_moved_once() {
     // Both find it before either moves it.
     let found = filters.each_ref().map(|filter| found_by(filter, &pool, &frame));
     for (filter, (it, found)) in filters.iter_mut().zip(&found) {
-        let passage = Passage { tables: pool.world.generation(), it, interface: CLIENTS, now_ms: NOW_MS };
+        let passage = Passage { tables: &pool.world.tables.generations[1], it, interface: CLIENTS, now_ms: NOW_MS };
         let mut frame = frame.clone();
         let verdict = filter.pass_stale(&mut Buffer::from(&mut frame[..]), &passage, found).expect("it doesn't stay");
         assert_eq!(pool.receiver(verdict, &frame), Ok(1 - old));
@@ -204,7 +204,7 @@ fn a_move_that_comes_too_late_leaves_the_next_connection_of_the_entry_alone() {
     }
     let before = pool.in_flight();
     assert_eq!((before.0[1 - old], before.0), (1024, before.1));
-    let passage = Passage { tables: pool.world.generation(), it: &it, interface: CLIENTS, now_ms: NOW_MS };
+    let passage = Passage { tables: &pool.world.tables.generations[1], it: &it, interface: CLIENTS, now_ms: NOW_MS };
     late.pass_stale(&mut Buffer::from(&mut frame.clone()[..]), &passage, &found).expect("it doesn't stay");
     let (counted, live) = pool.in_flight();
     assert_eq!((counted[1 - old], counted), (1025, live), "all of the others', and the late one's");

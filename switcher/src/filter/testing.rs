@@ -4,6 +4,7 @@
 use super::{Filter, Loads, Prospect, Verdict};
 use shunt_packet::testing::LOCAL_MAC;
 use shunt_packet::{Buffer, PROTOCOL_TCP, PROTOCOL_UDP};
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
     BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeKind, RangeRecord, ServiceRecord, StaleRecord,
@@ -14,7 +15,7 @@ use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::regions::{
     ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, Side, SwitcherRegion,
-    SwitcherShape, Typed,
+    SwitcherShape, Whole,
 };
 use shunt_shmlayout::service::{Algorithm, OnBackendDown};
 use shunt_shmlayout::sync::Ordering;
@@ -48,13 +49,15 @@ const SWITCHERS: usize = 4;
 /// The regions, and what stands in them.
 pub struct World {
     /// What control writes.
-    pub control: &'static ControlRegion,
+    pub control: ControlRegion<Writer>,
+    /// The same as switchers have it.
+    pub tables: &'static ControlRegion,
     /// The connection table.
-    pub connections: ConnectionsRegion,
+    pub connections: ConnectionsRegion<Writer>,
     /// What each switcher writes.
-    pub switchers: [SwitcherRegion; SWITCHERS],
+    pub switchers: [SwitcherRegion<Writer, Writer>; SWITCHERS],
     /// What the first one writes.
-    pub switcher: SwitcherRegion,
+    pub switcher: SwitcherRegion<Writer, Writer>,
     services: u16,
     slots: usize,
     members: usize,
@@ -74,7 +77,8 @@ impl World {
         let control = ControlRegion::anonymous(&ControlShape::new(SERVICES, 64, 1 << 16, 256, 64)).expect(memory);
         let switchers = core::array::from_fn(|_| SwitcherRegion::anonymous(&shape).expect(memory));
         let world = Self {
-            control: Box::leak(Box::new(control)),
+            control,
+            tables: Box::leak(Box::new(control.lend())),
             connections,
             switchers,
             switcher: switchers[0],
@@ -92,7 +96,7 @@ impl World {
     }
 
     /// The generation that the filter decides by.
-    pub fn generation(&self) -> &'static Generation {
+    pub fn generation(&self) -> &Generation<Writer> {
         &self.control.generations[1]
     }
 
@@ -293,10 +297,10 @@ impl World {
     pub fn filter(&self, number: u8, switchers: u8) -> Filter {
         let table = self.connections.table().expect("a whole table");
         let owner = Owner::adopt(table, number, switchers);
-        let loads = Loads::new(&self.switchers, self.control.loads);
-        let region = self.switchers[usize::from(number)];
-        let mut filter = Filter::new(owner, self.control.neighbours, Self::interfaces(), region, loads);
-        filter.follow(self.generation());
+        let loads = Loads::new(&self.switchers.map(|region| region.lend()), self.tables.loads);
+        let region = self.switchers[usize::from(number)].lend();
+        let mut filter = Filter::new(owner, self.tables.neighbours, Self::interfaces(), region, loads);
+        filter.follow(&self.tables.generations[1]);
         filter
     }
 }

@@ -12,6 +12,7 @@ use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::config_table::{BackendRecord, ServiceRecord};
 use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::record::Counter;
+use zerocopy::transmute;
 
 const NOBODY: End = ([198, 18, 0, 100], 81);
 const NOBODY_UDP: End = ([198, 18, 0, 100], 82);
@@ -473,10 +474,10 @@ fn bystanders_and_frames_before_the_first_publication_are_not_ours() {
     let owner = Owner::adopt(world.connections.table().unwrap(), 0, 1);
     let mut fresh = Filter::new(
         owner,
-        world.control.neighbours,
+        world.tables.neighbours,
         World::interfaces(),
-        world.switcher,
-        Loads::new(&world.switchers, world.control.loads),
+        world.switcher.lend(),
+        Loads::new(&world.switchers.map(|region| region.lend()), world.tables.loads),
     );
     assert_eq!(from_client(&mut fresh, SYN).0, Verdict::NotOurs);
 }
@@ -499,7 +500,7 @@ fn next_hops_unknown_or_unreachable_are_dropped_by_name() {
     world.service(to, PROTOCOL_TCP, Mode::Nat, &[b]);
     let mut filter = world.filter(0, 1);
     let record = &world.generation().backends[usize::from(b.0)];
-    let neighbour = shunt_shmlayout::address::NeighbourId(record.load::<BackendRecord>().neighbour);
+    let neighbour = shunt_shmlayout::address::NeighbourId(record.load().neighbour);
     world.control.neighbours.resolve(neighbour, None);
     assert_eq!(through(&mut filter, tcp(CLIENT, to, SYN).build(), CLIENTS).0, Verdict::Drop(DropReason::Unresolved));
     record.store(&BackendRecord { neighbour: u32::MAX, ..record.load() });
@@ -621,20 +622,20 @@ proptest! {
         let tables = world.generation();
         let words = |at: usize| <[u64; 8]>::try_from(&noise[at..at + 8]).unwrap();
         let keep: ServiceRecord = tables.services[0].load();
-        tables.services[0].store(&words(0));
-        tables.backends[0].store(&[noise[8], noise[9], noise[10], noise[11]]);
+        tables.services[0].store(&transmute!(words(0)));
+        tables.backends[0].store(&transmute!([noise[8], noise[9], noise[10], noise[11]]));
         from_client(&mut filter, flags);
         tables.services[0].store(&ServiceRecord { slots_first: noise[12] as u32, slots_count: noise[13] as u32, ..keep });
         for algorithm in 0..6 {
-            tables.members[0].store(&noise[20]);
-            tables.classes[0].store(&[0, 0, noise[21], noise[22]]);
-            world.control.loads.0[0].store(&words(8));
+            tables.members[0].store(&transmute!(noise[20]));
+            tables.classes[0].store(&transmute!([0, 0, noise[21], noise[22]]));
+            world.control.loads.0[0].store(&transmute!(words(8)));
             world.switchers[1].in_flight[0].set(noise[23]);
             let (members_count, classes_count) = (noise[12] as u32 % 300, noise[13] as u32 % 3);
             tables.services[0].store(&ServiceRecord { algorithm, members_count, classes_count, ..keep });
             through(&mut filter, tcp((CLIENT.0, 41000 + u16::from(algorithm)), SERVICE, SYN).build(), CLIENTS);
         }
-        tables.ranges[1].store(&[noise[14], noise[15], noise[16], noise[17]]);
+        tables.ranges[1].store(&transmute!([noise[14], noise[15], noise[16], noise[17]]));
         tables.head.ranges.set(noise[18]);
         from_client(&mut filter, flags);
         through(&mut filter, tcp(B1, CLIENT, flags).build(), BACKENDS);

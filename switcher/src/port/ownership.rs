@@ -19,9 +19,10 @@
 //!
 //! All stores are `Release`: a kill shows a prefix of the program's order, and that is what recovery reasons with.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::frames::{CHUNK, Owner};
+use shunt_shmlayout::sync::Ordering;
+use shunt_shmlayout::word::{Word8, Word32};
 
 /// Where a kill may strike: the crash model stops the protocol before every store to shared memory.
 #[cfg(not(test))]
@@ -35,16 +36,16 @@ pub(super) use super::af_xdp::crash_model::before_store;
 #[derive(Debug, Clone, Copy)]
 pub struct Journal {
     /// Fill ring (AF_XDP), receive ring (AF_PACKET).
-    pub receive: &'static AtomicU32,
+    pub receive: &'static Word32<Writer>,
     /// Transmit ring.
-    pub transmit: &'static AtomicU32,
+    pub transmit: &'static Word32<Writer>,
 }
 
 /// The owners of all frames of a pool and the journals of its ports.
 #[derive(Debug, Clone, Copy)]
 pub struct Ledger {
-    owners: &'static [AtomicU8],
-    journals: &'static [[AtomicU32; 2]],
+    owners: &'static [Word8<Writer>],
+    journals: &'static [[Word32<Writer>; 2]],
 }
 
 /// Which frames stand in a port's rings, as recovery reads them: addresses, unchecked.
@@ -68,7 +69,7 @@ pub struct Standing {
 
 impl Ledger {
     /// Over the shared bytes, one a frame, and words, two a port. Ports that an owner byte can't name get no journal.
-    pub fn new(owners: &'static [AtomicU8], journal: &'static [AtomicU32]) -> Ledger {
+    pub fn new(owners: &'static [Word8<Writer>], journal: &'static [Word32<Writer>]) -> Ledger {
         let journals = journal.as_chunks().0;
         Ledger { owners, journals: &journals[..journals.len().min(usize::from(Owner::PORTS))] }
     }

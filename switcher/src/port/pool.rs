@@ -139,11 +139,11 @@ impl Pool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU8, AtomicU32};
+    use shunt_shmlayout::word::{Word8, Word32};
 
     pub fn ledger(frames: usize, ports: usize) -> Ledger {
-        let owners: Vec<AtomicU8> = (0..frames).map(|_| AtomicU8::new(0)).collect();
-        let journal: Vec<AtomicU32> = (0..2 * ports).map(|_| AtomicU32::new(0)).collect();
+        let owners: Vec<Word8<_>> = (0..frames).map(|_| Word8::new(0)).collect();
+        let journal: Vec<Word32<_>> = (0..2 * ports).map(|_| Word32::new(0)).collect();
         Ledger::new(Vec::leak(owners), Vec::leak(journal))
     }
 

@@ -6,6 +6,7 @@
 
 use std::os::fd::OwnedFd;
 
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::StoreRegion;
 use shunt_shmlayout::store::{Consumer, Producer, Waker};
 
@@ -14,7 +15,7 @@ use shunt_packet::ethernet;
 
 /// A switcher's end of its packet store.
 pub struct StorePort {
-    region: StoreRegion,
+    region: StoreRegion<Writer>,
     inward: Producer<'static>,
     outward: Consumer<'static>,
     waker: Waker<'static>,
@@ -24,7 +25,7 @@ pub struct StorePort {
 
 impl StorePort {
     /// Goes on where a predecessor stopped. `event` is what the daemon sleeps on.
-    pub fn new(region: StoreRegion, event: OwnedFd) -> Self {
+    pub fn new(region: StoreRegion<Writer>, event: OwnedFd) -> Self {
         let port = Self {
             inward: region.inward.producer(),
             outward: region.outward.consumer(),
@@ -107,16 +108,16 @@ mod tests {
     use super::*;
     use nix::sys::eventfd::{EfdFlags, EventFd};
     use shunt_packet::testing::udp;
-    use shunt_shmlayout::regions::{StoreShape, Typed};
+    use shunt_shmlayout::regions::{StoreShape, Whole};
 
-    fn region(cells: u32) -> StoreRegion {
+    fn region(cells: u32) -> StoreRegion<Writer, Writer> {
         StoreRegion::anonymous(&StoreShape::new(cells)).expect("anonymous memory")
     }
 
-    fn port(region: StoreRegion) -> (StorePort, EventFd) {
+    fn port(region: StoreRegion<Writer, Writer>) -> (StorePort, EventFd) {
         let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).expect("an eventfd");
         let copy = std::os::fd::AsFd::as_fd(&event).try_clone_to_owned().expect("a copy");
-        (StorePort::new(region, copy), event)
+        (StorePort::new(region.lend(), copy), event)
     }
 
     fn frame() -> Vec<u8> {

@@ -94,7 +94,7 @@ fn an_order_is_answered_once_it_is_in_force_and_a_wrong_one_at_once() {
 #[test]
 fn an_order_that_a_stopped_switcher_holds_up_is_answered_with_its_name() {
     let mut world = settled(TWO, "");
-    let head = world.control.memory().switchers[1].head;
+    let head = world.shared.switchers[1].head;
     head.in_use.store(world.control.memory().active().0, Ordering::Relaxed);
     world.answer(Command::Drain(select(1)));
     let (reply, turns) = world.answer(Command::Enable(select(1)));
@@ -198,7 +198,7 @@ fn unresolved_neighbours_are_asked_for_and_wishes_of_switchers_too() {
     assert!(!asked(world.pass(2_000)).contains(&b1));
     let address = shunt_shmlayout::address::Address::from_v4([198, 18, 0, 77]);
     let wanted = Wanted { address, interface: InterfaceId(0).0.into(), reserved: 0 };
-    assert!(world.control.memory().switchers[0].wanted.producer().push(&wanted));
+    assert!(world.shared.switchers[0].wanted.producer().push(&wanted));
     let client = NeighbourKey { ifindex: IFINDEX, address: [198, 18, 0, 77].into() };
     assert_eq!(asked(world.pass(50)), [client]);
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use shunt_config::Config;
-use shunt_shmlayout::regions::{SwitcherRegion, SwitcherShape, Typed};
+use shunt_shmlayout::regions::{SwitcherRegion, SwitcherShape, Whole};
 
 use super::queue::{Queue, Rings};
 use super::ring::{AddressSlot, PacketSlot, Ring};

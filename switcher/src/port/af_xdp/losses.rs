@@ -7,13 +7,14 @@
 
 use crate::port::Losses;
 use crate::port::ownership::before_store;
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::SocketReading;
 use std::sync::atomic::{Ordering, fence};
 
 /// What was lost since the last committed reading, by the counts that `cookie`'s socket has `now`.
-pub(super) fn since(reading: &SocketReading, cookie: u64, now: &Losses) -> Losses {
-    let grown = |before: &Counter, now: u64| now.saturating_sub(before_of(reading, before, cookie));
+pub(super) fn since(reading: &SocketReading<Writer>, cookie: u64, now: &Losses) -> Losses {
+    let grown = |before: &Counter<Writer>, now: u64| now.saturating_sub(before_of(reading, before, cookie));
     Losses {
         ring_full: grown(&reading.ring_full, now.ring_full),
         no_frame: grown(&reading.no_frame, now.no_frame),
@@ -26,7 +27,7 @@ pub(super) fn since(reading: &SocketReading, cookie: u64, now: &Losses) -> Losse
 ///
 /// `invalid` is a difference of two of the kernel's counts. A packet without a frame raises the one before the other, so the
 /// difference may fall for a moment. It is kept at its highest, or its way back up would count twice.
-pub(super) fn commit(reading: &SocketReading, cookie: u64, now: &Losses) {
+pub(super) fn commit(reading: &SocketReading<Writer>, cookie: u64, now: &Losses) {
     let invalid = now.invalid.max(before_of(reading, &reading.invalid, cookie));
     after_all_before();
     reading.ring_full.set(now.ring_full);
@@ -45,7 +46,7 @@ fn after_all_before() {
 }
 
 /// A word of the last reading; 0 if that was of another socket.
-fn before_of(reading: &SocketReading, word: &Counter, cookie: u64) -> u64 {
+fn before_of(reading: &SocketReading<Writer>, word: &Counter<Writer>, cookie: u64) -> u64 {
     if reading.cookie.get() == cookie { word.get() } else { 0 }
 }
 
@@ -59,7 +60,7 @@ mod tests {
         Losses { ring_full, no_frame, invalid, send_errors: 0 }
     }
 
-    fn count(reading: &SocketReading, cookie: u64, now: &Losses) -> Losses {
+    fn count(reading: &SocketReading<Writer>, cookie: u64, now: &Losses) -> Losses {
         let lost = since(reading, cookie, now);
         commit(reading, cookie, now);
         lost
@@ -92,7 +93,7 @@ mod tests {
     }
 
     /// A life counts each of the kernel's counts in turn, as the engine does.
-    fn live(reading: &SocketReading, counted: &Counter, kernel: &[(u64, Losses)]) {
+    fn live(reading: &SocketReading<Writer>, counted: &Counter<Writer>, kernel: &[(u64, Losses)]) {
         for (cookie, now) in kernel {
             let lost = since(reading, *cookie, now);
             before_store();

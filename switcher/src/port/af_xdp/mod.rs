@@ -20,6 +20,7 @@ use super::kick::{self, Kick};
 use super::{Batch, Frame, Ledger, Losses, Pool, Port, Standing};
 use queue::{Queue, Rings};
 use ring::Ring;
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::SocketReading;
 
 /// Why a socket's rings can't be mapped.
@@ -54,7 +55,7 @@ pub struct XdpPort {
     kick: Kick,
     /// Nobody else fetches the queue's packets from the device.
     busy_polls: bool,
-    reading: &'static SocketReading,
+    reading: &'static SocketReading<Writer>,
     /// The socket's cookie and counts that were told last, until they are counted.
     told: Option<(u64, Losses)>,
 }
@@ -66,7 +67,7 @@ impl XdpPort {
         port: u8,
         slots: u32,
         ledger: &Ledger,
-        readings: &'static [SocketReading],
+        readings: &'static [SocketReading<Writer>],
     ) -> Result<XdpPort, MapError> {
         if !slots.is_power_of_two() || !RING_SLOTS.contains(&slots) {
             return Err(MapError::Slots(slots));

@@ -5,7 +5,6 @@ use shunt_process::{Instance, region_name};
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::config_table::{Generation, Name};
 use shunt_shmlayout::flip::Active;
-use shunt_shmlayout::map::Access;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRegion, Typed};
 use shunt_shmlayout::sync::Ordering;
 
@@ -99,5 +98,5 @@ impl Watcher {
 }
 
 fn attach<R: Typed>(instance: &Instance, region: &str) -> Result<R> {
-    Ok(R::attach(&region_name(instance, region), Access::Read)?.0)
+    Ok(R::attach(&region_name(instance, region))?.0)
 }

@@ -3,20 +3,22 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use shunt_shmlayout::access::Access;
 use shunt_shmlayout::address::{Address, BackendId, PortBe, TCP};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::sync::Ordering;
+use zerocopy::IntoBytes;
 
 use super::super::super::testing::in_slots;
 use super::Simulation;
 
 /// The number of the backend at an address of 198.18.1.0/24.
-fn number_of(generation: &Generation, id: BackendId) -> u8 {
+fn number_of<A: Access>(generation: &Generation<A>, id: BackendId) -> u8 {
     generation.backend(id).expect("whatever is named has a record").address.0[15]
 }
 
-fn members(generation: &Generation, service: u8) -> Option<Vec<u8>> {
+fn members<A: Access>(generation: &Generation<A>, service: u8) -> Option<Vec<u8>> {
     let at = Address::from_v4([198, 18, 0, service]);
     let Some(Endpoint::Service(id)) = generation.find(&at, PortBe::new(80), TCP) else { return None };
     let record = generation.service(id).expect("whatever is named has a record");
@@ -114,11 +116,11 @@ impl Simulation {
 }
 
 /// All that a filter reads of a generation.
-fn fingerprint(generation: &Generation) -> u64 {
+fn fingerprint<A: Access>(generation: &Generation<A>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let services = generation.services.iter().map(|record| record.load::<[u64; 8]>());
-    services.for_each(|words| words.hash(&mut hasher));
-    generation.backends.iter().chain(generation.ranges).for_each(|record| record.load::<[u64; 4]>().hash(&mut hasher));
+    generation.services.iter().for_each(|record| record.load().as_bytes().hash(&mut hasher));
+    generation.backends.iter().for_each(|record| record.load().as_bytes().hash(&mut hasher));
+    generation.ranges.iter().for_each(|record| record.load().as_bytes().hash(&mut hasher));
     generation.slots.iter().for_each(|slot| slot.load(Ordering::Relaxed).hash(&mut hasher));
     (generation.head.filled_ms.get(), generation.head.ranges.get()).hash(&mut hasher);
     hasher.finish()

@@ -3,6 +3,7 @@
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::tcp;
 use shunt_publish::testing::INTERFACE;
+use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::BackendId;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::connections::Owner;
@@ -17,7 +18,7 @@ use super::Simulation;
 
 /// One switcher's process.
 pub struct Switcher {
-    pub region: SwitcherRegion,
+    pub region: SwitcherRegion<Writer>,
     pub is_stopped: bool,
     control: &'static ControlRegion,
     filter: Filter,
@@ -36,23 +37,24 @@ pub struct Made {
 impl Switcher {
     /// A first process of this number.
     pub fn start(world: &World, number: usize) -> Self {
-        let memory = world.control.memory();
-        let region = memory.switchers[number];
-        let control: &'static ControlRegion = Box::leak(Box::new(memory.control));
-        let owner = Owner::adopt(memory.connections, number as u8, memory.switchers.len() as u8);
-        let interfaces: Vec<InterfaceRecord> = memory.keeper.interfaces().map(|(_, record)| record).collect();
-        let loads = Loads::new(&memory.switchers, memory.control.loads);
-        let filter = Filter::new(owner, memory.control.neighbours, interfaces, region, loads);
+        let shared = &world.shared;
+        let region = shared.switchers[number].lend();
+        let control: &'static ControlRegion = Box::leak(Box::new(world.control.memory().control.lend()));
+        let connections = shared.connections.table().unwrap();
+        let owner = Owner::adopt(connections, number as u8, shared.switchers.len() as u8);
+        let interfaces: Vec<InterfaceRecord> = shared.keeper.interfaces().map(|(_, record)| record).collect();
+        let switchers: Vec<_> = shared.switchers.iter().map(SwitcherRegion::lend).collect();
+        let loads = Loads::new(&switchers, control.loads);
+        let filter = Filter::new(owner, control.neighbours, interfaces, region, loads);
         Self { region, is_stopped: false, control, filter, active: Active::NONE }
     }
 
     /// The next one, which the keeper gives the memory of one that was killed: it clears `in_use` first.
     pub fn restart(world: &World, number: usize) -> Self {
-        let memory = world.control.memory();
-        let record = &memory.keeper.switchers[number];
-        let living: SwitcherRecord = record.load();
+        let record = &world.shared.keeper.switchers[number];
+        let living = record.load();
         record.store(&SwitcherRecord { start_time: living.start_time + 1, ..living });
-        memory.switchers[number].head.in_use.store(0, Ordering::Release);
+        world.shared.switchers[number].head.in_use.store(0, Ordering::Release);
         record.store(&living);
         Self::start(world, number)
     }

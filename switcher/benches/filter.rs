@@ -180,16 +180,35 @@ fn ns_each(time: Duration, packets: usize) -> f64 {
     time.as_nanos() as f64 / packets as f64
 }
 
+/// Connections as most packets find them: opened by the client, answered by the backend, acknowledged. Returns the clients'
+/// numbers by backend.
+fn establish(world: &World, filter: &mut Filter, protocol: u8, connections: u32, ports: u16) -> Vec<Vec<u32>> {
+    let from_clients = |flags| Frames { ports, ..Frames::new(packet(protocol, client(0), SERVICE, flags), SOURCE) };
+    // In another order than they are looked for in: entries are handed out one after another.
+    from_clients(SYN).run(filter, &in_order(connections), 1000);
+    let table = world.connections.table().expect("a whole table");
+    let mut by_backend = vec![Vec::new(); usize::from(BACKEND_COUNT)];
+    for (connection, ..) in table.live() {
+        let [_, _, c, d] = connection.client.v4().expect("IPv4");
+        let number = u32::from(connection.client_port.get() - 1024) << 16 | u32::from(c) << 8 | u32::from(d);
+        by_backend[usize::from(connection.backend.0)].push(number);
+    }
+    for (number, clients) in (0..).zip(&by_backend) {
+        let answer = packet(protocol, backend(number), client(0), SYN | ACK);
+        Frames::new(answer, DESTINATION).run(filter, clients, 1000);
+    }
+    from_clients(ACK).run(filter, &in_order(connections), 1000);
+    by_backend
+}
+
 fn existing(protocol: u8, name: &str, connections: u32, options: &Options) {
     let case = format!("existing connection, {name}, {connections} connections");
     if !options.wants(&case) {
         return;
     }
-    let (_world, mut filter) = world(connections, protocol);
+    let (world, mut filter) = world(connections, protocol);
     let order = shuffled(connections);
-    let mut opening = Frames::new(packet(protocol, client(0), SERVICE, SYN), SOURCE);
-    // In another order than they are looked for in: entries are handed out one after another.
-    opening.run(&mut filter, &in_order(connections), 1000);
+    establish(&world, &mut filter, protocol, connections, 1);
     let mut frames = Frames::new(packet(protocol, client(0), SERVICE, ACK), SOURCE);
     let times = (0..options.rounds).map(|_| {
         let repeats = PACKETS.div_ceil(order.len());
@@ -223,8 +242,7 @@ fn many_ports(ports: u16, connections: u32, options: &Options) {
         world.service_of(17, (SERVICE.0, SERVICE.1 + port), PROTOCOL_TCP, Mode::Nat, &backends);
     }
     let mut filter = world.filter(0, 1);
-    let mut frames = Frames { ports, ..Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, SYN), SOURCE) };
-    frames.run(&mut filter, &in_order(connections), 1000);
+    establish(&world, &mut filter, PROTOCOL_TCP, connections, ports);
     let mut frames = Frames { ports, ..Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, ACK), SOURCE) };
     let order = shuffled(connections);
     let repeats = PACKETS.div_ceil(order.len());
@@ -241,21 +259,14 @@ fn many_ports(ports: u16, connections: u32, options: &Options) {
     print(&case, times);
 }
 
-/// Replies of the backends; each connection's backend is found by passing its SYN.
+/// Replies of the backends.
 fn replies(connections: u32, options: &Options) {
     let case = format!("existing connection, TCP reply, {connections} connections");
     if !options.wants(&case) {
         return;
     }
     let (world, mut filter) = world(connections, PROTOCOL_TCP);
-    Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, SYN), SOURCE).run(&mut filter, &in_order(connections), 1000);
-    let table = world.connections.table().expect("a whole table");
-    let mut by_backend = vec![Vec::new(); usize::from(BACKEND_COUNT)];
-    for (connection, ..) in table.live() {
-        let [_, _, c, d] = connection.client.v4().expect("IPv4");
-        let number = u32::from(connection.client_port.get() - 1024) << 16 | u32::from(c) << 8 | u32::from(d);
-        by_backend[usize::from(connection.backend.0)].push(number);
-    }
+    let by_backend = establish(&world, &mut filter, PROTOCOL_TCP, connections, 1);
     let times = (0..options.rounds).map(|_| {
         let (mut time, mut packets) = (Duration::ZERO, 0);
         for (number, clients) in (0..).zip(&by_backend) {

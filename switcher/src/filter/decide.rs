@@ -292,6 +292,17 @@ impl Filter {
     #[inline]
     pub(super) fn touch(&self, found: &Found, mode: Mode, passage: &Passage, sender: Sender) {
         let (flow, now_ms) = (passage.flow(), passage.now_ms);
+        // Nearly all packets: nothing is written, because a line that all switchers read should rarely change.
+        let before = self.owner.table().activity(found);
+        if !flow.reserved_flag && says_nothing_new(before, flow, sender) && is_fresh(before, now_ms) {
+            return;
+        }
+        self.note_activity(found, mode, passage, sender);
+    }
+
+    #[inline(never)]
+    fn note_activity(&self, found: &Found, mode: Mode, passage: &Passage, sender: Sender) {
+        let (flow, now_ms) = (passage.flow(), passage.now_ms);
         if flow.reserved_flag {
             self.note(Notice::ReservedFlag);
         }
@@ -301,9 +312,11 @@ impl Filter {
                 (_, Sender::Backend) => Activity { flags: before.flags | Activity::ANSWERED, ..before },
                 (_, Sender::Client) => before,
             };
-            let stale = now_ms.saturating_sub(before.last_seen_ms) >= super::forward::LAST_SEEN_GRAIN_MS;
-            // Written only now and then: a line that all switchers read should rarely change.
-            if after == before && !stale { before } else { Activity { last_seen_ms: now_ms, ..after } }
+            if after == before && is_fresh(before, now_ms) {
+                before
+            } else {
+                Activity { last_seen_ms: now_ms, ..after }
+            }
         });
         if ended {
             self.count_end(found);
@@ -328,6 +341,21 @@ impl Filter {
             counter(counters).add(1);
         }
     }
+}
+
+/// Whether a packet leaves its connection's state and flags as they are: `false` wherever that takes more than a look.
+#[inline]
+fn says_nothing_new(before: Activity, flow: &Flow, sender: Sender) -> bool {
+    match flow.protocol {
+        PROTOCOL_TCP => super::tcp_state::is_plain(before, flow.tcp_flags),
+        _ => sender == Sender::Client || before.flags & Activity::ANSWERED != 0,
+    }
+}
+
+/// Whether the time of the last packet is near enough to stand as it is.
+#[inline]
+fn is_fresh(activity: Activity, now_ms: u64) -> bool {
+    now_ms.saturating_sub(activity.last_seen_ms) < super::forward::LAST_SEEN_GRAIN_MS
 }
 
 /// How far a connection is with its first packet.

@@ -17,7 +17,7 @@ use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Typed};
 use shunt_shmlayout::service::Algorithm;
 use shunt_switcher::filter::testing::{BACKENDS, CLIENTS, World};
-use shunt_switcher::filter::{Filter, Prospect, Verdict};
+use shunt_switcher::filter::{Filter, PacketMetadata, Verdict};
 use shunt_switcher::port::BATCH;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -82,31 +82,37 @@ impl Frames {
     }
 
     /// The three steps over a batch, as the engine does them.
-    fn pass(&mut self, filter: &mut Filter, prospects: &mut [Prospect; BATCH], count: usize, now_ms: u64) -> Verdict {
+    fn pass(
+        &mut self,
+        filter: &mut Filter,
+        metadata: &mut [PacketMetadata; BATCH],
+        count: usize,
+        now_ms: u64,
+    ) -> Verdict {
         let length = self.template.len();
         let from = if self.client_at == SOURCE { CLIENTS } else { BACKENDS };
-        for (frame, prospect) in self.frames[..count].iter().zip(prospects.iter_mut()) {
-            *prospect = filter.look(&frame[..length], from, false);
+        for (frame, parsed) in self.frames[..count].iter().zip(metadata.iter_mut()) {
+            *parsed = filter.parse(&frame[..length], from, false);
         }
-        for prospect in &mut prospects[..count] {
-            filter.approach(prospect);
+        for parsed in &mut metadata[..count] {
+            filter.prefetch(parsed);
         }
         let mut verdict = Verdict::NotOurs;
-        for (frame, prospect) in self.frames[..count].iter_mut().zip(prospects.iter()) {
-            verdict = black_box(filter.decide(&mut Buffer::new(frame, 0), prospect, from, now_ms));
+        for (frame, parsed) in self.frames[..count].iter_mut().zip(metadata.iter()) {
+            verdict = black_box(filter.decide(&mut Buffer::new(frame, 0), parsed, from, now_ms));
         }
         verdict
     }
 
     /// Passes a packet of each client; the time that the filter took, and the last verdict.
     fn run(&mut self, filter: &mut Filter, clients: &[u32], now_ms: u64) -> (Duration, Verdict) {
-        let mut prospects = [Prospect::NONE; BATCH];
+        let mut metadata = [PacketMetadata::NONE; BATCH];
         let mut time = Duration::ZERO;
         let mut verdict = Verdict::NotOurs;
         for batch in clients.chunks(BATCH) {
             self.fill(batch);
             let start = Instant::now();
-            verdict = self.pass(filter, &mut prospects, batch.len(), now_ms);
+            verdict = self.pass(filter, &mut metadata, batch.len(), now_ms);
             time += start.elapsed();
         }
         (time, verdict)

@@ -1,8 +1,8 @@
 //! From descriptors to an engine: maps what the keeper handed over, and goes on where a predecessor stopped.
 
+use crate::egress::Attachment;
 use crate::engine::Engine;
 use crate::filter::{Filter, Loads};
-use crate::outlets::Attachment;
 use crate::port::af_packet::PacketPort;
 use crate::port::af_xdp::XdpPort;
 use crate::port::store::StorePort;

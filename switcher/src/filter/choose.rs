@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{Choice, Filter, Prospect};
+use super::{Choice, Filter, PacketMetadata};
 use crate::choice::{Load, Pool, least_connections, lightest, shortest_wait};
 use shunt_packet::PortBe;
 use shunt_shmlayout::address::{BackendId, ServiceId};
@@ -150,14 +150,14 @@ pub(super) enum NoChoice {
 impl Filter {
     /// The backend for a new connection, if it doesn't hang on present loads.
     #[inline]
-    pub(super) fn choose_early(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<Choice> {
-        let service = self.service_for(tables, id, prospect)?;
+    pub(super) fn choose_early(&self, tables: &Generation, id: ServiceId, metadata: &PacketMetadata) -> Option<Choice> {
+        let service = self.service_for(tables, id, metadata)?;
         let backend = match service.algorithm {
             Algorithm::Lightest | Algorithm::LeastConnections | Algorithm::Latency => None,
-            Algorithm::SourceHash => self.source_slot(tables, id, &service, prospect),
-            Algorithm::Static | Algorithm::Even => own_slot(tables, &service, prospect),
+            Algorithm::SourceHash => self.source_slot(tables, id, &service, metadata),
+            Algorithm::Static | Algorithm::Even => own_slot(tables, &service, metadata),
         };
-        Some(self.choice(id, &service, prospect, backend?))
+        Some(self.choice(id, &service, metadata, backend?))
     }
 
     /// The backend for a new connection, by present loads too.
@@ -165,11 +165,11 @@ impl Filter {
         &mut self,
         tables: &Generation,
         id: ServiceId,
-        prospect: &Prospect,
+        metadata: &PacketMetadata,
         now_ms: u64,
     ) -> Result<Choice, NoChoice> {
-        let service = self.service_for(tables, id, prospect).ok_or(NoChoice::BadTable)?;
-        let (hash, members) = (prospect.hash, tables.members_in(&service));
+        let service = self.service_for(tables, id, metadata).ok_or(NoChoice::BadTable)?;
+        let (hash, members) = (metadata.hash, tables.members_in(&service));
         let (candidates, loads) = (&mut self.candidates, &self.loads);
         let index = match service.algorithm {
             Algorithm::Lightest => {
@@ -184,21 +184,21 @@ impl Filter {
                 shortest_wait(pool, hash)
             }
             Algorithm::SourceHash | Algorithm::Static | Algorithm::Even => {
-                return self.choose_early(tables, id, prospect).ok_or(NoChoice::NoBackend);
+                return self.choose_early(tables, id, metadata).ok_or(NoChoice::NoBackend);
             }
         };
         // If none of those looked at takes any, a cell names one that does, if there is one.
         let backend = index.map(|index| self.candidates.backend(index));
-        let backend = backend.or_else(|| own_slot(tables, &service, prospect)).ok_or(NoChoice::NoBackend)?;
-        Ok(self.choice(id, &service, prospect, backend))
+        let backend = backend.or_else(|| own_slot(tables, &service, metadata)).ok_or(NoChoice::NoBackend)?;
+        Ok(self.choice(id, &service, metadata, backend))
     }
 
     /// The service with the slots and members of the client's class.
     #[inline]
-    fn service_for(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<ServiceView> {
+    fn service_for(&self, tables: &Generation, id: ServiceId, metadata: &PacketMetadata) -> Option<ServiceView> {
         let service = tables.service(id)?;
         let is_plain = service.classes_count == 0;
-        Some(if is_plain { service } else { tables.service_for(service, &prospect.flow.source) })
+        Some(if is_plain { service } else { tables.service_for(service, &metadata.flow.source) })
     }
 
     /// The cell of the client's address. The hash is keyed, so that no client can aim at a backend, and the same for all of a
@@ -208,15 +208,15 @@ impl Filter {
         tables: &Generation,
         id: ServiceId,
         service: &ServiceView,
-        prospect: &Prospect,
+        metadata: &PacketMetadata,
     ) -> Option<BackendId> {
-        let client = prospect.flow.source;
+        let client = metadata.flow.source;
         let key = Key { side: Side::Client, client, client_port: PortBe::ZERO, id: id.0 };
         tables.slot(service, (self.owner.table().hash(&key) >> 16) as u32)
     }
 
-    fn choice(&self, id: ServiceId, service: &ServiceView, prospect: &Prospect, backend: BackendId) -> Choice {
-        let (client, client_port) = (prospect.flow.source, prospect.flow.source_port);
+    fn choice(&self, id: ServiceId, service: &ServiceView, metadata: &PacketMetadata, backend: BackendId) -> Choice {
+        let (client, client_port) = (metadata.flow.source, metadata.flow.source_port);
         let backend_hash = self.owner.table().hash(&Key { side: Side::Backend, client, client_port, id: backend.0 });
         Choice { service: id, backend, mode: service.mode, backend_hash }
     }
@@ -224,6 +224,6 @@ impl Filter {
 
 /// The cell of the connection's own hash.
 #[inline]
-fn own_slot(tables: &Generation, service: &ServiceView, prospect: &Prospect) -> Option<BackendId> {
-    tables.slot(service, (prospect.hash >> 16) as u32)
+fn own_slot(tables: &Generation, service: &ServiceView, metadata: &PacketMetadata) -> Option<BackendId> {
+    tables.slot(service, (metadata.hash >> 16) as u32)
 }

@@ -5,7 +5,7 @@
 
 use super::parse_error::drop_reason;
 use super::tcp_state::begins;
-use super::{Filter, Prospect, Side, Subject, Verdict, icmp_error};
+use super::{Filter, PacketMetadata, Side, Subject, Verdict, icmp_error};
 use shunt_packet::{Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, ethernet, ipv4, quote, v4_part};
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::config_table::{Generation, Route};
@@ -22,21 +22,23 @@ impl Filter {
         frame: &[u8],
         mac: &[u8; 6],
         reason: DropReason,
-        is_tap: bool,
-    ) -> Prospect {
-        let refused = Prospect { subject: Subject::Malformed(reason), ..Prospect::NONE };
+        kernel_has_it: bool,
+    ) -> PacketMetadata {
+        let refused = PacketMetadata { subject: Subject::Malformed(reason), ..PacketMetadata::NONE };
         if let Ok(flow) = Packet::parse_whole(frame, mac) {
             match tables.address_use(&flow.destination) {
-                Some(AddressUse::Host) => return Prospect { subject: Subject::Host, flow, ..Prospect::NONE },
+                Some(AddressUse::Host) => {
+                    return PacketMetadata { subject: Subject::Host, flow, ..PacketMetadata::NONE };
+                }
                 // Which service a fragment is for can't be known: the host's, as backends get none.
                 Some(AddressUse::Shared) if is_fragment(reason) => {
-                    return Prospect { subject: Subject::Host, flow, ..Prospect::NONE };
+                    return PacketMetadata { subject: Subject::Host, flow, ..PacketMetadata::NONE };
                 }
                 _ => {}
             }
         }
-        let is_kernels = is_tap && !super::is_to_service(tables, frame);
-        if is_kernels { Prospect::NONE } else { refused }
+        let is_kernels = kernel_has_it && !super::is_to_service(tables, frame);
+        if is_kernels { PacketMetadata::NONE } else { refused }
     }
 
     /// What a frame to one of Shunt's addresses is about that is for none of the services there.
@@ -59,7 +61,7 @@ impl Filter {
     }
 
     /// Reads a packet that the host sends, and finds what it is about.
-    pub(super) fn look_from_host(&self, tables: &Generation, frame: &[u8]) -> Prospect {
+    pub(super) fn parse_from_host(&self, tables: &Generation, frame: &[u8]) -> PacketMetadata {
         let flow = match Packet::parse(frame, &ethernet::HOST_PORT) {
             Ok(Parsed::Ip(flow)) => Ok(flow),
             Ok(Parsed::Arp(_)) => Err(DropReason::EthType),
@@ -67,15 +69,22 @@ impl Filter {
         };
         let flow = match flow {
             Ok(flow) if is_hosts_source(tables, frame, &flow) => flow,
-            Ok(_) => return Prospect { subject: Subject::Malformed(DropReason::ForeignSource), ..Prospect::NONE },
-            Err(reason) => return Prospect { subject: Subject::Malformed(reason), ..Prospect::NONE },
+            Ok(_) => {
+                return PacketMetadata {
+                    subject: Subject::Malformed(DropReason::ForeignSource),
+                    ..PacketMetadata::NONE
+                };
+            }
+            Err(reason) => return PacketMetadata { subject: Subject::Malformed(reason), ..PacketMetadata::NONE },
         };
-        let prospect = self.classify(tables, frame, flow, false);
-        match prospect.subject {
+        let metadata = self.classify(tables, frame, flow, false);
+        match metadata.subject {
             // The host is on nobody's way to a backend: no connection of the switchers' is meant.
-            Subject::NotOurs | Subject::Error(Side::Backend) => Prospect { subject: Subject::FromHost, ..prospect },
-            Subject::Host => Prospect { subject: Subject::NotOurs, ..prospect }, // it would talk to itself
-            _ => prospect,
+            Subject::NotOurs | Subject::Error(Side::Backend) => {
+                PacketMetadata { subject: Subject::FromHost, ..metadata }
+            }
+            Subject::Host => PacketMetadata { subject: Subject::NotOurs, ..metadata }, // it would talk to itself
+            _ => metadata,
         }
     }
 

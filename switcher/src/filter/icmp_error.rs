@@ -5,7 +5,7 @@
 //! All of it is rare and kept out of the other packets' way.
 
 use super::host::is_host;
-use super::{Filter, Prospect, Subject, Verdict, mode};
+use super::{Filter, PacketMetadata, Subject, Verdict, mode};
 use shunt_packet::quote::{self, Quote};
 use shunt_packet::{Buffer, Flow, icmp, ipv4};
 use shunt_shmlayout::address::InterfaceId;
@@ -52,11 +52,11 @@ impl Filter {
         &mut self,
         tables: &Generation,
         frame: &mut Buffer<'_>,
-        it: &Prospect,
+        metadata: &PacketMetadata,
         side: Side,
         from: InterfaceId,
     ) -> Verdict {
-        let flow = &it.flow;
+        let flow = &metadata.flow;
         match (self.find_quoted(tables, frame, flow, side), side) {
             (Ok(_), Side::Client) if !is_host(from) && tables.address_use(&flow.source).is_some() => {
                 Verdict::Drop(DropReason::SpoofedService)
@@ -67,7 +67,7 @@ impl Filter {
             (Err(_), Side::Backend) if tables.address_use(&flow.destination) == Some(AddressUse::Host) => {
                 Verdict::ToHost(usize::from(flow.end))
             }
-            (Err(_), Side::Backend) if it.is_tap => Verdict::NotOurs,
+            (Err(_), Side::Backend) if metadata.kernel_has_it => Verdict::NotOurs,
             (Err(reason), _) => Verdict::Drop(reason),
         }
     }

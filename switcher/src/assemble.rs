@@ -1,4 +1,4 @@
-//! From descriptors to an engine: maps what the keeper handed over, and goes on where a predecessor stopped.
+//! Builds an engine from descriptors: maps what the keeper handed over, and resumes where a predecessor stopped.
 
 use crate::egress::Attachment;
 use crate::engine::Engine;
@@ -18,7 +18,7 @@ use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, KeeperRegion, S
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-/// Builds switcher `number`'s engine. Nothing is opened; all that can fail fails here.
+/// Builds switcher `number`'s engine. Opens nothing; every failure happens here and none later.
 pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegion<Writer>)> {
     let regions = &handover.regions;
     let control = ControlRegion::<Reader>::from_fd(&regions.control, "control")?.0;

@@ -17,10 +17,10 @@ use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::flip::{self, Active};
 use shunt_shmlayout::regions::{ControlRegion, SwitcherRegion};
 
-/// Connections looked at in a turn that had packets, and in one that had none.
+/// Connections that a turn sweeps, with and without packets.
 const SWEEP_BUSY: usize = 32;
 const SWEEP_IDLE: usize = 512;
-/// How often the kernel is asked what it lost.
+/// Interval of reading the kernel's loss counters.
 const LOSSES_MS: u64 = 1000;
 
 /// A switcher's engine.
@@ -160,7 +160,7 @@ impl Engine {
         }
     }
 
-    /// Adds what each port lost since it was last asked: the counters outlive this process and its sockets.
+    /// Adds each port's new losses to counters that outlive this process and its sockets.
     fn count_losses(&mut self) {
         for Attachment { port, interface, .. } in &mut self.egress.ports {
             if let Some(counters) = self.region.interfaces.get(usize::from(interface.0)) {

@@ -15,7 +15,7 @@ use shunt_shmlayout::notice::Notice;
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::ServiceCounters;
 
-/// Entries looked at to make room in a full table.
+/// Entries examined to make room in a full table.
 const EVICTION_BUDGET: usize = 64;
 
 impl Filter {
@@ -51,7 +51,7 @@ impl Filter {
                     None if tables.address_use(&flow.destination) == Some(AddressUse::Host) => {
                         Verdict::ToHost(usize::from(flow.end))
                     }
-                    // Perhaps the box's own connection to its backend, such as a health check: a reset would cut it.
+                    // It may be the box's own connection to its backend, such as a health check: a reset would cut it.
                     None if metadata.kernel_has_it => Verdict::NotOurs,
                     None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
                 }
@@ -183,7 +183,7 @@ impl Filter {
         let activity = Activity { last_seen_ms: connection.created_ms, state, flags: 0 };
         let in_flight = self.region.in_flight.get(usize::from(connection.backend.0));
         let count = || in_flight.into_iter().for_each(|in_flight| in_flight.add(1));
-        // Balances the decrement of whoever ended it concurrently.
+        // Balances the decrement by the switcher that ended it concurrently.
         let withdrawn = |last: &Activity| {
             if last.flags & Activity::ENDED != 0 {
                 count()
@@ -351,7 +351,7 @@ impl Filter {
     }
 }
 
-/// Whether a packet leaves its connection's state and flags as they are: `false` wherever that takes more than a look.
+/// Whether a packet certainly leaves its connection's state and flags as they are.
 #[inline]
 fn says_nothing_new(before: Activity, flow: &Flow, sender: Sender) -> bool {
     match flow.protocol {
@@ -360,7 +360,7 @@ fn says_nothing_new(before: Activity, flow: &Flow, sender: Sender) -> bool {
     }
 }
 
-/// Whether the time of the last packet is near enough to stand as it is.
+/// Whether the recorded time of the last packet is recent enough to leave it unchanged.
 #[inline]
 fn is_fresh(activity: Activity, now_ms: u64) -> bool {
     now_ms.saturating_sub(activity.last_seen_ms) < super::forward::LAST_SEEN_GRAIN_MS

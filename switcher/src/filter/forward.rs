@@ -112,7 +112,7 @@ impl Filter {
         }
     }
 
-    /// Notes that a backend's replies come this way: a SYN-ACK, a reset, or one that goes no further.
+    /// Records that a backend's replies come through Shunt, even those that are dropped.
     #[inline]
     fn note_answer(&self, backend: BackendId, now_ms: u64) {
         if let Some(answered_ms) = self.region.answered_ms.get(usize::from(backend.0)) {
@@ -130,7 +130,8 @@ impl Filter {
         })
     }
 
-    /// Notes where a client's packet came from. What the host began stays the host's, whoever else uses its address.
+    /// Records where a client's packet came from. A connection that the host opened stays the host's, even if another machine uses
+    /// its address.
     #[inline]
     fn note_last_hop(&self, found: &Found, hop: LastHop) {
         let table = self.owner.table();
@@ -139,7 +140,7 @@ impl Filter {
         }
     }
 
-    /// The routing table and the ARP cache say where a client is; where they don't (yet), its last packet came from there.
+    /// The next hop to a client, by routing table and ARP cache; while they don't know it, where its last packet came from.
     #[inline]
     pub(super) fn way_to_client(
         &mut self,
@@ -162,7 +163,7 @@ impl Filter {
         Ok(known.unwrap_or((hop.interface, Mac(hop.mac))))
     }
 
-    /// Asks control to have a next hop resolved; a full ring is no harm, the next packet asks again.
+    /// Requests the resolution of a next hop from control; a full ring is harmless, because the next packet asks again.
     #[cold]
     pub(super) fn want(&mut self, interface: InterfaceId, address: &Address) {
         self.wishes.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });

@@ -260,13 +260,13 @@ impl Filter {
         }
     }
 
-    /// Counts what is noteworthy about a packet that goes on, once that is decided.
+    /// Counts a notice about a packet that is forwarded.
     #[cold]
     fn note(&self, notice: Notice) {
         self.region.head.notices[notice as usize].add(1);
     }
 
-    /// Frees connections whose time is over, looking at `budget` of them. Returns how many were freed.
+    /// Frees expired connections, examining `budget` entries. Returns how many were freed.
     pub fn sweep(&mut self, budget: usize, now_ms: u64) -> usize {
         let Some(tables) = self.generation else { return 0 };
         let closing = closing(self.region);
@@ -313,7 +313,7 @@ fn backend_key(flow: &Flow, backend: BackendId) -> Key {
 }
 
 /// Whether a frame that the parser refused was meant for a service: only then it is ours to count where the kernel has
-/// it too. Untagged IPv4 without a look at anything but the destination.
+/// it too. Reads only the destination of untagged IPv4.
 #[cold]
 fn is_to_service(tables: &Generation, frame: &[u8]) -> bool {
     match frame {

@@ -5,7 +5,7 @@
 //! 3.10.7.4, RFC 5961 3.2). A packet at hand has two: its own sequence number is the next one of its receiver, its
 //! acknowledgement that of its sender. So a segment with data becomes the reset for its receiver, if that had none yet; the
 //! sender, whose segment stays unacknowledged, sends it again and is answered with its own. Any other segment is answered at
-//! once. Whoever sends nothing is told nothing; the timeouts end such connections.
+//! once. An end that sends nothing gets no reset; the timeouts end such connections.
 
 use super::choose::NoChoice;
 use super::forward::resets_stale;
@@ -26,7 +26,7 @@ use shunt_shmlayout::service::{OnBackendDown, ServiceView};
 type End = (Address, PortBe);
 
 impl Filter {
-    /// What becomes of a client's packet whose backend has [`BackendRecord::STALE`]; `None` if it goes there all the same.
+    /// Decides about a client's packet to a backend with [`BackendRecord::STALE`]; `None` if it is forwarded all the same.
     #[cold]
     pub(super) fn pass_stale(&mut self, frame: &mut Buffer<'_>, context: &Context, found: &Found) -> Option<Verdict> {
         let &Context { tables, metadata, now_ms, .. } = context;
@@ -39,22 +39,21 @@ impl Filter {
             return match self.choose(tables, connection.service, metadata, now_ms) {
                 Ok(choice) => Some(self.move_to(frame, context, found, choice)),
                 Err(NoChoice::BadTable) => Some(Verdict::Drop(DropReason::BadTable)),
-                // The checks may be wrong about all of them, and there is nothing to lose.
+                // No other backend: forwarding to the old one can only help, as the checks may be wrong.
                 Err(NoChoice::NoBackend) if stale.from_s == 0 => None,
-                // No new connection: the service has counted it already.
+                // Not a new connection of the service, which has counted it already.
                 Err(NoChoice::NoBackend) => Some(self.refuse(frame, &metadata.flow, DropReason::NoBackend, now_ms)),
             };
         }
         is_reset(&service, &metadata.flow).then(|| self.reset_from_client(frame, context, found, mode, &service))
     }
 
-    /// What becomes of a backend's packet of a service that resets stale connections; `None` if it goes to the client all
-    /// the same.
+    /// Decides about a backend's packet of a service that resets stale connections; `None` if it is forwarded all the same.
     #[cold]
     pub(super) fn return_stale(&mut self, frame: &mut [u8], context: &Context, found: &Found) -> Option<Verdict> {
         let tables = context.tables;
         let connection = &found.connection;
-        // Read once more: a reference to the caller's copy would have all replies keep the whole record in memory.
+        // Read again: a reference to the caller's copy would force every reply to store the whole record on the stack.
         let (Some(service), Some(backend)) = (tables.service(connection.service), tables.backend(connection.backend))
         else {
             return Some(Verdict::Drop(DropReason::BadTable));
@@ -77,7 +76,7 @@ impl Filter {
         })
     }
 
-    /// UDP flows move if the service says so. A TCP client that still waits for the answer to its SYN has nothing to lose.
+    /// UDP flows move if the service says so. So does a TCP connection whose SYN is unanswered: it has no state to lose.
     fn may_move(&self, service: &ServiceView, found: &Found, flow: &Flow) -> bool {
         match (service.protocol, service.on_backend_down) {
             (Protocol::Udp, OnBackendDown::Move) => true,
@@ -157,7 +156,7 @@ impl Filter {
         verdict
     }
 
-    /// The connection is over; its entry stays for as long as a closed one, so that the other end is told, too.
+    /// The connection is over; its entry stays for as long as a closed one, so that the other end gets its reset, too.
     fn note_reset(&self, found: &Found, told: u8, now_ms: u64) {
         let next = |before: Activity| {
             let flags = before.flags | Activity::ENDED | told;
@@ -169,7 +168,7 @@ impl Filter {
         }
     }
 
-    /// Counts a connection as no longer in flight, if nobody has yet. Exactly one switcher gets true.
+    /// Counts a connection as no longer in flight, once. Exactly one switcher gets true.
     fn end(&self, found: &Found) -> bool {
         let next = |before: Activity| Activity { flags: before.flags | Activity::ENDED, ..before };
         let is_ours = self.owner.table().advance(found, next);
@@ -180,7 +179,7 @@ impl Filter {
     }
 }
 
-/// Whether a stale connection's segment leads to resets. One that is a reset itself ends the connection without another.
+/// Whether a stale connection's segment is answered by resets: not if it is a reset itself.
 fn is_reset(service: &ServiceView, flow: &Flow) -> bool {
     match service.protocol {
         Protocol::Tcp => resets_stale(service.on_backend_down) && flow.tcp_flags & RST == 0,

@@ -258,6 +258,12 @@ impl Entry<Writer> {
         self.last_hop.store(hop.word(generation), Ordering::Relaxed);
     }
 
+    /// The owner's: whether the connection of this generation was freed, and no other has the entry since.
+    pub(super) fn is_freed(&self, generation: EntryGeneration) -> bool {
+        let control = self.control.load(Ordering::Relaxed);
+        control as u8 == FREE && EntryGeneration::of_control(control) == generation
+    }
+
     /// The owner's: CLAIMED -> LIVE.
     pub(super) fn publish(&self) {
         let control = self.control.load(Ordering::Relaxed);

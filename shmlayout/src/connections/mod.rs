@@ -17,6 +17,7 @@
 mod activity;
 mod entry;
 mod hash;
+mod in_flight;
 mod index;
 mod owner;
 mod table;
@@ -24,6 +25,7 @@ mod table;
 pub use activity::{Activity, LastHop, State};
 pub use entry::{Entry, EntryGeneration, Snapshot};
 pub use hash::{HashKey, Key, Side};
+pub use in_flight::{CountJournal, InFlight};
 pub use index::{Bucket, ENTRIES_MAX, PROBES, SLOTS};
 pub use owner::{Owner, Refusal, SideHashes};
 pub use table::{CHUNK, Connections, EntryId, Found, Handle};

@@ -6,6 +6,7 @@
 use super::activity::{Activity, LastHop, State};
 use super::entry::{Rival, Snapshot};
 use super::hash::Side;
+use super::in_flight::{InFlight, Step, change_by_freeing};
 use super::index::ProbesFull;
 use super::table::{CHUNK, Connections, EntryId, Found, Handle};
 use crate::access::Writer;
@@ -49,6 +50,7 @@ pub struct SideHashes {
 pub struct Owner<'a> {
     table: Connections<'a, Writer>,
     number: u8,
+    in_flight: InFlight<'a>,
     next: Box<[u32]>,
     lists: Box<[FreeList]>,
     owned: Vec<u32>,
@@ -60,11 +62,12 @@ pub struct Owner<'a> {
 
 impl<'a> Owner<'a> {
     /// Takes over what a predecessor of the same number left, and what switchers left that don't exist any more
-    /// (`switchers` and up): claims are taken back, live entries kept.
-    pub fn adopt(table: Connections<'a, Writer>, number: u8, switchers: u8) -> Self {
+    /// (`switchers` and up): claims are taken back, live entries kept. `in_flight` is what the predecessor counted.
+    pub fn adopt(table: Connections<'a, Writer>, number: u8, switchers: u8, in_flight: InFlight<'a>) -> Self {
         let mut owner = Self {
             table,
             number,
+            in_flight,
             next: vec![NONE; table.entries.len()].into(),
             lists: vec![EMPTY; table.owners.len()].into(),
             owned: Vec::with_capacity(table.owners.len()),
@@ -72,6 +75,7 @@ impl<'a> Owner<'a> {
             source: 0,
             sweep: (0, 0),
         };
+        owner.finish_counting();
         let mine = owner.word();
         for (chunk, word) in table.owners.iter().enumerate() {
             let now = word.load(Ordering::Acquire);
@@ -90,6 +94,20 @@ impl<'a> Owner<'a> {
         &self.table
     }
 
+    /// Counts what the predecessor was counting when it was killed, if it did what it was about to count.
+    fn finish_counting(&self) {
+        let Some(unfinished) = self.in_flight.unfinished() else { return };
+        let Some(entry) = self.table.entries.get(unfinished.handle.id.0 as usize) else { return };
+        let generation = unfinished.handle.generation;
+        let last = entry.activity_of(generation).unwrap_or(Activity::GONE);
+        let change = match unfinished.step {
+            Step::Recording => last.is_recorded().into(),
+            Step::Freeing if entry.is_freed(generation) => change_by_freeing(&last),
+            Step::Freeing => 0,
+        };
+        self.in_flight.finish(unfinished.backend, change);
+    }
+
     /// What stands in the owner word of its chunks.
     fn word(&self) -> u32 {
         u32::from(self.number) + 1
@@ -102,9 +120,7 @@ impl<'a> Owner<'a> {
         for entry in (chunk * CHUNK..(chunk + 1) * CHUNK).map(|entry| EntryId(entry as u32)) {
             match self.table.read_entry(entry) {
                 Some(found) if self.complete(&found) => {}
-                Some(found) => {
-                    self.release(&found);
-                }
+                Some(found) => self.release(&found),
                 None => {
                     self.table.entry(entry).free();
                     self.give_back(entry.0);
@@ -123,7 +139,15 @@ impl<'a> Owner<'a> {
     fn settle_half_recorded(&self, found: &Found) -> bool {
         let hashes = self.table.hashes(&found.connection);
         let has = |side, hash| self.table.index(side).candidates(hash).any(|handle| handle == found.handle);
-        has(Side::Client, hashes.client) && has(Side::Backend, hashes.backend) && self.settle(found, hashes).is_ok()
+        if !has(Side::Client, hashes.client) || !has(Side::Backend, hashes.backend) {
+            return false;
+        }
+        self.in_flight.begin(Step::Recording, found);
+        let stays = self.settle(found, hashes).is_ok();
+        if stays {
+            self.in_flight.finish(found.connection.backend, 1);
+        }
+        stays
     }
 
     fn give_back(&mut self, entry: u32) {
@@ -175,16 +199,13 @@ impl<'a> Owner<'a> {
 
     /// Records a connection: claim, fill, publish, both indexes, one look for rivals in each, confirm. Rivals are records of
     /// the same connection, or of two with the same backend side. However many switchers record rivals at the same time, no
-    /// two rivals stand, and at least one of them all does.
-    /// `withdrawn` is told of an entry that others could see and that goes again: its end may have been counted
-    /// ([`Activity::ENDED`]).
+    /// two rivals stand, and at least one of them all does. One that is recorded is counted in flight.
     pub fn record(
         &mut self,
         connection: &Snapshot,
         hashes: SideHashes,
         now: Activity,
         hop: LastHop,
-        withdrawn: impl FnOnce(&Activity),
     ) -> Result<Found, Refusal> {
         let id = self.take_free().ok_or(Refusal::TableFull)?;
         let entry = self.table.entry(EntryId(id));
@@ -193,10 +214,14 @@ impl<'a> Owner<'a> {
         entry.publish();
         let handle = Handle { id: EntryId(id), generation: entry.generation() };
         let mine = Found { handle, connection: *connection };
+        self.in_flight.begin(Step::Recording, &mine);
         match self.link(&mine, hashes) {
-            Ok(()) => Ok(mine),
+            Ok(()) => {
+                self.in_flight.finish(connection.backend, 1);
+                Ok(mine)
+            }
             Err(refusal) => {
-                withdrawn(&self.release(&mine));
+                self.release(&mine);
                 Err(refusal)
             }
         }
@@ -247,10 +272,10 @@ impl<'a> Owner<'a> {
         self.table.entry(mine.handle.id).confirm(mine.handle.generation)
     }
 
-    /// Unlinks and frees an entry of a chunk of ours. Returns its final activity.
-    fn release(&mut self, found: &Found) -> Activity {
+    /// Unlinks and frees an entry of a chunk of ours.
+    fn release(&mut self, found: &Found) {
         self.table.unlink(found);
-        self.free_unlinked(found)
+        self.free_unlinked(found);
     }
 
     /// [`Owner::release`], if `is_over` says so of the connection's activity. `freed` is told of it, and of its last
@@ -268,9 +293,12 @@ impl<'a> Owner<'a> {
         is_unlinked
     }
 
+    /// Frees and counts an unlinked entry of a chunk of ours. Returns its final activity.
     fn free_unlinked(&mut self, found: &Found) -> Activity {
         let last = self.table.activity(found);
+        self.in_flight.begin(Step::Freeing, found);
         self.table.entry(found.handle.id).free();
+        self.in_flight.finish(found.connection.backend, change_by_freeing(&last));
         self.give_back(found.handle.id.0);
         last
     }

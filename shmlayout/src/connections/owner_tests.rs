@@ -27,8 +27,13 @@ fn recorded(last_seen_ms: u64) -> Activity {
     Activity { flags: Activity::RECORDED, ..opening(last_seen_ms) }
 }
 
+/// An owner that counts nothing.
+fn adopt(table: Connections<'static, Writer>, number: u8, switchers: u8) -> Owner<'static> {
+    Owner::adopt(table, number, switchers, InFlight::default())
+}
+
 fn record(owner: &mut Owner<'_>, connection: &Snapshot, now: Activity) -> Result<Found, Refusal> {
-    owner.record(connection, owner.table().hashes(connection), now, HOP, |_| {})
+    owner.record(connection, owner.table().hashes(connection), now, HOP)
 }
 
 /// A connection as its switcher leaves it when it is killed before the first index has it.
@@ -50,7 +55,9 @@ const HOP: LastHop = LastHop { mac: [2, 0, 0, 0, 0, 9], interface: InterfaceId(1
 #[cfg(not(loom))]
 mod plain {
     use super::*;
+    use crate::connections::CountJournal;
     use crate::kill::killed_before;
+    use crate::record::Counter;
     use proptest::prelude::*;
     use std::collections::HashMap;
     use zerocopy::FromZeros;
@@ -80,7 +87,7 @@ mod plain {
     #[test]
     fn found_from_both_sides_until_freed() {
         let table = table(1);
-        let mut owner = Owner::adopt(table, 0, 1);
+        let mut owner = adopt(table, 0, 1);
         let it = connection(1000, 3, 4);
         let found = record(&mut owner, &it, opening(5)).unwrap();
         assert_eq!(find(&table, &it, Side::Client), Some(it));
@@ -94,7 +101,7 @@ mod plain {
     #[test]
     fn what_was_found_before_says_nothing_about_the_next_connection_of_its_entry() {
         let table = table(1);
-        let mut owner = Owner::adopt(table, 0, 1);
+        let mut owner = adopt(table, 0, 1);
         let old: Vec<Found> =
             (0..CHUNK as u16).map(|n| record(&mut owner, &connection(n, 1, 1), opening(5)).unwrap()).collect();
         owner.sweep(CHUNK, |_, _| true, |_, _| {});
@@ -118,7 +125,7 @@ mod plain {
     #[test]
     fn a_table_takes_all_it_was_made_for_then_refuses_then_evicts_the_opening() {
         let table = table(4);
-        let mut owner = Owner::adopt(table, 0, 1);
+        let mut owner = adopt(table, 0, 1);
         let all: Vec<Found> = (0..4 * CHUNK as u16)
             .map(|n| record(&mut owner, &connection(n, n % 7, n % 5), opening(0)).unwrap())
             .collect();
@@ -135,7 +142,7 @@ mod plain {
 
     #[test]
     fn one_client_port_to_one_backend_through_two_services_is_refused() {
-        let mut owner = Owner::adopt(table(1), 0, 1);
+        let mut owner = adopt(table(1), 0, 1);
         record(&mut owner, &connection(1000, 1, 4), opening(0)).unwrap();
         assert_eq!(record(&mut owner, &connection(1000, 2, 4), opening(0)), Err(Refusal::BackendSideTaken));
         record(&mut owner, &connection(1000, 2, 5), opening(0)).unwrap();
@@ -144,13 +151,13 @@ mod plain {
     #[test]
     fn a_successor_takes_claims_back_and_keeps_the_living() {
         let table = table(2);
-        let mut first = Owner::adopt(table, 1, 2);
+        let mut first = adopt(table, 1, 2);
         let kept = connection(1, 1, 1);
         record(&mut first, &kept, opening(0)).unwrap();
         let claimed = first.take_free().unwrap();
         table.entries[claimed as usize].claim(1); // killed here
         drop(first);
-        let mut second = Owner::adopt(table, 1, 2);
+        let mut second = adopt(table, 1, 2);
         assert_eq!(second.free(), CHUNK - 1);
         assert_eq!(find(&table, &kept, Side::Client), Some(kept));
         for n in 0..CHUNK as u16 - 1 {
@@ -164,7 +171,7 @@ mod plain {
     fn a_successor_completes_or_withdraws_what_was_half_recorded() {
         for killed_after in 0..3 {
             let table = table(1);
-            let mut first = Owner::adopt(table, 0, 1);
+            let mut first = adopt(table, 0, 1);
             let it = connection(1, 1, 1);
             let hashes = table.hashes(&it);
             let mine = publish(&mut first, &it);
@@ -172,7 +179,7 @@ mod plain {
                 first.insert(&mine, side, hash).unwrap();
             }
             drop(first);
-            let mut second = Owner::adopt(table, 0, 1);
+            let mut second = adopt(table, 0, 1);
             let expected = (killed_after == 2).then_some(it);
             assert_eq!(find(&table, &it, Side::Client), expected, "killed after {killed_after} insertions");
             assert_eq!(find(&table, &it, Side::Backend), expected);
@@ -190,7 +197,7 @@ mod plain {
         let (it, rival) = (connection(1, 1, 1), connection(1, 2, 1));
         for (twin, refusal) in [(it, Refusal::Twin), (rival, Refusal::BackendSideTaken)] {
             let table = colliding();
-            let (mut zero, mut one) = (Owner::adopt(table, 0, 2), Owner::adopt(table, 1, 2));
+            let (mut zero, mut one) = (adopt(table, 0, 2), adopt(table, 1, 2));
             let filler = record(&mut zero, &connection(9, 9, 9), opening(0)).unwrap();
             let stands = record(&mut one, &it, opening(0)).unwrap();
             zero.release(&filler);
@@ -210,7 +217,7 @@ mod plain {
         let (it, rival) = (connection(1, 1, 1), connection(1, 2, 1));
         for dead in [it, rival] {
             let table = colliding();
-            let (mut zero, mut one) = (Owner::adopt(table, 0, 2), Owner::adopt(table, 1, 2));
+            let (mut zero, mut one) = (adopt(table, 0, 2), adopt(table, 1, 2));
             let half = publish(&mut zero, &dead);
             for (side, hash) in sides(table.hashes(&dead)) {
                 zero.insert(&half, side, hash).unwrap();
@@ -232,7 +239,7 @@ mod plain {
         let three = [connection(1, 1, 1), connection(1, 1, 1), connection(1, 2, 1)];
         for first_in_backend_index in 0..3 {
             let table = colliding();
-            let mut owners = [0, 1, 2].map(|number| Owner::adopt(table, number, 3));
+            let mut owners = [0, 1, 2].map(|number| adopt(table, number, 3));
             let mut published = Vec::new();
             for (owner, it) in owners.iter_mut().zip(&three) {
                 published.push(publish(owner, it));
@@ -253,7 +260,7 @@ mod plain {
     #[test]
     fn a_connection_that_becomes_active_again_survives_the_sweep() {
         let table = table(1);
-        let mut owner = Owner::adopt(table, 0, 1);
+        let mut owner = adopt(table, 0, 1);
         let found = record(&mut owner, &connection(1, 1, 1), opening(5)).unwrap();
         let silent = |_: &Snapshot, activity: &Activity| {
             let is_silent = activity.last_seen_ms < 6;
@@ -264,6 +271,53 @@ mod plain {
         assert_eq!(table.activity(&found), Activity { state: State::Established, ..recorded(9) });
         assert_eq!(find(&table, &found.connection, Side::Client), Some(found.connection));
         assert_eq!(find(&table, &found.connection, Side::Backend), Some(found.connection));
+    }
+
+    /// What two switchers have counted, and what the table has in flight.
+    fn in_flight(table: &Connections<'_, Writer>, counts: [&Counter<Writer>; 2]) -> (u64, u64) {
+        let is_in_flight = |(_, now, _): &(Snapshot, Activity, Handle)| now.flags & Activity::ENDED == 0;
+        let counted = counts.iter().fold(0, |sum: u64, count| sum.wrapping_add(count.get()));
+        (counted, table.live().filter(is_in_flight).count() as u64)
+    }
+
+    /// A switcher and its successor are killed before any store of recording, refusing, completing and freeing, while
+    /// another one sees the connection end or not.
+    #[test]
+    fn killed_before_any_store_the_counts_in_flight_balance() {
+        let (it, rival) = (connection(1, 1, 0), connection(1, 2, 0));
+        let end = |now: Activity| Activity { flags: now.flags | Activity::ENDED, ..now };
+        for (first_stores, second_stores, is_ended) in (0..45u64)
+            .flat_map(|first| (0..45u64).step_by(3).map(move |second| (first, second + first % 3)))
+            .flat_map(|(first, second)| [(first, second, false), (first, second, true)])
+        {
+            let table = table_of(1, 1);
+            let mine: &[Counter<Writer>] = Box::leak(Box::new([Counter::new_zeroed()]));
+            let (other, journal) = (Counter::new_zeroed(), Box::leak(Box::new(CountJournal::new_zeroed())));
+            let adopt = || Owner::adopt(table, 0, 1, InFlight::new(mine, journal));
+            let mut first = adopt();
+            killed_before(first_stores, || {
+                record(&mut first, &it, opening(0)).unwrap();
+                record(&mut first, &rival, opening(0)).unwrap_err();
+            });
+            let key = it.key(Side::Client);
+            if is_ended
+                && let Some(found) = table.find(&key, table.hash(&key))
+                && table.advance(&found, end)
+            {
+                other.subtract(1);
+            }
+            let mut second = None;
+            killed_before(second_stores, || second = Some(adopt()));
+            let mut third = adopt();
+            let (counted, live) = in_flight(&table, [&mine[0], &other]);
+            assert_eq!(counted, live, "killed before {first_stores}, {second_stores}");
+            killed_before(second_stores, || {
+                third.sweep(CHUNK, |_, _| true, |_, _| {});
+            });
+            adopt();
+            let (counted, live) = in_flight(&table, [&mine[0], &other]);
+            assert_eq!(counted, live, "killed before {first_stores}, {second_stores} of freeing");
+        }
     }
 
     /// Both sides agree on whether there is a connection, and an index names no other.
@@ -282,9 +336,9 @@ mod plain {
         let mut outcomes = Vec::new();
         for stores in 0.. {
             let table = table(1);
-            let mut first = Owner::adopt(table, 0, 1);
+            let mut first = adopt(table, 0, 1);
             let is_killed = killed_before(stores, || record(&mut first, &it, opening(0)).map(|_| ()).unwrap());
-            let mut second = Owner::adopt(table, 0, 1);
+            let mut second = adopt(table, 0, 1);
             let is_found = assert_whole(&table, &it);
             assert_eq!(second.free() % CHUNK, if is_found { CHUNK - 1 } else { 0 }, "killed before store {stores}");
             assert_eq!(
@@ -305,12 +359,12 @@ mod plain {
         let it = connection(1, 1, 1);
         for stores in 0.. {
             let table = table(1);
-            let mut first = Owner::adopt(table, 0, 1);
+            let mut first = adopt(table, 0, 1);
             let found = record(&mut first, &it, opening(0)).unwrap();
             let is_killed = killed_before(stores, || table.unlink(&found));
             let is_found = find(&table, &it, Side::Client).is_some();
             assert_eq!(find(&table, &it, Side::Backend).is_some(), is_found, "killed before store {stores}");
-            let mut second = Owner::adopt(table, 0, 1);
+            let mut second = adopt(table, 0, 1);
             assert_eq!((assert_whole(&table, &it), is_found), (stores == 0, stores == 0));
             assert_eq!(second.free(), CHUNK - usize::from(is_found));
             assert_eq!(record(&mut second, &it, opening(0)).is_ok(), !is_found);
@@ -323,7 +377,7 @@ mod plain {
     #[test]
     fn a_chunk_goes_back_when_spare_and_another_switcher_takes_it() {
         let table = table(2);
-        let (mut zero, mut one) = (Owner::adopt(table, 0, 2), Owner::adopt(table, 1, 2));
+        let (mut zero, mut one) = (adopt(table, 0, 2), adopt(table, 1, 2));
         for n in 0..2 * CHUNK as u16 {
             record(&mut zero, &connection(n, 1, 1), opening(0)).unwrap();
         }
@@ -339,8 +393,8 @@ mod plain {
     fn chunks_of_switchers_that_are_no_more_are_adopted() {
         let table = table(1);
         let it = connection(1, 1, 1);
-        record(&mut Owner::adopt(table, 5, 6), &it, opening(0)).unwrap();
-        let mut zero = Owner::adopt(table, 0, 1);
+        record(&mut adopt(table, 5, 6), &it, opening(0)).unwrap();
+        let mut zero = adopt(table, 0, 1);
         assert_eq!(zero.sweep(CHUNK, |_, _| true, |_, _| {}), 1);
     }
 
@@ -372,7 +426,7 @@ mod plain {
         #[test]
         fn behaves_like_a_map(operations in proptest::collection::vec(operation(), 1..600)) {
             let table = table(2);
-            let mut owners = [Owner::adopt(table, 0, 2), Owner::adopt(table, 1, 2)];
+            let mut owners = [adopt(table, 0, 2), adopt(table, 1, 2)];
             let mut model: HashMap<u16, Snapshot> = HashMap::new();
             let connection_of = |client: u16| connection(client, client % 3, client % 4);
             for operation in operations {
@@ -391,7 +445,7 @@ mod plain {
                         model.remove(&client);
                     }
                     Operation::Sweep { by } => { owners[by].sweep(2 * CHUNK, |_, _| false, |_, _| {}); }
-                    Operation::Kill { switcher } => owners[switcher] = Owner::adopt(table, switcher as u8, 2),
+                    Operation::Kill { switcher } => owners[switcher] = adopt(table, switcher as u8, 2),
                 }
                 for (client, it) in &model {
                     prop_assert_eq!(find(&table, it, Side::Client), Some(*it), "{}", client);
@@ -429,9 +483,8 @@ mod model {
     fn loom_two_switchers_record_one_connection_once() {
         bounded().check(|| {
             let table = table();
-            let other =
-                loom::thread::spawn(move || record(&mut Owner::adopt(table, 1, 2), &connection(1, 1, 1), opening(0)));
-            let mine = record(&mut Owner::adopt(table, 0, 2), &connection(1, 1, 1), opening(0));
+            let other = loom::thread::spawn(move || record(&mut adopt(table, 1, 2), &connection(1, 1, 1), opening(0)));
+            let mine = record(&mut adopt(table, 0, 2), &connection(1, 1, 1), opening(0));
             let theirs = other.join().unwrap();
             let key = connection(1, 1, 1).key(Side::Client);
             let found = table.find(&key, table.hash(&key)).expect("one of them stands");
@@ -446,8 +499,8 @@ mod model {
         bounded().check(|| {
             let table = table();
             let (first, second) = (connection(1, 1, 1), connection(1, 2, 1));
-            let other = loom::thread::spawn(move || record(&mut Owner::adopt(table, 1, 2), &second, opening(0)));
-            let mine = record(&mut Owner::adopt(table, 0, 2), &first, opening(0));
+            let other = loom::thread::spawn(move || record(&mut adopt(table, 1, 2), &second, opening(0)));
+            let mine = record(&mut adopt(table, 0, 2), &first, opening(0));
             let theirs = other.join().unwrap();
             let key = first.key(Side::Backend);
             let stand: Vec<Found> = [mine, theirs].into_iter().flatten().collect();
@@ -464,10 +517,10 @@ mod model {
             let table = table();
             let (it, next) = (connection(1, 1, 1), connection(2, 2, 2));
             let other = loom::thread::spawn(move || {
-                let mut owner = Owner::adopt(table, 1, 2);
+                let mut owner = adopt(table, 1, 2);
                 record(&mut owner, &it, opening(0))
             });
-            let mut owner = Owner::adopt(table, 0, 2);
+            let mut owner = adopt(table, 0, 2);
             let mine = record(&mut owner, &it, opening(0));
             owner.sweep(1, |_, _| true, |_, _| {});
             let reused = record(&mut owner, &next, opening(0));
@@ -486,9 +539,9 @@ mod model {
         bounded().check(|| {
             let table = table();
             let it = connection(1, 1, 1);
-            let mut owner = Owner::adopt(table, 0, 2);
+            let mut owner = adopt(table, 0, 2);
             let filler = record(&mut owner, &connection(9, 9, 9), opening(0)).unwrap();
-            let mut rival = Owner::adopt(table, 1, 2);
+            let mut rival = adopt(table, 1, 2);
             let theirs = publish(&mut rival, &it);
             let hashes = table.hashes(&it);
             for (side, hash) in sides(hashes) {
@@ -516,7 +569,7 @@ mod model {
             let table = table_of(3);
             let three = [connection(1, 1, 1), connection(1, 1, 1), connection(1, 2, 1)];
             let rivals = [0u8, 1, 2].map(|number| {
-                let mut owner = Owner::adopt(table, number, 3);
+                let mut owner = adopt(table, number, 3);
                 let mine = publish(&mut owner, &three[usize::from(number)]);
                 owner.insert(&mine, Side::Client, table.hashes(&mine.connection).client).unwrap();
                 (owner, mine)
@@ -550,8 +603,8 @@ mod model {
             bounded().check(move || {
                 let table = table();
                 let (it, rival) = (connection(1, 1, 1), connection(1, 2, 1));
-                let mut predecessor = Owner::adopt(table, 0, 2);
-                let mut other = Owner::adopt(table, 1, 2);
+                let mut predecessor = adopt(table, 0, 2);
+                let mut other = adopt(table, 1, 2);
                 let filler = (!is_first).then(|| record(&mut other, &connection(9, 9, 9), opening(0)).unwrap());
                 let half = publish(&mut predecessor, &it);
                 for (side, hash) in sides(table.hashes(&it)) {
@@ -561,7 +614,7 @@ mod model {
                     other.release(&filler);
                 }
                 let other = loom::thread::spawn(move || record(&mut other, &rival, opening(0)).ok());
-                let successor = Owner::adopt(table, 0, 2);
+                let successor = adopt(table, 0, 2);
                 let kept = (successor.free() == 0).then_some(half);
                 let stand: Vec<Found> = [kept, other.join().unwrap()].into_iter().flatten().collect();
                 let key = it.key(Side::Backend);
@@ -575,7 +628,7 @@ mod model {
     fn loom_what_becomes_established_is_not_evicted() {
         bounded().check(|| {
             let table = table();
-            let mut owner = Owner::adopt(table, 0, 1);
+            let mut owner = adopt(table, 0, 1);
             let found = record(&mut owner, &connection(1, 1, 1), opening(0)).unwrap();
             let answer =
                 |now: Activity| Activity { state: State::Established, flags: now.flags | Activity::ANSWERED, ..now };
@@ -591,7 +644,7 @@ mod model {
         bounded().check(|| {
             let table = table();
             let (old, new) = (connection(1, 1, 1), connection(2, 2, 2));
-            let mut owner = Owner::adopt(table, 0, 1);
+            let mut owner = adopt(table, 0, 1);
             record(&mut owner, &old, opening(0)).unwrap();
             let reader = loom::thread::spawn(move || table.entries[0].read());
             owner.sweep(1, |_, _| true, |_, _| {});
@@ -606,7 +659,7 @@ mod model {
         bounded().check(|| {
             let table = table();
             let it = connection(1, 1, 1);
-            let mut owner = Owner::adopt(table, 0, 1);
+            let mut owner = adopt(table, 0, 1);
             let found = record(&mut owner, &it, opening(0)).unwrap();
             let end = |now: Activity| Activity { state: State::Closed, flags: now.flags | Activity::ENDED, ..now };
             let another = loom::thread::spawn(move || table.advance(&found, end));
@@ -621,7 +674,7 @@ mod model {
         bounded().check(|| {
             let table = table();
             let (old, new) = (connection(1, 1, 1), connection(2, 2, 2));
-            let mut owner = Owner::adopt(table, 0, 1);
+            let mut owner = adopt(table, 0, 1);
             let found = record(&mut owner, &old, opening(0)).unwrap();
             let end = |now: Activity| Activity { flags: now.flags | Activity::ENDED, ..now };
             let another = loom::thread::spawn(move || {

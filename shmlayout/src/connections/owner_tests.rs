@@ -58,12 +58,14 @@ mod plain {
     use crate::connections::CountJournal;
     use crate::kill::killed_before;
     use crate::record::Counter;
+    use crate::regions::ConnectionsShape;
     use proptest::prelude::*;
     use std::collections::HashMap;
     use zerocopy::FromZeros;
 
     fn table(chunks: usize) -> Connections<'static, Writer> {
-        table_of(chunks, (chunks * CHUNK * 4).div_ceil(17))
+        let shape = ConnectionsShape::new((chunks * CHUNK) as u32);
+        table_of(chunks, shape.buckets as usize)
     }
 
     /// A table for some connections of three switchers that all begin their search in one bucket.

@@ -37,7 +37,10 @@ pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegi
     ports.extend(handover.store.map(|store| attach_store(number, store)).transpose()?);
     let pool = Pool::recover(map_frames(&regions.frames)?, ledger, &standing)?;
 
-    let owner = Owner::adopt(table, number as u8, keeper_shape.switchers as u8);
+    let [number, switchers] = [number.into(), keeper_shape.switchers].map(u8::try_from);
+    let too_many = "shared memory keeper: more than 255 switchers";
+    let in_flight = region.counts_in_flight();
+    let owner = Owner::adopt(table, number.context(too_many)?, switchers.context(too_many)?, in_flight);
     let interfaces = keeper.interfaces.iter().map(|record| record.load()).collect();
     let view = |fd| SwitcherRegion::<Reader>::from_fd(fd, "a switcher's").map(|(region, _)| region);
     let switchers: Vec<_> = handover.switchers.iter().map(view).collect::<Result<_, _>>()?;

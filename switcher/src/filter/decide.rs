@@ -181,18 +181,10 @@ impl Filter {
         hop: LastHop,
     ) -> Result<Found, Refusal> {
         let activity = Activity { last_seen_ms: connection.created_ms, state, flags: 0 };
-        let in_flight = self.region.in_flight.get(usize::from(connection.backend.0));
-        let count = || in_flight.into_iter().for_each(|in_flight| in_flight.add(1));
-        // Balances the decrement by the switcher that ended it concurrently.
-        let withdrawn = |last: &Activity| {
-            if last.flags & Activity::ENDED != 0 {
-                count()
-            }
-        };
-        let mut result = self.owner.record(connection, hashes, activity, hop, withdrawn);
+        let mut result = self.owner.record(connection, hashes, activity, hop);
         if result == Err(Refusal::TableFull) && self.owner.evict(EVICTION_BUDGET, closing(self.region)) {
             self.region.head.evicted.add(1);
-            result = self.owner.record(connection, hashes, activity, hop, withdrawn);
+            result = self.owner.record(connection, hashes, activity, hop);
         }
         let found = result?;
         if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
@@ -201,7 +193,6 @@ impl Filter {
         if let Some(counters) = self.region.backends.get(usize::from(connection.backend.0)) {
             counters.opened.add(1);
         }
-        count();
         Ok(found)
     }
 

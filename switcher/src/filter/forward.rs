@@ -97,7 +97,7 @@ impl Filter {
         }
         self.touch(found, mode, context, Sender::Backend);
         mode::rewrite_to_client(mode, frame, flow, &service);
-        let hop = self.owner.table().last_hop(found);
+        let Some(hop) = self.owner.table().last_hop(found) else { return Verdict::Drop(DropReason::NoConnection) };
         let length = usize::from(flow.end);
         if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
             counters.packets_out.add(1);
@@ -135,7 +135,8 @@ impl Filter {
     #[inline]
     fn note_last_hop(&self, found: &Found, hop: LastHop) {
         let table = self.owner.table();
-        if !is_host(table.last_hop(found).interface) || is_host(hop.interface) {
+        let is_the_hosts = table.last_hop(found).is_none_or(|held| is_host(held.interface));
+        if !is_the_hosts || is_host(hop.interface) {
             table.set_last_hop(found, hop);
         }
     }

@@ -121,7 +121,7 @@ impl Filter {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
         mode::rewrite_error_to_client(mode, frame, flow, &service, &backend);
-        let hop = self.owner.table().last_hop(found);
+        let Some(hop) = self.owner.table().last_hop(found) else { return Verdict::Drop(DropReason::IcmpNoMatch) };
         let length = usize::from(flow.end);
         if is_host(hop.interface) {
             return Verdict::ToHost(length);

@@ -274,17 +274,11 @@ impl Filter {
     }
 }
 
-/// Counts each connection that is freed, also as no longer in flight if no FIN or RST has ended it.
+/// Counts each connection that is freed.
 fn closing(region: SwitcherRegion<Writer>) -> impl FnMut(&Snapshot, &Activity) {
-    move |connection, last| {
-        let backend = usize::from(connection.backend.0);
-        if let Some(counters) = region.backends.get(backend) {
+    move |connection, _| {
+        if let Some(counters) = region.backends.get(usize::from(connection.backend.0)) {
             counters.closed.add(1);
-        }
-        if let Some(in_flight) = region.in_flight.get(backend)
-            && last.flags & Activity::ENDED == 0
-        {
-            in_flight.subtract(1);
         }
     }
 }

@@ -62,7 +62,9 @@ impl Filter {
             return None;
         }
         tables.stale(connection.service, connection.backend, context.now_ms)?;
-        let hop = self.owner.table().last_hop(found);
+        let Some(hop) = self.owner.table().last_hop(found) else {
+            return Some(Verdict::Drop(DropReason::NoConnection));
+        };
         let (out, mac) = match self.way_to_client(tables, &connection.client, hop) {
             Ok(way) => way,
             Err(reason) => return Some(Verdict::Drop(reason)),

@@ -471,7 +471,7 @@ fn bystanders_and_frames_before_the_first_publication_are_not_ours() {
     // What AF_PACKET copies of a health check at the service's address (dsr).
     let reply = tcp(SERVICE, ([198, 18, 1, 1], 40_000), SYN | ACK).build();
     assert_eq!(through(&mut world.filter(0, 1), reply, BACKENDS).0, Verdict::NotOurs);
-    let owner = Owner::adopt(world.connections.table().unwrap(), 0, 1);
+    let owner = Owner::adopt(world.connections.table().unwrap(), 0, 1, Default::default());
     let mut fresh = Filter::new(
         owner,
         world.tables.neighbours,

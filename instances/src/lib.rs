@@ -10,10 +10,7 @@ mod own;
 mod processes;
 
 use std::collections::BTreeSet;
-use std::fs::Metadata;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use accepted::instance_of;
@@ -21,7 +18,7 @@ pub use address_locks::AddressLocks;
 pub use own::{addresses_beside, local_addresses, own_addresses};
 pub use processes::{Process, living_processes};
 use shunt_config::{Config, Problem};
-use shunt_process::{Instance, accepted_configuration, instances, region_name, supervisor_lock, supervisor_pid};
+use shunt_process::{Instance, accepted_configuration, inode, instances, region_name, supervisor_lock, supervisor_pid};
 use shunt_shmlayout::access::Reader;
 use shunt_shmlayout::address::Address;
 use shunt_shmlayout::header::network_namespace;
@@ -94,11 +91,6 @@ fn supervises_here(pid: &Path, lock: &Path) -> bool {
     let files = std::fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
     let holds = files.map(|file| inode(std::fs::metadata(file.path()))).any(|open| open == Some(lock));
     holds && network_namespace(id) == network_namespace(std::process::id())
-}
-
-/// What tells a file from all others.
-fn inode(found: io::Result<Metadata>) -> Option<(u64, u64)> {
-    found.map(|found| (found.dev(), found.ino())).ok()
 }
 
 /// An address that another instance has. Two that answer ARP for one address, be it on different interfaces, take each

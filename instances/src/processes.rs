@@ -6,11 +6,9 @@ use std::fmt;
 use std::path::Path;
 
 use nix::sys::stat::{major, minor};
-use shunt_process::{Instance, control_lock, ifdaemon_lock, keeper_lock, region_name};
+use shunt_process::{Instance, control_lock, ifdaemon_lock, inode, keeper_lock, region_name};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
-
-use crate::inode;
 
 /// One of them. Its start time tells it from a later process with the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]

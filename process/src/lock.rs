@@ -2,11 +2,10 @@
 //! says who it is. The lock ends with its process, however that ends.
 
 use crate::Instance;
-use nix::errno::Errno;
+use crate::file::{is_at, open_locked};
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why this process may not run.
@@ -81,25 +80,16 @@ impl Lock {
     /// Takes it and notes `holder` in it; else what its holder noted.
     fn acquire(path: &Path, holder: &str) -> Result<Result<Self, String>, LockError> {
         let system = |source: io::Error| LockError::System { path: path.to_owned(), source };
-        if let Some(directory) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(system)?;
-        }
-        let mut options = OpenOptions::new();
-        let file =
-            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(system)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            // Its last holder removed it between the opening and the locking: the next to open makes another.
-            Ok(locked) if !is_at(&locked, path) => Self::acquire(path, holder),
+        match open_locked(path, FlockArg::LockExclusiveNonblock).map_err(system)? {
             Ok(mut locked) => {
                 note(&mut locked, holder).map_err(system)?;
                 Ok(Ok(Self { path: path.to_owned(), file: locked, removes_directory: false }))
             }
-            Err((mut file, Errno::EWOULDBLOCK)) => {
+            Err(mut file) => {
                 let mut holder = String::new();
                 file.read_to_string(&mut holder).map_err(system)?;
                 Ok(Err(holder.trim().to_owned()))
             }
-            Err((_, errno)) => Err(system(errno.into())),
         }
     }
 }
@@ -111,13 +101,6 @@ impl Drop for Lock {
             let _ = self.path.parent().map(std::fs::remove_dir);
         }
     }
-}
-
-/// Whether the path still leads to this file.
-fn is_at(file: &File, path: &Path) -> bool {
-    let inode = |found: io::Result<Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
-    let held = inode(file.metadata());
-    held.is_some() && held == inode(std::fs::metadata(path))
 }
 
 fn note(file: &mut File, holder: &str) -> io::Result<()> {

@@ -64,6 +64,12 @@ fn pseudo_interface_lives_as_long_as_keeper_or_daemon() {
     assert_eq!(index(&instance), first, "the daemon has it");
     let keeper = instance.start();
     assert_eq!(index(&instance), first, "the new keeper got it back");
+    keeper.stop();
+    assert_eq!(index(&instance), first, "a living daemon keeps device and memory");
+    assert!(!instance.memory().is_empty());
+    let keeper = instance.start();
+    assert_eq!(index(&instance), first, "for the next keeper");
+    assert_eq!(ip(&instance, "rule").matches("from 198.18.0.150 lookup").count(), 1);
     // This process plays a dead daemon: its descriptors are closed, and the keeper's region names nobody.
     drop(daemon);
     let (region, _) = KeeperRegion::<Writer>::attach(&instance.region("keeper")).expect("the keeper's region");

@@ -201,7 +201,9 @@ pub(crate) fn choose(
 ) -> Result<Choice, ConfigError> {
     let (table, named) = (memory.table(rehearsal), NamedIds::in_generations(&memory.control.generations));
     let before = if memory.active() == Active::NONE { None } else { accepted.load() };
-    let before = before.and_then(|before| fitting(before, memory).ok());
+    let before = before.and_then(|before| {
+        fitting(before, memory).inspect_err(|error| warn!("the configuration accepted last doesn't fit:\n{error}")).ok()
+    });
     let running = before.as_ref().map(|document| &document.config);
     let grounds = Grounds { rehearsal, table: &table, named: &named, running, local: addresses_beside };
     let refusal = match file.and_then(|document| Candidate::new(fitting(document, memory)?, &grounds, locks)) {

@@ -59,7 +59,7 @@ fn is_refusal(error: &anyhow::Error) -> bool {
 fn run(instance: &Instance) -> anyhow::Result<()> {
     let _lock = Lock::take(&ifdaemon_lock(instance), "shunt-ifdaemon")?;
     let keeper = keeper_socket(instance);
-    let Some(handover) = wait_for_keeper(|| ask(&keeper))? else {
+    let Some(handover) = wait_for_keeper(|| ask(&keeper), |waits| info!("{waits}"))? else {
         info!("instance {instance}: no pseudo-interface is configured ([host]): nothing to bridge");
         info!("{}: stopped", wait_to_be_stopped()?);
         return Ok(());

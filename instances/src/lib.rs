@@ -16,8 +16,8 @@ use std::path::Path;
 use accepted::instance_of;
 pub use address_locks::AddressLocks;
 pub use own::{addresses_beside, local_addresses, own_addresses};
-pub use processes::{Process, living_processes};
-use shunt_config::{Config, Problem};
+pub use processes::{Process, living_processes, present};
+use shunt_config::{Config, ConfigError, Problem};
 use shunt_process::{Instance, accepted_configuration, inode, instances, region_name, supervisor_lock, supervisor_pid};
 use shunt_shmlayout::access::Reader;
 use shunt_shmlayout::address::Address;
@@ -71,11 +71,11 @@ impl Other {
     }
 }
 
-/// The configuration accepted last of the running instance that was started by the file at `path`. What is on disk by now
-/// may be bad, or for another start.
-pub fn running_configuration(path: &Path) -> Option<Config> {
+/// The configuration accepted last of the running instance that was started by the file at `path`, or why that can't be
+/// used. What is on disk by now may be bad, or for another start.
+pub fn running_configuration(path: &Path) -> Option<Result<Config, ConfigError>> {
     let instance = instance_of(&std::path::absolute(path).ok()?)?;
-    runs(&instance).then(|| Config::load(&accepted_configuration(&instance)).ok())?
+    runs(&instance).then(|| Config::load(&accepted_configuration(&instance)))
 }
 
 /// Whether a process of this instance lives in this network namespace.

@@ -75,7 +75,8 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
     info!("{}: MTU {}, {offloads} offloads, user {}: running", manifest.device, manifest.mtu, manifest.user);
     bridge.run().with_context(|| {
         format!(
-            "network device {}: it was removed? Stop Shunt and start it again to have it made anew",
+            "network device {}: it was removed? Kill shunt-keeper alone (its pid: shunt --instance {instance} processes): \
+             the supervisor, or systemd, starts it again, and it makes the device anew",
             manifest.device
         )
     })

@@ -197,7 +197,14 @@ fn take_device<A: Access>(host: &Host, keeper: &KeeperRegion<A>) -> Result<Optio
     let process = open_living(pid, || keeper.living_daemon() == Some(pid))?;
     let descriptor =
         take_descriptor(process.as_fd(), DEVICE_DESCRIPTOR).map_err(system_error("pidfd_getfd (device)"))?;
-    let (tun, name) = Tun::adopt(descriptor).map_err(system_error("TUNGETIFF"))?;
+    let (tun, name) = match Tun::adopt(descriptor) {
+        // The daemon ends as soon as it looks.
+        Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
+            log::warn!("device {} of shunt-ifdaemon, pid {pid}, was removed: making it anew", host.device);
+            return Ok(None);
+        }
+        adopted => adopted.map_err(system_error("TUNGETIFF"))?,
+    };
     if name != host.device {
         return Err(KeeperError::Changed { what: format!("host.device (it was {name})") });
     }

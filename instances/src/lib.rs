@@ -22,7 +22,7 @@ use shunt_process::{Instance, accepted_configuration, inode, instances, region_n
 use shunt_shmlayout::access::Reader;
 use shunt_shmlayout::address::Address;
 use shunt_shmlayout::header::network_namespace;
-use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
+use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRecord, Typed};
 
 /// Another living instance.
 pub struct Other {
@@ -60,6 +60,12 @@ impl Other {
         self.keeper.interfaces().any(|(_, record)| record.ifindex == index)
     }
 
+    /// The CPUs of its living switchers.
+    fn cpus(&self) -> Vec<u32> {
+        let switchers = self.keeper.switchers.iter().map(|record| record.load());
+        switchers.filter(SwitcherRecord::is_alive).map(|record| record.cpu).collect()
+    }
+
     /// The name of its pseudo-interface.
     pub fn device(&self) -> Option<String> {
         (self.keeper.head.device_index.get() != 0).then(|| self.keeper.head.device_name())
@@ -69,6 +75,13 @@ impl Other {
     pub fn has_address(&self, address: IpAddr) -> bool {
         self.control.is_some_and(|control| control.has_address(&Address::from(address)))
     }
+}
+
+/// The CPUs that living switchers of other instances are pinned to, whatever network namespace those are in.
+pub fn pinned_cpus(own: &Instance) -> Vec<(u32, Instance)> {
+    let others = instances().into_iter().filter(|other| other != own).filter_map(Other::attach);
+    let pinned = others.flat_map(|other| other.cpus().into_iter().map(move |cpu| (cpu, other.instance.clone())));
+    pinned.collect()
 }
 
 /// The configuration accepted last of the running instance that was started by the file at `path`, or why that can't be
@@ -158,6 +171,20 @@ mod tests {
         assert!(!other.lives_here(), "an earlier process with this id");
         control.head.start_time.set(start_time(pid).unwrap());
         assert!(other.lives_here());
+    }
+
+    #[test]
+    fn the_cpus_of_living_switchers_are_told() {
+        let shape = KeeperShape { interfaces: 1, switchers: 3, ports: 1, reserved: [0; 5] };
+        let keeper = KeeperRegion::anonymous(&shape).unwrap();
+        let pid = std::process::id();
+        let start_time = start_time(pid).unwrap();
+        let record = SwitcherRecord { pid, start_time, cpu: 3, ..SwitcherRecord::default() };
+        keeper.switchers[0].store(&SwitcherRecord { cpu: 1, pid: 0, ..record });
+        keeper.switchers[1].store(&record);
+        keeper.switchers[2].store(&SwitcherRecord { cpu: 2, start_time: start_time - 1, ..record });
+        let other = Other { instance: Instance::default(), keeper: keeper.lend(), control: None };
+        assert_eq!(other.cpus(), [3]);
     }
 
     #[test]

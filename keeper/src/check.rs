@@ -5,8 +5,8 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 use shunt_config::{Config, Host, Interface, MTU_MAX, PortKind, Problem};
-use shunt_instances::{addresses_beside, own_addresses};
-use shunt_process::account_fault;
+use shunt_instances::{addresses_beside, own_addresses, pinned_cpus};
+use shunt_process::{Instance, account_fault};
 use shunt_shmlayout::address::Address;
 
 use super::system::{self, NetworkInterface};
@@ -48,6 +48,8 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
         Vec::new()
     });
     problems.extend(cpus.iter().filter_map(|cpu| check_cpu(config, Path::new(CPUS), *cpu)));
+    let shared = shared_cpus(config, &cpus, &pinned_cpus(&config.instance));
+    shared.iter().for_each(|problem| log::warn!("{problem}"));
     // Those that other instances serve are the claims' to tell.
     match addresses_beside(config) {
         Ok(local) => passing.extend(check_addresses(config, &local)),
@@ -148,6 +150,18 @@ fn check_cpu(config: &Config, cpus: &Path, cpu: u32) -> Option<String> {
         return None;
     };
     Some(blame(config, "switchers.cpus", &sentence))
+}
+
+/// The CPUs that switchers of other instances have, too. Both go on, slower: that is said and not refused.
+fn shared_cpus(config: &Config, cpus: &[u32], pinned: &[(u32, Instance)]) -> Vec<String> {
+    let shared = pinned.iter().filter(|(cpu, _)| cpus.contains(cpu)).map(|(cpu, other)| {
+        let sentence = format!(
+            "a switcher of instance \"{other}\" runs on CPU {cpu}, too: each has a part of it, and packets wait for their \
+             turn; name other CPUs in switchers.cpus of one of them"
+        );
+        blame(config, "switchers.cpus", &sentence)
+    });
+    shared.collect()
 }
 
 fn check_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<String> {
@@ -270,6 +284,15 @@ mod tests {
         assert_eq!((said(0), said(1)), (None, None));
         assert!(said(2).is_some_and(|text| text.contains("CPU 2, which is offline; set it online (chcpu -e 2)")));
         assert!(said(3).is_some_and(|text| text.contains("CPU 3, which this machine doesn't have")));
+    }
+
+    #[test]
+    fn a_cpu_of_two_instances_is_told_with_the_other_one() {
+        let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
+        let pinned = [(0, "lab".parse().expect("a name")), (1, "other".parse().expect("a name"))];
+        let [said] = <[String; 1]>::try_from(shared_cpus(&config, &[0], &pinned)).expect("one");
+        let begin = "test.toml:3: switchers.cpus: a switcher of instance \"lab\" runs on CPU 0, too: ";
+        assert!(said.starts_with(begin), "{said}");
     }
 
     #[test]

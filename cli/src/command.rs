@@ -171,6 +171,9 @@ fn status(named: Option<Instance>, exact: bool, output: Output) -> ExitCode {
         Ok(Some(Severity::NotServing)) => ExitCode::from(NOT_SERVING),
         Err(error) => {
             say(format_args!("shunt: {error:#}"));
+            let report = json!({ "health": "unknown", "error": format!("{error:#}") });
+            // Where this can't be printed, the exit status says it.
+            let _ = output::json(&report).map(|text| output.json && output::write(&text).is_ok());
             ExitCode::from(UNKNOWN)
         }
     }

@@ -11,8 +11,7 @@
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::{self, Active};
-use shunt_shmlayout::header::start_time;
-use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRecord, SwitcherRegion};
+use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRegion};
 use shunt_shmlayout::sync::Ordering;
 
 /// The least time from one publication to the next, so that what changes together is published together and a flapping
@@ -80,7 +79,7 @@ impl Publisher {
     pub fn room(&mut self, now_ms: u64) -> Option<Generation<Writer>> {
         if let Phase::Retracting { until_ms } = self.phase {
             let owned = self.keeper.head.owned.load(Ordering::Acquire);
-            if owned > self.active().0 && now_ms < until_ms && self.keeper_lives() {
+            if owned > self.active().0 && now_ms < until_ms && self.keeper.keeper_lives() {
                 return None;
             }
             self.phase = Phase::Idle;
@@ -116,7 +115,7 @@ impl Publisher {
     pub fn advance(&mut self, now_ms: u64) -> Option<Active> {
         let Phase::Prepared { until_ms } = self.phase else { return None };
         let owned = self.keeper.head.owned.load(Ordering::Acquire); // pairs with the keeper's store
-        if owned < self.active().next().0 && now_ms < until_ms && self.keeper_lives() {
+        if owned < self.active().next().0 && now_ms < until_ms && self.keeper.keeper_lives() {
             return None;
         }
         self.phase = Phase::Idle;
@@ -144,21 +143,7 @@ impl Publisher {
     /// the active generation.
     fn live_switchers(&self) -> impl Iterator<Item = (usize, &SwitcherRegion)> {
         let all = self.switchers.iter().zip(self.keeper.switchers).enumerate();
-        let living = all.filter(|(_, (_, record))| is_running(&record.load()));
+        let living = all.filter(|(_, (_, record))| record.load().is_alive());
         living.map(|(number, (region, _))| (number, region))
     }
-
-    fn keeper_lives(&self) -> bool {
-        is_alive(self.keeper.head.pid.get(), self.keeper.head.start_time.get())
-    }
-}
-
-/// Whether the process that the keeper gave a switcher's memory to still is.
-pub fn is_running(switcher: &SwitcherRecord) -> bool {
-    is_alive(switcher.pid.into(), switcher.start_time)
-}
-
-/// Whether the process that wrote these into its region still is; a pid used again by another doesn't count.
-pub fn is_alive(pid: u64, started: u64) -> bool {
-    u32::try_from(pid).is_ok_and(|pid| pid != 0 && start_time(pid) == Some(started))
 }

@@ -44,7 +44,7 @@ fn is_refusal(error: &anyhow::Error) -> bool {
 
 fn run(arguments: &Arguments) -> Result<Infallible> {
     let keeper = keeper_socket(&arguments.instance);
-    let handover = wait_for_keeper(|| ask(&keeper, arguments.number))?;
+    let handover = wait_for_keeper(|| ask(&keeper, arguments.number), |waits| info!("{waits}"))?;
     let manifest = handover.manifest.clone();
     privileges::pin(manifest.cpu)?;
     // Only if all packets arrive by receive threads of this CPU: those that arrive by interrupts of another one would let this

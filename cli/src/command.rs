@@ -195,7 +195,12 @@ fn look(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow
     let answers = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
     let file =
         processes(memory, monotonic_ms()).iter().any(answers).then(|| admin::ConfigurationFile::of(instance)).flatten();
-    let outside = Outside { file, links: faulty_links(&memory.keeper) };
+    let links =
+        shunt_routing::addresses().map(|kernel| faulty_links(&memory.keeper, &kernel)).unwrap_or_else(|error| {
+            say(format_args!("shunt: whether interfaces are up isn't known: {error}"));
+            Vec::new()
+        });
+    let outside = Outside { file, links };
     Ok(StatusView::Present(Box::new(StatusReport::read(memory, &before, &outside, exact, monotonic_ms()))))
 }
 

@@ -10,7 +10,7 @@ mod reports;
 use super::processes::{ProcessRow, ProcessState};
 use super::status::{ConnectionTableRow, TrafficRow};
 pub use answers::{ROUTE_REPLIES, unanswered_text};
-pub use links::{FaultyLink, faulty_links};
+pub use links::{FaultyLink, REPLACED, START_ANEW, faulty_links};
 
 use crate::admin::ConfigurationFile;
 use crate::format::duration;

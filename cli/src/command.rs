@@ -1,20 +1,22 @@
 //! The command line, and what each command does.
 
+use super::admin::{self, Told};
 use super::configuration::Configuration;
 use super::drain::Selected;
 use super::memory::{Memory, MemoryError};
 use super::output::{self, Output};
 use super::views::{
     BackendsReport, ConnectionsReport, DropsReport, Filter, Outside, ProcessRow, ProcessState, Sample, ServicesReport,
-    Severity, StatusReport, StatusView, faulty_links, fields, process_problems, processes,
+    Severity, StatusReport, StatusView, control_unanswered, faulty_links, fields, process_problems, processes,
 };
-use super::{admin, check, doctor, drain, instance};
+use super::{check, doctor, drain, instance};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use shunt_config::ConfigError;
 use shunt_instances::living_processes;
 use shunt_process::{Instance, REFUSED, give_up, say};
 use shunt_shmlayout::clock::now_ms as monotonic_ms;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -159,6 +161,23 @@ fn warn_of_missing(memory: &Memory) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether control turns. One that stands still would let whoever asks it wait for its answer.
+fn control_runs(memory: &Memory) -> bool {
+    let runs = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
+    processes(memory, monotonic_ms()).iter().any(runs)
+}
+
+/// What control tells of each backend; what keeps it from that is said once.
+fn told(memory: &Memory, has_said: &mut bool) -> HashMap<String, Told> {
+    let told = if control_runs(memory) { admin::tell(&memory.instance) } else { Ok(HashMap::new()) };
+    told.unwrap_or_else(|error| {
+        if !std::mem::replace(has_said, true) {
+            say(control_unanswered(&error).line().trim_end());
+        }
+        HashMap::new()
+    })
+}
+
 /// Says by its exit status how bad the worst problem is.
 fn status(named: Option<Instance>, exact: bool, output: Output) -> ExitCode {
     let mut memory = None;
@@ -191,10 +210,7 @@ fn look(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow
     };
     let before = Sample::take(memory);
     std::thread::sleep(LOOK);
-    // A control that stands still would let one wait for its answer.
-    let answers = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
-    let file =
-        processes(memory, monotonic_ms()).iter().any(answers).then(|| admin::ConfigurationFile::of(instance)).flatten();
+    let file = control_runs(memory).then(|| admin::ConfigurationFile::of(instance));
     let links =
         shunt_routing::addresses().map(|kernel| faulty_links(&memory.keeper, &kernel)).unwrap_or_else(|error| {
             say(format_args!("shunt: whether interfaces are up isn't known: {error}"));
@@ -215,9 +231,10 @@ fn services(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
 
 fn backends(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
     warn_of_missing(memory)?;
+    let mut has_said = false;
     output.show(|| {
         memory.refresh()?;
-        let told = admin::tell(&memory.instance);
+        let told = told(memory, &mut has_said);
         Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &told, monotonic_ms()))
     })?;
     Ok(())

@@ -1,11 +1,11 @@
 //! Whether the machine has a route to each back-end by one of Shunt's interfaces, and whether they answer.
 
 use super::finding::Finding;
-use crate::admin::file_status;
+use crate::admin::{AdminError, file_status};
 use crate::views::{ROUTE_REPLIES, unanswered_text};
 use shunt_config::{Config, Side};
 use shunt_instances::runs;
-use shunt_protocol::admin::UnansweredBackend;
+use shunt_protocol::admin::{FileStatus, UnansweredBackend};
 use shunt_publish::own::OwnAddresses;
 use shunt_publish::ways::{Interfaces, Ways};
 use shunt_routing::error::NetlinkError;
@@ -21,10 +21,20 @@ use std::net::IpAddr;
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = routes(config, snapshot());
     if runs(&config.instance) {
-        let status = file_status(&config.instance);
-        findings.extend(status.iter().flat_map(|status| status.unanswered.iter().map(unanswered)));
+        findings.extend(answers(file_status(&config.instance)));
     }
     findings
+}
+
+/// What control has seen of answers.
+fn answers(status: Result<FileStatus, AdminError>) -> Vec<Finding> {
+    match status {
+        Ok(status) => status.unanswered.iter().map(unanswered).collect(),
+        Err(error) => {
+            let text = format!("whether back-ends answer isn't known: {error}");
+            vec![Finding::warn("backend-answers", text, "`shunt status` says how control is")]
+        }
+    }
 }
 
 fn unanswered(backend: &UnansweredBackend) -> Finding {

@@ -12,9 +12,10 @@ use super::status::{ConnectionTableRow, TrafficRow};
 pub use answers::{ROUTE_REPLIES, unanswered_text};
 pub use links::{FaultyLink, REPLACED, START_ANEW, faulty_links};
 
-use crate::admin::ConfigurationFile;
+use crate::admin::{AdminError, ConfigurationFile};
 use crate::format::duration;
 use serde::Serialize;
+use shunt_process::control_socket;
 
 /// Above so many percent of its capacity the connection table is nearly full.
 const NEARLY_FULL_PERCENT: u64 = 90;
@@ -114,8 +115,8 @@ pub struct Observed<'a> {
     pub links: &'a [FaultyLink],
     /// Interfaces with unfilled checksums.
     pub unfilled: &'a [Unfilled],
-    /// The configuration file, if control answers.
-    pub configuration: Option<&'a ConfigurationFile>,
+    /// The configuration file, as control tells it; `None` if control doesn't run.
+    pub configuration: Option<&'a Result<ConfigurationFile, AdminError>>,
 }
 
 /// Everything that is wrong, what matters most first.
@@ -126,12 +127,13 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     problems.extend(observed.services.iter().filter_map(unserved));
     problems.extend(observed.backends_down.iter().map(|name| backend_down(name)));
     problems.extend(observed.backends_declined.iter().map(|name| backend_declined(name)));
-    let statuses = observed.configuration.iter().map(|file| &file.status);
-    problems.extend(statuses.flat_map(|status| status.unanswered.iter().map(answers::unanswered)));
+    let file = observed.configuration.and_then(|told| told.as_ref().ok());
+    problems.extend(file.into_iter().flat_map(|file| file.status.unanswered.iter().map(answers::unanswered)));
     problems.extend(observed.unfilled.iter().filter(|it| it.age_ms < UNFILLED_RECENT_MS).map(unfilled));
     problems.extend(nearly_full(observed.connection_table));
-    problems.extend(observed.configuration.into_iter().flat_map(file_problems));
-    problems.extend(observed.configuration.into_iter().flat_map(|file| reports::report_problems(&file.status.reports)));
+    problems.extend(observed.configuration.and_then(|told| told.as_ref().err()).map(control_unanswered));
+    problems.extend(file.into_iter().flat_map(file_problems));
+    problems.extend(file.into_iter().flat_map(|file| reports::report_problems(&file.status.reports)));
     problems.extend(unaccounted(observed.traffic, observed.frames_in_hand));
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     problems
@@ -264,6 +266,23 @@ fn nearly_full(table: &ConnectionTableRow) -> Option<Problem> {
     let mend = "raise limits.connections and start Shunt anew, or shorten [timeouts]";
     (percent >= NEARLY_FULL_PERCENT)
         .then(|| Problem::new("table_nearly_full", Severity::Degraded, "connection table", text, mend))
+}
+
+/// Control runs, and doesn't tell what only it knows.
+pub fn control_unanswered(error: &AdminError) -> Problem {
+    let why = match error {
+        AdminError::NotRunning(instance) | AdminError::NoInstance { instance, .. } => {
+            format!("it runs, and nobody listens at {}", control_socket(instance).display())
+        }
+        error => error.to_string(),
+    };
+    let text = format!("whether its file, load reports and back-ends' answers are in order isn't known: {why}");
+    let mend = match error {
+        AdminError::Denied(_) => "run it with sudo",
+        AdminError::Unintelligible(_) => "install one version of Shunt's programs, then stop Shunt and start it again",
+        _ => "kill -9 control's pid: its successor makes its socket anew, and no connection is lost",
+    };
+    Problem::new("control_unanswered", Severity::Degraded, "control", text, mend)
 }
 
 fn file_problems(ConfigurationFile { status, fault }: &ConfigurationFile) -> Vec<Problem> {

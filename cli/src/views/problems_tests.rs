@@ -28,7 +28,7 @@ struct Instance {
     traffic: TrafficRow,
     links: Vec<FaultyLink>,
     unfilled: Vec<Unfilled>,
-    configuration: Option<ConfigurationFile>,
+    configuration: Option<Result<ConfigurationFile, AdminError>>,
 }
 
 fn file_status() -> FileStatus {
@@ -37,8 +37,8 @@ fn file_status() -> FileStatus {
 }
 
 /// A file without a fault.
-fn file(status: FileStatus) -> Option<ConfigurationFile> {
-    Some(ConfigurationFile { status, fault: None })
+fn file(status: FileStatus) -> Option<Result<ConfigurationFile, AdminError>> {
+    Some(Ok(ConfigurationFile { status, fault: None }))
 }
 
 impl Instance {
@@ -213,7 +213,7 @@ fn unfilled_checksums_are_told_while_they_are_recent() {
 #[test]
 fn the_file_and_the_last_reload_are_told_apart() {
     let two = || Some("/etc/shunt.toml:3: a\n/etc/shunt.toml:4: b".to_owned());
-    let faulty = || Some(ConfigurationFile { status: file_status(), fault: two() });
+    let faulty = || Some(Ok(ConfigurationFile { status: file_status(), fault: two() }));
     let fault = only(|instance| instance.configuration = faulty());
     says(&fault, "configuration_refused", Severity::Degraded, "/etc/shunt.toml");
     assert!(fault.text.ends_with(" with this file: 3: a (and 1 more)"), "{}", fault.text);
@@ -224,9 +224,23 @@ fn the_file_and_the_last_reload_are_told_apart() {
     says(&key, "key_missing", Severity::Degraded, "/etc/shunt.toml");
     let unsaved = only(|instance| instance.configuration = file(FileStatus { unsaved: true, ..file_status() }));
     says(&unsaved, "configuration_unsaved", Severity::Degraded, "/etc/shunt.toml");
-    let mut silent = Instance::healthy();
-    silent.configuration = None;
-    assert_eq!(silent.problems(), []);
+    let mut absent = Instance::healthy();
+    absent.configuration = None;
+    assert_eq!(absent.problems(), []);
+}
+
+#[test]
+fn a_control_that_runs_and_does_not_answer_is_told() {
+    let instance = shunt_process::Instance::default;
+    for (error, said, mend) in [
+        (AdminError::NotRunning(instance()), "nobody listens at /run/shunt/shunt", "kill -9 control's pid"),
+        (AdminError::Unintelligible(instance()), "answered something else than expected", "install one version"),
+        (AdminError::Denied(instance()), "is open to root only", "run it with sudo"),
+    ] {
+        let problem = only(|instance| instance.configuration = Some(Err(error)));
+        says(&problem, "control_unanswered", Severity::Degraded, "control");
+        assert!(problem.text.contains(said) && problem.mend.starts_with(mend), "{problem:?}");
+    }
 }
 
 fn with_reports(reports: ReportPath) -> Vec<Problem> {

@@ -9,7 +9,7 @@ use super::problems::{
 };
 use super::processes::{ProcessRow, processes};
 use super::served::served;
-use crate::admin::ConfigurationFile;
+use crate::admin::{AdminError, ConfigurationFile};
 use crate::configuration::{Backend, Configuration};
 use crate::format::{bytes, duration, or_dash};
 use crate::memory::Memory;
@@ -120,8 +120,8 @@ pub struct StatusReport {
 /// What isn't in the shared memory.
 #[derive(Default)]
 pub struct Outside {
-    /// The configuration file, if control answers.
-    pub file: Option<ConfigurationFile>,
+    /// The configuration file, as control tells it; `None` if control doesn't run.
+    pub file: Option<Result<ConfigurationFile, AdminError>>,
     /// Interfaces that carry no packets.
     pub links: Vec<FaultyLink>,
 }

@@ -17,7 +17,7 @@ use shunt_instances::living_processes;
 use shunt_process::{Instance, REFUSED, give_up, say};
 use shunt_shmlayout::clock::now_ms as monotonic_ms;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             output::write("reloaded\n")?;
         }
         Command::Check { shell, file } => {
-            output::write(&if shell { check::settings(&file)? } else { check::check(&file)? })?;
+            output::write(&if shell { check::settings(&file)? } else { checked(&file)? })?;
         }
         Command::Processes => {
             let processes = living_processes(&instance::choose(named)?);
@@ -148,6 +148,13 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Doctor { file, json } => return doctor::run(file.as_deref(), json),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What of the machine isn't as the file wants it is no refusal of the file.
+fn checked(file: &Path) -> anyhow::Result<String> {
+    let check::Checked { summary, warnings } = check::check(file)?;
+    warnings.iter().for_each(say);
+    Ok(summary)
 }
 
 fn attach(named: Option<Instance>) -> anyhow::Result<Memory> {

@@ -299,7 +299,7 @@ fn file_problems(ConfigurationFile { status, fault }: &ConfigurationFile) -> Vec
         problem("reload_refused", why, what, "correct the file, then `shunt reload`")
     });
     let key = status.missing_keys.iter().map(|why| {
-        problem("key_missing", why, "an agent's reports are refused", "give control its key, then `shunt reload`")
+        problem("key_missing", why, "an agent's reports are refused", "correct its key, then `shunt reload`")
     });
     let unsaved = status.unsaved.then(|| {
         let text = "control can't save what it accepted, and would not start again beside a bad file".to_owned();

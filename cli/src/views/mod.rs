@@ -14,6 +14,7 @@ mod problems;
 mod processes;
 mod served;
 mod services;
+mod state;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -5,12 +5,14 @@
 
 mod answers;
 mod links;
+mod reach;
 mod reports;
 
 use super::processes::{ProcessRow, ProcessState};
 use super::status::{ConnectionTableRow, TrafficRow};
 pub use answers::{ROUTE_REPLIES, unanswered_text};
 pub use links::{FaultyLink, REPLACED, START_ANEW, faulty_links};
+pub use reach::{UnreachableBackend, WayFault, way_fault};
 
 use crate::admin::{AdminError, ConfigurationFile};
 use crate::format::duration;
@@ -79,8 +81,8 @@ pub enum Served {
     Not(String),
     /// Nobody: no back-end takes connections.
     Nobody,
-    /// Nobody: to no back-end that takes connections there is a route.
-    NoRoute,
+    /// Nobody: no packet reaches a back-end that takes connections.
+    Unreached,
 }
 
 /// An interface that a packet with an unfilled checksum came in by.
@@ -105,6 +107,8 @@ pub struct Observed<'a> {
     pub backends_down: &'a [String],
     /// Names of the other backends whose agents say that they take no connections.
     pub backends_declined: &'a [String],
+    /// Those up that no packet reaches.
+    pub backends_unreachable: &'a [UnreachableBackend],
     /// How full the connection table is.
     pub connection_table: &'a ConnectionTableRow,
     /// What became of all frames.
@@ -128,7 +132,11 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     problems.extend(observed.backends_down.iter().map(|name| backend_down(name)));
     problems.extend(observed.backends_declined.iter().map(|name| backend_declined(name)));
     let file = observed.configuration.and_then(|told| told.as_ref().ok());
-    problems.extend(file.into_iter().flat_map(|file| file.status.unanswered.iter().map(answers::unanswered)));
+    problems.extend(observed.backends_unreachable.iter().map(reach::unreachable));
+    // One that no packet reaches can't answer, whichever way its replies take.
+    let is_reached = |name: &str| observed.backends_unreachable.iter().all(|backend| backend.name != name);
+    let unanswered = file.into_iter().flat_map(|file| &file.status.unanswered);
+    problems.extend(unanswered.filter(|it| is_reached(&it.name)).map(answers::unanswered));
     problems.extend(observed.unfilled.iter().filter(|it| it.age_ms < UNFILLED_RECENT_MS).map(unfilled));
     problems.extend(nearly_full(observed.connection_table));
     problems.extend(observed.configuration.and_then(|told| told.as_ref().err()).map(control_unanswered));
@@ -219,10 +227,10 @@ fn unserved(service: &ServiceState) -> Option<Problem> {
             format!("no back-end of a rule takes connections: its clients, as {client}, are refused")
         }
         Served::Nobody => "no back-end takes connections: new clients are refused".to_owned(),
-        Served::NoRoute => "there is no route to any of its back-ends: their packets are dropped".to_owned(),
+        Served::Unreached => "no packet reaches any of its back-ends: all are dropped".to_owned(),
     };
     let mend = match service.served {
-        Served::NoRoute => "give the machine a route to them by one of Shunt's interfaces; `shunt doctor` names them",
+        Served::Unreached => "backend_unreachable says of each back-end what is missing",
         _ => "`shunt backends` says why each is down, or who was drained",
     };
     let object = format!("service {}", service.name);

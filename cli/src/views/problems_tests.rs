@@ -24,6 +24,7 @@ struct Instance {
     services: Vec<ServiceState>,
     backends_down: Vec<String>,
     backends_declined: Vec<String>,
+    backends_unreachable: Vec<UnreachableBackend>,
     connection_table: ConnectionTableRow,
     traffic: TrafficRow,
     links: Vec<FaultyLink>,
@@ -56,6 +57,7 @@ impl Instance {
             services: vec![ServiceState { name: "web".into(), served: Served::All }],
             backends_down: Vec::new(),
             backends_declined: Vec::new(),
+            backends_unreachable: Vec::new(),
             connection_table: table(899),
             traffic: traffic(64, 64),
             links: Vec::new(),
@@ -71,6 +73,7 @@ impl Instance {
             services: &self.services,
             backends_down: &self.backends_down,
             backends_declined: &self.backends_declined,
+            backends_unreachable: &self.backends_unreachable,
             connection_table: &self.connection_table,
             traffic: &self.traffic,
             frames_in_hand: 128,
@@ -125,10 +128,27 @@ fn an_interface_that_carries_no_packets_is_told_with_its_remedy() {
 }
 
 #[test]
-fn a_service_without_a_route_to_any_backend_serves_nobody() {
-    let problem = only(|instance| instance.services[0].served = Served::NoRoute);
+fn a_service_without_a_way_to_any_backend_serves_nobody() {
+    let problem = only(|instance| instance.services[0].served = Served::Unreached);
     says(&problem, "service_without_backend", Severity::NotServing, "service web");
-    assert!(problem.text.contains("no route"), "{}", problem.text);
+    assert!(problem.text.contains("no packet reaches any"), "{}", problem.text);
+}
+
+#[test]
+fn a_backend_that_no_packet_reaches_is_told_with_what_is_missing_and_not_as_unanswered() {
+    let unresolved = WayFault::Unresolved { next_hop: "198.18.1.11".into(), interface: "eth1".into() };
+    for (fault, said, mend) in [
+        (WayFault::NoRoute, "there is no route to it", "give one of Shunt's interfaces an address"),
+        (unresolved, "its next hop 198.18.1.11 on eth1 has no Ethernet address", "see that the next hop runs"),
+    ] {
+        let problem = only(|instance| {
+            let silent = UnansweredBackend { name: "b1".into(), connections: 9, age_ms: 15_000, has_answered: false };
+            instance.configuration = file(FileStatus { unanswered: vec![silent], ..file_status() });
+            instance.backends_unreachable.push(UnreachableBackend { name: "b1".into(), fault });
+        });
+        says(&problem, "backend_unreachable", Severity::Degraded, "backend b1");
+        assert!(problem.text.contains(said) && problem.mend.starts_with(mend), "{problem:?}");
+    }
 }
 
 #[test]

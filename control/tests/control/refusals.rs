@@ -148,5 +148,8 @@ pub fn refuses_to_serve_nothing(lab: &mut Lab) {
     std::fs::write(lab.path(), good.replacen("/key\"", "/nokey\"", 1)).unwrap();
     let _control = lab.start();
     let told = lab.order(CONFIGURATION);
-    assert!(told.contains("\"refusal\":null") && told.contains("/nokey cannot be read"), "starts without a key: {told}");
+    assert!(
+        told.contains("\"refusal\":null") && told.contains("/nokey cannot be read"),
+        "starts without a key: {told}"
+    );
 }

@@ -7,7 +7,8 @@ use super::memory::{Memory, MemoryError};
 use super::output::{self, Output};
 use super::views::{
     BackendsReport, ConnectionsReport, DropsReport, Filter, Outside, ProcessRow, ProcessState, Sample, ServicesReport,
-    Severity, StatusReport, StatusView, control_unanswered, faulty_links, fields, process_problems, processes,
+    Severity, StatusReport, StatusView, control_unanswered, faulty_host, faulty_links, fields, process_problems,
+    processes,
 };
 use super::{check, doctor, drain, instance};
 use clap::{Parser, Subcommand};
@@ -218,12 +219,16 @@ fn look(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow
     let before = Sample::take(memory);
     std::thread::sleep(LOOK);
     let file = control_runs(memory).then(|| admin::ConfigurationFile::of(instance));
-    let links =
-        shunt_routing::addresses().map(|kernel| faulty_links(&memory.keeper, &kernel)).unwrap_or_else(|error| {
+    let outside = match shunt_routing::addresses() {
+        Ok(kernel) => {
+            let (links, host) = (faulty_links(&memory.keeper, &kernel), faulty_host(&memory.keeper, &kernel));
+            Outside { file, links, host }
+        }
+        Err(error) => {
             say(format_args!("shunt: whether interfaces are up isn't known: {error}"));
-            Vec::new()
-        });
-    let outside = Outside { file, links };
+            Outside { file, ..Outside::default() }
+        }
+    };
     Ok(StatusView::Present(Box::new(StatusReport::read(memory, &before, &outside, exact, monotonic_ms()))))
 }
 

@@ -2,9 +2,13 @@
 
 use super::files::Files;
 use super::finding::Finding;
+use crate::views::{faulty_host, host_text};
 use shunt_config::{Config, Interface, Mode, PortKind};
 use shunt_instances::interfaces_beside;
+use shunt_process::region_name;
+use shunt_shmlayout::access::Reader;
 use shunt_shmlayout::address::Address;
+use shunt_shmlayout::regions::{KeeperRegion, Typed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -20,7 +24,18 @@ pub fn examine(files: &Files, config: &Config) -> Vec<Finding> {
             "run it as root, in the network namespace of Shunt",
         )],
     });
+    findings.extend(pseudo_interface(config));
     findings
+}
+
+/// That of the instance while it runs; before, there is none.
+fn pseudo_interface(config: &Config) -> Option<Finding> {
+    const CHECK: &str = "pseudo-interface";
+    config.host.as_ref()?;
+    let (keeper, _) = KeeperRegion::<Reader>::attach(&region_name(&config.instance, "keeper")).ok()?;
+    let faulty = faulty_host(&keeper, &shunt_routing::addresses().ok()?)?;
+    let (text, mend) = host_text(&faulty);
+    Some(Finding::fail(CHECK, text, mend).of(faulty.device))
 }
 
 /// The keeper refuses AF_PACKET where the kernel forwards what comes in by the same interface.

@@ -25,8 +25,8 @@ use connections::{Client, Stage};
 pub use connections::{ConnectionsReport, Filter};
 pub use drops::DropsReport;
 pub use problems::{
-    REPLACED, ROUTE_REPLIES, START_ANEW, Severity, UNFILLED_RECENT_MS, control_unanswered, faulty_links,
-    fill_checksums, process_problems, unanswered_text,
+    REPLACED, ROUTE_REPLIES, START_ANEW, Severity, UNFILLED_RECENT_MS, control_unanswered, faulty_host, faulty_links,
+    fill_checksums, host_text, process_problems, unanswered_text,
 };
 pub use processes::{ProcessRow, ProcessState, processes};
 pub use services::ServicesReport;

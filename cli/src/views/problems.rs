@@ -5,6 +5,7 @@
 
 mod answers;
 mod links;
+mod pseudo;
 mod reach;
 mod reports;
 
@@ -12,6 +13,7 @@ use super::processes::{ProcessRow, ProcessState};
 use super::status::{ConnectionTableRow, TrafficRow};
 pub use answers::{ROUTE_REPLIES, unanswered_text};
 pub use links::{FaultyLink, REPLACED, START_ANEW, faulty_links};
+pub use pseudo::{FaultyHost, faulty_host, host_text};
 pub use reach::{UnreachableBackend, WayFault, way_fault};
 
 use crate::admin::{AdminError, ConfigurationFile};
@@ -53,8 +55,38 @@ pub struct Problem {
     pub mend: String,
 }
 
+/// Every code; docs/operating.md explains them.
+const CODES: &[&str] = &[
+    "not_running",
+    "process_dead",
+    "process_absent",
+    "process_silent",
+    "nothing_published",
+    "epoch_not_taken",
+    "interface_down",
+    "interface_gone",
+    "host_down",
+    "service_without_backend",
+    "backend_down",
+    "backend_declined",
+    "backend_unreachable",
+    "backend_unanswered",
+    "checksum_unfilled",
+    "table_nearly_full",
+    "control_unanswered",
+    "configuration_refused",
+    "reload_refused",
+    "configuration_unsaved",
+    "key_missing",
+    "agent_silent",
+    "feedback_not_listening",
+    "reports_refused",
+    "frames_unaccounted",
+];
+
 impl Problem {
     fn new(code: &'static str, severity: Severity, object: impl Into<String>, text: String, mend: &str) -> Self {
+        debug_assert!(CODES.contains(&code), "{code}");
         Self { code, severity, object: object.into(), text, mend: mend.to_owned() }
     }
 
@@ -117,6 +149,8 @@ pub struct Observed<'a> {
     pub frames_in_hand: u64,
     /// Interfaces that carry no packets.
     pub links: &'a [FaultyLink],
+    /// The pseudo-interface, if the box's own programs aren't reached by it.
+    pub host: Option<&'a FaultyHost>,
     /// Interfaces with unfilled checksums.
     pub unfilled: &'a [Unfilled],
     /// The configuration file, as control tells it; `None` if control doesn't run.
@@ -128,6 +162,7 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     let mut problems = process_problems(observed.processes);
     problems.extend(epoch_problems(observed));
     problems.extend(observed.links.iter().map(links::faulty));
+    problems.extend(observed.host.map(pseudo::host_down));
     problems.extend(observed.services.iter().filter_map(unserved));
     problems.extend(observed.backends_down.iter().map(|name| backend_down(name)));
     problems.extend(observed.backends_declined.iter().map(|name| backend_declined(name)));

@@ -28,6 +28,7 @@ struct Instance {
     connection_table: ConnectionTableRow,
     traffic: TrafficRow,
     links: Vec<FaultyLink>,
+    host: Option<FaultyHost>,
     unfilled: Vec<Unfilled>,
     configuration: Option<Result<ConfigurationFile, AdminError>>,
 }
@@ -61,6 +62,7 @@ impl Instance {
             connection_table: table(899),
             traffic: traffic(64, 64),
             links: Vec::new(),
+            host: None,
             unfilled: Vec::new(),
             configuration: file(file_status()),
         }
@@ -78,6 +80,7 @@ impl Instance {
             traffic: &self.traffic,
             frames_in_hand: 128,
             links: &self.links,
+            host: self.host.as_ref(),
             unfilled: &self.unfilled,
             configuration: self.configuration.as_ref(),
         })
@@ -124,6 +127,21 @@ fn an_interface_that_carries_no_packets_is_told_with_its_remedy() {
         let problem = only(|instance| instance.links.push(FaultyLink { interface: "eth0".into(), fault }));
         says(&problem, code, Severity::NotServing, "interface eth0");
         assert!(problem.mend.starts_with(mend), "{}", problem.mend);
+    }
+}
+
+#[test]
+fn a_pseudo_interface_that_carries_nothing_is_told_with_its_remedy() {
+    use super::pseudo::HostFault;
+    for (fault, said, mend) in [
+        (HostFault::Gone, "shunt0 was removed", "stop Shunt"),
+        (HostFault::Down, "shunt0 is set down", "kill -9 the keeper"),
+        (HostFault::NoAddress, "shunt0 has no address", "kill -9 the keeper"),
+        (HostFault::Diverted([198, 18, 0, 101].into()), "what is sent from 198.18.0.101", "kill -9 the keeper"),
+    ] {
+        let problem = only(|instance| instance.host = Some(FaultyHost { device: "shunt0".into(), fault }));
+        says(&problem, "host_down", Severity::NotServing, "pseudo-interface shunt0");
+        assert!(problem.text.starts_with(said) && problem.mend.starts_with(mend), "{problem:?}");
     }
 }
 
@@ -383,4 +401,15 @@ fn a_backend_that_answers_nobody_is_told_with_the_way_out() {
     );
     assert!(problem.mend.contains("default route") && problem.mend.contains("as_client = true"), "{problem:?}");
     assert!(!silent(true).text.contains("nor any before"));
+}
+
+#[test]
+fn every_code_is_documented_and_no_other() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operating.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows =
+        page.split("| code | severity |").nth(1).unwrap().lines().skip(2).take_while(|line| line.starts_with('|'));
+    let first = rows.map(|row| row.split('|').nth(1).unwrap());
+    let documented: Vec<&str> = first.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(documented, CODES);
 }

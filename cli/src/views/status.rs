@@ -4,7 +4,9 @@ use super::activity::{Counts, Use};
 use super::host::HostRow;
 use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
-use super::problems::{FaultyLink, Observed, Problem, Severity, Unfilled, lines, not_running, problems, worst};
+use super::problems::{
+    FaultyHost, FaultyLink, Observed, Problem, Severity, Unfilled, lines, not_running, problems, worst,
+};
 use super::processes::{ProcessRow, processes};
 use super::state::{State, state};
 use crate::admin::{AdminError, ConfigurationFile};
@@ -118,12 +120,14 @@ pub struct Outside {
     pub file: Option<Result<ConfigurationFile, AdminError>>,
     /// Interfaces that carry no packets.
     pub links: Vec<FaultyLink>,
+    /// The pseudo-interface, if the box's own programs aren't reached by it.
+    pub host: Option<FaultyHost>,
 }
 
 impl StatusReport {
     /// Reads it; `before` was taken a moment ago, `now_ms` is of CLOCK_MONOTONIC.
     pub fn read(memory: &Memory, before: &Sample, outside: &Outside, exact: bool, now_ms: u64) -> Self {
-        let Outside { file, links } = outside;
+        let Outside { file, links, host } = outside;
         let sample = Sample::take(memory);
         let mut processes = processes(memory, now_ms);
         for row in &mut processes {
@@ -142,6 +146,7 @@ impl StatusReport {
             traffic: &traffic,
             frames_in_hand: frames_in_hand(memory),
             links,
+            host: host.as_ref(),
             unfilled: &unfilled(memory, now_ms),
             configuration: file.as_ref(),
         });

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use accepted::instance_of;
 pub use address_locks::AddressLocks;
-pub use own::{addresses_beside, local_addresses, own_addresses};
+pub use own::{addresses_beside, interfaces_beside, local_addresses, own_addresses};
 pub use processes::{Process, living_processes, present};
 use shunt_config::{Config, ConfigError, Problem};
 use shunt_process::{Instance, accepted_configuration, inode, instances, region_name, supervisor_lock, supervisor_pid};

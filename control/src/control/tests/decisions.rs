@@ -148,14 +148,27 @@ fn what_left_the_configuration_is_counted_and_forgotten_and_an_old_count_proves_
     assert_eq!(request.leaving.backends.len(), 1);
     assert!(world.pass(5_000).iter().all(|outputs| outputs.count.is_none()), "one count at a time");
     world.turn(vec![Event::Hangup]);
-    world.turn(vec![Event::Counted(Count { request, counts: Counts::default() })]);
+    world.turn(vec![Event::Counted(Count { request, counts: Ok(Counts::default()) })]);
     assert!(world.control.table().backends().any(|(_, backend)| backend.removed), "of another configuration");
     let request = world.pass(100).into_iter().find_map(|outputs| outputs.count).expect("another count");
-    world.turn(vec![Event::Counted(Count { request, counts: Counts::default() })]);
+    world.turn(vec![Event::Counted(Count { request, counts: Ok(Counts::default()) })]);
     assert_eq!(world.control.table().backends().count(), 1);
     let causes = published(&world.pass(100));
     assert_eq!(causes, [because(&[Cause::Retirement]), because(&[Cause::IdleBuffer])], "in both buffers");
     assert!(world.pass(100).iter().all(|outputs| outputs.count.is_none()), "nobody leaves any more");
+}
+
+#[test]
+fn a_count_that_failed_is_made_again() {
+    let mut world = settled(TWO, "");
+    world.write(&[(1, "nat", &[(2, 1)])], "");
+    world.turn(vec![Event::Hangup]);
+    let request = world.pass(100).into_iter().find_map(|outputs| outputs.count).expect("a count");
+    world.turn(vec![Event::Counted(Count { request, counts: Err("panicked".to_owned()) })]);
+    assert!(world.control.table().backends().any(|(_, backend)| backend.removed), "nothing is proved");
+    let again = world.pass(2_100).into_iter().find_map(|outputs| outputs.count).expect("another count");
+    world.turn(vec![Event::Counted(Count { request: again, counts: Ok(Counts::default()) })]);
+    assert_eq!(world.control.table().backends().count(), 1);
 }
 
 #[test]
@@ -166,7 +179,7 @@ fn an_id_that_a_buffer_still_names_is_nobody_elses() {
     world.turn(vec![Event::Hangup]);
     let request = world.pass(100).into_iter().find_map(|outputs| outputs.count).expect("a count");
     world.write(&[(1, "nat", &[(2, 1), (3, 1)])], "");
-    world.turn(vec![Event::Counted(Count { request, counts: Counts::default() }), Event::Hangup]);
+    world.turn(vec![Event::Counted(Count { request, counts: Ok(Counts::default()) }), Event::Hangup]);
     assert_ne!(world.backend(3), gone);
 }
 

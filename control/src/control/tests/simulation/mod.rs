@@ -300,7 +300,7 @@ impl Simulation {
         self.counts.extend(outputs.count.map(|request| {
             let connections = self.world.control.memory().connections;
             let counts = Counts::scan(&connections, request.services, request.backends);
-            Count { request, counts }
+            Count { request, counts: Ok(counts) }
         }));
         let head = self.world.control.memory().control.head;
         let prepared = flip::Active(head.prepared.load(shunt_shmlayout::sync::Ordering::Relaxed));

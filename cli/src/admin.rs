@@ -2,11 +2,9 @@
 
 use super::memory::advise;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use serde::Deserialize;
-use serde_json::{Value, json};
 use shunt_config::Config;
 use shunt_process::{Instance, control_socket, runtime_directory};
-use shunt_protocol::admin::FileStatus;
+use shunt_protocol::admin::{Accepted, BackendStatus, Command, FileStatus, Reply};
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -62,21 +60,13 @@ pub enum AdminError {
         "shunt-control of instance {0} answered something else than expected: use the same build for all processes"
     )]
     Unintelligible(Instance),
-    /// Control says no, and why.
+    /// Control says no, or not yet, and why.
     #[error("{0}")]
     Refused(String),
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    ok: bool,
-    error: Option<String>,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, Value>,
-}
-
-/// Sends an order and returns what came with control's "ok".
-pub fn order(instance: &Instance, request: &Value) -> Result<serde_json::Map<String, Value>, AdminError> {
+/// Sends an order and returns control's answer, unless that is a refusal.
+pub fn order(instance: &Instance, command: &Command) -> Result<Reply, AdminError> {
     let path = control_socket(instance);
     let exists = runtime_directory(instance).exists();
     let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
@@ -87,8 +77,20 @@ pub fn order(instance: &Instance, request: &Value) -> Result<serde_json::Map<Str
         io::ErrorKind::PermissionDenied => AdminError::Denied(instance.clone()),
         _ => AdminError::NoAnswer { instance: instance.clone(), source },
     })?;
-    let line = exchange(&stream, request).map_err(|source| unanswered(instance, &stream, source))?;
-    judge(&line).ok_or_else(|| AdminError::Unintelligible(instance.clone()))?
+    let line = exchange(&stream, command).map_err(|source| unanswered(instance, &stream, source))?;
+    match Reply::parse(&line) {
+        Some(Reply::Refused { error } | Reply::Pending { error, .. }) => Err(AdminError::Refused(error)),
+        Some(reply) => Ok(reply),
+        None => Err(AdminError::Unintelligible(instance.clone())),
+    }
+}
+
+/// Gives an order that changes something; returns what is in force, and since which epoch.
+pub fn change(instance: &Instance, command: &Command) -> Result<(Accepted, u64), AdminError> {
+    match order(instance, command)? {
+        Reply::InForce { what, epoch } => Ok((what, epoch)),
+        _ => Err(AdminError::Unintelligible(instance.clone())),
+    }
 }
 
 /// A time limit that ran out has an error number that says nothing to a user.
@@ -103,24 +105,15 @@ fn unanswered(instance: &Instance, stream: &UnixStream, source: io::Error) -> Ad
     }
 }
 
-fn exchange(mut stream: &UnixStream, request: &Value) -> io::Result<String> {
+fn exchange(mut stream: &UnixStream, command: &Command) -> io::Result<String> {
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-    stream.write_all(format!("{request}\n").as_bytes())?;
+    stream.write_all(command.line()?.as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut line)?;
     match line.ends_with('\n') {
         true => Ok(line),
         false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection")),
-    }
-}
-
-fn judge(line: &str) -> Option<Result<serde_json::Map<String, Value>, AdminError>> {
-    let answer: Answer = serde_json::from_str(line).ok()?;
-    match (answer.ok, answer.error) {
-        (true, _) => Some(Ok(answer.rest)),
-        (false, Some(error)) => Some(Err(AdminError::Refused(error))),
-        (false, None) => None,
     }
 }
 
@@ -146,8 +139,10 @@ impl ConfigurationFile {
 
 /// What control says of its configuration file; `None` where it doesn't answer.
 pub fn file_status(instance: &Instance) -> Option<FileStatus> {
-    let answer = order(instance, &json!({ "command": "configuration" })).ok()?;
-    serde_json::from_value(Value::Object(answer)).ok()
+    match order(instance, &Command::Configuration) {
+        Ok(Reply::Configuration(status)) => Some(status),
+        _ => None,
+    }
 }
 
 /// What only control knows of a backend.
@@ -161,20 +156,17 @@ pub struct Told {
 
 /// What control tells of each backend, by name; nothing where it doesn't answer.
 pub fn tell(instance: &Instance) -> HashMap<String, Told> {
-    let answer = order(instance, &json!({ "command": "backends" })).unwrap_or_default();
-    let backends = answer.get("backends").and_then(Value::as_array).into_iter().flatten();
-    let one = |backend: &Value| {
-        let text = |field: &str| backend.get(field).and_then(Value::as_str).map(str::to_owned);
-        let feedback = backend.get("feedback").and_then(Value::as_object).into_iter().flatten();
-        let feedback = feedback.filter_map(|(service, why)| Some((service.clone(), why.as_str()?.to_owned())));
-        Some((text("name")?, Told { health: text("health"), feedback: feedback.collect() }))
+    let Ok(Reply::Backends { backends }) = order(instance, &Command::Backends) else { return HashMap::new() };
+    let told = |BackendStatus { name, health, feedback, .. }: BackendStatus| {
+        (name, Told { health: Some(health), feedback: feedback.into_iter().collect() })
     };
-    backends.filter_map(one).collect()
+    backends.into_iter().map(told).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shunt_protocol::admin::ReportPath;
 
     #[test]
     fn a_control_that_stands_still_is_named_without_an_error_number() {
@@ -186,23 +178,18 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_told_apart() {
-        let rest = judge("{\"ok\":true,\"epoch\":3}\n").unwrap().unwrap();
-        assert_eq!(rest["epoch"], 3);
-        let error = judge("{\"ok\":false,\"error\":\"no such backend\"}\n").unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "no such backend");
-        for line in ["", "{}", "[1]", "{\"ok\":false}"] {
-            assert!(judge(line).is_none(), "{line}");
-        }
-    }
-
-    #[test]
     fn a_file_s_fault_is_found_without_control() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().display().to_string();
-        let reports = json!({ "not_listening": null, "silent": [], "refused": [] });
-        let said = json!({ "file": path, "refusal": null, "unsaved": false, "missing_keys": [], "reports": reports, "unanswered": [] });
-        let read = || ConfigurationFile::read(serde_json::from_value(said.clone()).unwrap());
+        let status = FileStatus {
+            file: path.clone(),
+            refusal: None,
+            unsaved: false,
+            missing_keys: Vec::new(),
+            reports: ReportPath::default(),
+            unanswered: Vec::new(),
+        };
+        let read = || ConfigurationFile::read(status.clone());
         assert!(read().fault.is_some_and(|fault| fault.starts_with(&format!("{path}:1: is empty"))));
         std::fs::write(file.path(), "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n").unwrap();
         assert_eq!(read().fault, None);
@@ -217,7 +204,7 @@ mod tests {
             (&theirs).write_all(b"{\"ok\":true}\n").unwrap();
             line
         });
-        assert_eq!(exchange(&mine, &json!({ "command": "reload" })).unwrap(), "{\"ok\":true}\n");
+        assert_eq!(exchange(&mine, &Command::Reload).unwrap(), "{\"ok\":true}\n");
         assert_eq!(control.join().unwrap(), "{\"command\":\"reload\"}\n");
     }
 
@@ -228,7 +215,7 @@ mod tests {
             BufReader::new(&theirs).read_line(&mut String::new()).unwrap();
             (&theirs).write_all(b"{\"ok\":tr").unwrap();
         });
-        assert_eq!(exchange(&mine, &json!({})).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(exchange(&mine, &Command::Backends).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         control.join().unwrap();
     }
 }

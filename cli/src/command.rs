@@ -10,7 +10,6 @@ use super::views::{
 };
 use super::{admin, check, doctor, drain, instance};
 use clap::{Parser, Subcommand};
-use serde_json::json;
 use shunt_config::ConfigError;
 use shunt_instances::living_processes;
 use shunt_process::{Instance, REFUSED, give_up, say};
@@ -133,7 +132,7 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Drain(selected) => drain::drain(&instance::choose(named)?, selected)?,
         Command::Enable(selected) => drain::enable(&instance::choose(named)?, selected)?,
         Command::Reload => {
-            admin::order(&instance::choose(named)?, &json!({ "command": "reload" }))?;
+            admin::change(&instance::choose(named)?, &shunt_protocol::admin::Command::Reload)?;
             output::write("reloaded\n")?;
         }
         Command::Check { shell, file } => {

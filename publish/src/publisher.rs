@@ -1,9 +1,9 @@
 //! When a generation may be filled, and when it becomes the active one.
 //!
 //! ```text
-//!  Idle -- room(): nobody uses the buffer --> caller fills it -- prepare() --> Prepared
-//!    ^                                                                            |
-//!    '---- advance(): the keeper owns its addresses, is dead, or takes too long --'
+//!  Idle -- room(): nobody uses the buffer --> fill(): written, and announced to the keeper --> Prepared
+//!    ^ \________ written in part only: emptied, and tried again later ________/                    |
+//!    '------------- advance(): the keeper owns its addresses, is dead, or takes too long ----------'
 //! ```
 //!
 //! Control alone writes `active` and `prepared`. Nothing here waits: the main loop asks again each turn.
@@ -19,8 +19,10 @@ use shunt_shmlayout::sync::Ordering;
 const GAP_MS: u64 = 10;
 /// How long the keeper may take to put new addresses into the XDP maps.
 const KEEPER_MS: u64 = 100;
+/// The least time from a failure to fill a buffer to the next attempt.
+const RETRY_MS: u64 = 1_000;
 
-/// A switcher that still reads the buffer to be filled.
+/// A switcher that uses an older generation than it should.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holder {
     /// Its number.
@@ -75,7 +77,7 @@ impl Publisher {
         Active(self.region.head.active.load(Ordering::Relaxed)) // control's own
     }
 
-    /// The buffer to fill, if one may be filled now: from here on the keeper believes nothing that it reads of it.
+    /// The buffer to fill, if one may be filled now.
     pub fn room(&mut self, now_ms: u64) -> Option<Generation<Writer>> {
         if let Phase::Retracting { until_ms } = self.phase {
             let owned = self.keeper.head.owned.load(Ordering::Acquire);
@@ -89,8 +91,25 @@ impl Publisher {
         }
         let words = self.live_switchers().map(|(_, switcher)| &switcher.head.in_use);
         let idle = flip::idle_buffer(&self.region.head.active, words)?;
-        flip::begin_fill(&self.region.head.fills);
         Some(self.region.generations[idle])
+    }
+
+    /// Has the buffer from `room` written, and announces its epoch to the keeper, who believes nothing that it reads of the
+    /// buffer meanwhile. If writing fails, the buffer is emptied and nothing is announced.
+    pub fn fill<E>(
+        &mut self,
+        idle: &Generation<Writer>,
+        now_ms: u64,
+        write: impl FnOnce(&Generation<Writer>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        flip::begin_fill(&self.region.head.fills);
+        let written = write(idle).inspect_err(|_| idle.clear());
+        flip::end_fill(&self.region.head.fills);
+        match written {
+            Ok(()) => self.prepare(now_ms),
+            Err(_) => self.not_before_ms = now_ms + RETRY_MS,
+        }
+        written
     }
 
     /// Whether every live switcher uses the active generation, and none is on the way.
@@ -104,9 +123,7 @@ impl Publisher {
         self.phase != Phase::Idle
     }
 
-    /// The buffer from `room` is filled: announces its epoch to the keeper.
-    pub fn prepare(&mut self, now_ms: u64) {
-        flip::end_fill(&self.region.head.fills);
+    fn prepare(&mut self, now_ms: u64) {
         self.region.head.prepared.store(self.active().next().0, Ordering::Release); // pairs with the keeper's load
         self.phase = Phase::Prepared { until_ms: now_ms + KEEPER_MS };
     }
@@ -123,13 +140,12 @@ impl Publisher {
         Some(flip::publish(&self.region.head.active))
     }
 
-    /// Who keeps the idle buffer from being filled.
-    pub fn holders(&self) -> Vec<Holder> {
-        let active = self.active().0;
+    /// The live switchers that use an older generation than this; one that uses none yet begins with the active one.
+    pub fn behind(&self, epoch: u64) -> Vec<Holder> {
         let in_use = |switcher: &SwitcherRegion| switcher.head.in_use.load(Ordering::Acquire);
         let holding = self.live_switchers().map(|(number, switcher)| (number, switcher, in_use(switcher)));
         holding
-            .filter(|(.., word)| *word != 0 && *word != active)
+            .filter(|(.., word)| *word != 0 && Active(*word).epoch() < epoch)
             .map(|(switcher, _, word)| Holder {
                 switcher,
                 pid: self.keeper.switchers[switcher].load().pid,

@@ -284,7 +284,7 @@ fn a_report_shows_its_age_and_what_became_of_it() {
     fixture.control.reports[ReportOutcome::Forged as usize].add(7);
     let memory = fixture.memory();
     let why = HashMap::from([("web".to_owned(), "even: 1.70 load".to_owned())]);
-    let told = HashMap::from([("b1".to_owned(), Told { name: "b1".into(), health: None, feedback: why })]);
+    let told = HashMap::from([("b1".to_owned(), Told { health: None, feedback: why })]);
     let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &told, NOW_MS);
     let row = &to_value(&report).unwrap()["backends"][0];
     assert_eq!((&row["services"][0]["factor"], &row["load"]["age_ms"]), (&json!(0.35), &json!(1500)));

@@ -49,6 +49,11 @@ impl Switcher {
         Self { region, is_stopped: false, control, filter, active: Active::NONE }
     }
 
+    /// The generation that it uses.
+    pub fn in_use(&self) -> Active {
+        Active(self.region.head.in_use.load(Ordering::Relaxed))
+    }
+
     /// The next one, which the keeper gives the memory of one that was killed: it clears `in_use` first.
     pub fn restart(world: &World, number: usize) -> Self {
         let record = &world.shared.keeper.switchers[number];

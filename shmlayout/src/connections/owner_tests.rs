@@ -116,7 +116,7 @@ mod plain {
             assert_eq!(table.activity(old).state, State::Dead);
             assert!(!table.advance(old, end));
             table.unlink(old);
-            table.set_last_hop(old, LastHop { mac: [2, 0, 0, 0, 0, 7], ..HOP });
+            table.set_last_hop(old, LastHop { mac: [2, 0, 0, 0, 0, 7], ..HOP }, |_| true);
             assert_eq!((table.last_hop(old), table.last_hop(new)), (None, Some(HOP)));
             assert_eq!(table.activity(new), recorded(6));
             assert_eq!(find(&table, &new.connection, Side::Client), Some(new.connection));

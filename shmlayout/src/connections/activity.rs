@@ -77,6 +77,13 @@ impl Activity {
         EntryGeneration::from_low_bits(word >> Self::GENERATION_SHIFT) == generation
     }
 
+    /// Whether a word is of this generation, and not of a dead connection.
+    #[inline]
+    pub(super) fn is_alive(word: u64, generation: EntryGeneration) -> bool {
+        let state = (word >> 8) as u16 ^ (generation.low_bits() << 4) as u16; // what is left if the generation is the same
+        (State::Opening as u16..=State::Closed as u16).contains(&state)
+    }
+
     #[inline]
     pub(super) fn word(self, generation: EntryGeneration) -> u64 {
         self.last_seen_ms << 24

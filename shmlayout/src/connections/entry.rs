@@ -160,6 +160,12 @@ impl<A> Entry<A> {
         Activity::is_of(word, generation).then(|| Activity::from_word(word))
     }
 
+    /// Whether it holds the connection of this generation, and that isn't dead.
+    #[inline]
+    pub(super) fn is_alive(&self, generation: EntryGeneration) -> bool {
+        Activity::is_alive(self.activity.load(Ordering::Relaxed), generation)
+    }
+
     /// The last hop of the client of this generation's connection; `None` if the entry is another one's by now.
     #[inline]
     pub(super) fn last_hop_of(&self, generation: EntryGeneration) -> Option<LastHop> {
@@ -229,11 +235,12 @@ impl Entry<Writer> {
         Activity::GONE
     }
 
-    /// Notes the last hop of the client of this generation's connection, writing only if it changed.
+    /// Notes the last hop of the client of this generation's connection, writing only if it changed and `gives_way` says so
+    /// of the one before.
     #[inline]
-    pub(super) fn set_last_hop(&self, generation: EntryGeneration, hop: LastHop) {
+    pub(super) fn set_last_hop(&self, generation: EntryGeneration, hop: LastHop, gives_way: impl Fn(LastHop) -> bool) {
         let (old, new) = (self.last_hop.load(Ordering::Relaxed), hop.word(generation));
-        if old != new && LastHop::is_of(old, generation) {
+        if old != new && LastHop::is_of(old, generation) && gives_way(LastHop::from_word(old)) {
             // Whoever wrote at the same time saw a packet that is as new.
             let _ = self.last_hop.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
         }

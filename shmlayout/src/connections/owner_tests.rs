@@ -116,7 +116,7 @@ mod plain {
             assert_eq!(table.activity(old).state, State::Dead);
             assert!(!table.advance(old, end));
             table.unlink(old);
-            table.set_last_hop(old, LastHop { mac: [2, 0, 0, 0, 0, 7], ..HOP });
+            table.set_last_hop(old, LastHop { mac: [2, 0, 0, 0, 0, 7], ..HOP }, |_| true);
             assert_eq!((table.last_hop(old), table.last_hop(new)), (None, Some(HOP)));
             assert_eq!(table.activity(new), recorded(6));
             assert_eq!(find(&table, &new.connection, Side::Client), Some(new.connection));
@@ -564,7 +564,8 @@ mod model {
         });
     }
 
-    /// Rivals whose places in the two indexes make a circle: the first in one comes after the last in the other.
+    /// Rivals whose places in the two indexes make a circle: the first in one comes after the last in the other. The second
+    /// has seen the first and yields; before it is dead, the first and the third look.
     #[test]
     fn loom_of_three_rivals_one_stands() {
         bounded().check(|| {
@@ -587,11 +588,13 @@ mod model {
                 }
                 stands.then_some(mine)
             };
-            let [first, second, third] = rivals;
-            let others = [second, third].map(|rival| loom::thread::spawn(move || settle(rival)));
+            let [first, (mut owner, second), third] = rivals;
+            assert_eq!(owner.settle(&second, table.hashes(&second.connection)), Err(Refusal::Twin));
+            let other = loom::thread::spawn(move || settle(third));
             let mine = settle(first);
-            let theirs = others.map(|other| other.join().unwrap());
-            let stand: Vec<Found> = theirs.into_iter().chain([mine]).flatten().collect();
+            let theirs = other.join().unwrap();
+            owner.release(&second);
+            let stand: Vec<Found> = [mine, theirs].into_iter().flatten().collect();
             assert_eq!(stand.len(), 1, "{stand:?}");
             let key = three[0].key(Side::Backend);
             assert_eq!(table.find(&key, table.hash(&key)), Some(stand[0]));

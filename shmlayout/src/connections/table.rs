@@ -103,7 +103,7 @@ impl<'a, A: Copy> Connections<'a, A> {
     }
 
     /// The live connection with this key; `hash` is the key's, `likely` what [`Connections::likely`] said of it.
-    #[inline]
+    #[inline(always)] // a call would copy what was found once more
     pub fn find_likely(&self, key: &Key, hash: u64, likely: Option<Handle>) -> Option<Found> {
         match likely.and_then(|handle| self.at(handle, key)) {
             Some(found) => Some(found),
@@ -112,6 +112,7 @@ impl<'a, A: Copy> Connections<'a, A> {
     }
 
     /// The live connection with this key; `hash` is the key's.
+    #[inline(never)] // keeps find_likely small
     pub fn find(&self, key: &Key, hash: u64) -> Option<Found> {
         self.index(key.side).candidates(hash).find_map(|handle| self.at(handle, key))
     }
@@ -124,8 +125,9 @@ impl<'a, A: Copy> Connections<'a, A> {
     /// The connection of a handle, unless it is dead or its entry is another one's.
     #[inline]
     pub(super) fn read(&self, handle: Handle) -> Option<Found> {
-        let found = self.read_entry(handle.id).filter(|found| found.handle == handle)?;
-        (self.activity(&found).state != State::Dead).then_some(found)
+        let entry = self.entries.get(handle.id.0 as usize)?;
+        let (connection, generation) = entry.read()?;
+        (generation == handle.generation && entry.is_alive(generation)).then_some(Found { handle, connection })
     }
 
     /// The connection in an entry, whichever it is, and be it dead.
@@ -176,10 +178,11 @@ impl Connections<'_, Writer> {
         self.entry(found.handle.id).advance(found.handle.generation, next)
     }
 
-    /// Notes the last hop of a connection's client, unless the connection was freed meanwhile.
+    /// Notes the last hop of a connection's client where `gives_way` says so of the one before, unless the connection was
+    /// freed meanwhile.
     #[inline]
-    pub fn set_last_hop(&self, found: &Found, hop: LastHop) {
-        self.entry(found.handle.id).set_last_hop(found.handle.generation, hop);
+    pub fn set_last_hop(&self, found: &Found, hop: LastHop, gives_way: impl Fn(LastHop) -> bool) {
+        self.entry(found.handle.id).set_last_hop(found.handle.generation, hop, gives_way);
     }
 
     /// Ends a connection: dead first, so that nobody finds it any more, then out of both indexes. Its owner frees it at its

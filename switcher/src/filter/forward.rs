@@ -134,11 +134,8 @@ impl Filter {
     /// its address.
     #[inline]
     fn note_last_hop(&self, found: &Found, hop: LastHop) {
-        let table = self.owner.table();
-        let is_the_hosts = table.last_hop(found).is_none_or(|held| is_host(held.interface));
-        if !is_the_hosts || is_host(hop.interface) {
-            table.set_last_hop(found, hop);
-        }
+        let gives_way = |held: LastHop| !is_host(held.interface) || is_host(hop.interface);
+        self.owner.table().set_last_hop(found, hop, gives_way);
     }
 
     /// The next hop to a client, by routing table and ARP cache; while they don't know it, where its last packet came from.

@@ -3,6 +3,7 @@
 use super::memory::advise;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shunt_config::Config;
 use shunt_process::{Instance, control_socket, runtime_directory};
@@ -133,8 +134,8 @@ pub struct ConfigurationFile {
 }
 
 impl ConfigurationFile {
-    /// Asks control which it is, and reads it; `None` where control doesn't answer.
-    pub fn of(instance: &Instance) -> Option<Self> {
+    /// Asks control which it is, and reads it.
+    pub fn of(instance: &Instance) -> Result<Self, AdminError> {
         file_status(instance).map(Self::read)
     }
 
@@ -144,32 +145,38 @@ impl ConfigurationFile {
     }
 }
 
-/// What control says of its configuration file; `None` where it doesn't answer.
-pub fn file_status(instance: &Instance) -> Option<FileStatus> {
-    let answer = order(instance, &json!({ "command": "configuration" })).ok()?;
-    serde_json::from_value(Value::Object(answer)).ok()
+/// What control says of its configuration file.
+pub fn file_status(instance: &Instance) -> Result<FileStatus, AdminError> {
+    understand(instance, order(instance, &json!({ "command": "configuration" }))?)
+}
+
+fn understand<T: DeserializeOwned>(
+    instance: &Instance,
+    answer: serde_json::Map<String, Value>,
+) -> Result<T, AdminError> {
+    serde_json::from_value(Value::Object(answer)).map_err(|_| AdminError::Unintelligible(instance.clone()))
 }
 
 /// What only control knows of a backend.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, Deserialize)]
 pub struct Told {
+    /// Its name.
+    pub name: String,
     /// Why its health is what it is.
     pub health: Option<String>,
     /// By service: why its weight is what it is.
     pub feedback: HashMap<String, String>,
 }
 
-/// What control tells of each backend, by name; nothing where it doesn't answer.
-pub fn tell(instance: &Instance) -> HashMap<String, Told> {
-    let answer = order(instance, &json!({ "command": "backends" })).unwrap_or_default();
-    let backends = answer.get("backends").and_then(Value::as_array).into_iter().flatten();
-    let one = |backend: &Value| {
-        let text = |field: &str| backend.get(field).and_then(Value::as_str).map(str::to_owned);
-        let feedback = backend.get("feedback").and_then(Value::as_object).into_iter().flatten();
-        let feedback = feedback.filter_map(|(service, why)| Some((service.clone(), why.as_str()?.to_owned())));
-        Some((text("name")?, Told { health: text("health"), feedback: feedback.collect() }))
-    };
-    backends.filter_map(one).collect()
+#[derive(Deserialize)]
+struct Backends {
+    backends: Vec<Told>,
+}
+
+/// What control tells of each backend, by name.
+pub fn tell(instance: &Instance) -> Result<HashMap<String, Told>, AdminError> {
+    let Backends { backends } = understand(instance, order(instance, &json!({ "command": "backends" }))?)?;
+    Ok(backends.into_iter().map(|told| (told.name.clone(), told)).collect())
 }
 
 #[cfg(test)]
@@ -194,6 +201,20 @@ mod tests {
         for line in ["", "{}", "[1]", "{\"ok\":false}"] {
             assert!(judge(line).is_none(), "{line}");
         }
+    }
+
+    #[test]
+    fn an_answer_without_what_was_asked_for_is_an_error() {
+        let instance = Instance::default();
+        let backends = |text| understand::<Backends>(&instance, judge(text).unwrap().unwrap());
+        let told =
+            backends("{\"ok\":true,\"backends\":[{\"name\":\"b1\",\"health\":null,\"feedback\":{},\"state\":\"up\"}]}");
+        assert_eq!(told.unwrap().backends[0].name, "b1");
+        for text in ["{\"ok\":true}", "{\"ok\":true,\"backends\":[{\"health\":null}]}"] {
+            assert!(matches!(backends(text), Err(AdminError::Unintelligible(_))), "{text}");
+        }
+        let file = understand::<FileStatus>(&instance, judge("{\"ok\":true,\"file\":\"a.toml\"}").unwrap().unwrap());
+        assert!(file.unwrap_err().to_string().contains("use the same build"));
     }
 
     #[test]

@@ -4,14 +4,38 @@ use anyhow::Context;
 use shunt_config::{Config, ConfigError};
 use shunt_instances::running_configuration;
 use shunt_process::say;
+use shunt_publish::agents::{Agents, KeyMissing};
 use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::NamedIds;
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Summarizes a file that may be used, in a line.
-pub fn check(file: &Path) -> anyhow::Result<String> {
-    Ok(format!("{}: ok: {}\n", file.display(), summary(&load(file)?)))
+/// A file that may be used.
+pub struct Checked {
+    /// Its summary, in a line.
+    pub summary: String,
+    /// What of this machine it would be used without.
+    pub warnings: Vec<String>,
+}
+
+/// Summarizes a file that may be used.
+pub fn check(file: &Path) -> anyhow::Result<Checked> {
+    let config = load(file)?;
+    let summary = format!("{}: ok: {}\n", file.display(), summary(&config));
+    Ok(Checked { summary, warnings: key_warnings(&config) })
+}
+
+/// Keys are the machine's matter: a start goes on without an agent's, a reload doesn't.
+fn key_warnings(config: &Config) -> Vec<String> {
+    let (_, missing) = Agents::load(&config.feedback);
+    let warn = |key: &KeyMissing| {
+        let meaning = match key.is_denied() {
+            true => "whether control can use it isn't known: check as root",
+            false => "with it as it is, a start goes on without this agent's reports, and a reload is refused",
+        };
+        format!("{}; {meaning}", key.problem(&config.source))
+    };
+    missing.iter().map(warn).collect()
 }
 
 /// What a supervisor has to know, as assignments: of the instance that runs by this file, whatever is in it by now; else of
@@ -65,10 +89,41 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples").join(name)
     }
 
+    fn refusal(file: &Path) -> String {
+        check(file).map(|checked| checked.summary).expect_err("a refusal").to_string()
+    }
+
+    #[test]
+    fn keys_that_cannot_be_used_are_told_with_their_lines() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let [file, key] = ["shunt.toml", "key"].map(|name| folder.path().join(name));
+        let agent = format!(
+            "[feedback]\nlisten = \"198.18.1.1:7946\"\n[[agent]]\nname = \"a\"\nkey_file = {key:?}\nbackends = [\"b1\"]\n"
+        );
+        let text = std::fs::read_to_string(example("minimal.toml")).unwrap() + &agent;
+        let line = 1 + text.lines().position(|line| line.starts_with("key_file")).unwrap();
+        std::fs::write(&file, text).unwrap();
+        let warnings = || check(&file).unwrap().warnings;
+        let says = |said: &str| {
+            let [warning] = <[String; 1]>::try_from(warnings()).unwrap();
+            assert!(warning.contains(&format!("shunt.toml:{line}: agent.a.key_file: {}", key.display())), "{warning}");
+            assert!(warning.contains(said) && warning.contains("a start goes on without"), "{warning}");
+        };
+        says("cannot be read: No such file");
+        std::fs::write(&key, "short").unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        says("holds 5 bytes");
+        std::fs::write(&key, [b'k'; 32]).unwrap();
+        assert_eq!(warnings(), [""; 0]);
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        says("has mode 0644");
+    }
+
     #[test]
     fn a_good_file_is_summed_up_and_assigned() {
         let file = example("nat.toml");
-        let line = check(&file).unwrap();
+        let line = check(&file).unwrap().summary;
         assert!(
             line.ends_with("nat.toml: ok: 2 services, 3 backends, 2 switchers, 2 interfaces, instance shunt\n"),
             "{line}"
@@ -78,7 +133,7 @@ mod tests {
 
     #[test]
     fn an_agents_file_is_called_one() {
-        let refusal = check(&example("agent.toml")).unwrap_err().to_string();
+        let refusal = refusal(&example("agent.toml"));
         assert!(refusal.contains("agent.toml: is an agent's configuration, not Shunt's; "), "{refusal}");
         assert!(!refusal.contains('\n'), "{refusal}");
     }
@@ -93,7 +148,7 @@ mod tests {
         let text = text.replacen("mode = \"nat\"", &rule, 1) + "[limits]\nservices = 1\n";
         std::fs::write(&file, &text).unwrap();
         let line = 1 + text.lines().position(|line| line.starts_with("rule")).unwrap();
-        let refusal = check(&file).unwrap_err().to_string();
+        let refusal = refusal(&file);
         let expected = format!("shunt.toml:{line}: service.web.rule: the rules of all services tell 80 ranges");
         assert!(refusal.contains(&expected) && refusal.contains("raise limits.services"), "{refusal}");
     }

@@ -1,21 +1,24 @@
 //! The command line, and what each command does.
 
+use super::admin::{self, Told};
 use super::configuration::Configuration;
 use super::drain::Selected;
 use super::memory::{Memory, MemoryError};
 use super::output::{self, Output};
 use super::views::{
     BackendsReport, ConnectionsReport, DropsReport, Filter, Outside, ProcessRow, ProcessState, Sample, ServicesReport,
-    Severity, StatusReport, StatusView, faulty_links, fields, process_problems, processes,
+    Severity, StatusReport, StatusView, control_unanswered, faulty_host, faulty_links, fields, process_problems,
+    processes,
 };
-use super::{admin, check, doctor, drain, instance};
+use super::{check, doctor, drain, instance};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use shunt_config::ConfigError;
 use shunt_instances::living_processes;
 use shunt_process::{Instance, REFUSED, give_up, say};
 use shunt_shmlayout::clock::now_ms as monotonic_ms;
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -137,7 +140,7 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
             output::write("reloaded\n")?;
         }
         Command::Check { shell, file } => {
-            output::write(&if shell { check::settings(&file)? } else { check::check(&file)? })?;
+            output::write(&if shell { check::settings(&file)? } else { checked(&file)? })?;
         }
         Command::Processes => {
             let processes = living_processes(&instance::choose(named)?);
@@ -146,6 +149,13 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Doctor { file, json } => return doctor::run(file.as_deref(), json),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What of the machine isn't as the file wants it is no refusal of the file.
+fn checked(file: &Path) -> anyhow::Result<String> {
+    let check::Checked { summary, warnings } = check::check(file)?;
+    warnings.iter().for_each(say);
+    Ok(summary)
 }
 
 fn attach(named: Option<Instance>) -> anyhow::Result<Memory> {
@@ -157,6 +167,23 @@ fn attach(named: Option<Instance>) -> anyhow::Result<Memory> {
 fn warn_of_missing(memory: &Memory) -> anyhow::Result<()> {
     process_problems(&processes(memory, monotonic_ms())).iter().for_each(|problem| say(problem.line().trim_end()));
     Ok(())
+}
+
+/// Whether control turns. One that stands still would let whoever asks it wait for its answer.
+fn control_runs(memory: &Memory) -> bool {
+    let runs = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
+    processes(memory, monotonic_ms()).iter().any(runs)
+}
+
+/// What control tells of each backend; what keeps it from that is said once.
+fn told(memory: &Memory, has_said: &mut bool) -> HashMap<String, Told> {
+    let told = if control_runs(memory) { admin::tell(&memory.instance) } else { Ok(HashMap::new()) };
+    told.unwrap_or_else(|error| {
+        if !std::mem::replace(has_said, true) {
+            say(control_unanswered(&error).line().trim_end());
+        }
+        HashMap::new()
+    })
 }
 
 /// Says by its exit status how bad the worst problem is.
@@ -194,11 +221,17 @@ fn look(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow
     };
     let before = Sample::take(memory);
     std::thread::sleep(LOOK);
-    // A control that stands still would let one wait for its answer.
-    let answers = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
-    let file =
-        processes(memory, monotonic_ms()).iter().any(answers).then(|| admin::ConfigurationFile::of(instance)).flatten();
-    let outside = Outside { file, links: faulty_links(&memory.keeper) };
+    let file = control_runs(memory).then(|| admin::ConfigurationFile::of(instance));
+    let outside = match shunt_routing::addresses() {
+        Ok(kernel) => {
+            let (links, host) = (faulty_links(&memory.keeper, &kernel), faulty_host(&memory.keeper, &kernel));
+            Outside { file, links, host }
+        }
+        Err(error) => {
+            say(format_args!("shunt: whether interfaces are up isn't known: {error}"));
+            Outside { file, ..Outside::default() }
+        }
+    };
     Ok(StatusView::Present(Box::new(StatusReport::read(memory, &before, &outside, exact, monotonic_ms()))))
 }
 
@@ -213,9 +246,10 @@ fn services(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
 
 fn backends(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
     warn_of_missing(memory)?;
+    let mut has_said = false;
     output.show(|| {
         memory.refresh()?;
-        let told = admin::tell(&memory.instance);
+        let told = told(memory, &mut has_said);
         Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &told, monotonic_ms()))
     })?;
     Ok(())

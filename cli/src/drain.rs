@@ -10,16 +10,22 @@ use std::net::IpAddr;
 
 /// Which back-ends.
 #[derive(Debug, Clone, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").args(["backends", "hosts"]).required(true).multiple(true))]
 pub struct Selected {
     /// Their names.
-    #[arg(value_name = "BACKEND", required_unless_present = "hosts")]
+    #[arg(value_name = "BACKEND")]
     backends: Vec<String>,
     /// All back-ends of this address; may be given several times.
-    #[arg(long = "host", value_name = "ADDRESS")]
+    #[arg(long = "host", value_name = "ADDRESS", value_parser = address)]
     hosts: Vec<IpAddr>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "write the whole address of a back-end's host, as 198.18.1.11; names and networks aren't taken")
 }
 
 /// What an order changed.

@@ -17,8 +17,13 @@ pub struct Output {
     #[arg(long)]
     pub json: bool,
     /// Show it again each so many seconds, until interrupted.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub watch: Option<u32>,
+}
+
+fn seconds(text: &str) -> Result<u32, &'static str> {
+    let number = text.parse().ok().filter(|seconds| *seconds > 0);
+    number.ok_or("write a whole number of seconds, 1 or more")
 }
 
 /// Home, and clear from there: what a terminal is sent before it is shown again.

@@ -82,3 +82,20 @@ fn the_doctor_speaks_json() {
     let fails = report["findings"].as_array().unwrap().iter().any(|finding| finding["level"] == "fail");
     assert_eq!(output.status.code(), Some(i32::from(fails)));
 }
+
+#[test]
+fn a_wrong_word_of_the_command_line_is_told_with_what_to_write() {
+    for (arguments, said) in [
+        (
+            &["status", "--watch", "0.2"][..],
+            "'0.2' for '--watch <SECONDS>': write a whole number of seconds, 1 or more",
+        ),
+        (&["status", "--watch", "0"], "write a whole number of seconds"),
+        (&["drain", "--host", "198.18.1"], "'198.18.1' for '--host <ADDRESS>': write the whole address"),
+        (&["drain"], "<BACKEND|--host <ADDRESS>>"),
+    ] {
+        let output = shunt(arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert!(text(&output.stderr).contains(said), "{}", text(&output.stderr));
+    }
+}

@@ -50,7 +50,7 @@ pub enum ConfigError {
         file: String,
     },
     /// The text is not TOML, as of a file that was only half written.
-    #[error("{file}:{line}: is not TOML: {message} (column {column}); mend the line, or save the file whole")]
+    #[error("{file}:{line}: is not TOML: {message} (column {column}); {mend}")]
     Syntax {
         /// The path as the operator gave it.
         file: String,
@@ -60,6 +60,8 @@ pub enum ConfigError {
         column: usize,
         /// What the TOML parser expected there.
         message: String,
+        /// What to do.
+        mend: String,
     },
     /// A file for `shunt-agent`, where one for Shunt was expected.
     #[error(

@@ -11,6 +11,7 @@
 
 mod check;
 mod cpus;
+mod duplicate;
 mod error;
 mod feedback;
 mod kind;

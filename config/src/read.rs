@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::duplicate;
 use crate::error::ConfigError;
 
 /// The most that is read of a file. Ten thousand back-ends take about 1 MiB.
@@ -70,11 +71,11 @@ pub fn parse_document<'t>(text: &'t str, file: &str) -> Result<Spanned<DeTable<'
         let at = error.span().map_or(text.len(), |span| span.start);
         let before = text.get(..at).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        ConfigError::Syntax {
-            file: file.to_owned(),
-            line: count_lines(before.as_bytes()),
-            column: 1 + before[line_start..].chars().count(),
-            message: error.message().to_owned(),
-        }
+        let line = count_lines(before.as_bytes());
+        let explained = if error.message() == "duplicate key" { duplicate::explain(text, line) } else { None };
+        let (message, mend) = explained
+            .unwrap_or_else(|| (error.message().to_owned(), "mend the line, or save the file whole".to_owned()));
+        let column = 1 + before[line_start..].chars().count();
+        ConfigError::Syntax { file: file.to_owned(), line, column, message, mend }
     })
 }

@@ -74,6 +74,14 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// What a table under `key` has in its brackets.
+    fn header_of(&self, key: &str) -> String {
+        match self.place.field.split(['.', '[']).next() {
+            None | Some("") => key.to_owned(),
+            Some(parent) => format!("{parent}.{key}"),
+        }
+    }
+
     fn take(&mut self, key: &'static str) -> Option<Field<&'t DeValue<'t>>> {
         self.asked.push(key);
         let value = self.table?.get(key)?.get_ref();
@@ -199,7 +207,8 @@ impl<'t> Section<'t> {
             return absent;
         };
         let Some(table) = value.as_table() else {
-            self.report.refuse(&place, format!("is {}; write a table under a [header]", describe(value)));
+            let (what, header) = (describe(value), self.header_of(key));
+            self.report.refuse(&place, format!("is {what}; write [{header}], with single brackets, once"));
             return absent;
         };
         Section::new(self.report, Some(table), place)
@@ -211,11 +220,12 @@ impl<'t> Section<'t> {
             return Vec::new();
         };
         let path = place.field.clone();
+        let header = self.header_of(key);
         let items = match value {
             DeValue::Array(items) if items.iter().all(|item| item.get_ref().is_table()) => items,
             _ => {
                 let what = describe(value);
-                self.report.refuse(&place, format!("is {what}; write each as a table of its own under a [[header]]"));
+                self.report.refuse(&place, format!("is {what}; write [[{header}]], with two brackets, above each"));
                 return Vec::new();
             }
         };

@@ -35,7 +35,6 @@ use crate::routing_daemon::announce::Announcer;
 use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use crate::start::{Memory, Start, StartError, absolute, system_error};
 use shunt_protocol::admin::{Command, Reply};
-use shunt_publish::agents::KeyMissing;
 use shunt_publish::candidate::{Candidate, Document, Grounds};
 use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::retirement::Counts;
@@ -89,8 +88,8 @@ struct ConfigurationFile {
 
 impl Configurations for ConfigurationFile {
     fn read(&mut self, table: &Table, named: &NamedIds, running: &Config) -> Result<Candidate, ConfigError> {
-        let grounds =
-            Grounds { rehearsal: &self.rehearsal, table, named, running: Some(running), local: addresses_beside };
+        let (rehearsal, running, local) = (&self.rehearsal, Some(running), addresses_beside);
+        let grounds = Grounds { rehearsal, table, named, running, local, needs_keys: true };
         Candidate::new(Document::read(&self.path)?, &grounds, &mut self.address_locks)
     }
 }
@@ -98,8 +97,7 @@ impl Configurations for ConfigurationFile {
 impl MainLoop {
     /// Takes the instance over.
     pub async fn start(path: &Path) -> Result<Self, StartError> {
-        let Start { candidate, accepted, rehearsal, memory, refusal, missing_keys, address_locks, lock } =
-            Start::begin(path).await?;
+        let Start { candidate, accepted, rehearsal, memory, refusal, address_locks, lock } = Start::begin(path).await?;
         let instance = candidate.document.config.instance.clone();
         let (notes_file, now) = (NotesFile::of(&instance), Now::read());
         let notes = Notes::recover(notes_file.load(), |key| health_of(&candidate.table, key), now.wall_ms());
@@ -115,8 +113,7 @@ impl MainLoop {
         describe(&memory);
         let path = absolute(path);
         let refusal = refusal.map(|refusal| refusal.to_string());
-        let missing_keys = missing_keys.iter().map(KeyMissing::to_string).collect();
-        let beginning = Beginning { path: path.clone(), candidate, memory, notes, refusal, missing_keys };
+        let beginning = Beginning { path: path.clone(), candidate, memory, notes, refusal };
         let (control, outputs) = Control::new(beginning, now);
         let mut main_loop = Self {
             control,

@@ -26,7 +26,6 @@ use shunt_shmlayout::sync::Ordering;
 
 use crate::accepted::Accepted;
 use crate::clock::Stopwatch;
-use shunt_publish::agents::KeyMissing;
 use shunt_publish::candidate::{Candidate, Document, Grounds};
 use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::{NamedIds, Table};
@@ -145,8 +144,6 @@ pub struct Start {
     pub memory: Memory,
     /// Why the file on disk isn't what it goes on with.
     pub refusal: Option<ConfigError>,
-    /// Keys that it goes on without.
-    pub missing_keys: Vec<KeyMissing>,
     /// Of the candidate's addresses.
     pub address_locks: AddressLocks,
     /// Until the end, so that there is no other.
@@ -172,9 +169,11 @@ impl Start {
         let accepted = Accepted::of(&instance);
         let what = "the file of the locks on addresses, in /run/shunt (run control as root)";
         let mut address_locks = AddressLocks::open().map_err(system_error(what))?;
-        let Choice { candidate, refusal, missing_keys } =
-            choose(file, &accepted, &memory, &rehearsal, &mut address_locks)?;
-        Ok(Self { candidate, accepted, rehearsal, memory, refusal, missing_keys, address_locks, lock })
+        let Choice { candidate, refusal } = choose(file, &accepted, &memory, &rehearsal, &mut address_locks)?;
+        for key in &candidate.missing_keys {
+            error!("{key}; going on without its reports; correct it, then `shunt reload`");
+        }
+        Ok(Self { candidate, accepted, rehearsal, memory, refusal, address_locks, lock })
     }
 }
 
@@ -188,7 +187,6 @@ fn was_renamed(runs: &Instance, name: &Instance) -> bool {
 pub(crate) struct Choice {
     pub candidate: Candidate,
     pub refusal: Option<ConfigError>,
-    pub missing_keys: Vec<KeyMissing>,
 }
 
 /// The file, or else what ran before, where something does.
@@ -205,17 +203,17 @@ pub(crate) fn choose(
         fitting(before, memory).inspect_err(|error| warn!("the configuration accepted last doesn't fit:\n{error}")).ok()
     });
     let running = before.as_ref().map(|document| &document.config);
-    let grounds = Grounds { rehearsal, table: &table, named: &named, running, local: addresses_beside };
+    let (table, named, local) = (&table, &named, addresses_beside);
+    let grounds = Grounds { rehearsal, table, named, running, local, needs_keys: false };
     let refusal = match file.and_then(|document| Candidate::new(fitting(document, memory)?, &grounds, locks)) {
-        Ok(candidate) => return Ok(Choice { candidate, refusal: None, missing_keys: Vec::new() }),
+        Ok(candidate) => return Ok(Choice { candidate, refusal: None }),
         Err(refusal) => refusal,
     };
-    let grounds = Grounds { rehearsal, table: &table, named: &named, running: None, local: addresses_beside };
+    let grounds = Grounds { rehearsal, table, named, running: None, local, needs_keys: false };
     let Some(before) = before else { return Err(refusal) };
     error!("the configuration file is refused, going on with the one accepted last:\n{refusal}");
-    let (candidate, missing_keys) = Candidate::resumed(before, &grounds, locks)?;
-    missing_keys.iter().for_each(|key| warn!("agent {}: {key}; its reports are refused", key.agent));
-    Ok(Choice { candidate, refusal: Some(refusal), missing_keys })
+    let candidate = Candidate::resumed(before, &grounds, locks)?;
+    Ok(Choice { candidate, refusal: Some(refusal) })
 }
 
 fn fitting(document: Document, memory: &Memory) -> Result<Document, ConfigError> {

@@ -18,7 +18,7 @@ use std::path::Path;
 
 use accepted::instance_of;
 pub use address_locks::AddressLocks;
-pub use own::{addresses_beside, local_addresses, own_addresses};
+pub use own::{addresses_beside, interfaces_beside, local_addresses, own_addresses};
 pub use processes::{Process, living_processes, present};
 pub use shapes::Shapes;
 use shunt_config::{Config, ConfigError, Problem};

@@ -1,31 +1,44 @@
 //! The machine's own addresses, which no service may have: everything else that uses one would be cut off.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use nix::ifaddrs::getifaddrs;
 use shunt_config::{Config, Problem};
+use shunt_routing::state::State;
 use shunt_shmlayout::address::Address;
 
 use crate::Other;
 
 /// The box's own addresses, but for those of these pseudo-interfaces.
 pub fn local_addresses(pseudo_interfaces: &BTreeSet<String>) -> io::Result<BTreeSet<Address>> {
-    let others = getifaddrs()?.filter(|entry| !pseudo_interfaces.contains(&entry.interface_name));
-    let addresses = others.filter_map(|entry| {
-        let address = entry.address?;
-        let v4 = address.as_sockaddr_in().map(|address| Address::from_v4(address.ip().octets()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| Address(address.ip().octets())))
-    });
-    Ok(addresses.collect())
+    let state = shunt_routing::addresses().map_err(io::Error::other)?;
+    Ok(on_interfaces(&state, pseudo_interfaces).into_keys().collect())
 }
 
 /// The box's own addresses, but for those of pseudo-interfaces. Those of other instances are told as theirs elsewhere.
 pub fn addresses_beside(config: &Config) -> io::Result<BTreeSet<Address>> {
-    let mut pseudo_interfaces: BTreeSet<String> =
-        Other::living(&config.instance).filter_map(|other| other.device()).collect();
-    pseudo_interfaces.extend(config.host.iter().map(|host| host.device.clone()));
-    local_addresses(&pseudo_interfaces)
+    Ok(interfaces_beside(config)?.into_keys().collect())
+}
+
+/// The same addresses, each with the name of its interface.
+pub fn interfaces_beside(config: &Config) -> io::Result<BTreeMap<Address, String>> {
+    let state = shunt_routing::addresses().map_err(io::Error::other)?;
+    Ok(on_interfaces(&state, &pseudo_interfaces(config)))
+}
+
+/// Of this instance, which needn't run, and of all others.
+fn pseudo_interfaces(config: &Config) -> BTreeSet<String> {
+    let others = Other::living(&config.instance).filter_map(|other| other.device());
+    others.chain(config.host.iter().map(|host| host.device.clone())).collect()
+}
+
+fn on_interfaces(state: &State, but: &BTreeSet<String>) -> BTreeMap<Address, String> {
+    let named = state.addresses.iter().map(|own| {
+        let link = state.links.get(&own.ifindex);
+        let name = link.map_or_else(|| format!("interface {}", own.ifindex), |link| link.name.clone());
+        (Address::from(own.address), name)
+    });
+    named.filter(|(_, name)| !but.contains(name)).collect()
 }
 
 /// What of a configuration takes addresses that the box itself has (SSH!), or would have twice.
@@ -49,4 +62,17 @@ pub fn own_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<Problem>
     })
     .chain(hosts)
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_with_their_interfaces_but_for_pseudo_interfaces() {
+        let state = shunt_routing::addresses().unwrap();
+        let loopback = Address::from_v4([127, 0, 0, 1]);
+        assert_eq!(on_interfaces(&state, &BTreeSet::new()).get(&loopback), Some(&"lo".to_owned()));
+        assert_eq!(on_interfaces(&state, &["lo".to_owned()].into()).get(&loopback), None);
+    }
 }

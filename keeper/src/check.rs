@@ -56,7 +56,7 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
         Err(error) => problems.push(format!("the box's own addresses: {error}")),
     }
     let account = account_fault(&config.user);
-    problems.extend(account.map(|fault| blame(config, "user", fault.trim_start_matches("user: "))));
+    problems.extend(account.map(|fault| blame(config, "user", &fault)));
     check_pinned_memory(config, &mut problems);
     passing.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
     let interfaces: Vec<_> = interfaces.into_iter().flatten().collect();

@@ -1,6 +1,7 @@
 //! Who may report, about whom, and which of their reports came before.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::PathBuf;
 
 use shunt_config::{Feedback, Problem, Source};
@@ -10,7 +11,7 @@ use shunt_shmlayout::replay::ReplayPlace;
 
 /// Why an agent's reports can't be believed.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} {source}")]
+#[error("agent {agent}: {path} {source}")]
 pub struct KeyMissing {
     /// Whose key.
     pub agent: String,
@@ -21,9 +22,15 @@ pub struct KeyMissing {
 }
 
 impl KeyMissing {
+    /// Whether only another account can say more.
+    pub fn is_denied(&self) -> bool {
+        matches!(&self.source, KeyError::Unreadable(error) if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// The same with file, line and field.
     pub fn problem(&self, source: &Source) -> Problem {
-        source.problem(format!("agent.{}.key_file", self.agent), self.to_string())
+        let Self { agent, path, source: why } = self;
+        source.problem(format!("agent.{agent}.key_file"), format!("{} {why}", path.display()))
     }
 }
 

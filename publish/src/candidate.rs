@@ -44,6 +44,8 @@ pub struct Grounds<'a> {
     pub running: Option<&'a Config>,
     /// Asks for the machine's own addresses, which no service may have: [`shunt_instances::addresses_beside`].
     pub local: fn(&Config) -> io::Result<BTreeSet<Address>>,
+    /// Whether an agent's key that can't be used refuses it. A reload needs them all: its author is there to mend one.
+    pub needs_keys: bool,
 }
 
 /// Ready to be used.
@@ -54,6 +56,8 @@ pub struct Candidate {
     pub table: Table,
     /// Who may report.
     pub agents: Agents,
+    /// Keys that can't be used: reports of their agents are refused.
+    pub missing_keys: Vec<KeyMissing>,
 }
 
 impl Candidate {
@@ -79,11 +83,12 @@ impl Candidate {
             Ok(local) => problems.extend(own_addresses(config, &local)),
             Err(error) => warn!("cannot look at the machine's own addresses: {error}"),
         }
-        let (agents, missing) = Agents::load(&config.feedback);
-        problems.extend(missing.iter().map(|key| key.problem(&config.source)));
+        let (agents, missing_keys) = Agents::load(&config.feedback);
+        let needed = missing_keys.iter().filter(|_| grounds.needs_keys);
+        problems.extend(needed.map(|key| key.problem(&config.source)));
         let table = grounds.rehearsal.table(grounds.table, config, grounds.named);
         match table {
-            Ok(table) if problems.is_empty() => Ok(Self { document, table, agents }),
+            Ok(table) if problems.is_empty() => Ok(Self { document, table, agents, missing_keys }),
             Ok(_) => Err(ConfigError::Refused(problems)),
             Err(refusal) => {
                 problems.push(refusal.problem(&config.source));
@@ -92,12 +97,8 @@ impl Candidate {
         }
     }
 
-    /// What ran before: it goes on without the keys that can't be read any more, and with its addresses, which switchers serve.
-    pub fn resumed(
-        document: Document,
-        grounds: &Grounds<'_>,
-        locks: &mut AddressLocks,
-    ) -> Result<(Self, Vec<KeyMissing>), ConfigError> {
+    /// What ran before: it goes on with its addresses, which switchers serve.
+    pub fn resumed(document: Document, grounds: &Grounds<'_>, locks: &mut AddressLocks) -> Result<Self, ConfigError> {
         let Document { config, .. } = &document;
         if let Err(error) = locks.claim(config, |_| true) {
             warn!("cannot lock addresses: {error}");
@@ -105,8 +106,8 @@ impl Candidate {
         locks.settle(Some(config));
         let table = grounds.rehearsal.table(grounds.table, config, grounds.named);
         let table = table.map_err(|refusal| ConfigError::Refused(vec![refusal.problem(&config.source)]))?;
-        let (agents, missing) = Agents::load(&config.feedback);
-        Ok((Self { document, table, agents }, missing))
+        let (agents, missing_keys) = Agents::load(&config.feedback);
+        Ok(Self { document, table, agents, missing_keys })
     }
 }
 
@@ -168,6 +169,10 @@ mod tests {
         [[service.backend]]\nname = \"b1\"\naddress = \"198.18.1.1:80\"\n";
 
     fn reload_text(text: &str) -> Result<Candidate, ConfigError> {
+        candidate(text, true)
+    }
+
+    fn candidate(text: &str, needs_keys: bool) -> Result<Candidate, ConfigError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shunt.toml");
         std::fs::write(&path, text).unwrap();
@@ -176,7 +181,7 @@ mod tests {
         let table = rehearsal.empty_table();
         let (named, running) = (&NamedIds::default(), Some(&running));
         let local = |_: &Config| Ok([Address::from_v4([198, 18, 0, 9])].into());
-        let grounds = Grounds { rehearsal: &rehearsal, table: &table, named, running, local };
+        let grounds = Grounds { rehearsal: &rehearsal, table: &table, named, running, local, needs_keys };
         Candidate::new(Document::read(&path)?, &grounds, &mut AddressLocks::at(&folder.path().join("locks")).unwrap())
     }
 
@@ -238,6 +243,9 @@ mod tests {
             text.contains("shunt.toml:19: agent.a.key_file: /nonexistent/key cannot be read: No such file"),
             "{text}"
         );
+        let started = candidate(&format!("{TEXT}{agent}backends = [\"b1\"]\n"), false).unwrap();
+        let [missing] = &started.missing_keys[..] else { panic!("one key") };
+        assert_eq!(missing.agent, "a", "a start goes on without it");
     }
 
     #[test]

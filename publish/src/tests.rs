@@ -140,7 +140,7 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
     use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Whole};
     let region = ConnectionsRegion::anonymous(&ConnectionsShape::new(1024)).unwrap();
     let table = region.table().unwrap();
-    let mut owner = Owner::adopt(table, 0, 1);
+    let mut owner = Owner::adopt(table, 0, 1, Default::default());
     let (activity, hop) = (
         Activity { last_seen_ms: 1, state: State::Established, flags: 0 },
         LastHop { mac: [2; 6], interface: INTERFACE },
@@ -158,7 +158,7 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
                 mode: Mode::Nat.into(),
                 created_ms: 1,
             };
-            owner.record(&connection, table.hashes(&connection), activity, hop, |_| {}).unwrap();
+            owner.record(&connection, table.hashes(&connection), activity, hop).unwrap();
         }
     }
     let counts = Counts::scan(&region.lend().table().unwrap(), 8, 16);

@@ -15,6 +15,11 @@ pub mod state;
 use error::NetlinkError;
 use state::State;
 
+/// Links and the machine's addresses at one moment, without the routes, of which there can be a million.
+pub fn addresses() -> Result<State, NetlinkError> {
+    requests::Requests::open()?.dump_addresses()
+}
+
 /// What the kernel knows at one moment.
 pub fn snapshot() -> Result<State, NetlinkError> {
     requests::Requests::open()?.dump_all()

@@ -33,10 +33,7 @@ impl Requests {
     /// Everything that is followed.
     pub fn dump_all(&mut self) -> Result<State, NetlinkError> {
         let mut state = self.dump_routes()?;
-        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        self.dump(links, &mut state, "list links")?;
-        let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        self.dump(addresses, &mut state, "list addresses")?;
+        self.add_addresses(&mut state)?;
         let neighbours = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
         self.dump(neighbours, &mut state, "list neighbours")?;
         info!(
@@ -47,6 +44,19 @@ impl Requests {
             state.neighbours.len()
         );
         Ok(state)
+    }
+
+    /// A state of links and addresses alone.
+    pub fn dump_addresses(&mut self) -> Result<State, NetlinkError> {
+        let mut state = State::default();
+        self.add_addresses(&mut state)?;
+        Ok(state)
+    }
+
+    fn add_addresses(&mut self, state: &mut State) -> Result<(), NetlinkError> {
+        self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), state, "list links")?;
+        self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), state, "list addresses")?;
+        Ok(())
     }
 
     /// A state of routes alone; stale from the beginning if changes went on interrupting the dump.

@@ -47,7 +47,7 @@ const USES: &[(&str, &[&str])] = &[
     ("netlink", &[]),
     ("report", &[]),
     ("config", &["process"]),
-    ("instances", &["config", "process", "shmlayout"]),
+    ("instances", &["config", "process", "routing", "shmlayout"]),
     ("protocol", &["config"]),
     ("routing", &["netlink"]),
     ("publish", &["config", "instances", "report", "routing", "shmlayout"]),

@@ -1,11 +1,11 @@
 //! Whether the machine has a route to each back-end by one of Shunt's interfaces, and whether they answer.
 
-use super::finding::Finding;
-use crate::admin::file_status;
+use super::finding::{Finding, Level};
+use crate::admin::{AdminError, file_status};
 use crate::views::{ROUTE_REPLIES, unanswered_text};
 use shunt_config::{Config, Side};
 use shunt_instances::runs;
-use shunt_protocol::admin::UnansweredBackend;
+use shunt_protocol::admin::{FileStatus, UnansweredBackend};
 use shunt_publish::own::OwnAddresses;
 use shunt_publish::ways::{Interfaces, Ways};
 use shunt_routing::error::NetlinkError;
@@ -21,10 +21,29 @@ use std::net::IpAddr;
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = routes(config, snapshot());
     if runs(&config.instance) {
-        let status = file_status(&config.instance);
-        findings.extend(status.iter().flat_map(|status| status.unanswered.iter().map(unanswered)));
+        let answers = answers(file_status(&config.instance));
+        let answers: Vec<Finding> = answers.into_iter().filter(|answer| !is_explained(answer, &findings)).collect();
+        findings.extend(answers);
     }
     findings
+}
+
+/// A back-end that no packet reaches can't answer, whichever way its replies take.
+fn is_explained(answer: &Finding, routes: &[Finding]) -> bool {
+    let names = |finding: &Finding| finding.subject.clone().unwrap_or_default();
+    let astray = routes.iter().filter(|finding| finding.level == Level::Fail);
+    answer.level == Level::Fail && astray.into_iter().any(|it| names(it).split(", ").any(|name| name == names(answer)))
+}
+
+/// What control has seen of answers.
+fn answers(status: Result<FileStatus, AdminError>) -> Vec<Finding> {
+    match status {
+        Ok(status) => status.unanswered.iter().map(unanswered).collect(),
+        Err(error) => {
+            let text = format!("whether back-ends answer isn't known: {error}");
+            vec![Finding::warn("backend-answers", text, "`shunt status` says how control is")]
+        }
+    }
 }
 
 fn unanswered(backend: &UnansweredBackend) -> Finding {
@@ -124,7 +143,6 @@ fn hosts(config: &Config) -> BTreeMap<IpAddr, Vec<&str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Level;
     use super::*;
     use shunt_routing::event::{Address, Link, Route, RouteKey, Table, Target};
 
@@ -156,6 +174,15 @@ mod tests {
     #[test]
     fn a_back_end_behind_shunts_own_interface_is_well() {
         assert_eq!(finding(state([198, 18, 1, 0], 2)).level, Level::Ok);
+    }
+
+    #[test]
+    fn a_back_end_without_a_route_is_not_asked_to_route_its_replies() {
+        let found = [finding(state([198, 18, 9, 0], 2))];
+        let silent = |name: &str| {
+            unanswered(&UnansweredBackend { name: name.into(), connections: 9, age_ms: 15_000, has_answered: false })
+        };
+        assert_eq!(["b1", "b2", "b3"].map(|name| is_explained(&silent(name), &found)), [true, true, false]);
     }
 
     #[test]

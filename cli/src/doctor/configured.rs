@@ -29,7 +29,7 @@ fn try_bind(listen: SocketAddr) -> io::Result<()> {
 fn account(config: &Config) -> Finding {
     const CHECK: &str = "user";
     match account_fault(&config.user) {
-        Some(fault) => refusal(CHECK, &config.source.problem("user", fault.trim_start_matches("user: ")).to_string()),
+        Some(fault) => refusal(CHECK, &config.source.problem("user", fault).to_string()),
         None => Finding::ok(CHECK, format!("there is an account {}", config.user)),
     }
 }

@@ -5,13 +5,14 @@ use super::finding::Finding;
 use super::link;
 use super::system::Ethtool;
 use crate::format::duration;
-use crate::views::{UNFILLED_RECENT_MS, fill_checksums};
+use crate::views::{REPLACED, START_ANEW, UNFILLED_RECENT_MS, fill_checksums};
 use shunt_config::{Config, Interface, MTU_MAX, PortKind, XdpMode};
 use shunt_instances::Other;
 use shunt_process::{Instance, region_name};
 use shunt_shmlayout::access::Reader;
 use shunt_shmlayout::clock::now_ms as monotonic_ms;
-use shunt_shmlayout::regions::{KeeperRegion, SwitcherRegion, Typed};
+use shunt_shmlayout::regions::{KeeperRegion, PortKind as OpenKind, SwitcherRegion, Typed};
+use std::io;
 
 /// Drivers without zero-copy.
 const COPYING: [&str; 4] = ["veth", "bridge", "tun", "dummy"];
@@ -39,16 +40,63 @@ pub fn examine(files: &Files, config: &Config, interface: &Interface) -> Vec<Fin
     let facts = Facts::read(files, interface);
     let mut findings = vec![facts.state(), facts.mode(), facts.size(), facts.sharing(config.switchers.cpus.count())];
     findings.extend(facts.offloads());
-    let instance = &config.instance;
-    let id = id_in(instance, ifindex);
-    findings.push(checksums(&interface.name, id.map(|id| unfilled_age_ms(instance, id, monotonic_ms()))));
-    let other = Other::living(instance).find(|other| other.has_interface(ifindex as u32));
-    findings.extend(match other {
-        Some(other) => Some(used(&interface.name, &other.instance)),
-        None if interface.port == PortKind::AfPacket => None,
-        None => Some(program(link::xdp_program(ifindex as u32), id.is_some())),
-    });
+    findings.extend(usage(config, interface, ifindex as u32));
     findings.into_iter().map(subject).collect()
+}
+
+/// What Shunt makes of it, this instance or another.
+fn usage(config: &Config, interface: &Interface, ifindex: u32) -> Vec<Finding> {
+    let instance = &config.instance;
+    let own = Own::of(instance, &interface.name, ifindex);
+    let unfilled = own.id().map(|id| unfilled_age_ms(instance, id, monotonic_ms()));
+    let other = Other::living(instance).find(|other| other.has_interface(ifindex));
+    let program = match (other, own) {
+        (Some(other), _) => Some(used(&interface.name, &other.instance)),
+        (None, Own::Replaced) => Some(Finding::fail("interface", REPLACED, START_ANEW)),
+        (None, _) if interface.port == PortKind::AfPacket => None,
+        (None, own) => Some(program(link::xdp_program(ifindex), own)),
+    };
+    [checksums(&interface.name, unfilled)].into_iter().chain(program).collect()
+}
+
+/// What the instance has of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    /// Nothing: it doesn't run here, or not with this interface.
+    Nothing,
+    /// An earlier one of the same name.
+    Replaced,
+    /// The interface with this id, by AF_PACKET alone.
+    Packet(usize),
+    /// The interface with this id, by AF_XDP.
+    Xdp(usize),
+}
+
+impl Own {
+    fn of(instance: &Instance, name: &str, ifindex: u32) -> Self {
+        match KeeperRegion::<Reader>::attach(&region_name(instance, "keeper")) {
+            Ok((keeper, _)) if keeper.lives_here() => Self::in_region(&keeper, name, ifindex),
+            _ => Self::Nothing,
+        }
+    }
+
+    fn in_region(keeper: &KeeperRegion, name: &str, ifindex: u32) -> Self {
+        let Some((id, record)) = keeper.interfaces().find(|(_, record)| record.name.to_string() == name) else {
+            return Self::Nothing;
+        };
+        if record.ifindex != ifindex {
+            return Self::Replaced;
+        }
+        let has_xdp = keeper.ports().any(|port| port.interface == id && port.kind() == Some(OpenKind::AfXdp));
+        if has_xdp { Self::Xdp(id.into()) } else { Self::Packet(id.into()) }
+    }
+
+    fn id(self) -> Option<usize> {
+        match self {
+            Self::Xdp(id) | Self::Packet(id) => Some(id),
+            Self::Nothing | Self::Replaced => None,
+        }
+    }
 }
 
 impl<'a> Facts<'a> {
@@ -136,14 +184,6 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The interface's id in the keeper's region, if the instance has it. Pins can't be looked for: the keeper's bpffs is
-/// mounted in its own mount namespace.
-fn id_in(instance: &Instance, ifindex: u64) -> Option<usize> {
-    let (keeper, _) = KeeperRegion::<Reader>::attach(&region_name(instance, "keeper")).ok()?;
-    let found = keeper.interfaces().find(|(_, record)| u64::from(record.ifindex) == ifindex);
-    found.map(|(id, _)| usize::from(id))
-}
-
 /// How long ago one of the instance's switchers last had a packet with an unfilled checksum from an interface.
 fn unfilled_age_ms(instance: &Instance, id: usize, now_ms: u64) -> Option<u64> {
     let attach = |n: usize| SwitcherRegion::<Reader>::attach(&region_name(instance, &format!("switcher.{n}"))).ok();
@@ -174,17 +214,26 @@ fn used(interface: &str, other: &Instance) -> Finding {
     Finding::fail("instance", text, "stop that instance, or name another interface")
 }
 
-fn program(attached: std::io::Result<Option<u32>>, shunts: bool) -> Finding {
-    match attached {
-        Ok(None) => Finding::ok("xdp", "no program is attached"),
-        Ok(Some(id)) if shunts => Finding::ok("xdp", format!("program {id} is attached, by this instance")),
-        Ok(Some(id)) => Finding::fail(
-            "xdp",
+/// Pins can't be looked for: the keeper's bpffs is mounted in its own mount namespace.
+fn program(attached: io::Result<Option<u32>>, own: Own) -> Finding {
+    const CHECK: &str = "xdp";
+    match (attached, own) {
+        (Ok(None), Own::Xdp(_)) => {
+            let text = "this instance's program was detached: the kernel gets all packets, and no service any";
+            Finding::fail(CHECK, text, "stop Shunt and start it again: it attaches its program at its start")
+        }
+        (Ok(None), Own::Packet(_)) => Finding::ok(CHECK, "no program is attached: this instance uses AF_PACKET here"),
+        (Ok(None), _) => {
+            Finding::ok(CHECK, "no other program is in the way; whether the driver takes Shunt's is seen at the start")
+        }
+        (Ok(Some(id)), Own::Xdp(_)) => Finding::ok(CHECK, format!("program {id} is attached, by this instance")),
+        (Ok(Some(id)), _) => Finding::fail(
+            CHECK,
             format!("program {id} is attached, which no running instance of Shunt has"),
             "bpftool net shows whose; detach it (ip link set INTERFACE xdp off), or use port = \"af_packet\"",
         ),
-        Err(error) => {
-            Finding::warn("xdp", format!("the kernel doesn't say: {error}"), "bpftool net shows what is attached")
+        (Err(error), _) => {
+            Finding::warn(CHECK, format!("the kernel doesn't say: {error}"), "bpftool net shows what is attached")
         }
     }
 }
@@ -197,7 +246,7 @@ mod tests {
     use shunt_shmlayout::config_table::Name;
     use shunt_shmlayout::map::Region;
     use shunt_shmlayout::regions::Whole;
-    use shunt_shmlayout::regions::{InterfaceRecord, KeeperShape, SwitcherShape};
+    use shunt_shmlayout::regions::{InterfaceRecord, KeeperShape, PortRecord, SwitcherShape};
 
     fn interface() -> Interface {
         Interface {
@@ -247,9 +296,19 @@ mod tests {
 
     #[test]
     fn a_program_is_in_the_way_unless_the_instance_has_the_interface() {
-        assert_eq!(program(Ok(Some(7)), false).level, Level::Fail);
-        assert_eq!(program(Ok(Some(7)), true).level, Level::Ok);
-        assert_eq!(program(Ok(None), false).level, Level::Ok);
+        let level = |attached, own| program(Ok(attached), own).level;
+        assert_eq!(level(Some(7), Own::Nothing), Level::Fail);
+        assert_eq!(level(Some(7), Own::Packet(0)), Level::Fail);
+        assert_eq!(level(Some(7), Own::Xdp(0)), Level::Ok);
+        assert_eq!(level(None, Own::Nothing), Level::Ok);
+        assert_eq!(level(None, Own::Packet(0)), Level::Ok);
+    }
+
+    #[test]
+    fn an_instance_that_runs_without_its_program_is_told_with_the_remedy() {
+        let detached = program(Ok(None), Own::Xdp(0));
+        assert_eq!(detached.level, Level::Fail);
+        assert!(detached.mend.unwrap().starts_with("stop Shunt and start it again"));
     }
 
     #[test]
@@ -287,17 +346,17 @@ mod tests {
 
     #[test]
     fn the_keepers_region_says_whose_an_interface_is() {
-        let instance: Instance = format!("t-{}-whose", std::process::id()).parse().unwrap();
-        let name = region_name(&instance, "keeper");
-        assert_eq!(id_in(&instance, 7), None);
-        let shape = KeeperShape { interfaces: 1, switchers: 1, ports: 1, reserved: [0; 5] };
-        let made = KeeperRegion::create(&name, &shape, |keeper| {
-            let (name, mac, reserved) = (Name::new("eth0"), [2, 0, 0, 0, 0, 1], [0; 17]);
-            keeper.interfaces[0].store(&InterfaceRecord { name, ifindex: 7, mtu: 1500, mac, side: 3, reserved });
-        });
-        let whose = (id_in(&instance, 7), id_in(&instance, 8));
-        Region::unlink(&name).unwrap();
-        assert!(made.is_ok());
-        assert_eq!(whose, (Some(0), None));
+        let shape = KeeperShape { interfaces: 2, switchers: 1, ports: 1, reserved: [0; 5] };
+        let keeper = KeeperRegion::anonymous(&shape).unwrap();
+        for (id, interface) in ["eth0", "eth1"].into_iter().enumerate() {
+            let (name, mac, reserved) = (Name::new(interface), [2, 0, 0, 0, 0, 1], [0; 17]);
+            let ifindex = 7 + id as u32;
+            keeper.interfaces[id].store(&InterfaceRecord { name, ifindex, mtu: 1500, mac, side: 3, reserved });
+        }
+        keeper.ports[0].store(&PortRecord { interface: 1, kind: OpenKind::AfXdp.code(), ..PortRecord::default() });
+        let own = |name, ifindex| Own::in_region(&keeper.lend(), name, ifindex);
+        assert_eq!([own("eth0", 7), own("eth1", 8)], [Own::Packet(0), Own::Xdp(1)]);
+        assert_eq!([own("eth0", 9), own("eth2", 9)], [Own::Replaced, Own::Nothing]);
+        assert_eq!(Own::of(&format!("t-{}-whose", std::process::id()).parse().unwrap(), "eth0", 7), Own::Nothing);
     }
 }

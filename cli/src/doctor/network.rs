@@ -2,8 +2,13 @@
 
 use super::files::Files;
 use super::finding::Finding;
-use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use shunt_config::{Config, Host, Interface, Mode, PortKind};
+use crate::views::{faulty_host, host_text};
+use shunt_config::{Config, Interface, Mode, PortKind};
+use shunt_instances::interfaces_beside;
+use shunt_process::region_name;
+use shunt_shmlayout::access::Reader;
+use shunt_shmlayout::address::Address;
+use shunt_shmlayout::regions::{KeeperRegion, Typed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -11,8 +16,26 @@ use std::net::IpAddr;
 pub fn examine(files: &Files, config: &Config) -> Vec<Finding> {
     let mut findings = vec![forwarding(files, config)];
     findings.extend(config.interfaces.iter().filter_map(|interface| reverse_path(files, config, interface)));
-    findings.extend(addresses(config, &local_addresses(config.host.as_ref())));
+    findings.extend(match interfaces_beside(config) {
+        Ok(local) => addresses(config, &local),
+        Err(error) => vec![Finding::warn(
+            "service-address",
+            format!("the machine's own addresses aren't known: {error}"),
+            "run it as root, in the network namespace of Shunt",
+        )],
+    });
+    findings.extend(pseudo_interface(config));
     findings
+}
+
+/// That of the instance while it runs; before, there is none.
+fn pseudo_interface(config: &Config) -> Option<Finding> {
+    const CHECK: &str = "pseudo-interface";
+    config.host.as_ref()?;
+    let (keeper, _) = KeeperRegion::<Reader>::attach(&region_name(&config.instance, "keeper")).ok()?;
+    let faulty = faulty_host(&keeper, &shunt_routing::addresses().ok()?)?;
+    let (text, mend) = host_text(&faulty);
+    Some(Finding::fail(CHECK, text, mend).of(faulty.device))
 }
 
 /// The keeper refuses AF_PACKET where the kernel forwards what comes in by the same interface.
@@ -60,21 +83,8 @@ fn reverse_path(files: &Files, config: &Config, interface: &Interface) -> Option
     Some(finding.of(&**name))
 }
 
-/// The machine's addresses and the interface of each, but for those that Shunt itself puts on its pseudo-interface.
-fn local_addresses(host: Option<&Host>) -> BTreeMap<IpAddr, String> {
-    let own = host.map(|host| host.device.as_str());
-    let all = getifaddrs().into_iter().flatten().filter(|entry| Some(entry.interface_name.as_str()) != own);
-    let address = |entry: InterfaceAddress| {
-        let storage = entry.address?;
-        let v4 = storage.as_sockaddr_in().map(|inet| IpAddr::V4(inet.ip()));
-        let address = v4.or_else(|| storage.as_sockaddr_in6().map(|inet| IpAddr::V6(inet.ip())))?;
-        Some((address, entry.interface_name))
-    };
-    all.filter_map(address).collect()
-}
-
 /// Addresses of services and of the pseudo-interface, which no other interface of the machine may have.
-fn addresses(config: &Config, local: &BTreeMap<IpAddr, String>) -> Vec<Finding> {
+fn addresses(config: &Config, local: &BTreeMap<Address, String>) -> Vec<Finding> {
     let services: BTreeSet<IpAddr> = config.services.iter().map(|service| service.address.ip()).collect();
     let hosts: BTreeSet<IpAddr> = config.host.iter().flat_map(|host| &host.addresses).map(|&a| a.into()).collect();
     let services = services.into_iter().map(|address| ("service-address", address));
@@ -84,7 +94,7 @@ fn addresses(config: &Config, local: &BTreeMap<IpAddr, String>) -> Vec<Finding> 
         _ => "packets for it would not go through Shunt",
     };
     let judge = |(check, address): (&'static str, IpAddr)| {
-        let finding = match local.get(&address) {
+        let finding = match local.get(&Address::from(address)) {
             Some(interface) => Finding::fail(
                 check,
                 format!(
@@ -112,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_address_that_another_interface_has_fails() {
-        let taken = BTreeMap::from([("198.18.0.100".parse().unwrap(), "eth7".to_owned())]);
+        let taken = BTreeMap::from([(Address::from_v4([198, 18, 0, 100]), "eth7".to_owned())]);
         let findings = addresses(&example("host.toml"), &taken);
         assert_eq!((findings[0].check, findings[0].level), ("service-address", Level::Fail));
         assert!(findings[0].text.contains("a keeper refuses to start, because whatever else"), "{findings:?}");
@@ -120,15 +130,6 @@ mod tests {
         assert_eq!((findings[1].check, findings[1].level), ("host-address", Level::Ok));
         let findings = addresses(&example("host.toml"), &BTreeMap::new());
         assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
-    }
-
-    #[test]
-    fn addresses_of_the_pseudo_interface_are_shunts_own() {
-        let mut host = example("host.toml").host.unwrap();
-        let loopback: IpAddr = "127.0.0.1".parse().unwrap();
-        assert_eq!(local_addresses(Some(&host)).get(&loopback), Some(&"lo".to_owned()));
-        host.device = "lo".to_owned();
-        assert_eq!(local_addresses(Some(&host)).get(&loopback), None);
     }
 
     fn sysctls(values: &[(&str, &str)]) -> (tempfile::TempDir, Files) {

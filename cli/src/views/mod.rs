@@ -14,6 +14,7 @@ mod problems;
 mod processes;
 mod served;
 mod services;
+mod state;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,8 @@ use connections::{Client, Stage};
 pub use connections::{ConnectionsReport, Filter};
 pub use drops::DropsReport;
 pub use problems::{
-    ROUTE_REPLIES, Severity, UNFILLED_RECENT_MS, faulty_links, fill_checksums, process_problems, unanswered_text,
+    REPLACED, ROUTE_REPLIES, START_ANEW, Severity, UNFILLED_RECENT_MS, control_unanswered, faulty_host, faulty_links,
+    fill_checksums, host_text, process_problems, unanswered_text,
 };
 pub use processes::{ProcessRow, ProcessState, processes};
 pub use services::ServicesReport;

@@ -5,16 +5,21 @@
 
 mod answers;
 mod links;
+mod pseudo;
+mod reach;
 mod reports;
 
 use super::processes::{ProcessRow, ProcessState};
 use super::status::{ConnectionTableRow, TrafficRow};
 pub use answers::{ROUTE_REPLIES, unanswered_text};
-pub use links::{FaultyLink, faulty_links};
+pub use links::{FaultyLink, REPLACED, START_ANEW, faulty_links};
+pub use pseudo::{FaultyHost, faulty_host, host_text};
+pub use reach::{UnreachableBackend, WayFault, way_fault};
 
-use crate::admin::ConfigurationFile;
+use crate::admin::{AdminError, ConfigurationFile};
 use crate::format::duration;
 use serde::Serialize;
+use shunt_process::control_socket;
 
 /// Above so many percent of its capacity the connection table is nearly full.
 const NEARLY_FULL_PERCENT: u64 = 90;
@@ -50,8 +55,38 @@ pub struct Problem {
     pub mend: String,
 }
 
+/// Every code; docs/operating.md explains them.
+const CODES: &[&str] = &[
+    "not_running",
+    "process_dead",
+    "process_absent",
+    "process_silent",
+    "nothing_published",
+    "epoch_not_taken",
+    "interface_down",
+    "interface_gone",
+    "host_down",
+    "service_without_backend",
+    "backend_down",
+    "backend_declined",
+    "backend_unreachable",
+    "backend_unanswered",
+    "checksum_unfilled",
+    "table_nearly_full",
+    "control_unanswered",
+    "configuration_refused",
+    "reload_refused",
+    "configuration_unsaved",
+    "key_missing",
+    "agent_silent",
+    "feedback_not_listening",
+    "reports_refused",
+    "frames_unaccounted",
+];
+
 impl Problem {
     fn new(code: &'static str, severity: Severity, object: impl Into<String>, text: String, mend: &str) -> Self {
+        debug_assert!(CODES.contains(&code), "{code}");
         Self { code, severity, object: object.into(), text, mend: mend.to_owned() }
     }
 
@@ -78,8 +113,8 @@ pub enum Served {
     Not(String),
     /// Nobody: no back-end takes connections.
     Nobody,
-    /// Nobody: to no back-end that takes connections there is a route.
-    NoRoute,
+    /// Nobody: no packet reaches a back-end that takes connections.
+    Unreached,
 }
 
 /// An interface that a packet with an unfilled checksum came in by.
@@ -104,6 +139,8 @@ pub struct Observed<'a> {
     pub backends_down: &'a [String],
     /// Names of the other backends whose agents say that they take no connections.
     pub backends_declined: &'a [String],
+    /// Those up that no packet reaches.
+    pub backends_unreachable: &'a [UnreachableBackend],
     /// How full the connection table is.
     pub connection_table: &'a ConnectionTableRow,
     /// What became of all frames.
@@ -112,10 +149,12 @@ pub struct Observed<'a> {
     pub frames_in_hand: u64,
     /// Interfaces that carry no packets.
     pub links: &'a [FaultyLink],
+    /// The pseudo-interface, if the box's own programs aren't reached by it.
+    pub host: Option<&'a FaultyHost>,
     /// Interfaces with unfilled checksums.
     pub unfilled: &'a [Unfilled],
-    /// The configuration file, if control answers.
-    pub configuration: Option<&'a ConfigurationFile>,
+    /// The configuration file, as control tells it; `None` if control doesn't run.
+    pub configuration: Option<&'a Result<ConfigurationFile, AdminError>>,
 }
 
 /// Everything that is wrong, what matters most first.
@@ -123,15 +162,21 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     let mut problems = process_problems(observed.processes);
     problems.extend(epoch_problems(observed));
     problems.extend(observed.links.iter().map(links::faulty));
+    problems.extend(observed.host.map(pseudo::host_down));
     problems.extend(observed.services.iter().filter_map(unserved));
     problems.extend(observed.backends_down.iter().map(|name| backend_down(name)));
     problems.extend(observed.backends_declined.iter().map(|name| backend_declined(name)));
-    let statuses = observed.configuration.iter().map(|file| &file.status);
-    problems.extend(statuses.flat_map(|status| status.unanswered.iter().map(answers::unanswered)));
+    let file = observed.configuration.and_then(|told| told.as_ref().ok());
+    problems.extend(observed.backends_unreachable.iter().map(reach::unreachable));
+    // One that no packet reaches can't answer, whichever way its replies take.
+    let is_reached = |name: &str| observed.backends_unreachable.iter().all(|backend| backend.name != name);
+    let unanswered = file.into_iter().flat_map(|file| &file.status.unanswered);
+    problems.extend(unanswered.filter(|it| is_reached(&it.name)).map(answers::unanswered));
     problems.extend(observed.unfilled.iter().filter(|it| it.age_ms < UNFILLED_RECENT_MS).map(unfilled));
     problems.extend(nearly_full(observed.connection_table));
-    problems.extend(observed.configuration.into_iter().flat_map(file_problems));
-    problems.extend(observed.configuration.into_iter().flat_map(|file| reports::report_problems(&file.status.reports)));
+    problems.extend(observed.configuration.and_then(|told| told.as_ref().err()).map(control_unanswered));
+    problems.extend(file.into_iter().flat_map(file_problems));
+    problems.extend(file.into_iter().flat_map(|file| reports::report_problems(&file.status.reports)));
     problems.extend(unaccounted(observed.traffic, observed.frames_in_hand));
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     problems
@@ -217,10 +262,10 @@ fn unserved(service: &ServiceState) -> Option<Problem> {
             format!("no back-end of a rule takes connections: its clients, as {client}, are refused")
         }
         Served::Nobody => "no back-end takes connections: new clients are refused".to_owned(),
-        Served::NoRoute => "there is no route to any of its back-ends: their packets are dropped".to_owned(),
+        Served::Unreached => "no packet reaches any of its back-ends: all are dropped".to_owned(),
     };
     let mend = match service.served {
-        Served::NoRoute => "give the machine a route to them by one of Shunt's interfaces; `shunt doctor` names them",
+        Served::Unreached => "backend_unreachable says of each back-end what is missing",
         _ => "`shunt backends` says why each is down, or who was drained",
     };
     let object = format!("service {}", service.name);
@@ -266,6 +311,23 @@ fn nearly_full(table: &ConnectionTableRow) -> Option<Problem> {
         .then(|| Problem::new("table_nearly_full", Severity::Degraded, "connection table", text, mend))
 }
 
+/// Control runs, and doesn't tell what only it knows.
+pub fn control_unanswered(error: &AdminError) -> Problem {
+    let why = match error {
+        AdminError::NotRunning(instance) | AdminError::NoInstance { instance, .. } => {
+            format!("it runs, and nobody listens at {}", control_socket(instance).display())
+        }
+        error => error.to_string(),
+    };
+    let text = format!("whether its file, load reports and back-ends' answers are in order isn't known: {why}");
+    let mend = match error {
+        AdminError::Denied(_) => "run it with sudo",
+        AdminError::Unintelligible(_) => "install one version of Shunt's programs, then stop Shunt and start it again",
+        _ => "kill -9 control's pid: its successor makes its socket anew, and no connection is lost",
+    };
+    Problem::new("control_unanswered", Severity::Degraded, "control", text, mend)
+}
+
 fn file_problems(ConfigurationFile { status, fault }: &ConfigurationFile) -> Vec<Problem> {
     let problem = |code, why: &String, what: &str, mend| {
         let why = first_line(without_path(why, &status.file));
@@ -280,7 +342,7 @@ fn file_problems(ConfigurationFile { status, fault }: &ConfigurationFile) -> Vec
         problem("reload_refused", why, what, "correct the file, then `shunt reload`")
     });
     let key = status.missing_keys.iter().map(|why| {
-        problem("key_missing", why, "an agent's reports are refused", "give control its key, then `shunt reload`")
+        problem("key_missing", why, "an agent's reports are refused", "correct its key, then `shunt reload`")
     });
     let unsaved = status.unsaved.then(|| {
         let text = "control can't save what it accepted, and would not start again beside a bad file".to_owned();

@@ -24,11 +24,13 @@ struct Instance {
     services: Vec<ServiceState>,
     backends_down: Vec<String>,
     backends_declined: Vec<String>,
+    backends_unreachable: Vec<UnreachableBackend>,
     connection_table: ConnectionTableRow,
     traffic: TrafficRow,
     links: Vec<FaultyLink>,
+    host: Option<FaultyHost>,
     unfilled: Vec<Unfilled>,
-    configuration: Option<ConfigurationFile>,
+    configuration: Option<Result<ConfigurationFile, AdminError>>,
 }
 
 fn file_status() -> FileStatus {
@@ -37,8 +39,8 @@ fn file_status() -> FileStatus {
 }
 
 /// A file without a fault.
-fn file(status: FileStatus) -> Option<ConfigurationFile> {
-    Some(ConfigurationFile { status, fault: None })
+fn file(status: FileStatus) -> Option<Result<ConfigurationFile, AdminError>> {
+    Some(Ok(ConfigurationFile { status, fault: None }))
 }
 
 impl Instance {
@@ -56,9 +58,11 @@ impl Instance {
             services: vec![ServiceState { name: "web".into(), served: Served::All }],
             backends_down: Vec::new(),
             backends_declined: Vec::new(),
+            backends_unreachable: Vec::new(),
             connection_table: table(899),
             traffic: traffic(64, 64),
             links: Vec::new(),
+            host: None,
             unfilled: Vec::new(),
             configuration: file(file_status()),
         }
@@ -71,10 +75,12 @@ impl Instance {
             services: &self.services,
             backends_down: &self.backends_down,
             backends_declined: &self.backends_declined,
+            backends_unreachable: &self.backends_unreachable,
             connection_table: &self.connection_table,
             traffic: &self.traffic,
             frames_in_hand: 128,
             links: &self.links,
+            host: self.host.as_ref(),
             unfilled: &self.unfilled,
             configuration: self.configuration.as_ref(),
         })
@@ -125,10 +131,42 @@ fn an_interface_that_carries_no_packets_is_told_with_its_remedy() {
 }
 
 #[test]
-fn a_service_without_a_route_to_any_backend_serves_nobody() {
-    let problem = only(|instance| instance.services[0].served = Served::NoRoute);
+fn a_pseudo_interface_that_carries_nothing_is_told_with_its_remedy() {
+    use super::pseudo::HostFault;
+    for (fault, said, mend) in [
+        (HostFault::Gone, "shunt0 was removed", "kill -9 the keeper"),
+        (HostFault::Down, "shunt0 is set down", "kill -9 the keeper"),
+        (HostFault::NoAddress, "shunt0 has no address", "kill -9 the keeper"),
+        (HostFault::Diverted([198, 18, 0, 101].into()), "what is sent from 198.18.0.101", "kill -9 the keeper"),
+    ] {
+        let problem = only(|instance| instance.host = Some(FaultyHost { device: "shunt0".into(), fault }));
+        says(&problem, "host_down", Severity::NotServing, "pseudo-interface shunt0");
+        assert!(problem.text.starts_with(said) && problem.mend.starts_with(mend), "{problem:?}");
+    }
+}
+
+#[test]
+fn a_service_without_a_way_to_any_backend_serves_nobody() {
+    let problem = only(|instance| instance.services[0].served = Served::Unreached);
     says(&problem, "service_without_backend", Severity::NotServing, "service web");
-    assert!(problem.text.contains("no route"), "{}", problem.text);
+    assert!(problem.text.contains("no packet reaches any"), "{}", problem.text);
+}
+
+#[test]
+fn a_backend_that_no_packet_reaches_is_told_with_what_is_missing_and_not_as_unanswered() {
+    let unresolved = WayFault::Unresolved { next_hop: "198.18.1.11".into(), interface: "eth1".into() };
+    for (fault, said, mend) in [
+        (WayFault::NoRoute, "there is no route to it", "give one of Shunt's interfaces an address"),
+        (unresolved, "its next hop 198.18.1.11 on eth1 has no Ethernet address", "see that the next hop runs"),
+    ] {
+        let problem = only(|instance| {
+            let silent = UnansweredBackend { name: "b1".into(), connections: 9, age_ms: 15_000, has_answered: false };
+            instance.configuration = file(FileStatus { unanswered: vec![silent], ..file_status() });
+            instance.backends_unreachable.push(UnreachableBackend { name: "b1".into(), fault });
+        });
+        says(&problem, "backend_unreachable", Severity::Degraded, "backend b1");
+        assert!(problem.text.contains(said) && problem.mend.starts_with(mend), "{problem:?}");
+    }
 }
 
 #[test]
@@ -213,7 +251,7 @@ fn unfilled_checksums_are_told_while_they_are_recent() {
 #[test]
 fn the_file_and_the_last_reload_are_told_apart() {
     let two = || Some("/etc/shunt.toml:3: a\n/etc/shunt.toml:4: b".to_owned());
-    let faulty = || Some(ConfigurationFile { status: file_status(), fault: two() });
+    let faulty = || Some(Ok(ConfigurationFile { status: file_status(), fault: two() }));
     let fault = only(|instance| instance.configuration = faulty());
     says(&fault, "configuration_refused", Severity::Degraded, "/etc/shunt.toml");
     assert!(fault.text.ends_with(" with this file: 3: a (and 1 more)"), "{}", fault.text);
@@ -224,9 +262,23 @@ fn the_file_and_the_last_reload_are_told_apart() {
     says(&key, "key_missing", Severity::Degraded, "/etc/shunt.toml");
     let unsaved = only(|instance| instance.configuration = file(FileStatus { unsaved: true, ..file_status() }));
     says(&unsaved, "configuration_unsaved", Severity::Degraded, "/etc/shunt.toml");
-    let mut silent = Instance::healthy();
-    silent.configuration = None;
-    assert_eq!(silent.problems(), []);
+    let mut absent = Instance::healthy();
+    absent.configuration = None;
+    assert_eq!(absent.problems(), []);
+}
+
+#[test]
+fn a_control_that_runs_and_does_not_answer_is_told() {
+    let instance = shunt_process::Instance::default;
+    for (error, said, mend) in [
+        (AdminError::NotRunning(instance()), "nobody listens at /run/shunt/shunt", "kill -9 control's pid"),
+        (AdminError::Unintelligible(instance()), "answered something else than expected", "install one version"),
+        (AdminError::Denied(instance()), "is open to root only", "run it with sudo"),
+    ] {
+        let problem = only(|instance| instance.configuration = Some(Err(error)));
+        says(&problem, "control_unanswered", Severity::Degraded, "control");
+        assert!(problem.text.contains(said) && problem.mend.starts_with(mend), "{problem:?}");
+    }
 }
 
 fn with_reports(reports: ReportPath) -> Vec<Problem> {
@@ -349,4 +401,15 @@ fn a_backend_that_answers_nobody_is_told_with_the_way_out() {
     );
     assert!(problem.mend.contains("default route") && problem.mend.contains("as_client = true"), "{problem:?}");
     assert!(!silent(true).text.contains("nor any before"));
+}
+
+#[test]
+fn every_code_is_documented_and_no_other() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operating.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows =
+        page.split("| code | severity |").nth(1).unwrap().lines().skip(2).take_while(|line| line.starts_with('|'));
+    let first = rows.map(|row| row.split('|').nth(1).unwrap());
+    let documented: Vec<&str> = first.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(documented, CODES);
 }

@@ -5,25 +5,21 @@ use super::host::HostRow;
 use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
 use super::problems::{
-    FaultyLink, Observed, Problem, ServiceState, Severity, Unfilled, lines, not_running, problems, worst,
+    FaultyHost, FaultyLink, Observed, Problem, Severity, Unfilled, lines, not_running, problems, worst,
 };
 use super::processes::{ProcessRow, processes};
-use super::served::served;
-use crate::admin::ConfigurationFile;
-use crate::configuration::{Backend, Configuration};
+use super::state::{State, state};
+use crate::admin::{AdminError, ConfigurationFile};
 use crate::format::{bytes, duration, or_dash};
 use crate::memory::Memory;
 use crate::output::Report;
 use crate::table::Table;
 use serde::Serialize;
 use shunt_process::Instance;
-use shunt_shmlayout::config_table::BackendRecord;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::{FRAMES_IN_HAND, InterfaceRecord, SwitcherHead, SwitcherRegion};
-use shunt_shmlayout::service::{ServiceView, Target};
 use shunt_shmlayout::sync::Ordering;
-use std::collections::BTreeSet;
 use std::path::Path;
 
 /// One moment; two of them tell how idle each switcher is in between, and whether it takes a new configuration.
@@ -120,33 +116,37 @@ pub struct StatusReport {
 /// What isn't in the shared memory.
 #[derive(Default)]
 pub struct Outside {
-    /// The configuration file, if control answers.
-    pub file: Option<ConfigurationFile>,
+    /// The configuration file, as control tells it; `None` if control doesn't run.
+    pub file: Option<Result<ConfigurationFile, AdminError>>,
     /// Interfaces that carry no packets.
     pub links: Vec<FaultyLink>,
+    /// The pseudo-interface, if the box's own programs aren't reached by it.
+    pub host: Option<FaultyHost>,
 }
 
 impl StatusReport {
     /// Reads it; `before` was taken a moment ago, `now_ms` is of CLOCK_MONOTONIC.
     pub fn read(memory: &Memory, before: &Sample, outside: &Outside, exact: bool, now_ms: u64) -> Self {
-        let Outside { file, links } = outside;
+        let Outside { file, links, host } = outside;
         let sample = Sample::take(memory);
         let mut processes = processes(memory, now_ms);
         for row in &mut processes {
             row.idle_percent = row.number.and_then(|number| sample.idle_percent(before, number));
         }
         let (connection_table, traffic) = (connection_table(memory, exact), traffic(memory));
-        let State { services, down, declined } = state(memory);
+        let State { services, down, declined, unreachable } = state(memory);
         let problems = problems(&Observed {
             processes: &processes,
             epoch: before.epoch,
             services: &services,
             backends_down: &down,
             backends_declined: &declined,
+            backends_unreachable: &unreachable,
             connection_table: &connection_table,
             traffic: &traffic,
             frames_in_hand: frames_in_hand(memory),
             links,
+            host: host.as_ref(),
             unfilled: &unfilled(memory, now_ms),
             configuration: file.as_ref(),
         });
@@ -179,36 +179,6 @@ fn health(problems: &[Problem]) -> &'static str {
         Some(Severity::Degraded) => "degraded",
         Some(Severity::NotServing) => "not-serving",
     }
-}
-
-/// How services and backends of the active configuration are; nothing before the first one.
-#[derive(Default)]
-struct State {
-    services: Vec<ServiceState>,
-    down: Vec<String>,
-    /// Not among those that are down.
-    declined: Vec<String>,
-}
-
-fn state(memory: &Memory) -> State {
-    let Ok(configuration) = Configuration::read(&memory.control) else { return State::default() };
-    let is_configured = |record: &ServiceView| match record.target {
-        Target::Host => true,
-        Target::Backends => record.members_count > 0,
-    };
-    let services = configuration.services.iter().filter(|service| is_configured(&service.record));
-    let services = services
-        .map(|service| ServiceState { name: service.name.clone(), served: served(service, &configuration.backends) });
-    let takes_part = |backend: &&Backend| !backend.is(BackendRecord::DRAINED | BackendRecord::REMOVED);
-    let (up, down): (Vec<&Backend>, Vec<&Backend>) =
-        configuration.backends.iter().filter(takes_part).partition(|backend| backend.is(BackendRecord::UP));
-    // A factor of 0 says that it declined.
-    let members = configuration.services.iter().flat_map(|service| &service.members);
-    let declined: BTreeSet<u16> =
-        members.filter(|member| member.factor_permille == 0).map(|member| member.backend).collect();
-    let names = |backends: &[&Backend]| backends.iter().map(|backend| backend.name.clone()).collect();
-    let declining: Vec<&Backend> = up.into_iter().filter(|backend| declined.contains(&backend.id.0)).collect();
-    State { services: services.collect(), down: names(&down), declined: names(&declining) }
 }
 
 /// Those of switchers that live, and those that others had when they were killed.

@@ -86,8 +86,12 @@ fn half_a_file_is_refused_with_the_line_where_it_breaks_off() {
     let expected = "shunt.toml:19: is not TOML: invalid basic string, expected `\"` (column 16); mend the line, or save the file whole";
     assert_eq!(refusals(cut), [expected]);
     let twice = "user = \"a\"\nuser = \"b\"\n";
-    let expected = "shunt.toml:2: is not TOML: duplicate key (column 1); mend the line, or save the file whole";
+    let expected = "shunt.toml:2: is not TOML: user stands in line 1 already (column 1); remove one of the two";
     assert_eq!(refusals(twice), [expected]);
+    let single = format!("[service]\ndrain_timeout_s = 5\n{VALID}");
+    let [found] = &refusals(&single)[..] else { panic!("one refusal") };
+    assert!(found.contains("[service] stands in line 1 already"), "{found}");
+    assert!(found.contains("write [[service]], with two brackets, above each of them"), "{found}");
 }
 
 #[test]

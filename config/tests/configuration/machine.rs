@@ -43,10 +43,10 @@ fn required_tables() {
     assert_eq!(
         refusals("switchers = 1\ninterface = []\nservice = [1]\nlimits = true\n"),
         [
-            "shunt.toml:1: switchers: is 1; write a table under a [header]",
+            "shunt.toml:1: switchers: is 1; write [switchers], with single brackets, once",
             "shunt.toml:2: interface: is empty; write at least one table, or remove it",
-            "shunt.toml:3: service: is a list; write each as a table of its own under a [[header]]",
-            "shunt.toml:4: limits: is true; write a table under a [header]",
+            "shunt.toml:3: service: is a list; write [[service]], with two brackets, above each",
+            "shunt.toml:4: limits: is true; write [limits], with single brackets, once",
         ]
     );
 }
@@ -116,7 +116,7 @@ fn interfaces() {
             r#"queues = { "0" = "0" }"#,
             r#"interface.eth0.queues.0: is the string "0"; write a whole number from 0 to 4294967295"#,
         ),
-        (11, "queues = [0]", "interface.eth0.queues: is a list; write a table under a [header]"),
+        (11, "queues = [0]", "interface.eth0.queues: is a list; write [interface.queues], with single brackets, once"),
     ]);
     let unnamed = "shunt.toml:6: interface[0].name: is missing; write for example name = \"eth0\"";
     assert_eq!(refusals(&spoil(&[(7, "")])), [unnamed]);

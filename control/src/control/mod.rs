@@ -99,15 +99,13 @@ pub struct Beginning {
     pub notes: Notes,
     /// Why the file isn't what it goes on with.
     pub refusal: Option<String>,
-    /// Keys of agents that it goes on without, and why.
-    pub missing_keys: Vec<String>,
 }
 
 impl Control {
     /// Takes the instance over, as it stands or from nothing.
     pub fn new(beginning: Beginning, now: Now) -> (Self, Outputs) {
-        let Beginning { path, candidate, memory, notes, refusal, missing_keys } = beginning;
-        let Candidate { document, table, agents } = candidate;
+        let Beginning { path, candidate, memory, notes, refusal } = beginning;
+        let Candidate { document, table, agents, missing_keys } = candidate;
         memory.control.head.heartbeat_ms.set(now.monotonic_ms);
         let mut control = Self {
             path,
@@ -126,7 +124,7 @@ impl Control {
             notes,
             waiting: Vec::new(),
             refusal,
-            missing_keys,
+            missing_keys: missing_keys.iter().map(ToString::to_string).collect(),
             last_ms: now.monotonic_ms,
             config: document.config.clone(),
         };

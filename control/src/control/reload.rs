@@ -30,9 +30,9 @@ impl Control {
     }
 
     fn accept(&mut self, candidate: Candidate, turn: &mut Turn<'_>) -> Accepted {
-        let Candidate { document, table, agents } = candidate;
+        let Candidate { document, table, agents, missing_keys } = candidate;
         self.keep(&document, turn.now, &mut turn.outputs);
-        self.missing_keys.clear();
+        self.missing_keys = missing_keys.iter().map(ToString::to_string).collect();
         (self.config, self.table) = (document.config, table);
         self.draining.reloads += 1;
         self.watch.forget();

@@ -57,6 +57,7 @@ impl Configurations for Disk {
             named,
             running: Some(running),
             local: |_| Ok(Default::default()),
+            needs_keys: true,
         };
         Candidate::new(document, &grounds, &mut self.locks)
     }
@@ -252,11 +253,10 @@ impl Shared {
 /// As `Start::begin`, without what is waited for.
 fn begin(disk: &mut Disk, memory: Memory, now: Now) -> Control {
     let path = disk.path();
-    let Choice { candidate, refusal, missing_keys } =
+    let Choice { candidate, refusal } =
         choose(Document::read(&path), &disk.accepted, &memory, &disk.rehearsal, &mut disk.locks).unwrap();
     let refusal = refusal.map(|refusal| refusal.to_string());
-    let missing_keys = missing_keys.iter().map(ToString::to_string).collect();
-    let beginning = Beginning { path: path.clone(), candidate, memory, notes: Notes::default(), refusal, missing_keys };
+    let beginning = Beginning { path: path.clone(), candidate, memory, notes: Notes::default(), refusal };
     let (control, outputs) = Control::new(beginning, now);
     if let Some(text) = &outputs.accepted {
         disk.accepted.save(text, &path, now.monotonic_ms);

@@ -51,6 +51,9 @@ impl Watch {
     /// Waits for the agents of a configuration from now on. What is known of those that stay is kept.
     pub fn configure(&mut self, feedback: &Feedback, now_ms: u64) {
         self.silence_ms = feedback.silence_ms.into();
+        if feedback.listen.is_none() {
+            self.refused.clear(); // nobody's reports are taken any more
+        }
         let mut before = std::mem::take(&mut self.agents);
         let agents = feedback.agents.iter().map(|agent| {
             let backends = agent.backends.clone();
@@ -180,6 +183,17 @@ mod tests {
         watch.observe(SOURCE, &datagram("a"), ReportOutcome::Accepted, 100);
         assert_eq!(told(&watch, 100), others);
         assert!(watch.refused(40 + RECENT_MS).is_empty());
+    }
+
+    #[test]
+    fn what_was_refused_is_forgotten_once_no_reports_are_taken() {
+        let mut watch = watch();
+        watch.observe(SOURCE, &datagram("a"), ReportOutcome::Forged, 10);
+        let listens = Feedback { listen: Some("198.18.1.1:7946".parse().unwrap()), ..Feedback::default() };
+        watch.configure(&listens, 20);
+        assert_eq!(watch.refused(20).len(), 1);
+        watch.configure(&Feedback::default(), 30);
+        assert_eq!(watch.refused(30), []);
     }
 
     #[test]

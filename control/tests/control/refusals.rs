@@ -137,11 +137,19 @@ pub fn has_noted(lab: &Lab) {
 pub fn refuses_to_serve_nothing(lab: &mut Lab) {
     let good = std::fs::read_to_string(lab.path()).unwrap();
     lab.without_publication();
-    for (bad, said) in bad_files(&good).into_iter().filter(|(_, said)| !said.contains("differs from")) {
+    let is_refused = |said: &str| !said.contains("differs from") && !said.contains("key_file");
+    for (bad, said) in bad_files(&good).into_iter().filter(|(_, said)| is_refused(said)) {
         std::fs::write(lab.path(), bad).unwrap();
         let output = lab.command().output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(78), "{text}");
         assert!(text.contains(said), "not {said}: {text}");
     }
+    std::fs::write(lab.path(), good.replacen("/key\"", "/nokey\"", 1)).unwrap();
+    let _control = lab.start();
+    let told = lab.order(CONFIGURATION);
+    assert!(
+        told.contains("\"refusal\":null") && told.contains("/nokey cannot be read"),
+        "starts without a key: {told}"
+    );
 }

@@ -49,3 +49,11 @@ fn every_script_refuses_an_unknown_option_as_misuse() {
         assert!(errors.contains("--no-such-option") || errors.contains("usage:"), "{}: {errors}", script.display());
     }
 }
+
+#[test]
+fn the_laboratory_names_a_word_that_it_does_not_know() {
+    let lab = shunt_tests::operator::root().join("deploy/lab");
+    let (status, text, errors) = run(&lab, "foo");
+    assert_eq!((status, text.as_str()), (Some(2), ""), "{errors}");
+    assert!(errors.starts_with("lab: unknown command 'foo'; write up, down, status"), "{errors}");
+}

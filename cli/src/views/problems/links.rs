@@ -1,8 +1,7 @@
 //! Interfaces whose link doesn't carry packets.
 
 use super::{Problem, Severity};
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use shunt_routing::state::State;
 use shunt_shmlayout::regions::KeeperRegion;
 
 /// What is wrong with an interface.
@@ -27,40 +26,65 @@ pub struct FaultyLink {
 }
 
 /// The instance's interfaces that carry no packets; none where no keeper or switcher lives in this network namespace.
-pub fn faulty_links(keeper: &KeeperRegion) -> Vec<FaultyLink> {
+pub fn faulty_links(keeper: &KeeperRegion, kernel: &State) -> Vec<FaultyLink> {
     if !keeper.lives_here() {
         return Vec::new();
     }
-    let faulty = |interface: String, ifindex| Some(FaultyLink { fault: fault(&interface, ifindex)?, interface });
+    let faulty =
+        |interface: String, ifindex| Some(FaultyLink { fault: fault(kernel, &interface, ifindex)?, interface });
     keeper.interfaces().filter_map(|(_, record)| faulty(record.name.to_string(), record.ifindex)).collect()
 }
 
-fn fault(name: &str, ifindex: u32) -> Option<LinkFault> {
-    match if_nametoindex(name) {
-        Err(_) => return Some(LinkFault::Gone),
-        Ok(index) if index != ifindex => return Some(LinkFault::Replaced),
-        Ok(_) => {}
-    }
-    let flags = getifaddrs().ok()?.find(|entry| entry.interface_name == name)?.flags;
-    match (flags.contains(InterfaceFlags::IFF_UP), flags.contains(InterfaceFlags::IFF_RUNNING)) {
-        (false, _) => Some(LinkFault::Down),
-        (true, false) => Some(LinkFault::NoCarrier),
-        (true, true) => None,
+fn fault(kernel: &State, name: &str, ifindex: u32) -> Option<LinkFault> {
+    match kernel.link_named(name) {
+        None => Some(LinkFault::Gone),
+        Some(link) if link.ifindex != ifindex => Some(LinkFault::Replaced),
+        Some(link) if !link.up => Some(LinkFault::Down),
+        Some(link) if !link.carrier => Some(LinkFault::NoCarrier),
+        Some(_) => None,
     }
 }
+
+/// What to do about an interface of which the queues that Shunt opened are gone.
+pub const START_ANEW: &str = "stop Shunt and start it again: it opens the interface's queues at its start";
+/// What an interface that was removed and made again means.
+pub const REPLACED: &str = "was removed and made again: Shunt doesn't use the new one";
 
 /// Whoever is behind it gets no service.
 pub fn faulty(link: &FaultyLink) -> Problem {
     let name = &link.interface;
-    let anew = "stop Shunt and start it again: it opens the interface's queues at its start";
     let (code, text, mend) = match link.fault {
-        LinkFault::Gone => ("interface_gone", "isn't there any more", format!("make it again, then {anew}")),
-        LinkFault::Replaced => {
-            ("interface_gone", "was removed and made again: Shunt doesn't use the new one", anew.into())
-        }
+        LinkFault::Gone => ("interface_gone", "isn't there any more", format!("make it again, then {START_ANEW}")),
+        LinkFault::Replaced => ("interface_gone", REPLACED, START_ANEW.into()),
         LinkFault::Down => ("interface_down", "is set down", format!("ip link set dev {name} up")),
         LinkFault::NoCarrier => ("interface_down", "has no carrier", "connect it, or set its other end up".into()),
     };
     let text = format!("{text}: nobody behind it is reached");
     Problem::new(code, Severity::NotServing, format!("interface {name}"), text, &mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shunt_routing::event::{Event, Link};
+
+    #[test]
+    fn a_link_is_judged_by_its_name_and_index() {
+        let mut kernel = State::default();
+        for (ifindex, name, up, carrier) in
+            [(1, "eth0", true, true), (2, "eth1", false, false), (3, "eth2", true, false)]
+        {
+            let link = Link { ifindex, name: name.into(), mac: None, mtu: 1500, up, carrier };
+            kernel.apply(Event::Link(link));
+        }
+        for (name, ifindex, expected) in [
+            ("eth0", 1, None),
+            ("eth0", 7, Some(LinkFault::Replaced)),
+            ("eth1", 2, Some(LinkFault::Down)),
+            ("eth2", 3, Some(LinkFault::NoCarrier)),
+            ("eth9", 9, Some(LinkFault::Gone)),
+        ] {
+            assert_eq!(fault(&kernel, name, ifindex), expected, "{name} {ifindex}");
+        }
+    }
 }

@@ -75,8 +75,8 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
     info!("{}: MTU {}, {offloads} offloads, user {}: running", manifest.device, manifest.mtu, manifest.user);
     bridge.run().with_context(|| {
         format!(
-            "network device {}: it was removed? Kill shunt-keeper alone (its pid: shunt --instance {instance} processes): \
-             the supervisor, or systemd, starts it again, and it makes the device anew",
+            "network device {}: it was removed? kill -9 the keeper's pid (shunt --instance {instance} processes): its \
+             successor sets the device up again with addresses, rules and route, and packets of clients go on",
             manifest.device
         )
     })

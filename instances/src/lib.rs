@@ -1,6 +1,8 @@
 //! Other living instances in this network namespace, and what they have to themselves: interfaces, addresses, the name of
 //! a pseudo-interface.
 //!
+//! How much shared memory one has is here, too (`shapes`), because the keeper makes it and the doctor counts it.
+//!
 //! The keeper asks before it takes anything, control before it uses a configuration. What an instance has stands in its
 //! shared memory, also while its keeper or control is dead. Memory of another version tells nothing.
 
@@ -8,6 +10,7 @@ pub mod accepted;
 mod address_locks;
 mod own;
 mod processes;
+mod shapes;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,6 +20,7 @@ use accepted::instance_of;
 pub use address_locks::AddressLocks;
 pub use own::{addresses_beside, interfaces_beside, local_addresses, own_addresses};
 pub use processes::{Process, living_processes, present};
+pub use shapes::Shapes;
 use shunt_config::{Config, ConfigError, Problem};
 use shunt_process::{Instance, accepted_configuration, inode, instances, region_name, supervisor_lock, supervisor_pid};
 use shunt_shmlayout::access::Reader;

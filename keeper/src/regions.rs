@@ -8,16 +8,16 @@ use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::sys::mman::shm_open;
 use nix::sys::stat::{Mode, fstat};
 use shunt_config::{Config, Side as ConfiguredSide};
+use shunt_instances::Shapes;
 use shunt_process::{Instance, region_name};
 use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::config_table::Name;
-use shunt_shmlayout::connections::CHUNK as CONNECTIONS_CHUNK;
 use shunt_shmlayout::frames::{self, CHUNK};
 use shunt_shmlayout::header::{AttachError, start_time};
 use shunt_shmlayout::map::{Region, read_only};
 use shunt_shmlayout::regions::{
-    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape,
-    PORTS, PortRecord, Side, StoreShape, SwitcherRecord, SwitcherRegion, SwitcherShape, Typed, Whole,
+    ConnectionsRegion, ControlRegion, InterfaceRecord, KeeperRegion, PORTS, PortRecord, Side, SwitcherRecord,
+    SwitcherRegion, Typed, Whole,
 };
 use zerocopy::IntoBytes;
 
@@ -61,49 +61,6 @@ pub(super) struct Regions {
     pub names: Vec<String>,
 }
 
-/// How much is wanted of everything.
-struct Shapes {
-    control: ControlShape,
-    keeper: KeeperShape,
-    connections: ConnectionsShape,
-    switcher: SwitcherShape,
-    store: Option<StoreShape>,
-    switchers: usize,
-}
-
-impl Shapes {
-    fn new(config: &Config, facts: &Facts) -> Shapes {
-        let limits = &config.limits;
-        let (interfaces, switchers) = (config.interfaces.len() as u64, config.switchers.cpus.count());
-        let ports = plan::most_ports(config, &facts.interfaces) as u64;
-        let (services, backends) = (limits.services, limits.backends);
-        Shapes {
-            control: ControlShape::new(services, backends, limits.slots, limits.neighbours, limits.routes),
-            keeper: KeeperShape { interfaces, switchers: switchers as u64, ports, reserved: [0; 5] },
-            // Each switcher records into chunks of its own: one without any would refuse every connection.
-            connections: ConnectionsShape::new(limits.connections.max((switchers * CONNECTIONS_CHUNK) as u32)),
-            switcher: SwitcherShape {
-                services: services.into(),
-                backends: backends.into(),
-                interfaces,
-                frames: limits.frames.into(),
-                reserved: [0; 4],
-            },
-            store: config.host.as_ref().map(|_| StoreShape::new(limits.store)),
-            switchers,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        let a_switcher = <SwitcherRegion>::length(&self.switcher) as u64 + self.switcher.frames * CHUNK;
-        let one_of_each = <ControlRegion>::length(&self.control)
-            + <KeeperRegion>::length(&self.keeper)
-            + <ConnectionsRegion>::length(&self.connections);
-        let host = self.store.map_or(0, |store| HostMemory::bytes(&store, self.switchers));
-        one_of_each as u64 + a_switcher * self.switchers as u64 + host
-    }
-}
-
 /// Names of regions; the Nth switcher's are `switcher.N` and `frames.N`. Those of the host, if any, are the last.
 fn names(config: &Config, switchers: usize) -> Vec<String> {
     let instance = &config.instance;
@@ -116,7 +73,7 @@ fn names(config: &Config, switchers: usize) -> Vec<String> {
 impl Regions {
     /// Takes over what is there if it fits (`true`), makes it anew if not and no switcher lives on it.
     pub fn attach_or_create(config: &Config, facts: &Facts) -> Result<(Regions, bool), KeeperError> {
-        let shapes = Shapes::new(config, facts);
+        let shapes = Shapes::new(config, plan::most_ports(config, &facts.interfaces) as u64);
         let names = names(config, shapes.switchers);
         refuse_living_keeper(&names[1])?;
         match Self::attach(&names, &shapes) {

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use shunt_shmlayout::regions::StoreRegion;
+use shunt_shmlayout::connections::CHUNK as CONNECTIONS_CHUNK;
+use shunt_shmlayout::regions::{KeeperShape, StoreRegion};
 
 use super::super::system::NetworkInterface;
 use super::*;
@@ -39,7 +40,7 @@ fn check_shapes(config: &Config, queues: u32) {
         forwards: false,
         filters_reverse_path: true,
     };
-    let shapes = Shapes::new(config, &Facts { interfaces: vec![found], cpus: Vec::new() });
+    let shapes = Shapes::new(config, plan::most_ports(config, &[found]) as u64);
     let faults = [
         <ControlRegion>::fault(&shapes.control),
         <KeeperRegion>::fault(&shapes.keeper),

@@ -5,12 +5,9 @@ use super::files::Files;
 use super::finding::Finding;
 use nix::sys::statvfs::statvfs;
 use shunt_config::Config;
+use shunt_instances::Shapes;
 use shunt_process::region_name;
-use shunt_shmlayout::frames::CHUNK;
-use shunt_shmlayout::regions::{
-    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, KeeperRegion, KeeperShape, PORTS, StoreRegion,
-    StoreShape, SwitcherRegion, SwitcherShape, Typed,
-};
+use shunt_shmlayout::regions::PORTS;
 
 /// Looks at it.
 pub fn examine(files: &Files, config: Option<&Config>) -> Vec<Finding> {
@@ -31,25 +28,9 @@ fn space(files: &Files, config: Option<&Config>) -> Finding {
     }
 }
 
-/// Bytes of all regions of a configuration.
+/// Bytes of all regions of a configuration, with as many ports as there can be.
 fn needed(config: &Config) -> u64 {
-    let (limits, switchers) = (&config.limits, config.switchers.cpus.count() as u64);
-    let interfaces = config.interfaces.len() as u64;
-    let control = ControlShape::new(limits.services, limits.backends, limits.slots, limits.neighbours, limits.routes);
-    let keeper = KeeperShape { interfaces, switchers, ports: switchers * PORTS as u64, reserved: [0; 5] };
-    let switcher = SwitcherShape {
-        services: limits.services.into(),
-        backends: limits.backends.into(),
-        interfaces,
-        frames: limits.frames.into(),
-        reserved: [0; 4],
-    };
-    let once = <ControlRegion>::length(&control)
-        + <KeeperRegion>::length(&keeper)
-        + <ConnectionsRegion>::length(&ConnectionsShape::new(limits.connections));
-    let store = config.host.as_ref().map_or(0, |_| <StoreRegion>::length(&StoreShape::new(limits.store)));
-    let each = (<SwitcherRegion>::length(&switcher) + store) as u64 + u64::from(limits.frames) * CHUNK;
-    once as u64 + switchers * each
+    Shapes::new(config, (config.switchers.cpus.count() * PORTS) as u64).bytes()
 }
 
 /// Bytes that regions of the instance take already.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use shunt_process::{Instance, region_name};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::header::AttachError;
-use shunt_shmlayout::regions::{IfdaemonRegion, IfdaemonShape, StoreRegion, StoreShape, Typed, Whole};
+use shunt_shmlayout::regions::{IfdaemonRegion, IfdaemonShape, StoreRegion, StoreShape, Whole};
 
 use super::super::regions::attach;
 
@@ -22,12 +22,6 @@ impl HostMemory {
     pub fn names(instance: &Instance, switchers: usize) -> Vec<String> {
         let stores = (0..switchers).map(|number| format!("store.{number}"));
         std::iter::once("ifdaemon".into()).chain(stores).map(|region| region_name(instance, &region)).collect()
-    }
-
-    /// Bytes of all of them.
-    pub fn bytes(store: &StoreShape, switchers: usize) -> u64 {
-        let bytes = <IfdaemonRegion>::length(&IfdaemonShape::default()) + <StoreRegion>::length(store) * switchers;
-        bytes as u64
     }
 
     /// Makes them anew.

@@ -132,7 +132,7 @@ fn a_device_that_was_removed_is_made_anew_by_the_next_keeper() {
     lab::run(&["ip", "-n", &instance.lab.lb, "link", "del", DEVICE]);
     let region = KeeperRegion::<Writer>::attach(&instance.region("keeper")).expect("the keeper's region").0;
     let before = region.head.device_index.get();
-    keeper.stop();
+    keeper.kill();
     let keeper = instance.start();
     assert_eq!(region.head.device_index.get(), u64::from(index(&instance)), "not {before}, which is gone");
     assert_eq!(ip(&instance, "rule").matches("from 198.18.0.150 lookup").count(), 1);

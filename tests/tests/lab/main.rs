@@ -23,6 +23,7 @@ mod process_death;
 mod reload;
 mod stale;
 mod stop;
+mod take_over;
 mod waiting;
 mod wrong_port;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     tests.push(Test::new("stop", stop::stop));
     tests.push(Test::new("adoption", adoption::adoption));
     tests.push(Test::new("interface", interface::interface));
+    tests.push(Test::new("take_over", take_over::take_over));
     tests.push(Test::new("waiting", waiting::waiting));
     tests.push(Test::new("waiting_without_interface", waiting::waiting_without_interface));
     tests.push(Test::new("pool", pool::pool));

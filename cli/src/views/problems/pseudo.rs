@@ -89,9 +89,7 @@ pub fn host_text(FaultyHost { device, fault }: &FaultyHost) -> (String, &'static
     const AGAIN: &str = "kill -9 the keeper's pid: its successor sets the device up again with addresses, rules and route, and \
                          packets of clients go on";
     let (what, mend) = match fault {
-        HostFault::Gone => {
-            (format!("{device} was removed"), "stop Shunt and start it again: it makes the device at its start")
-        }
+        HostFault::Gone => (format!("{device} was removed"), AGAIN),
         HostFault::Down => (format!("{device} is set down"), AGAIN),
         HostFault::NoAddress => (format!("{device} has no address"), AGAIN),
         HostFault::Diverted(address) => {

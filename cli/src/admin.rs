@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// A reload publishes within 100 ms; more than this is a control that is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// A question is answered in the turn that takes it. A monitoring plug-in is waited for 10 s altogether.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// The longest answer that is taken.
 const ANSWER_BYTES: u64 = 16 << 20;
 
@@ -78,6 +80,15 @@ struct Answer {
 
 /// Sends an order and returns what came with control's "ok".
 pub fn order(instance: &Instance, request: &Value) -> Result<serde_json::Map<String, Value>, AdminError> {
+    send(instance, request, ANSWER_WITHIN)
+}
+
+/// Asks something that changes nothing.
+fn ask<T: DeserializeOwned>(instance: &Instance, command: &str) -> Result<T, AdminError> {
+    understand(instance, send(instance, &json!({ "command": command }), TOLD_WITHIN)?)
+}
+
+fn send(instance: &Instance, request: &Value, within: Duration) -> Result<serde_json::Map<String, Value>, AdminError> {
     let path = control_socket(instance);
     let exists = runtime_directory(instance).exists();
     let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
@@ -88,7 +99,7 @@ pub fn order(instance: &Instance, request: &Value) -> Result<serde_json::Map<Str
         io::ErrorKind::PermissionDenied => AdminError::Denied(instance.clone()),
         _ => AdminError::NoAnswer { instance: instance.clone(), source },
     })?;
-    let line = exchange(&stream, request).map_err(|source| unanswered(instance, &stream, source))?;
+    let line = exchange(&stream, request, within).map_err(|source| unanswered(instance, &stream, source))?;
     judge(&line).ok_or_else(|| AdminError::Unintelligible(instance.clone()))?
 }
 
@@ -104,9 +115,9 @@ fn unanswered(instance: &Instance, stream: &UnixStream, source: io::Error) -> Ad
     }
 }
 
-fn exchange(mut stream: &UnixStream, request: &Value) -> io::Result<String> {
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+fn exchange(mut stream: &UnixStream, request: &Value, within: Duration) -> io::Result<String> {
+    stream.set_read_timeout(Some(within))?;
+    stream.set_write_timeout(Some(within))?;
     stream.write_all(format!("{request}\n").as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut line)?;
@@ -147,7 +158,7 @@ impl ConfigurationFile {
 
 /// What control says of its configuration file.
 pub fn file_status(instance: &Instance) -> Result<FileStatus, AdminError> {
-    understand(instance, order(instance, &json!({ "command": "configuration" }))?)
+    ask(instance, "configuration")
 }
 
 fn understand<T: DeserializeOwned>(
@@ -175,7 +186,7 @@ struct Backends {
 
 /// What control tells of each backend, by name.
 pub fn tell(instance: &Instance) -> Result<HashMap<String, Told>, AdminError> {
-    let Backends { backends } = understand(instance, order(instance, &json!({ "command": "backends" }))?)?;
+    let Backends { backends } = ask(instance, "backends")?;
     Ok(backends.into_iter().map(|told| (told.name.clone(), told)).collect())
 }
 
@@ -238,8 +249,16 @@ mod tests {
             (&theirs).write_all(b"{\"ok\":true}\n").unwrap();
             line
         });
-        assert_eq!(exchange(&mine, &json!({ "command": "reload" })).unwrap(), "{\"ok\":true}\n");
+        assert_eq!(exchange(&mine, &json!({ "command": "reload" }), ANSWER_WITHIN).unwrap(), "{\"ok\":true}\n");
         assert_eq!(control.join().unwrap(), "{\"command\":\"reload\"}\n");
+    }
+
+    #[test]
+    fn a_busy_control_is_waited_for_no_longer_than_was_asked() {
+        let (mine, _theirs) = UnixStream::pair().unwrap();
+        let begun = std::time::Instant::now();
+        let error = exchange(&mine, &json!({ "command": "backends" }), Duration::from_millis(50)).unwrap_err();
+        assert!(error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < ANSWER_WITHIN, "{error}");
     }
 
     #[test]
@@ -249,7 +268,7 @@ mod tests {
             BufReader::new(&theirs).read_line(&mut String::new()).unwrap();
             (&theirs).write_all(b"{\"ok\":tr").unwrap();
         });
-        assert_eq!(exchange(&mine, &json!({})).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(exchange(&mine, &json!({}), ANSWER_WITHIN).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         control.join().unwrap();
     }
 }

@@ -273,6 +273,7 @@ fn a_control_that_runs_and_does_not_answer_is_told() {
     for (error, said, mend) in [
         (AdminError::NotRunning(instance()), "nobody listens at /run/shunt/shunt", "kill -9 control's pid"),
         (AdminError::Unintelligible(instance()), "answered something else than expected", "install one version"),
+        (AdminError::Silent { instance: instance(), pid: Some(7) }, "is too busy to answer", "if it stays so"),
         (AdminError::Denied(instance()), "is open to root only", "run it with sudo"),
     ] {
         let problem = only(|instance| instance.configuration = Some(Err(error)));

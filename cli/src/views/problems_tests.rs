@@ -413,4 +413,8 @@ fn every_code_is_documented_and_no_other() {
     let first = rows.map(|row| row.split('|').nth(1).unwrap());
     let documented: Vec<&str> = first.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
     assert_eq!(documented, CODES);
+    let help = super::super::fields::STATUS.split("Codes of problems:").nth(1).unwrap();
+    let words = help.split(|c: char| !c.is_ascii_lowercase() && c != '_').filter(|word| word.contains('_'));
+    let told: std::collections::BTreeSet<&str> = words.collect();
+    assert_eq!(told, CODES.iter().copied().collect(), "shunt status --help");
 }

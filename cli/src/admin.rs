@@ -2,12 +2,9 @@
 
 use super::memory::advise;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 use shunt_config::Config;
 use shunt_process::{Instance, control_socket, runtime_directory};
-use shunt_protocol::admin::FileStatus;
+use shunt_protocol::admin::{Accepted, BackendStatus, Command, FileStatus, Reply};
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -65,30 +62,13 @@ pub enum AdminError {
         "shunt-control of instance {0} answered something else than expected: use the same build for all processes"
     )]
     Unintelligible(Instance),
-    /// Control says no, and why.
+    /// Control says no, or not yet, and why.
     #[error("{0}")]
     Refused(String),
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    ok: bool,
-    error: Option<String>,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, Value>,
-}
-
-/// Sends an order and returns what came with control's "ok".
-pub fn order(instance: &Instance, request: &Value) -> Result<serde_json::Map<String, Value>, AdminError> {
-    send(instance, request, ANSWER_WITHIN)
-}
-
-/// Asks something that changes nothing.
-fn ask<T: DeserializeOwned>(instance: &Instance, command: &str) -> Result<T, AdminError> {
-    understand(instance, send(instance, &json!({ "command": command }), TOLD_WITHIN)?)
-}
-
-fn send(instance: &Instance, request: &Value, within: Duration) -> Result<serde_json::Map<String, Value>, AdminError> {
+/// Sends an order and returns control's answer, unless that is a refusal.
+pub fn order(instance: &Instance, command: &Command) -> Result<Reply, AdminError> {
     let path = control_socket(instance);
     let exists = runtime_directory(instance).exists();
     let stream = UnixStream::connect(&path).map_err(|source| match source.kind() {
@@ -99,8 +79,20 @@ fn send(instance: &Instance, request: &Value, within: Duration) -> Result<serde_
         io::ErrorKind::PermissionDenied => AdminError::Denied(instance.clone()),
         _ => AdminError::NoAnswer { instance: instance.clone(), source },
     })?;
-    let line = exchange(&stream, request, within).map_err(|source| unanswered(instance, &stream, source))?;
-    judge(&line).ok_or_else(|| AdminError::Unintelligible(instance.clone()))?
+    let line = exchange(&stream, command, patience(command)).map_err(|source| unanswered(instance, &stream, source))?;
+    match Reply::parse(&line) {
+        Some(Reply::Refused { error } | Reply::Pending { error, .. }) => Err(AdminError::Refused(error)),
+        Some(reply) => Ok(reply),
+        None => Err(AdminError::Unintelligible(instance.clone())),
+    }
+}
+
+/// Gives an order that changes something; returns what is in force, and since which epoch.
+pub fn change(instance: &Instance, command: &Command) -> Result<(Accepted, u64), AdminError> {
+    match order(instance, command)? {
+        Reply::InForce { what, epoch } => Ok((what, epoch)),
+        _ => Err(AdminError::Unintelligible(instance.clone())),
+    }
 }
 
 /// A time limit that ran out has an error number that says nothing to a user.
@@ -115,24 +107,22 @@ fn unanswered(instance: &Instance, stream: &UnixStream, source: io::Error) -> Ad
     }
 }
 
-fn exchange(mut stream: &UnixStream, request: &Value, within: Duration) -> io::Result<String> {
+fn patience(command: &Command) -> Duration {
+    match command {
+        Command::Reload | Command::Drain(_) | Command::Enable(_) => ANSWER_WITHIN,
+        Command::Backends | Command::Configuration => TOLD_WITHIN,
+    }
+}
+
+fn exchange(mut stream: &UnixStream, command: &Command, within: Duration) -> io::Result<String> {
     stream.set_read_timeout(Some(within))?;
     stream.set_write_timeout(Some(within))?;
-    stream.write_all(format!("{request}\n").as_bytes())?;
+    stream.write_all(command.line()?.as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut line)?;
     match line.ends_with('\n') {
         true => Ok(line),
         false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection")),
-    }
-}
-
-fn judge(line: &str) -> Option<Result<serde_json::Map<String, Value>, AdminError>> {
-    let answer: Answer = serde_json::from_str(line).ok()?;
-    match (answer.ok, answer.error) {
-        (true, _) => Some(Ok(answer.rest)),
-        (false, Some(error)) => Some(Err(AdminError::Refused(error))),
-        (false, None) => None,
     }
 }
 
@@ -158,41 +148,36 @@ impl ConfigurationFile {
 
 /// What control says of its configuration file.
 pub fn file_status(instance: &Instance) -> Result<FileStatus, AdminError> {
-    ask(instance, "configuration")
-}
-
-fn understand<T: DeserializeOwned>(
-    instance: &Instance,
-    answer: serde_json::Map<String, Value>,
-) -> Result<T, AdminError> {
-    serde_json::from_value(Value::Object(answer)).map_err(|_| AdminError::Unintelligible(instance.clone()))
+    match order(instance, &Command::Configuration)? {
+        Reply::Configuration(status) => Ok(status),
+        _ => Err(AdminError::Unintelligible(instance.clone())),
+    }
 }
 
 /// What only control knows of a backend.
-#[derive(Debug, Default, Clone, Deserialize)]
+#[derive(Debug, Default, Clone)]
 pub struct Told {
-    /// Its name.
-    pub name: String,
     /// Why its health is what it is.
     pub health: Option<String>,
     /// By service: why its weight is what it is.
     pub feedback: HashMap<String, String>,
 }
 
-#[derive(Deserialize)]
-struct Backends {
-    backends: Vec<Told>,
-}
-
 /// What control tells of each backend, by name.
 pub fn tell(instance: &Instance) -> Result<HashMap<String, Told>, AdminError> {
-    let Backends { backends } = ask(instance, "backends")?;
-    Ok(backends.into_iter().map(|told| (told.name.clone(), told)).collect())
+    let Reply::Backends { backends } = order(instance, &Command::Backends)? else {
+        return Err(AdminError::Unintelligible(instance.clone()));
+    };
+    let told = |BackendStatus { name, health, feedback, .. }: BackendStatus| {
+        (name, Told { health: Some(health), feedback: feedback.into_iter().collect() })
+    };
+    Ok(backends.into_iter().map(told).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shunt_protocol::admin::ReportPath;
 
     #[test]
     fn a_control_that_stands_still_is_named_without_an_error_number() {
@@ -204,37 +189,18 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_told_apart() {
-        let rest = judge("{\"ok\":true,\"epoch\":3}\n").unwrap().unwrap();
-        assert_eq!(rest["epoch"], 3);
-        let error = judge("{\"ok\":false,\"error\":\"no such backend\"}\n").unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "no such backend");
-        for line in ["", "{}", "[1]", "{\"ok\":false}"] {
-            assert!(judge(line).is_none(), "{line}");
-        }
-    }
-
-    #[test]
-    fn an_answer_without_what_was_asked_for_is_an_error() {
-        let instance = Instance::default();
-        let backends = |text| understand::<Backends>(&instance, judge(text).unwrap().unwrap());
-        let told =
-            backends("{\"ok\":true,\"backends\":[{\"name\":\"b1\",\"health\":null,\"feedback\":{},\"state\":\"up\"}]}");
-        assert_eq!(told.unwrap().backends[0].name, "b1");
-        for text in ["{\"ok\":true}", "{\"ok\":true,\"backends\":[{\"health\":null}]}"] {
-            assert!(matches!(backends(text), Err(AdminError::Unintelligible(_))), "{text}");
-        }
-        let file = understand::<FileStatus>(&instance, judge("{\"ok\":true,\"file\":\"a.toml\"}").unwrap().unwrap());
-        assert!(file.unwrap_err().to_string().contains("use the same build"));
-    }
-
-    #[test]
     fn a_file_s_fault_is_found_without_control() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().display().to_string();
-        let reports = json!({ "not_listening": null, "silent": [], "refused": [] });
-        let said = json!({ "file": path, "refusal": null, "unsaved": false, "missing_keys": [], "reports": reports, "unanswered": [] });
-        let read = || ConfigurationFile::read(serde_json::from_value(said.clone()).unwrap());
+        let status = FileStatus {
+            file: path.clone(),
+            refusal: None,
+            unsaved: false,
+            missing_keys: Vec::new(),
+            reports: ReportPath::default(),
+            unanswered: Vec::new(),
+        };
+        let read = || ConfigurationFile::read(status.clone());
         assert!(read().fault.is_some_and(|fault| fault.starts_with(&format!("{path}:1: is empty"))));
         std::fs::write(file.path(), "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n").unwrap();
         assert_eq!(read().fault, None);
@@ -249,7 +215,7 @@ mod tests {
             (&theirs).write_all(b"{\"ok\":true}\n").unwrap();
             line
         });
-        assert_eq!(exchange(&mine, &json!({ "command": "reload" }), ANSWER_WITHIN).unwrap(), "{\"ok\":true}\n");
+        assert_eq!(exchange(&mine, &Command::Reload, ANSWER_WITHIN).unwrap(), "{\"ok\":true}\n");
         assert_eq!(control.join().unwrap(), "{\"command\":\"reload\"}\n");
     }
 
@@ -257,8 +223,9 @@ mod tests {
     fn a_busy_control_is_waited_for_no_longer_than_was_asked() {
         let (mine, _theirs) = UnixStream::pair().unwrap();
         let begun = std::time::Instant::now();
-        let error = exchange(&mine, &json!({ "command": "backends" }), Duration::from_millis(50)).unwrap_err();
+        let error = exchange(&mine, &Command::Backends, Duration::from_millis(50)).unwrap_err();
         assert!(error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < ANSWER_WITHIN, "{error}");
+        assert!(patience(&Command::Backends) < patience(&Command::Reload));
     }
 
     #[test]
@@ -268,7 +235,10 @@ mod tests {
             BufReader::new(&theirs).read_line(&mut String::new()).unwrap();
             (&theirs).write_all(b"{\"ok\":tr").unwrap();
         });
-        assert_eq!(exchange(&mine, &json!({}), ANSWER_WITHIN).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(
+            exchange(&mine, &Command::Backends, ANSWER_WITHIN).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
         control.join().unwrap();
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use shunt_config::{Config, ConfigError};
 use shunt_instances::running_configuration;
+use shunt_process::say;
 use shunt_publish::agents::{Agents, KeyMissing};
 use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::NamedIds;
@@ -40,7 +41,10 @@ fn key_warnings(config: &Config) -> Vec<String> {
 /// What a supervisor has to know, as assignments: of the instance that runs by this file, whatever is in it by now; else of
 /// a file that may be used.
 pub fn settings(file: &Path) -> anyhow::Result<String> {
-    Ok(assignments(&running_configuration(file).map_or_else(|| load(file), Ok)?))
+    let running = running_configuration(file).and_then(|running| {
+        running.inspect_err(|error| say(format_args!("the configuration accepted last can't be used:\n{error}"))).ok()
+    });
+    Ok(assignments(&running.map_or_else(|| load(file), Ok)?))
 }
 
 fn load(file: &Path) -> anyhow::Result<Config> {

@@ -12,7 +12,6 @@ use super::views::{
 };
 use super::{check, doctor, drain, instance};
 use clap::{Parser, Subcommand};
-use serde_json::json;
 use shunt_config::ConfigError;
 use shunt_instances::living_processes;
 use shunt_process::{Instance, REFUSED, give_up, say};
@@ -136,7 +135,7 @@ fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Drain(selected) => drain::drain(&instance::choose(named)?, selected)?,
         Command::Enable(selected) => drain::enable(&instance::choose(named)?, selected)?,
         Command::Reload => {
-            admin::order(&instance::choose(named)?, &json!({ "command": "reload" }))?;
+            admin::change(&instance::choose(named)?, &shunt_protocol::admin::Command::Reload)?;
             output::write("reloaded\n")?;
         }
         Command::Check { shell, file } => {
@@ -198,6 +197,9 @@ fn status(named: Option<Instance>, exact: bool, output: Output) -> ExitCode {
         Ok(Some(Severity::NotServing)) => ExitCode::from(NOT_SERVING),
         Err(error) => {
             say(format_args!("shunt: {error:#}"));
+            let report = serde_json::json!({ "health": "unknown", "error": format!("{error:#}") });
+            // Where this can't be printed, the exit status says it.
+            let _ = output::json(&report).map(|text| output.json && output::write(&text).is_ok());
             ExitCode::from(UNKNOWN)
         }
     }

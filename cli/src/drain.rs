@@ -1,11 +1,10 @@
 //! `shunt drain` and `shunt enable`: for back-ends by name, and for whole hosts.
 
-use super::admin::order;
+use super::admin::{AdminError, change};
 use super::output::{Report, json, write};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Serialize;
 use shunt_process::Instance;
-use shunt_protocol::admin::Selection;
+use shunt_protocol::admin::{Accepted, Command, Selection};
 use std::net::IpAddr;
 
 /// Which back-ends.
@@ -39,28 +38,26 @@ pub struct DrainReport {
     pub epoch: u64,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    backends: Vec<String>,
-    epoch: u64,
-}
-
 /// Takes the selected back-ends out, all of them or none.
 pub fn drain(instance: &Instance, selected: Selected) -> anyhow::Result<()> {
-    set(instance, "drain", "drained", selected)
+    set(instance, Command::Drain, "drained", selected)
 }
 
 /// Puts the selected back-ends back, all of them or none.
 pub fn enable(instance: &Instance, selected: Selected) -> anyhow::Result<()> {
-    set(instance, "enable", "enabled", selected)
+    set(instance, Command::Enable, "enabled", selected)
 }
 
-fn set(instance: &Instance, command: &str, state: &'static str, selected: Selected) -> anyhow::Result<()> {
+fn set(
+    instance: &Instance,
+    command: fn(Selection) -> Command,
+    state: &'static str,
+    selected: Selected,
+) -> anyhow::Result<()> {
     let Selected { backends, hosts, json: as_json } = selected;
-    let mut request = serde_json::to_value(Selection { backends, hosts })?;
-    request["command"] = json!(command);
-    let answer = order(instance, &request)?;
-    let Answer { backends, epoch } = serde_json::from_value(Value::Object(answer))?;
+    let (Accepted::Changed { backends }, epoch) = change(instance, &command(Selection { backends, hosts }))? else {
+        return Err(AdminError::Unintelligible(instance.clone()).into());
+    };
     let report = DrainReport { state, backends, epoch };
     write(&if as_json { json(&report)? } else { report.text() })?;
     Ok(())
@@ -76,6 +73,7 @@ impl Report for DrainReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn it_says_what_was_drained() {

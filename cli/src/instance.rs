@@ -1,6 +1,7 @@
 //! Which instance a command is about.
 
-use shunt_process::{Instance, InstanceError, instances};
+use shunt_instances::present;
+use shunt_process::{Instance, InstanceError};
 
 /// The variable that names the instance when the command line doesn't.
 pub const VARIABLE: &str = "SHUNT_INSTANCE";
@@ -31,7 +32,7 @@ pub fn choose(named: Option<Instance>) -> Result<Instance, InstanceChoiceError> 
         let value = value.to_string_lossy().into_owned();
         return value.parse().map_err(|source| InstanceChoiceError::Variable { value, source });
     }
-    choose_from(instances())
+    choose_from(present())
 }
 
 fn choose_from(all: Vec<Instance>) -> Result<Instance, InstanceChoiceError> {

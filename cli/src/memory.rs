@@ -2,7 +2,8 @@
 //!
 //! Nothing here needs a process of Shunt to live: the regions outlast them all.
 
-use shunt_process::{Instance, instances, region_name};
+use shunt_instances::present;
+use shunt_process::{Instance, region_name};
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::header::AttachError;
 use shunt_shmlayout::regions::{
@@ -126,7 +127,7 @@ fn attach<R: Typed>(instance: &Instance, region: &str) -> Result<R, MemoryError>
 
 /// What to do about an instance that doesn't run.
 pub fn advise(instance: &Instance) -> String {
-    let others = instances();
+    let others = present();
     let others: Vec<_> = others.iter().filter(|other| *other != instance).map(Instance::as_str).collect();
     match others.as_slice() {
         [] => "start it with deploy/shunt-supervisor CONFIG".to_owned(),

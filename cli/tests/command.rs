@@ -37,6 +37,17 @@ fn an_instance_that_does_not_run_is_named_and_fails() {
     }
 }
 
+/// A variable that names no instance, as any reason that an instance can't be looked at.
+#[test]
+fn a_status_that_is_not_known_is_json_too() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shunt"));
+    let output = command.args(["status", "--json"]).env("SHUNT_INSTANCE", "No Name").output().unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &value["health"]), (Some(3), &"unknown".into()));
+    assert!(value["error"].as_str().unwrap().contains("SHUNT_INSTANCE"), "{value}");
+    assert!(text(&output.stderr).contains("SHUNT_INSTANCE"), "people read it as before");
+}
+
 #[test]
 fn a_configuration_is_accepted_with_0_and_refused_with_78() {
     let output = shunt(&["check", &example("minimal.toml")]);

@@ -33,6 +33,11 @@ impl Source {
         Problem { file: self.file.clone(), line, field, sentence: sentence.into() }
     }
 
+    /// File, line and name of a field, as at the beginning of a problem.
+    pub fn place(&self, field: &str) -> String {
+        format!("{}:{}: {field}", self.file, self.line(field))
+    }
+
     fn line(&self, field: &str) -> usize {
         let enclosing = std::iter::successors(Some(field), |path| path.rsplit_once('.').map(|(table, _)| table));
         enclosing.into_iter().find_map(|path| self.lines.get(path)).copied().unwrap_or(1)

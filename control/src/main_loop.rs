@@ -159,7 +159,7 @@ impl MainLoop {
             Some(count) = sources.counts.recv() => vec![Event::Counted(count)],
             () = self.report_socket.readable() => self.take_datagrams(),
             Some(answer) = sources.answers.recv() => vec![Event::Answer(answer)],
-            _ = sources.hangup.recv() => self.before_reload(Event::Hangup),
+            _ = sources.hangup.recv() => sources.before_reload(Event::Hangup),
             _ = sources.terminate.recv() => return Ok(ControlFlow::Break(())),
             _ = sources.interrupt.recv() => return Ok(ControlFlow::Break(())),
             () = sleep_until(next) => Vec::new(),
@@ -170,13 +170,7 @@ impl MainLoop {
     fn take_order(&mut self, Order { command, answer }: Order) -> Vec<Event> {
         let is_reload = matches!(command, Command::Reload);
         let order = Event::Order { ticket: self.clients.add(answer), command };
-        if is_reload { self.before_reload(order) } else { vec![order] }
-    }
-
-    /// Reports of checks under the old names must not be taken for others of the same name.
-    fn before_reload(&mut self, reload: Event) -> Vec<Event> {
-        let reports = std::iter::from_fn(|| self.sources.reports.try_recv().ok());
-        reports.map(Event::Health).chain([reload]).collect()
+        if is_reload { self.sources.before_reload(order) } else { vec![order] }
     }
 
     fn take_datagrams(&self) -> Vec<Event> {
@@ -230,13 +224,22 @@ impl MainLoop {
 
     /// Counts connections on another thread.
     fn count(&self, request: CountRequest) {
-        let (connections, done) = (self.control.memory().connections, self.counts.clone());
-        tokio::task::spawn_blocking(move || {
-            let counts = Counts::scan(&connections, request.services, request.backends);
-            // Nobody listens any more only when control stops.
-            let _ = done.send(Count { request, counts });
-        });
+        let connections = self.control.memory().connections;
+        let (services, backends) = (request.services, request.backends);
+        let scan = move || Counts::scan(&connections, services, backends);
+        tokio::spawn(tell_count(request, scan, self.counts.clone()));
     }
+}
+
+/// Tells the result of a scan on another thread, and also that there is none: the next count waits for this one.
+async fn tell_count(
+    request: CountRequest,
+    scan: impl FnOnce() -> Counts + Send + 'static,
+    done: mpsc::UnboundedSender<Count>,
+) {
+    let counts = tokio::task::spawn_blocking(scan).await.map_err(|error| error.to_string());
+    // Nobody listens any more only when control stops.
+    let _ = done.send(Count { request, counts });
 }
 
 impl Clients {
@@ -272,6 +275,13 @@ impl Sources {
             hangup: listen(SignalKind::hangup())?,
         })
     }
+
+    /// What checks and agents said of the old configuration must not be taken for others of the same name.
+    fn before_reload(&mut self, reload: Event) -> Vec<Event> {
+        let reports = std::iter::from_fn(|| self.reports.try_recv().ok()).map(Event::Health);
+        let answers = std::iter::from_fn(|| self.answers.try_recv().ok()).map(Event::Answer);
+        reports.chain(answers).chain([reload]).collect()
+    }
 }
 
 /// Says in the region who its writer is.
@@ -286,5 +296,39 @@ fn parting_words(switchers: usize) -> String {
     match switchers {
         0 => "stopping; no switcher is running".to_owned(),
         count => format!("stopping; {count} switcher(s) go on with the last configuration, without health checks"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::{BackendKey, Health};
+    use shunt_publish::retirement::Leaving;
+
+    fn key() -> BackendKey {
+        BackendKey { service: "web".to_owned(), backend: "b1".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn what_checks_and_agents_said_comes_before_a_reload() {
+        let (reports, reported) = mpsc::unbounded_channel();
+        let (answers, answered) = mpsc::unbounded_channel();
+        let (_orders, ordered) = mpsc::channel(1);
+        let (_counts, counted) = mpsc::unbounded_channel();
+        let mut sources = Sources::new(reported, ordered, counted, answered).unwrap();
+        reports.send(Report { key: key(), health: Health::Up, is_change: false, reason: String::new() }).unwrap();
+        answers.send(Outcome { key: key(), answer: Err("no answer".to_owned()) }).unwrap();
+        let events = sources.before_reload(Event::Hangup);
+        assert!(matches!(events[..], [Event::Health(_), Event::Answer(_), Event::Hangup]), "{events:?}");
+    }
+
+    #[tokio::test]
+    async fn a_scan_that_panics_is_told_too() {
+        let (counts, mut counted) = mpsc::unbounded_channel();
+        let request = CountRequest { leaving: Leaving::default(), reloads: 1, services: 1, backends: 1 };
+        tell_count(request.clone(), || panic!("a damaged table"), counts).await;
+        let count = counted.recv().await.unwrap();
+        assert_eq!(count.request, request);
+        assert!(count.counts.is_err_and(|why| why.contains("panic")));
     }
 }

@@ -27,7 +27,6 @@ use shunt_shmlayout::sync::Ordering;
 use crate::accepted::Accepted;
 use crate::clock::Stopwatch;
 use shunt_publish::candidate::{Candidate, Document, Grounds};
-use shunt_publish::publisher::{is_alive, is_running};
 use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::{NamedIds, Table};
 use shunt_routing::error::NetlinkError;
@@ -181,7 +180,7 @@ impl Start {
 /// Whether an instance runs whose file somebody has given another name, which nothing has been started by.
 fn was_renamed(runs: &Instance, name: &Instance) -> bool {
     let keeper = |instance: &Instance| KeeperRegion::<Reader>::attach(&region_name(instance, "keeper")).ok();
-    runs != name && keeper(name).is_none() && keeper(runs).is_some_and(|(keeper, _)| keeper_lives(&keeper))
+    runs != name && keeper(name).is_none() && keeper(runs).is_some_and(|(keeper, _)| keeper.keeper_lives())
 }
 
 /// What to go on with.
@@ -200,7 +199,9 @@ pub(crate) fn choose(
 ) -> Result<Choice, ConfigError> {
     let (table, named) = (memory.table(rehearsal), NamedIds::in_generations(&memory.control.generations));
     let before = if memory.active() == Active::NONE { None } else { accepted.load() };
-    let before = before.and_then(|before| fitting(before, memory).ok());
+    let before = before.and_then(|before| {
+        fitting(before, memory).inspect_err(|error| warn!("the configuration accepted last doesn't fit:\n{error}")).ok()
+    });
     let running = before.as_ref().map(|document| &document.config);
     let (table, named, local) = (&table, &named, addresses_beside);
     let grounds = Grounds { rehearsal, table, named, running, local, needs_keys: false };
@@ -222,14 +223,10 @@ fn fitting(document: Document, memory: &Memory) -> Result<Document, ConfigError>
     }
 }
 
-fn keeper_lives(keeper: &KeeperRegion) -> bool {
-    is_alive(keeper.head.pid.get(), keeper.head.start_time.get())
-}
-
 impl Memory {
     /// How many switchers forward packets at present.
     pub fn running_switchers(&self) -> usize {
-        self.keeper.switchers.iter().filter(|record| is_running(&record.load())).count()
+        self.keeper.switchers.iter().filter(|record| record.load().is_alive()).count()
     }
 }
 
@@ -240,7 +237,7 @@ async fn wait_for_keeper(instance: &Instance) -> Result<KeeperRegion, StartError
     loop {
         let attached = KeeperRegion::<Reader>::attach(&name).map(|(region, _)| region);
         match attached {
-            Ok(keeper) if keeper_lives(&keeper) => return Ok(keeper),
+            Ok(keeper) if keeper.keeper_lives() => return Ok(keeper),
             Ok(keeper) if waited.elapsed() >= PATIENCE => {
                 warn!("shunt-keeper is not running; going on with the memory it left");
                 return Ok(keeper);

@@ -187,6 +187,45 @@ fn a_neighbour_that_cannot_be_asked_for_is_an_error_and_nothing_worse() {
     });
 }
 
+/// The peer takes another Ethernet address, and says so by asking for ours.
+fn speak_as(peer: &Peer, mac: &str) {
+    peer.ip(&format!("link set net-b address {mac}"));
+    peer.ip("neigh flush dev net-b");
+    let ping = ["-t", &peer.pid(), "-n", "ping", "-c", "1", "-W", "1", "198.18.4.1"];
+    // No reply comes back where the old address is held; the question was answered all the same.
+    drop(Command::new("nsenter").args(ping).output().unwrap());
+    let shown = Command::new("nsenter").args(["-t", &peer.pid(), "-n", "ip", "neigh", "show", "198.18.4.1"]).output();
+    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+    assert!(shown.contains("lladdr"), "our kernel took the message: {shown}");
+}
+
+/// Catalogue row 22: the kernel follows whoever speaks last, and holds what the operator made permanent.
+#[test]
+fn a_permanent_neighbour_is_held_against_a_forged_address() {
+    in_namespace(async || {
+        let peer = cable();
+        peer.ip("link set net-b address 02:00:00:00:04:02");
+        let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
+        let ifindex = link_named(follower.state(), "net-a").unwrap().ifindex;
+        until(&mut follower, "carrier", |s| s.links[&ifindex].carrier.then_some(())).await;
+        let key = NeighbourKey { ifindex, address: address("198.18.4.2") };
+        assert_eq!(resolved(&mut follower, key).await, [2, 0, 0, 0, 4, 2]);
+        let has = |mac: [u8; 6]| move |s: &State| (s.neighbours.get(&key)?.usable_mac()? == mac).then_some(());
+
+        tokio::time::sleep(Duration::from_millis(1_100)).await; // net.ipv4.neigh.*.locktime
+        speak_as(&peer, "02:00:00:00:04:66");
+        until(&mut follower, "the kernel's word", has([2, 0, 0, 0, 4, 0x66])).await;
+
+        ip("neigh replace 198.18.4.2 dev net-a lladdr 02:00:00:00:04:02 nud permanent");
+        until(&mut follower, "permanent", has([2, 0, 0, 0, 4, 2])).await;
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        speak_as(&peer, "02:00:00:00:04:77");
+        while tokio::time::timeout(LOOK, follower.changed()).await.is_ok() {}
+        let held = follower.state().neighbours[&key];
+        assert_eq!((held.usable_mac(), held.state), (Some([2, 0, 0, 0, 4, 2]), NeighbourState::Permanent));
+    });
+}
+
 #[test]
 fn an_announcement_changes_what_the_client_side_knows() {
     in_namespace(async || {

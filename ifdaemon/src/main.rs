@@ -59,7 +59,7 @@ fn is_refusal(error: &anyhow::Error) -> bool {
 fn run(instance: &Instance) -> anyhow::Result<()> {
     let _lock = Lock::take(&ifdaemon_lock(instance), "shunt-ifdaemon")?;
     let keeper = keeper_socket(instance);
-    let Some(handover) = wait_for_keeper(|| ask(&keeper))? else {
+    let Some(handover) = wait_for_keeper(|| ask(&keeper), |waits| info!("{waits}"))? else {
         info!("instance {instance}: no pseudo-interface is configured ([host]): nothing to bridge");
         info!("{}: stopped", wait_to_be_stopped()?);
         return Ok(());
@@ -75,7 +75,8 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
     info!("{}: MTU {}, {offloads} offloads, user {}: running", manifest.device, manifest.mtu, manifest.user);
     bridge.run().with_context(|| {
         format!(
-            "network device {}: it was removed? Stop Shunt and start it again to have it made anew",
+            "network device {}: it was removed? Kill shunt-keeper alone (its pid: shunt --instance {instance} processes): \
+             the supervisor, or systemd, starts it again, and it makes the device anew",
             manifest.device
         )
     })

@@ -11,20 +11,19 @@
 //! namespace, a byte for each address: a file for each would be a descriptor for each.
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc;
 use shunt_config::Config;
-use shunt_process::claim_lock;
+use shunt_process::{claim_lock, is_at, open_locked};
 use shunt_shmlayout::header::network_namespace;
 
-use crate::{TakenAddress, addresses, inode};
+use crate::{TakenAddress, addresses};
 
 /// Bytes of IPv6 addresses begin here, above those of IPv4.
 const IPV6: u64 = 1 << 62;
@@ -47,18 +46,9 @@ impl AddressLocks {
 
     /// The same in a file of the caller's.
     pub fn at(path: &Path) -> io::Result<Self> {
-        if let Some(directory) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        loop {
-            // Waits for one who is removing it, and takes the next one then.
-            let file = Flock::lock(options.open(path)?, FlockArg::LockShared).map_err(|(_, errno)| errno)?;
-            if is_at(&file, path) {
-                return Ok(Self { path: path.to_owned(), file, held: BTreeSet::new() });
-            }
-        }
+        // Waits for one who is removing it, and takes the next one then.
+        let file = open_locked(path, FlockArg::LockShared)?.map_err(|_| Errno::EWOULDBLOCK)?;
+        Ok(Self { path: path.to_owned(), file, held: BTreeSet::new() })
     }
 
     /// Takes the addresses of a configuration, or says which ones another instance has. Those of which `is_ours` says that
@@ -108,12 +98,6 @@ impl Drop for AddressLocks {
             let _ = std::fs::remove_file(&self.path);
         }
     }
-}
-
-/// Whether the path still leads to this file.
-fn is_at(file: &File, path: &Path) -> bool {
-    let held = inode(file.metadata());
-    held.is_some() && held == inode(std::fs::metadata(path))
 }
 
 /// The byte of an address.

@@ -10,22 +10,19 @@ mod own;
 mod processes;
 
 use std::collections::BTreeSet;
-use std::fs::Metadata;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use accepted::instance_of;
 pub use address_locks::AddressLocks;
 pub use own::{addresses_beside, interfaces_beside, local_addresses, own_addresses};
-pub use processes::{Process, living_processes};
-use shunt_config::{Config, Problem};
-use shunt_process::{Instance, accepted_configuration, instances, region_name, supervisor_lock, supervisor_pid};
+pub use processes::{Process, living_processes, present};
+use shunt_config::{Config, ConfigError, Problem};
+use shunt_process::{Instance, accepted_configuration, inode, instances, region_name, supervisor_lock, supervisor_pid};
 use shunt_shmlayout::access::Reader;
 use shunt_shmlayout::address::Address;
 use shunt_shmlayout::header::network_namespace;
-use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
+use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRecord, Typed};
 
 /// Another living instance.
 pub struct Other {
@@ -63,6 +60,12 @@ impl Other {
         self.keeper.interfaces().any(|(_, record)| record.ifindex == index)
     }
 
+    /// The CPUs of its living switchers.
+    fn cpus(&self) -> Vec<u32> {
+        let switchers = self.keeper.switchers.iter().map(|record| record.load());
+        switchers.filter(SwitcherRecord::is_alive).map(|record| record.cpu).collect()
+    }
+
     /// The name of its pseudo-interface.
     pub fn device(&self) -> Option<String> {
         (self.keeper.head.device_index.get() != 0).then(|| self.keeper.head.device_name())
@@ -74,11 +77,18 @@ impl Other {
     }
 }
 
-/// The configuration accepted last of the running instance that was started by the file at `path`. What is on disk by now
-/// may be bad, or for another start.
-pub fn running_configuration(path: &Path) -> Option<Config> {
+/// The CPUs that living switchers of other instances are pinned to, whatever network namespace those are in.
+pub fn pinned_cpus(own: &Instance) -> Vec<(u32, Instance)> {
+    let others = instances().into_iter().filter(|other| other != own).filter_map(Other::attach);
+    let pinned = others.flat_map(|other| other.cpus().into_iter().map(move |cpu| (cpu, other.instance.clone())));
+    pinned.collect()
+}
+
+/// The configuration accepted last of the running instance that was started by the file at `path`, or why that can't be
+/// used. What is on disk by now may be bad, or for another start.
+pub fn running_configuration(path: &Path) -> Option<Result<Config, ConfigError>> {
     let instance = instance_of(&std::path::absolute(path).ok()?)?;
-    runs(&instance).then(|| Config::load(&accepted_configuration(&instance)).ok())?
+    runs(&instance).then(|| Config::load(&accepted_configuration(&instance)))
 }
 
 /// Whether a process of this instance lives in this network namespace.
@@ -94,11 +104,6 @@ fn supervises_here(pid: &Path, lock: &Path) -> bool {
     let files = std::fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
     let holds = files.map(|file| inode(std::fs::metadata(file.path()))).any(|open| open == Some(lock));
     holds && network_namespace(id) == network_namespace(std::process::id())
-}
-
-/// What tells a file from all others.
-fn inode(found: io::Result<Metadata>) -> Option<(u64, u64)> {
-    found.map(|found| (found.dev(), found.ino())).ok()
 }
 
 /// An address that another instance has. Two that answer ARP for one address, be it on different interfaces, take each
@@ -166,6 +171,20 @@ mod tests {
         assert!(!other.lives_here(), "an earlier process with this id");
         control.head.start_time.set(start_time(pid).unwrap());
         assert!(other.lives_here());
+    }
+
+    #[test]
+    fn the_cpus_of_living_switchers_are_told() {
+        let shape = KeeperShape { interfaces: 1, switchers: 3, ports: 1, reserved: [0; 5] };
+        let keeper = KeeperRegion::anonymous(&shape).unwrap();
+        let pid = std::process::id();
+        let start_time = start_time(pid).unwrap();
+        let record = SwitcherRecord { pid, start_time, cpu: 3, ..SwitcherRecord::default() };
+        keeper.switchers[0].store(&SwitcherRecord { cpu: 1, pid: 0, ..record });
+        keeper.switchers[1].store(&record);
+        keeper.switchers[2].store(&SwitcherRecord { cpu: 2, start_time: start_time - 1, ..record });
+        let other = Other { instance: Instance::default(), keeper: keeper.lend(), control: None };
+        assert_eq!(other.cpus(), [3]);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::fmt;
 use std::path::Path;
 
 use nix::sys::stat::{major, minor};
-use shunt_process::{Instance, control_lock, ifdaemon_lock, keeper_lock, region_name};
+use shunt_process::{
+    Instance, control_lock, ifdaemon_lock, inode, instances, keeper_lock, region_name, supervisor_lock,
+};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
-
-use crate::inode;
 
 /// One of them. Its start time tells it from a later process with the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,19 @@ pub fn living_processes(instance: &Instance) -> Vec<Process> {
     let holders = locks.iter().filter_map(|(name, path)| living(name, holder(path)?, None));
     let all: BTreeMap<String, Process> = named.chain(holders).map(|process| (process.name.clone(), process)).collect();
     all.into_values().collect()
+}
+
+/// Every instance that has memory, or a living process: an empty directory, or a lock that nobody holds, is none.
+pub fn present() -> Vec<Instance> {
+    instances().into_iter().filter(is_present).collect()
+}
+
+fn is_present(instance: &Instance) -> bool {
+    let prefix = region_name(instance, "").trim_start_matches('/').to_owned();
+    let mut memory = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    memory.any(|file| file.file_name().to_string_lossy().starts_with(&prefix))
+        || !living_processes(instance).is_empty()
+        || holder(&supervisor_lock(instance)).is_some()
 }
 
 fn of_keeper(keeper: &KeeperRegion) -> Vec<Process> {
@@ -93,6 +106,29 @@ mod tests {
         assert_eq!(holder(&path), None, "nobody holds it");
         let _held = Lock::take(&path, "shunt-test").unwrap();
         assert_eq!(holder(&path), Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_directory_with_a_lock_that_nobody_holds_is_no_instance() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: /run/shunt is root's");
+            return;
+        }
+        let instance: Instance = format!("ghost-{}", std::process::id()).parse().unwrap();
+        let lock = keeper_lock(&instance);
+        std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+        std::fs::write(&lock, "1\n").unwrap();
+        assert!(instances().contains(&instance) && !present().contains(&instance));
+        let held = Lock::take(&lock, "shunt-test").unwrap();
+        assert!(present().contains(&instance));
+        drop(held);
+        let memory = Path::new("/dev/shm").join(region_name(&instance, "keeper").trim_start_matches('/'));
+        std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+        std::fs::write(&memory, "").unwrap();
+        let is_there = present().contains(&instance);
+        std::fs::remove_file(&memory).unwrap();
+        std::fs::remove_dir(lock.parent().unwrap()).unwrap();
+        assert!(is_there);
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! Everything that can be in the way, looked at before anything is disturbed; all of it is told at once.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use nix::unistd::geteuid;
 use shunt_config::{Config, Host, Interface, MTU_MAX, PortKind, Problem};
-use shunt_instances::{addresses_beside, own_addresses};
-use shunt_process::account_fault;
+use shunt_instances::{addresses_beside, own_addresses, pinned_cpus};
+use shunt_process::{Instance, account_fault};
 use shunt_shmlayout::address::Address;
 
 use super::system::{self, NetworkInterface};
 use super::{KeeperError, plan};
 use shunt_shmlayout::frames::{CHUNK, HEADROOM};
 
+const CPUS: &str = "/sys/devices/system/cpu";
 /// Bytes of an Ethernet header with two VLAN tags.
 const ETHERNET: u64 = 14 + 8;
 const _: () = assert!(MTU_MAX as u64 == CHUNK - HEADROOM - ETHERNET);
@@ -40,12 +42,14 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     let mut problems = Vec::new();
     let mut passing = Vec::new();
     let interfaces: Vec<_> =
-        config.interfaces.iter().filter_map(|one| check_interface(config, one, &mut problems, &mut passing)).collect();
+        config.interfaces.iter().map(|one| check_interface(config, one, &mut problems, &mut passing)).collect();
     let cpus = config.switchers.cpus.choose().unwrap_or_else(|error| {
         problems.push(blame(config, "switchers", &error.to_string()));
         Vec::new()
     });
-    problems.extend(cpus.iter().filter_map(|cpu| check_cpu(config, *cpu)));
+    problems.extend(cpus.iter().filter_map(|cpu| check_cpu(config, Path::new(CPUS), *cpu)));
+    let shared = shared_cpus(config, &cpus, &pinned_cpus(&config.instance));
+    shared.iter().for_each(|problem| log::warn!("{problem}"));
     // Those that other instances serve are the claims' to tell.
     match addresses_beside(config) {
         Ok(local) => passing.extend(check_addresses(config, &local)),
@@ -55,6 +59,7 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     problems.extend(account.map(|fault| blame(config, "user", &fault)));
     check_pinned_memory(config, &mut problems);
     passing.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
+    let interfaces: Vec<_> = interfaces.into_iter().flatten().collect();
     judge(&mut problems, passing, is_needed);
     if problems.is_empty() {
         problems.extend(plan::check(config, &interfaces));
@@ -121,20 +126,42 @@ pub(super) fn check_packet_copies(config: &Config, name: &str, interface: &Netwo
     forwards.into_iter().chain(twice).map(blame).collect()
 }
 
-/// What the box sends in packets of this size has to fit through every interface.
-fn check_mtu(config: &Config, host: &Host, found: &[NetworkInterface]) -> Option<String> {
+/// What the box sends in packets of this size has to fit through every interface. `found` is in the configuration's order,
+/// `None` where an interface doesn't exist.
+fn check_mtu(config: &Config, host: &Host, found: &[Option<NetworkInterface>]) -> Option<String> {
     let mtu = u32::from(host.mtu?);
-    let (interface, smaller) = config.interfaces.iter().zip(found).find(|(_, interface)| interface.mtu < mtu)?;
-    let (name, most) = (&interface.name, smaller.mtu);
+    let all =
+        config.interfaces.iter().zip(found).filter_map(|(interface, found)| Some((interface, found.as_ref()?.mtu)));
+    let (interface, most) = all.into_iter().find(|(_, mtu_of_it)| *mtu_of_it < mtu)?;
+    let name = &interface.name;
     let sentence =
         format!("is {mtu}, interface {name} sends packets of {most} bytes at most; lower it, or leave it out");
     Some(blame(config, "host.mtu", &sentence))
 }
 
-fn check_cpu(config: &Config, cpu: u32) -> Option<String> {
-    let online = std::fs::exists(format!("/sys/devices/system/cpu/cpu{cpu}")).unwrap_or(false);
-    let sentence = || format!("names CPU {cpu}, which this machine doesn't have; lscpu lists those there are");
-    (!online).then(|| blame(config, "switchers.cpus", &sentence()))
+/// `cpus` is the folder of the kernel's CPUs, which has those that are offline, too. CPU 0 has no switch in many kernels.
+fn check_cpu(config: &Config, cpus: &Path, cpu: u32) -> Option<String> {
+    let folder = cpus.join(format!("cpu{cpu}"));
+    let sentence = if !folder.exists() {
+        format!("names CPU {cpu}, which this machine doesn't have; lscpu lists those there are")
+    } else if std::fs::read_to_string(folder.join("online")).is_ok_and(|text| text.trim() == "0") {
+        format!("names CPU {cpu}, which is offline; set it online (chcpu -e {cpu}), or name another one (lscpu)")
+    } else {
+        return None;
+    };
+    Some(blame(config, "switchers.cpus", &sentence))
+}
+
+/// The CPUs that switchers of other instances have, too. Both go on, slower: that is said and not refused.
+fn shared_cpus(config: &Config, cpus: &[u32], pinned: &[(u32, Instance)]) -> Vec<String> {
+    let shared = pinned.iter().filter(|(cpu, _)| cpus.contains(cpu)).map(|(cpu, other)| {
+        let sentence = format!(
+            "a switcher of instance \"{other}\" runs on CPU {cpu}, too: each has a part of it, and packets wait for their \
+             turn; name other CPUs in switchers.cpus of one of them"
+        );
+        blame(config, "switchers.cpus", &sentence)
+    });
+    shared.collect()
 }
 
 fn check_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<String> {
@@ -223,13 +250,49 @@ mod tests {
         let said = "test.toml:17: host.addresses: 198.18.0.101 is an address of this machine";
         assert!(problems[0].starts_with(said), "{problems:?}");
         let host = config.host.as_ref().expect("a host");
-        let problem = check_mtu(&config, host, &[interface()]).expect("a problem");
+        let problem = check_mtu(&config, host, &[Some(interface())]).expect("a problem");
         assert!(
             problem.starts_with("test.toml:18: host.mtu: is 1600, interface lo sends packets of 1500"),
             "{problem}"
         );
         let fitting = NetworkInterface { mtu: 1600, ..interface() };
-        assert_eq!(check_mtu(&config, host, &[fitting]), None);
+        assert_eq!(check_mtu(&config, host, &[Some(fitting)]), None);
+        assert_eq!(check_mtu(&config, host, &[None]), None, "a missing one is told elsewhere");
+    }
+
+    #[test]
+    fn an_interface_s_mtu_is_its_own_where_the_one_before_it_is_missing() {
+        let text = CONFIG.replace("[[service]]", "[[interface]]\nname = \"second\"\n[[service]]");
+        let host = "[host]\ndevice = \"shunt0\"\naddresses = [\"198.18.0.101\"]\nmtu = 1600\n";
+        let config = Config::parse(&format!("{text}{host}"), "test.toml").expect("a good configuration");
+        let problem = check_mtu(&config, config.host.as_ref().expect("a host"), &[None, Some(interface())]);
+        assert!(problem.as_ref().is_some_and(|problem| problem.contains("interface second sends")), "{problem:?}");
+    }
+
+    #[test]
+    fn a_cpu_that_is_offline_is_told_apart_from_one_that_is_missing() {
+        let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
+        let cpus = tempfile::tempdir().expect("a folder");
+        for (cpu, online) in [(0, None), (1, Some("1\n")), (2, Some("0\n"))] {
+            let folder = cpus.path().join(format!("cpu{cpu}"));
+            std::fs::create_dir(&folder).expect("a folder");
+            if let Some(text) = online {
+                std::fs::write(folder.join("online"), text).expect("written");
+            }
+        }
+        let said = |cpu| check_cpu(&config, cpus.path(), cpu);
+        assert_eq!((said(0), said(1)), (None, None));
+        assert!(said(2).is_some_and(|text| text.contains("CPU 2, which is offline; set it online (chcpu -e 2)")));
+        assert!(said(3).is_some_and(|text| text.contains("CPU 3, which this machine doesn't have")));
+    }
+
+    #[test]
+    fn a_cpu_of_two_instances_is_told_with_the_other_one() {
+        let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
+        let pinned = [(0, "lab".parse().expect("a name")), (1, "other".parse().expect("a name"))];
+        let [said] = <[String; 1]>::try_from(shared_cpus(&config, &[0], &pinned)).expect("one");
+        let begin = "test.toml:3: switchers.cpus: a switcher of instance \"lab\" runs on CPU 0, too: ";
+        assert!(said.starts_with(begin), "{said}");
     }
 
     #[test]

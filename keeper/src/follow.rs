@@ -28,7 +28,7 @@ use shunt_instances::local_addresses;
 
 /// How often the box's own addresses are asked for.
 const LOCAL_INTERVAL: Duration = Duration::from_millis(250);
-/// After a map refused something, the next try is this much later.
+/// After something was refused, the next try is this much later.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What could not be put into place.
@@ -38,6 +38,8 @@ enum FollowError {
     Redirect(#[from] RedirectError),
     #[error("addresses of the pseudo-interface: {0}")]
     PseudoInterface(#[from] std::io::Error),
+    #[error("the box's own addresses: {0}")]
+    Local(std::io::Error),
 }
 
 /// What of the generations is in the maps.
@@ -51,6 +53,28 @@ pub(super) struct Follower {
     local: BTreeSet<Address>,
     next_local: Instant,
     not_before: Instant,
+    local_fault: Fault,
+    own_fault: Fault,
+}
+
+/// What was said last of something that is tried again and again.
+#[derive(Default)]
+struct Fault(Option<String>);
+
+impl Fault {
+    /// Says what is wrong, once until it changes.
+    fn note(&mut self, outcome: &Result<(), FollowError>) {
+        if let Some(text) = self.news(outcome) {
+            log::error!("{text}; trying again, which is said no more until something else is wrong");
+        }
+    }
+
+    fn news(&mut self, outcome: &Result<(), FollowError>) -> Option<String> {
+        let text = outcome.as_ref().err().map(FollowError::to_string);
+        let is_news = text != self.0;
+        self.0.clone_from(&text);
+        text.filter(|_| is_news)
+    }
 }
 
 impl Follower {
@@ -66,6 +90,8 @@ impl Follower {
             local: BTreeSet::new(),
             next_local: now,
             not_before: now,
+            local_fault: Fault::default(),
+            own_fault: Fault::default(),
         }
     }
 
@@ -73,8 +99,9 @@ impl Follower {
     pub fn turn(&mut self) {
         let now = Instant::now();
         if now >= self.next_local {
-            self.next_local = now + LOCAL_INTERVAL;
-            self.follow_local();
+            let outcome = self.follow_local();
+            self.next_local = now + if outcome.is_ok() { LOCAL_INTERVAL } else { RETRY };
+            self.local_fault.note(&outcome);
         }
         let reading = Reading::begin(&self.control.head.fills, &self.control.head.prepared);
         if self.owned.is_none_or(|owned| reading.is_news_to(owned)) && now >= self.not_before {
@@ -87,18 +114,16 @@ impl Follower {
     }
 
     fn own(&mut self, reading: Reading, addresses: &Addresses, now: Instant) {
-        match self.put_into_place(addresses) {
-            Ok(()) => {
-                let word = reading.prepared().0;
-                self.owned = Some(reading);
-                self.keeper.head.owned.store(word, Ordering::Release);
-                log::debug!("the XDP maps hold the addresses of epoch word {word}");
-            }
-            Err(error) => {
-                self.not_before = now + RETRY;
-                log::error!("{error}; trying again");
-            }
+        let outcome = self.put_into_place(addresses);
+        self.own_fault.note(&outcome);
+        if outcome.is_err() {
+            self.not_before = now + RETRY;
+            return;
         }
+        let word = reading.prepared().0;
+        self.owned = Some(reading);
+        self.keeper.head.owned.store(word, Ordering::Release);
+        log::debug!("the XDP maps hold the addresses of epoch word {word}");
     }
 
     fn put_into_place(&mut self, addresses: &Addresses) -> Result<(), FollowError> {
@@ -112,18 +137,16 @@ impl Follower {
         Ok(())
     }
 
-    fn follow_local(&mut self) {
-        let local = match local_addresses(&self.pseudo.iter().map(|pseudo| pseudo.name().to_owned()).collect()) {
-            Ok(local) if local != self.local => local,
-            Ok(_) => return,
-            Err(error) => return log::error!("the box's own addresses: {error}"),
-        };
-        for redirect in &mut self.redirects {
-            if let Err(error) = redirect.set_local(local.iter().copied()) {
-                return log::error!("{error}; trying again");
+    fn follow_local(&mut self) -> Result<(), FollowError> {
+        let names = self.pseudo.iter().map(|pseudo| pseudo.name().to_owned()).collect();
+        let local = local_addresses(&names).map_err(FollowError::Local)?;
+        if local != self.local {
+            for redirect in &mut self.redirects {
+                redirect.set_local(local.iter().copied())?;
             }
+            self.local = local;
         }
-        self.local = local;
+        Ok(())
     }
 
     /// The pseudo-interface, if there is one.
@@ -133,9 +156,7 @@ impl Follower {
 
     /// Takes the programs off the interfaces, and the pseudo-interface away.
     pub fn detach(self) {
-        if let Some(pseudo) = self.pseudo {
-            pseudo.remove();
-        }
+        drop(self.pseudo);
         for redirect in self.redirects {
             if let Err(error) = redirect.detach() {
                 log::warn!("{error}");
@@ -192,6 +213,15 @@ mod tests {
     fn fill(generation: &Generation<Writer>, address: Address) {
         generation.clear();
         generation.add_endpoint(address, PortBe::default(), 0, Endpoint::Address(AddressUse::Services)).expect("room");
+    }
+
+    #[test]
+    fn a_fault_is_said_once_until_another_comes_or_it_is_mended() {
+        let mut fault = Fault::default();
+        let failed = |kind: std::io::ErrorKind| Err(FollowError::Local(kind.into()));
+        let (first, second) = (failed(std::io::ErrorKind::OutOfMemory), failed(std::io::ErrorKind::PermissionDenied));
+        let said = [&first, &first, &second, &first, &Ok(()), &first, &first].map(|it| fault.news(it).is_some());
+        assert_eq!(said, [true, false, true, true, false, true, false]);
     }
 
     /// A keeper that is stopped while it reads, for so long that control fills that buffer again.

@@ -43,6 +43,11 @@ impl Restore {
         Restore { interface, before, is_complete }
     }
 
+    /// Leaves the interface as it is set.
+    pub fn leave(mut self) {
+        self.before.clear();
+    }
+
     /// The interface, if not all could be set.
     pub fn incomplete(&self) -> Option<&str> {
         (!self.is_complete).then_some(&self.interface)

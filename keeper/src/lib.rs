@@ -73,10 +73,10 @@ pub enum KeeperError {
     #[error(transparent)]
     Attach(#[from] shunt_shmlayout::header::AttachError),
     /// The XDP program.
-    #[error("interface {interface}: {error}")]
+    #[error("{place}: {error}")]
     Redirect {
-        /// Which.
-        interface: String,
+        /// File, line and field of the interface.
+        place: String,
         /// What.
         error: crate::bpf::RedirectError,
     },
@@ -84,18 +84,18 @@ pub enum KeeperError {
     #[error("mounting a bpffs: {0}")]
     Mount(crate::bpf::RedirectError),
     /// An AF_XDP queue.
-    #[error("interface {interface}: {error}")]
+    #[error("{place}: {error}")]
     XdpPort {
-        /// Which.
-        interface: String,
+        /// File, line and field of the interface.
+        place: String,
         /// What.
         error: crate::port::af_xdp::OpenError,
     },
     /// An AF_PACKET port.
-    #[error("interface {interface}: {error}")]
+    #[error("{place}: {error}")]
     PacketPort {
-        /// Which.
-        interface: String,
+        /// File, line and field of the interface.
+        place: String,
         /// What.
         error: crate::port::af_packet::OpenError,
     },
@@ -172,14 +172,7 @@ impl Keeper {
         let (claims, facts) =
             both(Claims::take(&config), check::check(&config, regions::has_living_switchers(&config)))?;
         let (regions, is_restart) = Regions::attach_or_create(&config, &facts)?;
-        // Only now: a keeper that is refused must not take another one's socket away.
-        serve::remove_stale(&config.instance)?;
-        if !is_restart {
-            // What was accepted for memory that is gone says nothing of this start.
-            teardown::remove_saved(&config.instance);
-        }
-        let started = PseudoInterface::open(&config, &facts, &regions)
-            .and_then(|pseudo| Self::start_ports(&config, &facts, &regions, pseudo, is_restart));
+        let started = Self::start_on(&config, &facts, &regions, is_restart);
         match started {
             Ok((server, follower, reception)) => {
                 Ok(Keeper { config, regions, server, follower, reception, _claims: claims, _lock: lock })
@@ -192,6 +185,23 @@ impl Keeper {
                 Err(error)
             }
         }
+    }
+
+    /// All that follows the memory.
+    fn start_on(
+        config: &Config,
+        facts: &check::Facts,
+        regions: &Regions,
+        is_restart: bool,
+    ) -> Result<(Server, Follower, Reception), KeeperError> {
+        // Only now: a keeper that is refused must not take another one's socket away.
+        serve::remove_stale(&config.instance)?;
+        if !is_restart {
+            // What was accepted for memory that is gone says nothing of this start.
+            teardown::remove_saved(&config.instance);
+        }
+        let pseudo = PseudoInterface::open(config, facts, regions)?;
+        Self::start_ports(config, facts, regions, pseudo, is_restart)
     }
 
     fn start_ports(
@@ -247,20 +257,16 @@ impl Keeper {
         }
     }
 
-    /// Takes everything away: packets are the kernel's again, memory and files are gone. While a switcher lives, all stays
-    /// for the next keeper, as after a kill.
+    /// Takes everything away: packets are the kernel's again, memory and files are gone. While a switcher or the interface
+    /// daemon lives, all stays for the next keeper, as after a kill.
     fn stop(self) {
-        let living: Vec<_> =
-            self.regions.living().map(|(number, pid)| format!("switcher {number} (pid {pid})")).collect();
-        if !living.is_empty() {
+        let users = self.regions.users();
+        if !users.is_empty() {
             log::warn!(
-                "stopping, but {} still runs: queues, XDP programs and shared memory stay for the next keeper. To stop Shunt, \
-                 stop the switchers first, as the supervisor does",
-                living.join(", ")
+                "stopping, but {} still runs: queues, XDP programs, pseudo-interface and shared memory stay for the next \
+                 keeper. To stop Shunt, stop switchers and interface daemon first, as the supervisor does",
+                users.join(", ")
             );
-            // Their ends would take settings, rules and programs back.
-            std::mem::forget(self.reception);
-            std::mem::forget(self.follower);
             return;
         }
         log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");

@@ -34,12 +34,25 @@ fn run(path: &Path) -> anyhow::Result<()> {
 /// What a running instance accepted last, as long as it runs: whatever is on disk by now, its switchers need a keeper. Else
 /// what is on disk.
 fn configuration(path: &Path) -> Result<Config, ConfigError> {
-    let file = Config::load(path);
-    let Some(running) = running_configuration(path) else { return file };
-    if let Err(refusal) = file {
-        log::error!("the configuration file is refused, going on with the one accepted last:\n{refusal}");
+    choose(Config::load(path), running_configuration(path))
+}
+
+fn choose(
+    file: Result<Config, ConfigError>,
+    running: Option<Result<Config, ConfigError>>,
+) -> Result<Config, ConfigError> {
+    match (file, running) {
+        (file, None) => file,
+        (Ok(_), Some(Ok(running))) => Ok(running),
+        (Err(refusal), Some(Ok(running))) => {
+            log::error!("the configuration file is refused, going on with the one accepted last:\n{refusal}");
+            Ok(running)
+        }
+        (file, Some(Err(error))) => {
+            log::error!("the configuration accepted last can't be used, going on with the file:\n{error}");
+            file
+        }
     }
-    Ok(running)
 }
 
 /// Whether the configuration or the machine has to change first.
@@ -49,4 +62,24 @@ fn is_refusal(error: &anyhow::Error) -> bool {
             KeeperError::Lock(error) => error.is_refusal(),
             other => matches!(other, KeeperError::Problems(_)),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(count: u32) -> Result<Config, ConfigError> {
+        let text = format!("[switchers]\ncount = {count}\n[[interface]]\nname = \"a\"\n");
+        Config::parse(&text, "test.toml")
+    }
+
+    #[test]
+    fn what_runs_goes_before_the_file_and_the_file_before_nothing() {
+        let count = |chosen: Result<Config, ConfigError>| chosen.ok().map(|config| config.switchers.cpus.count());
+        assert_eq!(count(choose(config(1), None)), Some(1));
+        assert_eq!(count(choose(config(1), Some(config(2)))), Some(2));
+        assert_eq!(count(choose(config(0), Some(config(2)))), Some(2));
+        assert_eq!(count(choose(config(1), Some(config(0)))), Some(1));
+        assert_eq!(count(choose(config(0), Some(config(0)))), None);
+    }
 }

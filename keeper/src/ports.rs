@@ -13,11 +13,12 @@ use shunt_shmlayout::regions::{
 use super::check::{Facts, check_packet_copies};
 use super::reception::Reception;
 use super::regions::Regions;
+use super::system::open_living;
 use super::{KeeperError, plan};
 use crate::bpf::{AttachMode, Redirect, Sizes};
 use crate::port::af_packet;
 use crate::port::af_xdp::{self, BindMode, Sharing};
-use shunt_protocol::handover::{PORT_DESCRIPTORS, open_process, take_descriptor};
+use shunt_protocol::handover::{PORT_DESCRIPTORS, take_descriptor};
 use shunt_protocol::port::Role;
 
 /// The open ports.
@@ -176,11 +177,7 @@ fn bind_mode(port: &PortRecord) -> BindMode {
 
 /// The port sockets of a running switcher.
 fn take_from(regions: &Regions, number: usize, pid: u32, ports: usize) -> Result<Vec<OwnedFd>, KeeperError> {
-    let process = open_process(pid).map_err(super::system_error("pidfd_open"))?;
-    // It may have died, and another process have its id, before the descriptor made sure whose it is.
-    if !regions.living().any(|living| living == (number, pid)) {
-        return Err(super::system_error("a switcher that has just died")(nix::Error::ESRCH));
-    }
+    let process = open_living(pid, || regions.living().any(|living| living == (number, pid)))?;
     let descriptors = PORT_DESCRIPTORS..PORT_DESCRIPTORS + ports as i32;
     let taken = descriptors.map(|descriptor| take_descriptor(process.as_fd(), descriptor));
     let sockets = taken.collect::<Result<Vec<_>, _>>().map_err(super::system_error("pidfd_getfd"))?;
@@ -203,6 +200,11 @@ impl<'a> Opener<'a> {
         self.config.interfaces[interface].name.clone()
     }
 
+    /// File, line and field of an interface.
+    fn place(&self, interface: usize) -> String {
+        self.config.source.place(&format!("interface.{}", self.name(interface)))
+    }
+
     /// The program on one interface.
     fn redirect(&self, interface: usize, mode: AttachMode, directory: &Path) -> Result<Redirect, KeeperError> {
         let (found, limits) = (&self.facts.interfaces[interface], &self.config.limits);
@@ -212,7 +214,7 @@ impl<'a> Opener<'a> {
             services: 2 * limits.services + HOST_ADDRESSES as u32,
             backends: 2 * limits.backends,
         };
-        let error = |error| KeeperError::Redirect { interface: self.name(interface), error };
+        let error = |error| KeeperError::Redirect { place: self.place(interface), error };
         Redirect::attach(directory, found.index, mode, sizes).map_err(error)
     }
 
@@ -344,7 +346,7 @@ impl<'a> Opener<'a> {
             af_xdp::open(index, port.queue.into(), ring, sharing, bind_mode(port)).map_err(|error| Failure {
                 interface,
                 is_unsupported: error.is_unsupported(),
-                error: Box::new(KeeperError::XdpPort { interface: self.name(interface), error }),
+                error: Box::new(KeeperError::XdpPort { place: self.place(interface), error }),
             })?;
         if port.flags & PORT_BUSY_POLLS != 0
             && let Err(error) = af_xdp::prefer_busy_poll(socket.as_fd())
@@ -366,7 +368,7 @@ impl<'a> Opener<'a> {
         af_packet::open(index, ring, role, fanout).map_err(|error| Failure {
             interface,
             is_unsupported: false,
-            error: Box::new(KeeperError::PacketPort { interface: self.name(interface), error }),
+            error: Box::new(KeeperError::PacketPort { place: self.place(interface), error }),
         })
     }
 
@@ -380,21 +382,20 @@ impl<'a> Opener<'a> {
         for (port, socket) in records.iter().zip(&sockets).filter(|(port, _)| is_xdp(port)) {
             let interface = usize::from(port.interface);
             if let Some((_, redirect)) = &mut ways[interface] {
-                let error = |error| KeeperError::Redirect { interface: self.name(interface), error };
+                let error = |error| KeeperError::Redirect { place: self.place(interface), error };
                 redirect.set_port(port.queue.into(), socket.as_fd()).map_err(error)?;
             }
         }
         let redirects = ways.into_iter().flatten().map(|(_, redirect)| redirect).collect();
-        let reception = Reception::begin(self.config, self.facts, &mut records, self.is_restart);
+        let keeper = self.regions.keeper;
+        let reception = Reception::begin(self.config, self.facts, keeper, &mut records, self.is_restart);
         Ok(Ports { records, sockets, redirects, reception })
     }
 }
 
-/// What is in the way where neither AF_XDP nor AF_PACKET can be used. Whoever asked for a mode of AF_XDP isn't helped by what
-/// AF_PACKET would need.
+/// Where neither kind can be used. Whoever asked for a mode of AF_XDP isn't helped by what AF_PACKET would need.
 fn refusals(mode: XdpMode, error: &KeeperError, of_packet: Vec<String>) -> Vec<String> {
-    let of_packet = of_packet.into_iter().filter(|_| mode == XdpMode::Auto);
-    std::iter::once(error.to_string()).chain(of_packet).collect()
+    std::iter::once(error.to_string()).chain(of_packet.into_iter().filter(|_| mode == XdpMode::Auto)).collect()
 }
 
 #[cfg(test)]

@@ -4,21 +4,30 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use shunt_config::Config;
-use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_THREADED, PortRecord};
+use shunt_shmlayout::access::Writer;
+use shunt_shmlayout::regions::{KeeperRegion, PORT_BUSY_POLLS, PORT_THREADED, PortRecord};
 
 use super::check::Facts;
 use super::interrupts::{BUSY_POLLING, RECEIVE_THREADS, Restore, Setting};
 use super::receive_threads::ReceiveThreads;
 
-/// In force until it is dropped; then interfaces have their settings again.
+/// In force until it is dropped; then interfaces have their settings again, unless a switcher lives, for which the next
+/// keeper finds them as they are.
 pub(super) struct Reception {
-    _restores: Vec<Restore>,
+    restores: Vec<Restore>,
+    keeper: KeeperRegion<Writer>,
     threads: Vec<ReceiveThreads>,
 }
 
 impl Reception {
     /// Sets the interfaces. A record says "threaded" no more where that could not be set. `left`: a keeper was killed before.
-    pub fn begin(config: &Config, facts: &Facts, records: &mut [PortRecord], left: bool) -> Reception {
+    pub fn begin(
+        config: &Config,
+        facts: &Facts,
+        keeper: KeeperRegion<Writer>,
+        records: &mut [PortRecord],
+        left: bool,
+    ) -> Reception {
         let name = |interface: usize| config.interfaces[interface].name.clone();
         let set = |interfaces: BTreeSet<usize>, settings: &[Setting]| -> Vec<Restore> {
             interfaces.into_iter().map(|it| Restore::after_setting(name(it), settings, left)).collect()
@@ -32,13 +41,21 @@ impl Reception {
         let threads = flagged(records, PORT_THREADED).into_iter().map(|interface| {
             ReceiveThreads::new(name(interface), facts.interfaces[interface].index, cpus(facts, records, interface))
         });
-        Reception { threads: threads.collect(), _restores: restores }
+        Reception { threads: threads.collect(), keeper, restores }
     }
 
     /// Threads that are new are pinned; interfaces that were down have new ones.
     pub fn keep(&mut self) {
         let now = Instant::now();
         self.threads.iter_mut().for_each(|threads| threads.keep(now));
+    }
+}
+
+impl Drop for Reception {
+    fn drop(&mut self) {
+        if self.keeper.has_living_switcher() {
+            self.restores.drain(..).for_each(Restore::leave);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use shunt_shmlayout::regions::{
 use zerocopy::IntoBytes;
 
 use super::check::{Facts, check_shared_memory};
-use super::host::{HostMemory, living_daemon};
+use super::host::HostMemory;
 use super::{KeeperError, file_error, plan};
 
 /// One switcher's memory.
@@ -208,12 +208,19 @@ impl Regions {
     /// The switchers that run: number and pid.
     pub fn living(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
         let all = (0..self.switchers.len()).map(|number| (number, self.switcher(number)));
-        all.filter(|(_, record)| is_alive(record)).map(|(number, record)| (number, record.pid))
+        all.filter(|(_, record)| record.is_alive()).map(|(number, record)| (number, record.pid))
     }
 
     /// Whether a switcher or the interface daemon runs on this memory.
     fn are_used(&self) -> bool {
-        self.living().next().is_some() || living_daemon(&self.keeper).is_some()
+        !self.users().is_empty()
+    }
+
+    /// The switchers and the interface daemon that run on this memory, for an operator.
+    pub fn users(&self) -> Vec<String> {
+        let switchers = self.living().map(|(number, pid)| format!("switcher {number} (pid {pid})"));
+        let daemon = self.keeper.living_daemon().map(|pid| format!("shunt-ifdaemon (pid {pid})"));
+        switchers.chain(daemon).collect()
     }
 
     /// Takes all frames back from all ports, because their sockets are closed.
@@ -250,18 +257,12 @@ impl Regions {
     }
 }
 
-/// Whether the process that has the descriptors still runs.
-pub(super) fn is_alive(record: &SwitcherRecord) -> bool {
-    record.pid != 0 && start_time(record.pid) == Some(record.start_time)
-}
-
 /// The lock of a keeper in another mount namespace may be in another /run, while /dev/shm is one: two would serve the same
 /// switchers, or take each other's memory away.
 fn refuse_living_keeper(name: &str) -> Result<(), KeeperError> {
     let Ok((region, _)) = KeeperRegion::<Reader>::attach(name) else { return Ok(()) };
     let pid = region.head.pid.get() as u32;
-    let lives = pid != 0 && start_time(pid) == Some(region.head.start_time.get());
-    if !lives || pid == std::process::id() {
+    if !region.keeper_lives() || pid == std::process::id() {
         return Ok(());
     }
     Err(KeeperError::Problems(vec![format!(
@@ -273,14 +274,14 @@ fn refuse_living_keeper(name: &str) -> Result<(), KeeperError> {
 /// Whether a switcher of the instance lives, by what a keeper before this one wrote.
 pub(super) fn has_living_switchers(config: &Config) -> bool {
     let keeper = <KeeperRegion>::attach(&region_name(&config.instance, "keeper"));
-    keeper.is_ok_and(|(region, _)| region.switchers.iter().any(|record| is_alive(&record.load())))
+    keeper.is_ok_and(|(region, _)| region.has_living_switcher())
 }
 
 /// A switcher or interface daemon that runs according to a keeper region, even if the other regions can't be attached.
 fn living_user(keeper: &str) -> Option<u32> {
     let (region, _) = KeeperRegion::<Reader>::attach(keeper).ok()?;
     let records = region.switchers.iter().map(|record| record.load());
-    records.into_iter().find(is_alive).map(|record| record.pid).or_else(|| living_daemon(&region))
+    records.into_iter().find(SwitcherRecord::is_alive).map(|record| record.pid).or_else(|| region.living_daemon())
 }
 
 fn side(side: ConfiguredSide) -> Side {

@@ -16,8 +16,8 @@ use shunt_process::{Instance, keeper_socket};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind, PortRecord, SwitcherRecord};
 
-use super::host::{PseudoInterface, living_daemon};
-use super::regions::{Regions, is_alive};
+use super::host::PseudoInterface;
+use super::regions::Regions;
 use super::{KeeperError, file_error};
 use shunt_protocol::handover::ifdaemon;
 use shunt_protocol::handover::{
@@ -139,7 +139,7 @@ impl Server {
         let (Some(pseudo), Some(memory)) = (pseudo, &regions.host) else {
             return send(connection, &Answer::Granted(None::<ifdaemon::Manifest>), &[]);
         };
-        if let Some(other) = living_daemon(&regions.keeper).filter(|other| *other != pid) {
+        if let Some(other) = regions.keeper.living_daemon().filter(|other| *other != pid) {
             let reason = format!("shunt-ifdaemon is already running as pid {other}; kill it first");
             return Err(HandoverError::Refused(reason));
         }
@@ -179,7 +179,7 @@ impl Server {
         };
         let record = regions.switcher(number);
         // The fence: two processes on the same rings would give each frame two owners.
-        if is_alive(&record) && record.pid != pid {
+        if record.is_alive() && record.pid != pid {
             let other = record.pid;
             return Err(HandoverError::Refused(format!(
                 "switcher {number} is already running as pid {other}; kill it first"
@@ -189,7 +189,7 @@ impl Server {
             return Err(HandoverError::Refused(format!("pid {pid} is gone")));
         };
         let switcher = &regions.switchers[number];
-        if !is_alive(&record) {
+        if !record.is_alive() {
             // Control takes the new one for living from now on, and would wait for it to leave what the dead one used.
             switcher.region.head.in_use.store(0, Ordering::Release);
         }

@@ -1,9 +1,13 @@
 //! What the machine says of itself: interfaces, addresses, room. Only questions, nothing is changed.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use shunt_protocol::handover::open_process;
+
+use super::{KeeperError, system_error};
 
 /// A network interface as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +63,13 @@ fn link(name: &str) -> Option<([u8; 6], InterfaceFlags)> {
     })
 }
 
+/// A descriptor of the process with this id, if `lives` still says that it is the one that is meant: it may have died, and
+/// another process have its id, before the descriptor made sure whose it is.
+pub(super) fn open_living(pid: u32, lives: impl FnOnce() -> bool) -> Result<OwnedFd, KeeperError> {
+    let process = open_process(pid).map_err(system_error("pidfd_open"))?;
+    if lives() { Ok(process) } else { Err(system_error("a process that has just died")(nix::Error::ESRCH)) }
+}
+
 /// Bytes free in /dev/shm.
 pub(super) fn shared_memory_free() -> nix::Result<u64> {
     let system = nix::sys::statvfs::statvfs("/dev/shm")?;
@@ -79,4 +90,17 @@ pub(super) fn pinned_memory_limit() -> Option<u64> {
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let (soft, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
     (soft != RLIM_INFINITY).then_some(soft)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_another_one_by_now_is_not_opened() {
+        let pid = std::process::id();
+        assert!(open_living(pid, || true).is_ok());
+        let error = open_living(pid, || false).expect_err("it isn't the one").to_string();
+        assert!(error.starts_with("a process that has just died: "), "{error}");
+    }
 }

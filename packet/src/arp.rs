@@ -17,7 +17,7 @@ pub const OPERATION_REPLY: u16 = 2;
 
 const HARDWARE_ETHERNET: u16 = 1;
 
-/// The message, whole.
+/// An ARP message for IPv4 over Ethernet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Header {
@@ -31,35 +31,35 @@ pub struct Header {
     pub protocol_length: u8,
     /// [`OPERATION_REQUEST`] or [`OPERATION_REPLY`].
     pub operation: U16,
-    /// Who sends this.
+    /// The sender's Ethernet address.
     pub sender_mac: [u8; 6],
     /// The sender's address; zero in a probe (RFC 5227 2.1).
     pub sender_address: [u8; 4],
-    /// Who is asked; meaningless in a request.
+    /// The target's Ethernet address; meaningless in a request.
     pub target_mac: [u8; 6],
-    /// The address asked for.
+    /// The target's IPv4 address.
     pub target_address: [u8; 4],
 }
 
-/// What an ARP message is for.
+/// The operation of an ARP message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Asks for the target's address.
+    /// Asks for the target's Ethernet address.
     Request,
-    /// Tells the sender's address.
+    /// Gives the sender's Ethernet address.
     Reply,
 }
 
 /// What the filter needs to know about an ARP message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArpFields {
-    /// Question or answer.
+    /// Request or reply.
     pub operation: Operation,
-    /// Who sends this: the frame's source too.
+    /// The sender's Ethernet address, which is the frame's source, too.
     pub sender_mac: [u8; 6],
     /// The sender's address as `::ffff:a.b.c.d`.
     pub sender_address: Address,
-    /// The address asked for, as `::ffff:a.b.c.d`.
+    /// The target address as `::ffff:a.b.c.d`.
     pub target_address: Address,
 }
 
@@ -97,7 +97,7 @@ impl Header {
             && self.protocol_length == 4
     }
 
-    /// The question of `sender` for `target_address`.
+    /// A request by `sender` for `target_address`.
     #[inline]
     pub fn request(sender_mac: [u8; 6], sender_address: [u8; 4], target_address: [u8; 4]) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl Header {
         }
     }
 
-    /// The answer to this question: `mac` has the address asked for.
+    /// The reply to this request: `mac` has the target address.
     #[inline]
     pub fn answer(&self, mac: [u8; 6]) -> Self {
         Self {

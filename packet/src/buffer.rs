@@ -1,4 +1,4 @@
-//! A frame as whoever changes it sees it: its bytes, and the room before them for headers.
+//! A frame that can be changed: its bytes, and the head room before them.
 //!
 //! The frame starts somewhere inside its place in the frame pool. [`Buffer::push`] moves the start towards the place's
 //! beginning and [`Buffer::pull`] away from it; nothing else of the room before a frame can be reached. Offsets of a
@@ -6,11 +6,11 @@
 
 use core::ops::{Deref, DerefMut};
 
-/// The bytes of one frame, from its start to the end of its place, which may be behind the packet's end.
+/// One frame, from its start to the end of its place in the pool, which may lie beyond the packet's end.
 #[derive(Debug)]
 pub struct Buffer<'a> {
     place: &'a mut [u8],
-    /// At most the place's length.
+    /// At most the length of the place.
     start: usize,
 }
 
@@ -21,14 +21,14 @@ impl<'a> Buffer<'a> {
         Self { start: start.min(place.len()), place }
     }
 
-    /// Bytes that can be pushed.
+    /// Head room in bytes.
     #[inline]
     pub fn head_room(&self) -> usize {
         self.start
     }
 
-    /// Puts a header of so many bytes before the frame and returns its bytes, which hold anything; `None` if there is no room
-    /// for it, and the frame stays as it is.
+    /// Extends the frame by a header of `length` bytes and returns them; they hold whatever was there. `None`, and no change,
+    /// without room.
     #[inline]
     pub fn push(&mut self, length: usize) -> Option<&mut [u8]> {
         let start = self.start.checked_sub(length)?;
@@ -37,8 +37,7 @@ impl<'a> Buffer<'a> {
         Some(header)
     }
 
-    /// Takes so many bytes off the frame's start and returns them; `None` if there aren't as many, and the frame stays as
-    /// it is.
+    /// Removes `length` bytes from the frame's start and returns them. `None`, and no change, if the frame is shorter.
     #[inline]
     pub fn pull(&mut self, length: usize) -> Option<&mut [u8]> {
         let end = self.start.checked_add(length)?;
@@ -49,7 +48,7 @@ impl<'a> Buffer<'a> {
 }
 
 impl<'a> From<&'a mut [u8]> for Buffer<'a> {
-    /// A frame without room before it.
+    /// A frame without head room.
     #[inline]
     fn from(frame: &'a mut [u8]) -> Self {
         Self::new(frame, 0)

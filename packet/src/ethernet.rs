@@ -15,9 +15,9 @@ pub const TYPE_ARP: u16 = 0x0806;
 pub const TYPE_VLAN: u16 = 0x8100;
 /// Type field of a service VLAN tag (IEEE 802.1ad).
 pub const TYPE_SERVICE_VLAN: u16 = 0x88a8;
-/// The address of everybody.
+/// The broadcast address.
 pub const BROADCAST: [u8; 6] = [0xff; 6];
-/// Where frames for the box's own programs go to.
+/// The host's address on the pseudo-interface.
 pub const HOST: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 /// The switcher's own side of the pseudo-interface.
 pub const HOST_PORT: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
@@ -34,7 +34,7 @@ const VLAN_TAGS_MAX: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Header {
-    /// Receiver.
+    /// Destination address.
     pub destination: [u8; 6],
     /// Sender.
     pub source: [u8; 6],
@@ -61,11 +61,11 @@ pub struct Link<'a> {
     pub network_offset: usize,
     /// [`TYPE_IPV4`] or [`TYPE_ARP`].
     pub ethertype: u16,
-    /// The frame was sent to a group: broadcast or multicast.
+    /// Whether the destination is broadcast or multicast.
     pub group: bool,
 }
 
-/// Checks the link layer of a frame; the second part of the answer is the frame from the network header on.
+/// Checks the link layer of a frame. Also returns the frame from its network header on.
 #[inline]
 pub fn check<'a>(frame: &'a [u8], interface_mac: &[u8; 6]) -> Result<(Link<'a>, &'a [u8]), ParseError> {
     let (header, network) = Header::ref_from_prefix(frame).map_err(|_| ParseError::EthShort)?;
@@ -116,7 +116,7 @@ impl Header {
         }
     }
 
-    /// Whether the frame was sent to a group, if its addresses are in order at all.
+    /// Whether the frame was sent to a group, if its addresses are valid.
     #[inline]
     fn check_addresses(&self, interface_mac: &[u8; 6]) -> Result<bool, ParseError> {
         if is_group(&self.source) {
@@ -142,7 +142,7 @@ pub const fn is_group(mac: &[u8; 6]) -> bool {
     mac[0] & 1 != 0
 }
 
-/// Sends the frame to `destination` from `source`.
+/// Sets both addresses.
 #[inline]
 pub fn emit_addresses(frame: &mut [u8], destination: &[u8; 6], source: &[u8; 6]) {
     if let Ok((header, _)) = Header::mut_from_prefix(frame) {
@@ -151,7 +151,7 @@ pub fn emit_addresses(frame: &mut [u8], destination: &[u8; 6], source: &[u8; 6])
     }
 }
 
-/// The header that an IPv4 packet gets which had none, because it comes from the box's own programs.
+/// The header for an IPv4 packet of the box's own programs, which has none.
 #[inline]
 pub fn emit_host_header(frame: &mut [u8]) {
     if let Ok((header, _)) = Header::mut_from_prefix(frame) {

@@ -1,4 +1,4 @@
-//! ICMP (RFC 792): as much as echoes and errors need.
+//! ICMP (RFC 792): echo and errors.
 
 use core::fmt;
 
@@ -9,34 +9,34 @@ use super::{Flow, PROTOCOL_ICMP, ParseError, checksum};
 
 /// Length of the header.
 pub const HEADER_LENGTH: usize = size_of::<Header>();
-/// Answer to an echo request.
+/// Echo reply.
 pub const TYPE_ECHO_REPLY: u8 = 0;
-/// The packet didn't get there.
+/// Destination unreachable.
 pub const TYPE_UNREACHABLE: u8 = 3;
-/// Asks to send less; nobody may any more (RFC 6633).
+/// Source quench, deprecated by RFC 6633.
 pub const TYPE_SOURCE_QUENCH: u8 = 4;
-/// Names a better router.
+/// Redirect.
 pub const TYPE_REDIRECT: u8 = 5;
-/// Asks for the same bytes back.
+/// Echo request.
 pub const TYPE_ECHO_REQUEST: u8 = 8;
-/// The time to live was used up.
+/// Time exceeded.
 pub const TYPE_TIME_EXCEEDED: u8 = 11;
-/// The IP header is wrong.
+/// Parameter problem.
 pub const TYPE_PARAMETER_PROBLEM: u8 = 12;
-/// Of [`TYPE_UNREACHABLE`]: too big for the way, and not to be cut (RFC 1191).
+/// Code of [`TYPE_UNREACHABLE`]: fragmentation needed and DF set (RFC 1191).
 pub const CODE_TOO_BIG: u8 = 4;
 
 /// The header that all messages share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Header {
-    /// What the message is.
+    /// Type.
     pub kind: u8,
-    /// Which of its kind.
+    /// Code.
     pub code: u8,
-    /// Over header and payload.
+    /// Checksum over header and payload.
     pub checksum: U16,
-    /// Depends on the kind: identifier and sequence number of an echo.
+    /// Depends on the type: identifier and sequence number of an echo.
     pub rest: [u8; 4],
 }
 
@@ -58,21 +58,20 @@ impl Header {
         (flow.protocol == PROTOCOL_ICMP).then(|| Self::read_from_prefix(message).ok())?.map(|(header, _)| header)
     }
 
-    /// Whether this asks for an echo.
+    /// Whether this is an echo request.
     #[inline]
     pub fn is_echo_request(&self) -> bool {
         self.kind == TYPE_ECHO_REQUEST && self.code == 0
     }
 
-    /// Whether it tells the sender of a packet what became of it, with the packet's beginning as payload (RFC 1122
-    /// 3.2.2): unreachable, source quench, redirect, time exceeded, parameter problem.
+    /// Whether it is an error, which quotes the beginning of the packet that caused it (RFC 1122 section 3.2.2):
+    /// unreachable, source quench, redirect, time exceeded, parameter problem.
     #[inline]
     pub fn is_error(&self) -> bool {
         self.is_about_the_way() || matches!(self.kind, TYPE_SOURCE_QUENCH | TYPE_REDIRECT)
     }
 
-    /// Whether it is an error that concerns the packet's sender, wherever that is: one that a translator passes on (RFC
-    /// 5508 section 4).
+    /// Whether it is an error that a translator passes on to the packet's sender (RFC 5508 section 4).
     #[inline]
     pub fn is_about_the_way(&self) -> bool {
         matches!(self.kind, TYPE_UNREACHABLE | TYPE_TIME_EXCEEDED | TYPE_PARAMETER_PROBLEM)

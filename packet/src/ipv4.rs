@@ -38,19 +38,19 @@ pub struct Header {
     pub traffic_class: u8,
     /// Header and payload, in bytes.
     pub total_length: U16,
-    /// Same for all fragments of a datagram.
+    /// Identification: the same in all fragments of a datagram.
     pub identification: U16,
     /// Three flags, then the fragment offset in 8-byte units.
     pub fragment: U16,
     /// Time to live.
     pub ttl: u8,
-    /// What follows the header.
+    /// Protocol of the payload.
     pub protocol: u8,
-    /// Over the header with its options.
+    /// Checksum over the header with its options.
     pub checksum: U16,
-    /// Sender.
+    /// Source address.
     pub source: [u8; 4],
-    /// Receiver.
+    /// Destination address.
     pub destination: [u8; 4],
 }
 
@@ -79,8 +79,7 @@ fn check_with_options<'a>(header: &'a Header, network: &'a [u8]) -> Result<(&'a 
     Ok((header, transport))
 }
 
-/// Checks only what a packet must have for anybody to judge the rest: version, lengths, checksum and addresses. Fragments,
-/// whatever options and an empty payload pass.
+/// Checks only version, lengths, checksum and addresses. Fragments, any options and an empty payload pass.
 #[cold]
 pub fn check_whole(network: &[u8]) -> Result<(&Header, &[u8]), ParseError> {
     let (header, _) = Header::ref_from_prefix(network).map_err(|_| ParseError::Ip4Truncated)?;
@@ -134,7 +133,7 @@ fn check_options(mut options: &[u8]) -> Result<(), ParseError> {
 }
 
 impl Header {
-    /// Refuses sources that no packet may have (RFC 1812 5.3.7) and packets to their own sender.
+    /// Refuses invalid sources (RFC 1812 5.3.7) and packets whose destination is their source.
     #[inline]
     fn check_addresses(&self) -> Result<(), ParseError> {
         if matches!(self.source[0], 0 | 127 | 224..) {
@@ -185,7 +184,7 @@ impl Header {
         is_possible && self.fragment.get() & FRAGMENT_OFFSET == 0
     }
 
-    /// Whether it is a part of a datagram.
+    /// Whether it is a fragment.
     #[inline]
     pub fn is_fragment(&self) -> bool {
         self.fragment.get() & (FLAG_MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0

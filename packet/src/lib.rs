@@ -1,7 +1,7 @@
-//! Wire formats: what a frame says, and how it is changed in place.
+//! Wire formats: parsing frames, and re-writing them in place.
 //!
-//! Owns no memory: every function works on the bytes of one frame in the buffer pool, written by the switcher that holds
-//! the frame and read by nobody else meanwhile. It is "read headers" and "re-write" of the patent's Fig. 6.
+//! Owns no memory: every function works on the bytes of one frame in the buffer pool, which only the switcher
+//! that holds the frame accesses. It is "read headers" and "re-write" of the patent's Fig. 6.
 //!
 //! Guarantees, the same in every file here:
 //! - No allocation, no system call, no clock, and no panic whatever the bytes are (`testing` excepted: it builds frames).
@@ -76,7 +76,7 @@ pub enum Parsed {
     Ip(Flow),
 }
 
-/// A frame as the parser's subject; it holds nothing.
+/// The parser; a namespace without values.
 pub struct Packet;
 
 impl Packet {
@@ -95,8 +95,8 @@ impl Packet {
         }
     }
 
-    /// Reads of an IPv4 frame only what whoever judges the rest himself must be able to rely on: fragments, options and
-    /// any transport pass, and ports are zero. For the box's own programs, whose kernel judges.
+    /// Parses only what the box's own kernel doesn't check itself: fragments, options and any transport protocol pass, and ports
+    /// are zero.
     #[cold]
     pub fn parse_whole(frame: &[u8], interface_mac: &[u8; 6]) -> Result<Flow, ParseError> {
         let (link, network) = ethernet::check(frame, interface_mac)?;
@@ -139,7 +139,7 @@ fn read_flow(link: &ethernet::Link<'_>, network: &[u8]) -> Result<Flow, ParseErr
     Ok(flow)
 }
 
-/// What the IP header says; the transport is still to be read.
+/// The flow as far as the IP header tells it, without the transport's part.
 #[inline]
 fn unread_flow(link: &ethernet::Link<'_>, header: &ipv4::Header, transport: &[u8]) -> Flow {
     let transport_offset = link.network_offset + header.header_length();

@@ -9,14 +9,14 @@ use super::{Address, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, ic
 /// What of the quoted packet's transport header an error must hold (RFC 792).
 pub const TRANSPORT_MIN: usize = 8;
 
-/// An ICMP error, and whose packet it is about.
+/// An ICMP error, and the packet that it quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quote {
     /// The error's own header.
     pub error: icmp::Header,
-    /// Who sent the quoted packet.
+    /// Source address of the quoted packet.
     pub source: Address,
-    /// Who was to get it.
+    /// Its destination address.
     pub destination: Address,
     /// Its source port; zero for other protocols than TCP and UDP.
     pub source_port: PortBe,

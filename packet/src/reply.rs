@@ -1,7 +1,7 @@
 //! Answers made in the frame that caused them: the verdict `Reply` of Fig. 6.
 //!
 //! Each function turns the frame round and returns the answer's length, never more than its cause's; `None` where the cause
-//! must not be answered, and then the frame is as it was. Limiting the rate of answers is the caller's.
+//! must not be answered, and then the frame is as it was. The caller limits the rate of answers.
 
 use zerocopy::FromBytes;
 
@@ -13,7 +13,7 @@ use super::{Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, PortBe, arp, ethern
 /// Length of a reset from its IP header on.
 const RESET_LENGTH: usize = ipv4::HEADER_LENGTH + tcp::HEADER_LENGTH;
 
-/// What an ICMP error has before the packet that it quotes.
+/// Length of an ICMP error before the packet that it quotes.
 const ERROR_LENGTH: usize = ipv4::HEADER_LENGTH + icmp::HEADER_LENGTH;
 /// An ICMP error is no longer than this (RFC 1812 4.3.2.3).
 const ERROR_MAX: usize = 576;
@@ -111,9 +111,8 @@ pub fn echo_reply(frame: &mut [u8], flow: &Flow) -> Option<usize> {
     Some(length)
 }
 
-/// Tells the sender that its packet's time to live is used up (RFC 1812 5.3.1), in the name of whom it was sent to. As much
-/// is quoted as leaves the answer no longer than its cause; a cause too short to be quoted at all isn't answered, nor is
-/// ICMP (RFC 1812 4.3.2.7).
+/// Answers with "time to live exceeded" (RFC 1812 5.3.1), from the packet's destination address. The quote is short enough to keep
+/// the answer no longer than its cause. A cause too short to be quoted isn't answered, nor is an ICMP message (RFC 1812 4.3.2.7).
 #[cold]
 pub fn time_exceeded(frame: &mut [u8], flow: &Flow) -> Option<usize> {
     let (source, destination) = (v4_part(flow.destination), v4_part(flow.source));

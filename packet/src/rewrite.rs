@@ -32,8 +32,8 @@ pub fn set_ethernet(frame: &mut [u8], destination: &[u8; 6], source: &[u8; 6]) {
     ethernet::emit_addresses(frame, destination, source);
 }
 
-/// Takes one from the time to live. A packet with less than 2 left isn't forwarded at all (RFC 1812 5.3.1): that is the
-/// caller's to see; 0 stays 0.
+/// Decrements the time to live. A packet with less than 2 left isn't forwarded at all (RFC 1812 5.3.1): the
+/// caller checks that; 0 stays 0.
 #[inline]
 pub fn decrement_ttl(frame: &mut [u8], flow: &Flow) {
     if let Some((ip, _)) = headers_mut(frame, flow) {

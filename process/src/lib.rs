@@ -1,12 +1,13 @@
 //! What all of Shunt's processes do alike, whatever they are for.
 //!
 //! Which instance a process belongs to and where that one's files are (`paths`), that it is the only one of its kind
-//! (`lock`), where its log and its last message go (`stderr`, `exit`), and the account and the CPU that it runs with
+//! (`lock`, `file`), where its log and its last message go (`stderr`, `exit`), and the account and the CPU that it runs with
 //! (`account`, `privileges`, `scheduling`). It knows no configuration and no other crate of Shunt.
 
 mod account;
 mod duration;
 mod exit;
+mod file;
 mod lock;
 mod paths;
 pub mod privileges;
@@ -16,6 +17,7 @@ mod stderr;
 pub use account::account_fault;
 pub use duration::duration;
 pub use exit::{REFUSED, give_up};
+pub use file::{inode, is_at, open_locked};
 pub use lock::{Lock, LockError};
 pub use paths::{
     Instance, InstanceError, accepted_configuration, bpf_directory, claim_lock, control_lock, control_socket,

@@ -2,22 +2,21 @@
 //! says who it is. The lock ends with its process, however that ends.
 
 use crate::Instance;
-use nix::errno::Errno;
+use crate::file::{is_at, open_locked};
 use nix::fcntl::{Flock, FlockArg};
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why this process may not run.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another does.
-    #[error("{program} is already running as pid {pid}; stop it first (kill {pid}), or use another instance name")]
+    #[error("{program} is already running{}, or use another instance name", stop(.pid))]
     Held {
         /// What this process is.
         program: &'static str,
-        /// The other's pid.
+        /// The other's pid; empty where the disk was too full to note it.
         pid: String,
     },
     /// The file can't be had.
@@ -30,15 +29,25 @@ pub enum LockError {
     },
 }
 
+/// Who it is, and how to stop it.
+fn stop(pid: &str) -> String {
+    match pid {
+        "" => "; stop it first".to_owned(),
+        pid => format!(" as pid {pid}; stop it first (kill {pid})"),
+    }
+}
+
 /// What to do so that the file can be had.
 fn advice(source: &io::Error, path: &Path) -> String {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            let folder = path.parent().unwrap_or(path).display();
-            format!("the disk is full: make room on the file system of {folder} (df {folder}); the next start goes on")
-        }
-        _ => "run it as root".to_owned(),
+    if !is_full(source.kind()) {
+        return "run it as root".to_owned();
     }
+    let folder = path.parent().unwrap_or(path).display();
+    format!("the disk is full: make room on the file system of {folder} (df {folder}); the next start goes on")
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Held until it is dropped, or its process ends.
@@ -81,25 +90,20 @@ impl Lock {
     /// Takes it and notes `holder` in it; else what its holder noted.
     fn acquire(path: &Path, holder: &str) -> Result<Result<Self, String>, LockError> {
         let system = |source: io::Error| LockError::System { path: path.to_owned(), source };
-        if let Some(directory) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(system)?;
-        }
-        let mut options = OpenOptions::new();
-        let file =
-            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(system)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            // Its last holder removed it between the opening and the locking: the next to open makes another.
-            Ok(locked) if !is_at(&locked, path) => Self::acquire(path, holder),
+        match open_locked(path, FlockArg::LockExclusiveNonblock).map_err(system)? {
             Ok(mut locked) => {
-                note(&mut locked, holder).map_err(system)?;
+                match note(&mut locked, holder) {
+                    // The lock holds without it: only a refusal would name the holder.
+                    Err(error) if is_full(error.kind()) => {}
+                    noted => noted.map_err(system)?,
+                }
                 Ok(Ok(Self { path: path.to_owned(), file: locked, removes_directory: false }))
             }
-            Err((mut file, Errno::EWOULDBLOCK)) => {
+            Err(mut file) => {
                 let mut holder = String::new();
                 file.read_to_string(&mut holder).map_err(system)?;
                 Ok(Err(holder.trim().to_owned()))
             }
-            Err((_, errno)) => Err(system(errno.into())),
         }
     }
 }
@@ -111,13 +115,6 @@ impl Drop for Lock {
             let _ = self.path.parent().map(std::fs::remove_dir);
         }
     }
-}
-
-/// Whether the path still leads to this file.
-fn is_at(file: &File, path: &Path) -> bool {
-    let inode = |found: io::Result<Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
-    let held = inode(file.metadata());
-    held.is_some() && held == inode(std::fs::metadata(path))
 }
 
 fn note(file: &mut File, holder: &str) -> io::Result<()> {
@@ -174,6 +171,35 @@ mod tests {
         let run = directory.path().join("run");
         drop(Lock::take(&run.join("test.lock"), PROGRAM).unwrap());
         assert!(!run.exists());
+    }
+
+    /// Runs a command of the test's own mount namespace.
+    fn run(words: &[&str]) {
+        assert!(std::process::Command::new(words[0]).args(&words[1..]).status().unwrap().success(), "{words:?}");
+    }
+
+    #[test]
+    fn a_lock_is_held_on_a_full_disk_and_names_nobody() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: a file system of its own needs root");
+            return;
+        }
+        // Namespaces are a thread's, and this one's vanishes with it.
+        let held = std::thread::spawn(|| {
+            use nix::sched::{CloneFlags, unshare};
+            unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            run(&["mount", "--make-rprivate", "/"]);
+            run(&["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", directory.path().to_str().unwrap()]);
+            std::fs::write(directory.path().join("filler"), [0; 4096]).unwrap();
+            let path = directory.path().join("test.lock");
+            let held = Lock::take(&path, PROGRAM).unwrap();
+            let refusal = Lock::take(&path, PROGRAM).unwrap_err().to_string();
+            assert_eq!(refusal, "shunt-test is already running; stop it first, or use another instance name");
+            drop(held);
+            run(&["umount", directory.path().to_str().unwrap()]);
+        });
+        held.join().unwrap();
     }
 
     #[test]

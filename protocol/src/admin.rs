@@ -1,4 +1,4 @@
-//! What may be ordered, and what is answered.
+//! What may be ordered, and what is answered: one type for both ends, one line of JSON each way.
 //!
 //! ```text
 //! {"command":"reload"}                           {"ok":true,"services":2,"backends":5,"epoch":7}
@@ -8,6 +8,7 @@
 //! {"command":"backends"}                         {"ok":true,"backends":[{"name":"b1",...}]}
 //! {"command":"configuration"}                    {"ok":true,"file":"/etc/shunt/shunt.toml","refusal":null,...}
 //! anything that can't be done                    {"ok":false,"error":"..."}
+//! what was accepted and isn't in force yet       {"ok":false,"backends":["b1"],"error":"accepted, but ..."}
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 /// An order.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Command {
     /// Read the configuration again.
@@ -49,10 +50,15 @@ impl Command {
         serde_json::from_slice(line)
             .map_err(|error| format!("not an order: {error}; write for example {{\"command\":\"reload\"}} in one line"))
     }
+
+    /// As one line, with its end.
+    pub fn line(&self) -> serde_json::Result<String> {
+        Ok(serde_json::to_string(self)? + "\n")
+    }
 }
 
 /// An order that is being carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Accepted {
     /// The configuration was taken over.
@@ -69,15 +75,29 @@ pub enum Accepted {
     },
 }
 
+/// Whether a backend is in service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendState {
+    /// It takes new connections.
+    Up,
+    /// All of its checks fail.
+    Down,
+    /// The operator took it out.
+    Drained,
+    /// It left the configuration, and has connections.
+    Removed,
+}
+
 /// A backend as only control knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendStatus {
     /// Its name.
     pub name: String,
     /// Address and port.
     pub address: String,
-    /// "up", "down", "drained" or "removed".
-    pub state: &'static str,
+    /// Whether it is in service.
+    pub state: BackendState,
     /// What its checks last found, and why.
     pub health: String,
     /// By service that somebody reports about: why its weight is what it is.
@@ -156,11 +176,11 @@ pub struct RefusedReports {
     pub age_ms: u64,
 }
 
-/// An answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// An answer. The variants are told apart by their fields, in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Reply {
-    /// What was ordered is in force.
+    /// What was ordered is in force: every living switcher goes by it.
     InForce {
         /// What it was.
         #[serde(flatten)]
@@ -175,26 +195,47 @@ pub enum Reply {
     },
     /// The configuration file.
     Configuration(FileStatus),
-    /// It can't be done, or isn't in force.
+    /// It was accepted and stands, and isn't in force yet.
+    Pending {
+        /// What it was.
+        #[serde(flatten)]
+        what: Accepted,
+        /// What is in the way.
+        error: String,
+    },
+    /// It can't be done, and nothing changed.
     Refused {
         /// Why, and what to do.
         error: String,
     },
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
+#[derive(Serialize, Deserialize)]
+struct Line<R> {
     ok: bool,
     #[serde(flatten)]
-    reply: &'a Reply,
+    reply: R,
 }
 
 impl Reply {
     /// As one line, with its end.
     pub fn line(&self) -> String {
-        let ok = !matches!(self, Self::Refused { .. });
-        let text = serde_json::to_string(&Line { ok, reply: self });
+        let text = serde_json::to_string(&Line { ok: self.is_ok(), reply: self });
         text.unwrap_or_else(|error| format!("{{\"ok\":false,\"error\":\"{error}\"}}")) + "\n"
+    }
+
+    /// From one line; `None` if control of this version wouldn't write it.
+    pub fn parse(line: &str) -> Option<Self> {
+        let Line { ok, reply } = serde_json::from_str::<Line<Self>>(line).ok()?;
+        (ok == reply.is_ok()).then_some(reply)
+    }
+
+    /// Whether what was ordered is done.
+    fn is_ok(&self) -> bool {
+        match self {
+            Self::InForce { .. } | Self::Backends { .. } | Self::Configuration(_) => true,
+            Self::Pending { .. } | Self::Refused { .. } => false,
+        }
     }
 }
 
@@ -214,6 +255,7 @@ mod tests {
             (r#"{"command":"backends"}"#, Command::Backends),
             (r#"{"command":"configuration"}"#, Command::Configuration),
         ] {
+            assert_eq!(Command::parse(order.line().unwrap().as_bytes()).as_ref(), Ok(&order), "{line}");
             assert_eq!(Command::parse(line.as_bytes()), Ok(order));
         }
         for line in
@@ -229,5 +271,49 @@ mod tests {
         assert_eq!(reloaded.line(), "{\"ok\":true,\"services\":2,\"backends\":5,\"epoch\":7}\n");
         let refused = Reply::Refused { error: "shunt.toml:3: x\nshunt.toml:4: y".into() };
         assert_eq!(refused.line(), "{\"ok\":false,\"error\":\"shunt.toml:3: x\\nshunt.toml:4: y\"}\n");
+    }
+
+    #[test]
+    fn an_answer_is_read_as_it_was_written() {
+        let changed = || Accepted::Changed { backends: vec!["b1".into()] };
+        let backend = |state| BackendStatus {
+            name: "b1".into(),
+            address: "198.18.1.1:80".into(),
+            state,
+            health: "not checked".into(),
+            feedback: [("web".to_owned(), "says 50%".to_owned())].into(),
+            connections: Some(3),
+        };
+        let file = FileStatus {
+            file: "/etc/shunt/shunt.toml".into(),
+            refusal: None,
+            unsaved: true,
+            missing_keys: vec!["a".into()],
+            reports: ReportPath { not_listening: Some(("a".into(), "b".into())), ..ReportPath::default() },
+            unanswered: Vec::new(),
+        };
+        let states = [BackendState::Up, BackendState::Down, BackendState::Drained, BackendState::Removed];
+        for reply in [
+            Reply::InForce { what: changed(), epoch: 8 },
+            Reply::InForce { what: Accepted::Reloaded { services: 2, backends: 5 }, epoch: 7 },
+            Reply::Backends { backends: Vec::new() },
+            Reply::Backends { backends: states.map(backend).into() },
+            Reply::Configuration(file),
+            Reply::Pending { what: changed(), error: "switcher 1".into() },
+            Reply::Pending { what: Accepted::Reloaded { services: 2, backends: 5 }, error: "switcher 1".into() },
+            Reply::Refused { error: "no such backend".into() },
+        ] {
+            assert_eq!(Reply::parse(&reply.line()), Some(reply));
+        }
+        for line in [
+            "",
+            "{}",
+            "[1]",
+            "{\"ok\":false}",
+            "{\"ok\":true,\"error\":\"x\"}",
+            "{\"ok\":false,\"backends\":[\"b\"],\"epoch\":1}",
+        ] {
+            assert_eq!(Reply::parse(line), None, "{line}");
+        }
     }
 }

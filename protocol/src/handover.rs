@@ -31,8 +31,9 @@ use nix::sys::socket::{
 use serde::{Deserialize, Serialize};
 use shunt_config::Idle;
 
-/// How long a keeper that isn't there yet is waited for, and from one try to the next.
+/// How long a keeper that isn't there yet is waited for, after how long that is said, and from one try to the next.
 const PATIENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(20);
 /// Number of the wake-up's descriptor in switchers and in the interface daemon: an eventfd that ends the daemon's sleep.
 pub const WAKE_DESCRIPTOR: RawFd = 255;
@@ -197,12 +198,22 @@ impl From<nix::Error> for HandoverError {
     }
 }
 
-/// Asks until there is a keeper: whoever asks may have been started first.
-pub fn wait_for_keeper<T>(ask: impl Fn() -> Result<T, HandoverError>) -> Result<T, HandoverError> {
-    let until = Instant::now() + PATIENCE;
+/// Asks until there is a keeper: whoever asks may have been started first. What a longer wait is for is said once.
+pub fn wait_for_keeper<T>(
+    ask: impl Fn() -> Result<T, HandoverError>,
+    say: impl FnOnce(String),
+) -> Result<T, HandoverError> {
+    let (begin, mut say) = (Instant::now(), Some(say));
     loop {
         match ask() {
-            Err(HandoverError::Connect { .. }) if Instant::now() < until => sleep(RETRY),
+            Err(error @ HandoverError::Connect { .. }) if begin.elapsed() < PATIENCE => {
+                if begin.elapsed() >= SILENCE
+                    && let Some(say) = say.take()
+                {
+                    say(format!("{error}; waiting for it, {} s at most", PATIENCE.as_secs()));
+                }
+                sleep(RETRY);
+            }
             other => return other,
         }
     }
@@ -385,6 +396,25 @@ mod tests {
         assert!(matches!(receive::<Answer<Manifest>>(switcher.as_fd()), Err(HandoverError::Talk(_))));
         let error = ask(Path::new("/nonexistent/keeper.sock"), 0).expect_err("no socket").to_string();
         assert!(error.contains("is shunt-keeper running?"), "{error}");
+    }
+
+    #[test]
+    fn what_is_waited_for_is_said_once_and_not_at_once() {
+        let asked = |seconds: u64| {
+            let (begin, mut said) = (Instant::now(), Vec::new());
+            let missing =
+                || HandoverError::Connect { path: "keeper.sock".into(), error: io::ErrorKind::NotFound.into() };
+            let ask = || if begin.elapsed() < Duration::from_secs(seconds) { Err(missing()) } else { Ok(()) };
+            wait_for_keeper(ask, |text| said.push(text)).expect("a keeper");
+            said
+        };
+        assert_eq!(asked(0), [""; 0]);
+        let said = asked(1);
+        assert_eq!(said.len(), 1);
+        assert!(
+            said[0].starts_with("keeper.sock: ") && said[0].ends_with("; waiting for it, 10 s at most"),
+            "{said:?}"
+        );
     }
 
     #[test]

@@ -62,8 +62,7 @@ fn measure(members: usize, changed: usize) -> [Vec<Duration>; 4] {
         let now_ms = round * 1000;
         let idle = publisher.room(now_ms).expect("a free buffer");
         assert!(differs && image.covers(&idle));
-        image.write(&idle, now_ms, now_ms).expect("room");
-        publisher.prepare(now_ms);
+        publisher.fill(&idle, now_ms, |idle| image.write(idle, now_ms, now_ms)).expect("room");
         publisher.advance(now_ms).expect("no keeper to wait for");
         let end = Instant::now();
         last = image;

@@ -81,7 +81,10 @@ impl Candidate {
         }
         match (grounds.local)(config) {
             Ok(local) => problems.extend(own_addresses(config, &local)),
-            Err(error) => warn!("cannot look at the machine's own addresses: {error}"),
+            Err(error) => problems.push(config.source.problem(
+                "service",
+                format!("cannot list the machine's own addresses, which no service may have: {error}"),
+            )),
         }
         let (agents, missing_keys) = Agents::load(&config.feedback);
         let needed = missing_keys.iter().filter(|_| grounds.needs_keys);
@@ -173,6 +176,14 @@ mod tests {
     }
 
     fn candidate(text: &str, needs_keys: bool) -> Result<Candidate, ConfigError> {
+        reload_where(text, needs_keys, |_| Ok([Address::from_v4([198, 18, 0, 9])].into()))
+    }
+
+    fn reload_where(
+        text: &str,
+        needs_keys: bool,
+        local: fn(&Config) -> io::Result<BTreeSet<Address>>,
+    ) -> Result<Candidate, ConfigError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shunt.toml");
         std::fs::write(&path, text).unwrap();
@@ -180,7 +191,6 @@ mod tests {
         let running = Config::parse(TEXT, "shunt.toml").unwrap();
         let table = rehearsal.empty_table();
         let (named, running) = (&NamedIds::default(), Some(&running));
-        let local = |_: &Config| Ok([Address::from_v4([198, 18, 0, 9])].into());
         let grounds = Grounds { rehearsal: &rehearsal, table: &table, named, running, local, needs_keys };
         Candidate::new(Document::read(&path)?, &grounds, &mut AddressLocks::at(&folder.path().join("locks")).unwrap())
     }
@@ -193,6 +203,14 @@ mod tests {
     fn a_service_at_an_address_of_the_machine_is_refused() {
         let text = refusal(&TEXT.replace("198.18.0.1:80", "198.18.0.9:80"));
         assert!(text.contains("shunt.toml:9: service.web.address: 198.18.0.9 is an address of this machine"), "{text}");
+    }
+
+    #[test]
+    fn without_the_machine_s_addresses_nothing_is_accepted() {
+        let refused =
+            reload_where(TEXT, true, |_| Err(io::Error::other("no netlink"))).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("shunt.toml:7: service: cannot list the machine's own addresses"), "{refused}");
+        assert!(refused.contains("no netlink"), "{refused}");
     }
 
     #[test]

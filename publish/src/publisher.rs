@@ -1,9 +1,9 @@
 //! When a generation may be filled, and when it becomes the active one.
 //!
 //! ```text
-//!  Idle -- room(): nobody uses the buffer --> caller fills it -- prepare() --> Prepared
-//!    ^                                                                            |
-//!    '---- advance(): the keeper owns its addresses, is dead, or takes too long --'
+//!  Idle -- room(): nobody uses the buffer --> fill(): written, and announced to the keeper --> Prepared
+//!    ^ \________ written in part only: emptied, and tried again later ________/                    |
+//!    '------------- advance(): the keeper owns its addresses, is dead, or takes too long ----------'
 //! ```
 //!
 //! Control alone writes `active` and `prepared`. Nothing here waits: the main loop asks again each turn.
@@ -11,8 +11,7 @@
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::{self, Active};
-use shunt_shmlayout::header::start_time;
-use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRecord, SwitcherRegion};
+use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRegion};
 use shunt_shmlayout::sync::Ordering;
 
 /// The least time from one publication to the next, so that what changes together is published together and a flapping
@@ -20,8 +19,10 @@ use shunt_shmlayout::sync::Ordering;
 const GAP_MS: u64 = 10;
 /// How long the keeper may take to put new addresses into the XDP maps.
 const KEEPER_MS: u64 = 100;
+/// The least time from a failure to fill a buffer to the next attempt.
+const RETRY_MS: u64 = 1_000;
 
-/// A switcher that still reads the buffer to be filled.
+/// A switcher that uses an older generation than it should.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holder {
     /// Its number.
@@ -76,11 +77,11 @@ impl Publisher {
         Active(self.region.head.active.load(Ordering::Relaxed)) // control's own
     }
 
-    /// The buffer to fill, if one may be filled now: from here on the keeper believes nothing that it reads of it.
+    /// The buffer to fill, if one may be filled now.
     pub fn room(&mut self, now_ms: u64) -> Option<Generation<Writer>> {
         if let Phase::Retracting { until_ms } = self.phase {
             let owned = self.keeper.head.owned.load(Ordering::Acquire);
-            if owned > self.active().0 && now_ms < until_ms && self.keeper_lives() {
+            if owned > self.active().0 && now_ms < until_ms && self.keeper.keeper_lives() {
                 return None;
             }
             self.phase = Phase::Idle;
@@ -90,8 +91,25 @@ impl Publisher {
         }
         let words = self.live_switchers().map(|(_, switcher)| &switcher.head.in_use);
         let idle = flip::idle_buffer(&self.region.head.active, words)?;
-        flip::begin_fill(&self.region.head.fills);
         Some(self.region.generations[idle])
+    }
+
+    /// Has the buffer from `room` written, and announces its epoch to the keeper, who believes nothing that it reads of the
+    /// buffer meanwhile. If writing fails, the buffer is emptied and nothing is announced.
+    pub fn fill<E>(
+        &mut self,
+        idle: &Generation<Writer>,
+        now_ms: u64,
+        write: impl FnOnce(&Generation<Writer>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        flip::begin_fill(&self.region.head.fills);
+        let written = write(idle).inspect_err(|_| idle.clear());
+        flip::end_fill(&self.region.head.fills);
+        match written {
+            Ok(()) => self.prepare(now_ms),
+            Err(_) => self.not_before_ms = now_ms + RETRY_MS,
+        }
+        written
     }
 
     /// Whether every live switcher uses the active generation, and none is on the way.
@@ -105,9 +123,7 @@ impl Publisher {
         self.phase != Phase::Idle
     }
 
-    /// The buffer from `room` is filled: announces its epoch to the keeper.
-    pub fn prepare(&mut self, now_ms: u64) {
-        flip::end_fill(&self.region.head.fills);
+    fn prepare(&mut self, now_ms: u64) {
         self.region.head.prepared.store(self.active().next().0, Ordering::Release); // pairs with the keeper's load
         self.phase = Phase::Prepared { until_ms: now_ms + KEEPER_MS };
     }
@@ -116,7 +132,7 @@ impl Publisher {
     pub fn advance(&mut self, now_ms: u64) -> Option<Active> {
         let Phase::Prepared { until_ms } = self.phase else { return None };
         let owned = self.keeper.head.owned.load(Ordering::Acquire); // pairs with the keeper's store
-        if owned < self.active().next().0 && now_ms < until_ms && self.keeper_lives() {
+        if owned < self.active().next().0 && now_ms < until_ms && self.keeper.keeper_lives() {
             return None;
         }
         self.phase = Phase::Idle;
@@ -124,13 +140,12 @@ impl Publisher {
         Some(flip::publish(&self.region.head.active))
     }
 
-    /// Who keeps the idle buffer from being filled.
-    pub fn holders(&self) -> Vec<Holder> {
-        let active = self.active().0;
+    /// The live switchers that use an older generation than this; one that uses none yet begins with the active one.
+    pub fn behind(&self, epoch: u64) -> Vec<Holder> {
         let in_use = |switcher: &SwitcherRegion| switcher.head.in_use.load(Ordering::Acquire);
         let holding = self.live_switchers().map(|(number, switcher)| (number, switcher, in_use(switcher)));
         holding
-            .filter(|(.., word)| *word != 0 && *word != active)
+            .filter(|(.., word)| *word != 0 && Active(*word).epoch() < epoch)
             .map(|(switcher, _, word)| Holder {
                 switcher,
                 pid: self.keeper.switchers[switcher].load().pid,
@@ -144,21 +159,7 @@ impl Publisher {
     /// the active generation.
     fn live_switchers(&self) -> impl Iterator<Item = (usize, &SwitcherRegion)> {
         let all = self.switchers.iter().zip(self.keeper.switchers).enumerate();
-        let living = all.filter(|(_, (_, record))| is_running(&record.load()));
+        let living = all.filter(|(_, (_, record))| record.load().is_alive());
         living.map(|(number, (region, _))| (number, region))
     }
-
-    fn keeper_lives(&self) -> bool {
-        is_alive(self.keeper.head.pid.get(), self.keeper.head.start_time.get())
-    }
-}
-
-/// Whether the process that the keeper gave a switcher's memory to still is.
-pub fn is_running(switcher: &SwitcherRecord) -> bool {
-    is_alive(switcher.pid.into(), switcher.start_time)
-}
-
-/// Whether the process that wrote these into its region still is; a pid used again by another doesn't count.
-pub fn is_alive(pid: u64, started: u64) -> bool {
-    u32::try_from(pid).is_ok_and(|pid| pid != 0 && start_time(pid) == Some(started))
 }

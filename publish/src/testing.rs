@@ -167,8 +167,9 @@ impl World {
         let idle = self.publisher.room(self.now_ms)?;
         self.table.set_deadlines(self.now_ms);
         let interned = self.cache.keep(hops(&self.table, &self.ways), &self.region.generations);
-        Image::new(&self.table, &self.ways, &interned).write(&idle, 1, self.now_ms).expect("room for endpoints");
-        self.publisher.prepare(self.now_ms);
+        let image = Image::new(&self.table, &self.ways, &interned);
+        let filled = self.publisher.fill(&idle, self.now_ms, |idle| image.write(idle, 1, self.now_ms));
+        filled.expect("room for endpoints");
         self.publisher.advance(self.now_ms).expect("no keeper to wait for");
         Some(idle.lend())
     }

@@ -140,7 +140,7 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
     use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Whole};
     let region = ConnectionsRegion::anonymous(&ConnectionsShape::new(1024)).unwrap();
     let table = region.table().unwrap();
-    let mut owner = Owner::adopt(table, 0, 1);
+    let mut owner = Owner::adopt(table, 0, 1, Default::default());
     let (activity, hop) = (
         Activity { last_seen_ms: 1, state: State::Established, flags: 0 },
         LastHop { mac: [2; 6], interface: INTERFACE },
@@ -158,7 +158,7 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
                 mode: Mode::Nat.into(),
                 created_ms: 1,
             };
-            owner.record(&connection, table.hashes(&connection), activity, hop, |_| {}).unwrap();
+            owner.record(&connection, table.hashes(&connection), activity, hop).unwrap();
         }
     }
     let counts = Counts::scan(&region.lend().table().unwrap(), 8, 16);
@@ -318,7 +318,7 @@ fn the_buffer_of_a_live_reader_is_left_alone() {
     let used = follow(active, &reader.head.in_use, Active::NONE);
     world.apply(&[(1, "nat", &[(1, 1), (2, 1)])]);
     assert!(world.publish().is_none() && !world.publisher.is_settled());
-    let holders = world.publisher.holders();
+    let holders = world.publisher.behind(2);
     assert_eq!(holders.iter().map(|h| (h.switcher, h.pid, h.epoch)).collect::<Vec<_>>(), [(0, std::process::id(), 1)]);
     follow(active, &reader.head.in_use, used);
     assert!(world.publish().is_some());
@@ -347,21 +347,41 @@ fn a_living_keeper_is_waited_for_and_a_dead_one_is_not() {
     let alive = switcher();
     keeper.head.pid.set(alive.head.pid.get());
     keeper.head.start_time.set(alive.head.start_time.get());
-    assert!(publisher.room(0).is_some());
-    publisher.prepare(0);
+    let fill = |publisher: &mut Publisher, now_ms| {
+        let idle = publisher.room(now_ms).unwrap();
+        publisher.fill(&idle, now_ms, |_| Ok::<_, ()>(())).unwrap();
+    };
+    fill(&mut publisher, 0);
     assert_eq!(region.head.prepared.load(Ordering::Relaxed), Active::NONE.next().0);
     assert!(publisher.room(5).is_none(), "one at a time");
     assert_eq!(publisher.advance(99), None);
     keeper.head.owned.store(Active::NONE.next().0, Ordering::Release);
     assert_eq!(publisher.advance(99).map(Active::epoch), Some(1));
     assert!(publisher.room(100).is_none() && publisher.room(109).is_some(), "a gap between publications");
-    publisher.prepare(109);
+    fill(&mut publisher, 109);
     assert_eq!(publisher.advance(208), None);
     assert_eq!(publisher.advance(209).map(Active::epoch), Some(2), "a slow keeper is waited for so long only");
-    publisher.room(300).unwrap();
-    publisher.prepare(300);
+    fill(&mut publisher, 300);
     keeper.head.pid.set(0);
     assert_eq!(publisher.advance(300).map(Active::epoch), Some(3));
+}
+
+/// An odd number would make the keeper believe nothing that it reads of that buffer, until the next publication.
+#[test]
+fn a_buffer_that_is_not_filled_is_whole_and_one_filled_in_part_is_empty() {
+    let mut world = World::new(region(), vec![]);
+    let generation = world.apply(&[(1, "nat", &[(1, 1)])]);
+    world.apply(&[(1, "nat", &[(1, 1)])]);
+    let (active, fills) = (world.publisher.active(), || world.region.head.fills.load(Ordering::Relaxed));
+    let before = fills();
+    assert!(generation.backend(world.backend(1)).is_some());
+    let idle = world.publisher.room(1_000).unwrap();
+    assert_eq!((fills(), before % 2), (before, 0), "nothing is written yet");
+    assert_eq!(world.publisher.fill(&idle, 1_000, |_| Err("no room")), Err("no room"));
+    assert_eq!(fills(), before + 2);
+    assert!(generation.backend(world.backend(1)).is_none());
+    assert_eq!(world.region.head.prepared.load(Ordering::Relaxed), active.0, "nothing is announced");
+    assert!(world.publisher.room(1_999).is_none() && world.publisher.room(2_000).is_some(), "tried again later");
 }
 
 #[test]

@@ -13,11 +13,19 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::decode;
 use super::error::NetlinkError;
-use super::event::NeighbourKey;
+use super::event::{Event, NeighbourKey};
 use super::state::State;
 
 /// A dump that a change interrupted is made again this often before what came is taken.
 const MAX_DUMPS: usize = 5;
+
+/// What a dump lists.
+#[derive(Default)]
+struct Dump {
+    listed: Vec<Event>,
+    /// False if changes went on interrupting it, so that something may be missing.
+    whole: bool,
+}
 
 /// The socket for requests, each answered before the next is made.
 pub struct Requests {
@@ -30,12 +38,9 @@ impl Requests {
         Ok(Self { kernel: shunt_netlink::Requests::open(NETLINK_ROUTE).map_err(NetlinkError::Open)? })
     }
 
-    /// Everything that is followed.
+    /// Everything that is followed; incomplete if changes went on interrupting one of the dumps.
     pub fn dump_all(&mut self) -> Result<State, NetlinkError> {
-        let mut state = self.dump_routes()?;
-        self.add_addresses(&mut state)?;
-        let neighbours = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
-        self.dump(neighbours, &mut state, "list neighbours")?;
+        let state = all_of(|request, what| self.dump(request, what))?;
         info!(
             "kernel state: {} links, {} addresses, {} routes, {} neighbours",
             state.links.len(),
@@ -46,58 +51,31 @@ impl Requests {
         Ok(state)
     }
 
-    /// A state of links and addresses alone.
+    /// A state of links and addresses alone; incomplete if changes went on interrupting one of the dumps.
     pub fn dump_addresses(&mut self) -> Result<State, NetlinkError> {
         let mut state = State::default();
-        self.add_addresses(&mut state)?;
+        add(&mut state, [links(), addresses()], &mut |request, what| self.dump(request, what))?;
         Ok(state)
-    }
-
-    fn add_addresses(&mut self, state: &mut State) -> Result<(), NetlinkError> {
-        self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), state, "list links")?;
-        self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), state, "list addresses")?;
-        Ok(())
     }
 
     /// A state of routes alone; stale from the beginning if changes went on interrupting the dump.
     pub fn dump_routes(&mut self) -> Result<State, NetlinkError> {
-        let mut state = State::default();
-        let mut whole = true;
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut message = RouteMessage::default();
-            message.header.address_family = family;
-            whole &= self.dump(RouteNetlinkMessage::GetRoute(message), &mut state, "list routes")?;
-        }
-        // Set meanwhile by routes that share a key, whose order a dump does tell.
-        state.routes_stale = !whole;
-        Ok(state)
+        routes_of(&mut |request, what| self.dump(request, what))
     }
 
-    /// Applies everything that a dump lists. False if changes went on interrupting it, so that something may be
-    /// missing.
-    fn dump(
-        &mut self,
-        request: RouteNetlinkMessage,
-        state: &mut State,
-        what: &'static str,
-    ) -> Result<bool, NetlinkError> {
-        let mut listed = Vec::new();
-        let mut whole = false;
+    /// Everything that a dump lists.
+    fn dump(&mut self, request: RouteNetlinkMessage, what: &'static str) -> Result<Dump, NetlinkError> {
+        let mut dump = Dump::default();
         for _ in 0..MAX_DUMPS {
-            listed.clear();
-            let take = |message, flags| listed.extend(decode::event(&message, flags));
-            whole = self.exchange(request.clone(), NLM_F_DUMP, what, take)?;
-            if whole {
-                break;
+            dump.listed.clear();
+            let take = |message, flags| dump.listed.extend(decode::event(&message, flags));
+            dump.whole = self.exchange(request.clone(), NLM_F_DUMP, what, take)?;
+            if dump.whole {
+                return Ok(dump);
             }
         }
-        if !whole {
-            warn!("changes interrupted the request to {what} {MAX_DUMPS} times; taking what came");
-        }
-        for event in listed {
-            state.apply(event);
-        }
-        Ok(whole)
+        warn!("changes interrupted the request to {what} {MAX_DUMPS} times; taking what came");
+        Ok(dump)
     }
 
     /// Makes the kernel resolve or confirm a neighbour.
@@ -124,5 +102,76 @@ impl Requests {
         take: impl FnMut(RouteNetlinkMessage, u16),
     ) -> Result<bool, NetlinkError> {
         self.kernel.exchange(request, flags, take).map_err(|source| NetlinkError::Refused { what, source })
+    }
+}
+
+type Listing = (RouteNetlinkMessage, &'static str);
+
+fn links() -> Listing {
+    (RouteNetlinkMessage::GetLink(LinkMessage::default()), "list links")
+}
+
+fn addresses() -> Listing {
+    (RouteNetlinkMessage::GetAddress(AddressMessage::default()), "list addresses")
+}
+
+fn all_of(
+    mut dump: impl FnMut(RouteNetlinkMessage, &'static str) -> Result<Dump, NetlinkError>,
+) -> Result<State, NetlinkError> {
+    let mut state = routes_of(&mut dump)?;
+    let neighbours = (RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()), "list neighbours");
+    add(&mut state, [links(), addresses(), neighbours], &mut dump)?;
+    Ok(state)
+}
+
+fn add<const N: usize>(
+    state: &mut State,
+    listings: [Listing; N],
+    dump: &mut impl FnMut(RouteNetlinkMessage, &'static str) -> Result<Dump, NetlinkError>,
+) -> Result<(), NetlinkError> {
+    for (request, what) in listings {
+        let Dump { listed, whole } = dump(request, what)?;
+        for event in listed {
+            state.apply(event);
+        }
+        state.is_incomplete |= !whole;
+    }
+    Ok(())
+}
+
+fn routes_of(
+    dump: &mut impl FnMut(RouteNetlinkMessage, &'static str) -> Result<Dump, NetlinkError>,
+) -> Result<State, NetlinkError> {
+    let (mut state, mut all_whole) = (State::default(), true);
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        let Dump { listed, whole } = dump(RouteNetlinkMessage::GetRoute(message), "list routes")?;
+        for event in listed {
+            state.apply(event);
+        }
+        all_whole &= whole;
+    }
+    // Set meanwhile by routes that share a key, whose order a dump does tell.
+    state.routes_stale = !all_whole;
+    Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whichever_dump_was_interrupted_the_state_says_so() {
+        let state =
+            |interrupted: &str| all_of(|_, what| Ok(Dump { listed: Vec::new(), whole: what != interrupted })).unwrap();
+        assert!(!state("").is_incomplete && !state("").routes_stale);
+        for what in ["list links", "list addresses", "list neighbours"] {
+            assert!(state(what).is_incomplete && !state(what).routes_stale, "{what}");
+        }
+        assert!(
+            state("list routes").routes_stale && !state("list routes").is_incomplete,
+            "routes are dumped by themselves"
+        );
     }
 }

@@ -45,6 +45,9 @@ pub struct State {
     pub neighbours: BTreeMap<NeighbourKey, Neighbour>,
     /// Routes changed in a way that only a new dump can tell: the follower makes one and starts afresh.
     pub routes_stale: bool,
+    /// Changes went on interrupting a dump of links, addresses or neighbours, so that some may be missing: the follower dumps
+    /// all again.
+    pub is_incomplete: bool,
 }
 
 impl State {

@@ -122,10 +122,14 @@ pub fn network_namespace(pid: u32) -> Option<u64> {
     std::fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|namespace| namespace.ino())
 }
 
-/// Whether a process with this id and start time ([`start_time`]) lives, and in this process's network namespace.
-pub fn lives_here(pid: u32, started: u64) -> bool {
-    let lives = pid != 0 && start_time(pid) == Some(started);
-    lives && network_namespace(pid) == network_namespace(std::process::id())
+/// Whether a process with this id and start time ([`start_time`]) lives; an id used again by another doesn't count, nor 0.
+pub fn is_alive(pid: u64, started: u64) -> bool {
+    u32::try_from(pid).is_ok_and(|pid| pid != 0 && start_time(pid) == Some(started))
+}
+
+/// The same, and it is in this process's network namespace.
+pub fn lives_here(pid: u64, started: u64) -> bool {
+    is_alive(pid, started) && network_namespace(pid as u32) == network_namespace(std::process::id())
 }
 
 impl Header<Writer> {
@@ -180,6 +184,21 @@ impl<A> Header<A> {
         match checks.into_iter().find(|(_, found, expected, ..)| found != expected) {
             None => Ok(()),
             Some((field, found, expected, show, advice)) => Err((field, show(found), show(expected), advice)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_lives_by_its_id_and_its_start() {
+        let pid = u64::from(std::process::id());
+        let started = start_time(std::process::id()).unwrap();
+        assert!(is_alive(pid, started) && lives_here(pid, started));
+        for (pid, started) in [(0, started), (pid, started - 1), (pid | 1 << 32, started)] {
+            assert!(!is_alive(pid, started) && !lives_here(pid, started), "{pid} {started}");
         }
     }
 }

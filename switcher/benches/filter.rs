@@ -17,7 +17,7 @@ use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Typed};
 use shunt_shmlayout::service::Algorithm;
 use shunt_switcher::filter::testing::{BACKENDS, CLIENTS, World};
-use shunt_switcher::filter::{Filter, Prospect, Verdict};
+use shunt_switcher::filter::{Filter, PacketMetadata, Verdict};
 use shunt_switcher::port::BATCH;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -82,31 +82,37 @@ impl Frames {
     }
 
     /// The three steps over a batch, as the engine does them.
-    fn pass(&mut self, filter: &mut Filter, prospects: &mut [Prospect; BATCH], count: usize, now_ms: u64) -> Verdict {
+    fn pass(
+        &mut self,
+        filter: &mut Filter,
+        metadata: &mut [PacketMetadata; BATCH],
+        count: usize,
+        now_ms: u64,
+    ) -> Verdict {
         let length = self.template.len();
         let from = if self.client_at == SOURCE { CLIENTS } else { BACKENDS };
-        for (frame, prospect) in self.frames[..count].iter().zip(prospects.iter_mut()) {
-            *prospect = filter.look(&frame[..length], from, false);
+        for (frame, parsed) in self.frames[..count].iter().zip(metadata.iter_mut()) {
+            *parsed = filter.parse(&frame[..length], from, false);
         }
-        for prospect in &mut prospects[..count] {
-            filter.approach(prospect);
+        for parsed in &mut metadata[..count] {
+            filter.prefetch(parsed);
         }
         let mut verdict = Verdict::NotOurs;
-        for (frame, prospect) in self.frames[..count].iter_mut().zip(prospects.iter()) {
-            verdict = black_box(filter.decide(&mut Buffer::new(frame, 0), prospect, from, now_ms));
+        for (frame, parsed) in self.frames[..count].iter_mut().zip(metadata.iter()) {
+            verdict = black_box(filter.decide(&mut Buffer::new(frame, 0), parsed, from, now_ms));
         }
         verdict
     }
 
     /// Passes a packet of each client; the time that the filter took, and the last verdict.
     fn run(&mut self, filter: &mut Filter, clients: &[u32], now_ms: u64) -> (Duration, Verdict) {
-        let mut prospects = [Prospect::NONE; BATCH];
+        let mut metadata = [PacketMetadata::NONE; BATCH];
         let mut time = Duration::ZERO;
         let mut verdict = Verdict::NotOurs;
         for batch in clients.chunks(BATCH) {
             self.fill(batch);
             let start = Instant::now();
-            verdict = self.pass(filter, &mut prospects, batch.len(), now_ms);
+            verdict = self.pass(filter, &mut metadata, batch.len(), now_ms);
             time += start.elapsed();
         }
         (time, verdict)
@@ -180,16 +186,35 @@ fn ns_each(time: Duration, packets: usize) -> f64 {
     time.as_nanos() as f64 / packets as f64
 }
 
+/// Connections as most packets find them: opened by the client, answered by the backend, acknowledged. Returns the clients'
+/// numbers by backend.
+fn establish(world: &World, filter: &mut Filter, protocol: u8, connections: u32, ports: u16) -> Vec<Vec<u32>> {
+    let from_clients = |flags| Frames { ports, ..Frames::new(packet(protocol, client(0), SERVICE, flags), SOURCE) };
+    // In another order than they are looked for in: entries are handed out one after another.
+    from_clients(SYN).run(filter, &in_order(connections), 1000);
+    let table = world.connections.table().expect("a whole table");
+    let mut by_backend = vec![Vec::new(); usize::from(BACKEND_COUNT)];
+    for (connection, ..) in table.live() {
+        let [_, _, c, d] = connection.client.v4().expect("IPv4");
+        let number = u32::from(connection.client_port.get() - 1024) << 16 | u32::from(c) << 8 | u32::from(d);
+        by_backend[usize::from(connection.backend.0)].push(number);
+    }
+    for (number, clients) in (0..).zip(&by_backend) {
+        let answer = packet(protocol, backend(number), client(0), SYN | ACK);
+        Frames::new(answer, DESTINATION).run(filter, clients, 1000);
+    }
+    from_clients(ACK).run(filter, &in_order(connections), 1000);
+    by_backend
+}
+
 fn existing(protocol: u8, name: &str, connections: u32, options: &Options) {
     let case = format!("existing connection, {name}, {connections} connections");
     if !options.wants(&case) {
         return;
     }
-    let (_world, mut filter) = world(connections, protocol);
+    let (world, mut filter) = world(connections, protocol);
     let order = shuffled(connections);
-    let mut opening = Frames::new(packet(protocol, client(0), SERVICE, SYN), SOURCE);
-    // In another order than they are looked for in: entries are handed out one after another.
-    opening.run(&mut filter, &in_order(connections), 1000);
+    establish(&world, &mut filter, protocol, connections, 1);
     let mut frames = Frames::new(packet(protocol, client(0), SERVICE, ACK), SOURCE);
     let times = (0..options.rounds).map(|_| {
         let repeats = PACKETS.div_ceil(order.len());
@@ -223,8 +248,7 @@ fn many_ports(ports: u16, connections: u32, options: &Options) {
         world.service_of(17, (SERVICE.0, SERVICE.1 + port), PROTOCOL_TCP, Mode::Nat, &backends);
     }
     let mut filter = world.filter(0, 1);
-    let mut frames = Frames { ports, ..Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, SYN), SOURCE) };
-    frames.run(&mut filter, &in_order(connections), 1000);
+    establish(&world, &mut filter, PROTOCOL_TCP, connections, ports);
     let mut frames = Frames { ports, ..Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, ACK), SOURCE) };
     let order = shuffled(connections);
     let repeats = PACKETS.div_ceil(order.len());
@@ -241,21 +265,14 @@ fn many_ports(ports: u16, connections: u32, options: &Options) {
     print(&case, times);
 }
 
-/// Replies of the backends; each connection's backend is found by passing its SYN.
+/// Replies of the backends.
 fn replies(connections: u32, options: &Options) {
     let case = format!("existing connection, TCP reply, {connections} connections");
     if !options.wants(&case) {
         return;
     }
     let (world, mut filter) = world(connections, PROTOCOL_TCP);
-    Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, SYN), SOURCE).run(&mut filter, &in_order(connections), 1000);
-    let table = world.connections.table().expect("a whole table");
-    let mut by_backend = vec![Vec::new(); usize::from(BACKEND_COUNT)];
-    for (connection, ..) in table.live() {
-        let [_, _, c, d] = connection.client.v4().expect("IPv4");
-        let number = u32::from(connection.client_port.get() - 1024) << 16 | u32::from(c) << 8 | u32::from(d);
-        by_backend[usize::from(connection.backend.0)].push(number);
-    }
+    let by_backend = establish(&world, &mut filter, PROTOCOL_TCP, connections, 1);
     let times = (0..options.rounds).map(|_| {
         let (mut time, mut packets) = (Duration::ZERO, 0);
         for (number, clients) in (0..).zip(&by_backend) {

@@ -1,8 +1,8 @@
-//! From descriptors to an engine: maps what the keeper handed over, and goes on where a predecessor stopped.
+//! Builds an engine from descriptors: maps what the keeper handed over, and resumes where a predecessor stopped.
 
+use crate::egress::Attachment;
 use crate::engine::Engine;
 use crate::filter::{Filter, Loads};
-use crate::outlets::Attachment;
 use crate::port::af_packet::PacketPort;
 use crate::port::af_xdp::XdpPort;
 use crate::port::store::StorePort;
@@ -18,7 +18,7 @@ use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, KeeperRegion, S
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-/// Builds switcher `number`'s engine. Nothing is opened; all that can fail fails here.
+/// Builds switcher `number`'s engine. Opens nothing; every failure happens here and none later.
 pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegion<Writer>)> {
     let regions = &handover.regions;
     let control = ControlRegion::<Reader>::from_fd(&regions.control, "control")?.0;
@@ -37,7 +37,10 @@ pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegi
     ports.extend(handover.store.map(|store| attach_store(number, store)).transpose()?);
     let pool = Pool::recover(map_frames(&regions.frames)?, ledger, &standing)?;
 
-    let owner = Owner::adopt(table, number as u8, keeper_shape.switchers as u8);
+    let [number, switchers] = [number.into(), keeper_shape.switchers].map(u8::try_from);
+    let too_many = "shared memory keeper: more than 255 switchers";
+    let in_flight = region.counts_in_flight();
+    let owner = Owner::adopt(table, number.context(too_many)?, switchers.context(too_many)?, in_flight);
     let interfaces = keeper.interfaces.iter().map(|record| record.load()).collect();
     let view = |fd| SwitcherRegion::<Reader>::from_fd(fd, "a switcher's").map(|(region, _)| region);
     let switchers: Vec<_> = handover.switchers.iter().map(view).collect::<Result<_, _>>()?;

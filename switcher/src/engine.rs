@@ -6,10 +6,10 @@
 
 use std::os::fd::BorrowedFd;
 
-use crate::filter::{Filter, Prospect, prefetch};
-use crate::outlets::{Attachment, Held, Outlets};
+use crate::egress::{Attachment, Egress, Held};
+use crate::filter::{Filter, PacketMetadata, prefetch};
 use crate::port::{BATCH, Batch, Pool};
-use crate::waiting::WaitingRoom;
+use crate::unresolved_queue::UnresolvedQueue;
 use shunt_packet::Buffer;
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::InterfaceId;
@@ -17,22 +17,22 @@ use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::flip::{self, Active};
 use shunt_shmlayout::regions::{ControlRegion, SwitcherRegion};
 
-/// Connections looked at in a turn that had packets, and in one that had none.
+/// Connections that a turn sweeps, with and without packets.
 const SWEEP_BUSY: usize = 32;
 const SWEEP_IDLE: usize = 512;
-/// How often the kernel is asked what it lost.
+/// Interval of reading the kernel's loss counters.
 const LOSSES_MS: u64 = 1000;
 
 /// A switcher's engine.
 pub struct Engine {
-    outlets: Outlets,
+    egress: Egress,
     filter: Filter,
     control: &'static ControlRegion,
     region: SwitcherRegion<Writer>,
     active: Active,
     batch: Batch,
-    prospects: Box<[Prospect; BATCH]>,
-    waiting: WaitingRoom,
+    metadata: Box<[PacketMetadata; BATCH]>,
+    unresolved: UnresolvedQueue,
     losses_due_ms: u64,
 }
 
@@ -46,38 +46,38 @@ impl Engine {
         region: SwitcherRegion<Writer>,
     ) -> Self {
         Self {
-            outlets: Outlets::new(ports, pool, region),
+            egress: Egress::new(ports, pool, region),
             filter,
             control,
             region,
             active: Active::NONE,
             batch: Batch::default(),
-            prospects: Box::new([Prospect::NONE; BATCH]),
-            waiting: WaitingRoom::default(),
+            metadata: Box::new([PacketMetadata::NONE; BATCH]),
+            unresolved: UnresolvedQueue::default(),
             losses_due_ms: 0,
         }
     }
 
     /// What becomes readable when there is something to receive.
     pub fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.outlets.ports.iter().filter(|it| it.receives).filter_map(|it| it.port.readable())
+        self.egress.ports.iter().filter(|it| it.receives).filter_map(|it| it.port.readable())
     }
 
     /// One turn over all ports (Fig. 5). Returns how many frames were received.
     pub fn turn(&mut self, now_ms: u64) -> usize {
         self.follow_configuration();
         let mut received = 0;
-        for port in 0..self.outlets.ports.len() {
+        for port in 0..self.egress.ports.len() {
             // Step 106: the next interface. Steps 102 and 104: poll it. Steps 108 to 112: each of its packets.
             self.receive(port);
             received += self.batch.len();
             self.pass_to_filter(port, now_ms);
         }
-        self.look_again(now_ms);
-        for Attachment { port, .. } in &mut self.outlets.ports {
-            port.flush(&mut self.outlets.pool);
+        self.retry_unresolved(now_ms);
+        for Attachment { port, .. } in &mut self.egress.ports {
+            port.flush(&mut self.egress.pool);
         }
-        self.keep_house(received, now_ms);
+        self.housekeeping(received, now_ms);
         received
     }
 
@@ -90,11 +90,11 @@ impl Engine {
     }
 
     fn receive(&mut self, from: usize) {
-        let Attachment { port, interface, receives } = &mut self.outlets.ports[from];
+        let Attachment { port, interface, receives } = &mut self.egress.ports[from];
         if !*receives {
             return;
         }
-        port.receive(&mut self.outlets.pool, &mut self.batch);
+        port.receive(&mut self.egress.pool, &mut self.batch);
         if self.batch.is_empty() {
             return;
         }
@@ -108,47 +108,47 @@ impl Engine {
 
     /// Step 110, for a batch: each step of the filter over all frames, so that their cache misses overlap.
     fn pass_to_filter(&mut self, from: usize, now_ms: u64) {
-        let Self { outlets, filter, batch, prospects, waiting, .. } = self;
-        let (interface, is_tap) = (outlets.ports[from].interface, outlets.ports[from].port.is_tap());
+        let Self { egress, filter, batch, metadata, unresolved, .. } = self;
+        let (interface, kernel_has_it) = (egress.ports[from].interface, egress.ports[from].port.kernel_has_it());
         for frame in batch.frames() {
-            prefetch::line(outlets.pool.bytes(frame).as_ptr()); // another core wrote it, or the device
+            prefetch::line(egress.pool.bytes(frame).as_ptr()); // another core wrote it, or the device
         }
-        for (frame, prospect) in batch.frames().iter().zip(prospects.iter_mut()) {
-            *prospect = filter.look(outlets.pool.bytes(frame), interface, is_tap);
+        for (frame, parsed) in batch.frames().iter().zip(metadata.iter_mut()) {
+            *parsed = filter.parse(egress.pool.bytes(frame), interface, kernel_has_it);
         }
-        for prospect in &mut prospects[..batch.len()] {
-            filter.approach(prospect);
+        for parsed in &mut metadata[..batch.len()] {
+            filter.prefetch(parsed);
         }
-        for (frame, prospect) in batch.drain().zip(prospects.iter()) {
-            let decide = |buffer: &mut Buffer<'_>| filter.decide(buffer, prospect, interface, now_ms);
-            let (frame, verdict) = outlets.pool.change(frame, decide);
-            if let Some(Held { frame, to }) = outlets.carry_out(verdict, frame, from)
-                && let Err(frame) = waiting.enter(frame, to, now_ms)
+        for (frame, parsed) in batch.drain().zip(metadata.iter()) {
+            let decide = |buffer: &mut Buffer<'_>| filter.decide(buffer, parsed, interface, now_ms);
+            let (frame, verdict) = egress.pool.change(frame, decide);
+            if let Some(Held { frame, to }) = egress.apply_verdict(verdict, frame, from)
+                && let Err(frame) = unresolved.push(frame, to, now_ms)
             {
-                outlets.discard(frame, DropReason::Unresolved);
+                egress.discard(frame, DropReason::Unresolved);
             }
         }
     }
 
-    /// Decides anew about the host's packets that wait for their next hop's Ethernet address.
-    fn look_again(&mut self, now_ms: u64) {
-        let Self { outlets, filter, waiting, .. } = self;
-        for _ in 0..waiting.due(now_ms) {
-            let (Some(mut it), Some(from)) = (waiting.leave(), outlets.host()) else { return };
-            let prospect = filter.look(outlets.pool.bytes(&it.frame), InterfaceId::HOST, false);
-            let decide = |buffer: &mut Buffer<'_>| filter.decide(buffer, &prospect, InterfaceId::HOST, now_ms);
-            let (frame, verdict) = outlets.pool.change(it.frame, decide);
-            let Some(Held { frame, .. }) = outlets.carry_out(verdict, frame, from) else { continue };
-            it.frame = frame;
-            match it.is_over(now_ms) {
-                true => outlets.discard(it.frame, DropReason::Unresolved),
-                false => waiting.stay(it),
+    /// Decides again about the host's packets whose next hop had no Ethernet address.
+    fn retry_unresolved(&mut self, now_ms: u64) {
+        let Self { egress, filter, unresolved, .. } = self;
+        for _ in 0..unresolved.due(now_ms) {
+            let (Some(mut packet), Some(from)) = (unresolved.pop(), egress.host()) else { return };
+            let metadata = filter.parse(egress.pool.bytes(&packet.frame), InterfaceId::HOST, false);
+            let decide = |buffer: &mut Buffer<'_>| filter.decide(buffer, &metadata, InterfaceId::HOST, now_ms);
+            let (frame, verdict) = egress.pool.change(packet.frame, decide);
+            let Some(Held { frame, .. }) = egress.apply_verdict(verdict, frame, from) else { continue };
+            packet.frame = frame;
+            match packet.is_expired(now_ms) {
+                true => egress.discard(packet.frame, DropReason::Unresolved),
+                false => unresolved.push_back(packet),
             }
         }
     }
 
-    /// A bounded slice of what isn't a packet's business: expiry, heartbeat, what the kernel lost.
-    fn keep_house(&mut self, received: usize, now_ms: u64) {
+    /// Housekeeping, bounded for each turn: expiry, heartbeat, the kernel's loss counters.
+    fn housekeeping(&mut self, received: usize, now_ms: u64) {
         let head = self.region.head;
         head.turns.add(1);
         head.idle_turns.add(u64::from(received == 0));
@@ -160,9 +160,9 @@ impl Engine {
         }
     }
 
-    /// Adds what each port lost since it was last asked: the counters outlive this process and its sockets.
+    /// Adds each port's new losses to counters that outlive this process and its sockets.
     fn count_losses(&mut self) {
-        for Attachment { port, interface, .. } in &mut self.outlets.ports {
+        for Attachment { port, interface, .. } in &mut self.egress.ports {
             if let Some(counters) = self.region.interfaces.get(usize::from(interface.0)) {
                 let lost = port.losses();
                 counters.missed.add(lost.ring_full + lost.no_frame + lost.invalid);

@@ -112,7 +112,7 @@ fn a_packet_of_the_host_waits_until_its_neighbour_is_known_or_its_time_is_over()
     assert_eq!((departed(&bench.clients), drops(&bench.world)), (1, 0));
     bench.engine.turn(10_000);
     assert_eq!(bench.world.switcher.head.drops[DropReason::Unresolved as usize].get(), 1);
-    assert_eq!(bench.engine.outlets.pool.free(), FRAMES);
+    assert_eq!(bench.engine.egress.pool.free(), FRAMES);
 }
 
 /// As a mode with an outer header does it.
@@ -121,23 +121,23 @@ fn a_header_pushed_before_a_frame_leaves_with_it() {
     const OUTER: [u8; 20] = *b"an outer IPv4 header";
     let mut bench = bench(1000);
     let sent = tcp(CLIENT, SERVICE, SYN).build();
-    let Engine { outlets, filter, .. } = &mut bench.engine;
-    let frame = outlets.pool.copy_in(&sent).expect("a free frame");
-    let mut prospect = filter.look(outlets.pool.bytes(&frame), CLIENTS, false);
-    filter.approach(&mut prospect);
-    let (frame, verdict) = outlets.pool.change(frame, |buffer| {
-        let verdict = filter.decide(buffer, &prospect, CLIENTS, 1);
+    let Engine { egress, filter, .. } = &mut bench.engine;
+    let frame = egress.pool.copy_in(&sent).expect("a free frame");
+    let mut metadata = filter.parse(egress.pool.bytes(&frame), CLIENTS, false);
+    filter.prefetch(&mut metadata);
+    let (frame, verdict) = egress.pool.change(frame, |buffer| {
+        let verdict = filter.decide(buffer, &metadata, CLIENTS, 1);
         let Verdict::Forward(to, length) = verdict else { panic!("{verdict:?}") };
         buffer.push(OUTER.len()).expect("head room").copy_from_slice(&OUTER);
         Verdict::Forward(to, length + OUTER.len())
     });
-    assert!(outlets.carry_out(verdict, frame, 0).is_none());
+    assert!(egress.apply_verdict(verdict, frame, 0).is_none());
     let with_header = bench.backends.departed().expect("the frame");
     bench.clients.arrive(sent);
     bench.engine.turn(1);
     let without = bench.backends.departed().expect("the same packet, once more");
     assert_eq!(with_header, [&OUTER[..], &without[..]].concat());
-    assert_eq!(bench.engine.outlets.pool.free(), FRAMES);
+    assert_eq!(bench.engine.egress.pool.free(), FRAMES);
 }
 
 #[test]
@@ -162,9 +162,9 @@ fn losses_add_to_what_a_predecessor_counted() {
         bench.clients.arrive(tcp((CLIENT.0, 1000 + port), SERVICE, SYN).build());
     }
     bench.engine.turn(1);
-    let held: Vec<_> = std::iter::from_fn(|| bench.engine.outlets.pool.take()).collect();
+    let held: Vec<_> = std::iter::from_fn(|| bench.engine.egress.pool.take()).collect();
     bench.engine.turn(1); // finds no frame for what comes
-    held.into_iter().for_each(|frame| bench.engine.outlets.pool.give(frame));
+    held.into_iter().for_each(|frame| bench.engine.egress.pool.give(frame));
     let missed = |bench: &Bench| bench.world.switcher.interfaces[0].missed.get();
     bench.engine.turn(2000);
     let counted = missed(&bench);
@@ -185,7 +185,7 @@ impl Port for Killed {
 
     fn flush(&mut self, _: &mut Pool) {}
 
-    fn is_tap(&self) -> bool {
+    fn kernel_has_it(&self) -> bool {
         false
     }
 
@@ -201,7 +201,7 @@ impl Port for Killed {
 #[test]
 fn losses_are_counted_before_they_are_committed() {
     let mut bench = bench(1000);
-    bench.engine.outlets.ports[0].port = Box::new(Killed);
+    bench.engine.egress.ports[0].port = Box::new(Killed);
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.engine.turn(1))).expect_err("killed");
     let counters = &bench.world.switcher.interfaces[usize::from(CLIENTS.0)];
     assert_eq!((counters.missed.get(), counters.errors.get()), (3, 2));
@@ -240,5 +240,5 @@ fn received_is_sent_and_dropped_and_passed_whatever_comes() {
     assert_eq!(head.sent.get() as usize, departed);
     assert!(head.drops[DropReason::TransmitFull as usize].get() > 0, "the transmit queues of 40 overflowed");
     assert!(head.drops[DropReason::StoreFull as usize].get() > 0, "and so did the host's");
-    assert_eq!(bench.engine.outlets.pool.free(), FRAMES, "every frame is back");
+    assert_eq!(bench.engine.egress.pool.free(), FRAMES, "every frame is back");
 }

@@ -1,4 +1,4 @@
-//! What a switcher does between two turns, after one that had nothing to do.
+//! How a switcher pauses after a turn that received nothing.
 
 use std::os::fd::BorrowedFd;
 
@@ -6,17 +6,17 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use shunt_config::Idle;
 
-/// How long a switcher that waits doesn't see what can't wake it, in ms: a new configuration, packets of the box's own
-/// programs, room for frames that the device didn't take at once. Connections that are over are looked for at each waking.
+/// The longest sleep, in ms. It bounds the delay of whatever can't wake a sleeping switcher: a new configuration, packets of the
+/// box's own programs, and frames that the device had no room for. Each wake-up also sweeps expired connections.
 const LONGEST_WAIT_MS: u8 = 1;
 
 /// The pause.
 pub enum Pause {
-    /// None: its CPU is its own.
+    /// None: the switcher has a CPU of its own.
     Spin,
-    /// Others run first: its CPU is shared.
+    /// Yield to other processes: the CPU is shared.
     Yield,
-    /// Sleep until something comes. One event is enough: the next turn looks at all ports.
+    /// Sleep until a packet arrives. One event suffices: the next turn polls all ports.
     Wait(Epoll),
 }
 
@@ -28,8 +28,8 @@ impl Pause {
             Idle::Yield => Ok(Pause::Yield),
             Idle::Wait => {
                 let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-                // Once for what comes, not for as long as it is there: the socket of an interface that is gone has an
-                // error for good. Nothing is missed: what comes after the empty turn is still to be told.
+                // Edge-triggered, because the socket of a removed interface reports an error for ever. No packet is missed: one
+                // that arrives after the empty turn triggers a new event.
                 let each_once = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
                 for port in ports {
                     epoll.add(port, EpollEvent::new(each_once, 0))?;
@@ -45,7 +45,7 @@ impl Pause {
         match self {
             Pause::Spin => std::hint::spin_loop(),
             Pause::Yield => std::thread::yield_now(),
-            // A signal ends it early, and nothing else can go wrong with a descriptor of one's own.
+            // Only a signal can interrupt it: the descriptor is ours.
             Pause::Wait(epoll) => drop(epoll.wait(&mut [EpollEvent::empty()], LONGEST_WAIT_MS)),
         }
     }

@@ -3,9 +3,9 @@
 
 pub mod assemble;
 pub mod choice;
+pub mod egress;
 pub mod engine;
 pub mod filter;
 pub mod idle;
-pub mod outlets;
 pub mod port;
-mod waiting;
+mod unresolved_queue;

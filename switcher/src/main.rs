@@ -1,5 +1,5 @@
-//! `shunt-switcher`: one switching processor (patent Figs 3, 11). Its life on one page: get the descriptors from the
-//! keeper, pin, go first where it waits, map, give up every privilege, run.
+//! `shunt-switcher`: one switching processor (patent Figs 3, 11). In order: get the descriptors from the
+//! keeper, pin the thread, raise its priority if it waits for packets, map, drop all privileges, run.
 
 use std::convert::Infallible;
 use std::process::ExitCode;
@@ -37,17 +37,18 @@ fn main() -> ExitCode {
     give_up("shunt-switcher", reason, is_refusal(&error))
 }
 
-/// Whether another start would end the same way.
+/// Whether a restart would fail in the same way.
 fn is_refusal(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(HandoverError::is_refusal) || error.is::<PrivilegeError>()
 }
 
 fn run(arguments: &Arguments) -> Result<Infallible> {
     let keeper = keeper_socket(&arguments.instance);
-    let handover = wait_for_keeper(|| ask(&keeper, arguments.number))?;
+    let handover = wait_for_keeper(|| ask(&keeper, arguments.number), |waits| info!("{waits}"))?;
     let manifest = handover.manifest.clone();
     privileges::pin(manifest.cpu)?;
-    // Packets that come by interrupts on another CPU would keep everybody else off this one.
+    // Only if all packets arrive by receive threads of this CPU: those that arrive by interrupts of another one would let this
+    // process starve all others here.
     let all_threaded = manifest.ports.iter().all(|port| port.threaded || !port.receives);
     if manifest.idle == Idle::Wait
         && all_threaded
@@ -66,7 +67,7 @@ fn run(arguments: &Arguments) -> Result<Infallible> {
     let idle = format!("{:?}", manifest.idle).to_lowercase();
     info!("{} ports, CPU {}, user {}, idle: {idle}: running", manifest.ports.len(), manifest.cpu, manifest.user);
 
-    // SIGTERM ends the process where it stands: all that has to outlive it is in shared memory.
+    // SIGTERM needs no handler: everything that must outlive the process is in shared memory.
     loop {
         if engine.turn(now_ms()) == 0 {
             pause.make();

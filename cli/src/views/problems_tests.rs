@@ -134,7 +134,7 @@ fn an_interface_that_carries_no_packets_is_told_with_its_remedy() {
 fn a_pseudo_interface_that_carries_nothing_is_told_with_its_remedy() {
     use super::pseudo::HostFault;
     for (fault, said, mend) in [
-        (HostFault::Gone, "shunt0 was removed", "stop Shunt"),
+        (HostFault::Gone, "shunt0 was removed", "kill -9 the keeper"),
         (HostFault::Down, "shunt0 is set down", "kill -9 the keeper"),
         (HostFault::NoAddress, "shunt0 has no address", "kill -9 the keeper"),
         (HostFault::Diverted([198, 18, 0, 101].into()), "what is sent from 198.18.0.101", "kill -9 the keeper"),

@@ -3,7 +3,7 @@
 use crate::memory::{HostMemory, Memory};
 use serde::Serialize;
 use shunt_shmlayout::flip::Active;
-use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::header::is_alive;
 use shunt_shmlayout::regions::SwitcherRecord;
 use shunt_shmlayout::sync::Ordering;
 
@@ -76,8 +76,10 @@ struct Trace {
 
 impl Trace {
     fn state(&self, now_ms: u64) -> ProcessState {
-        let Ok(pid @ 1..) = u32::try_from(self.pid) else { return ProcessState::Absent };
-        if start_time(pid) != Some(self.start_time) {
+        if self.pid == 0 {
+            return ProcessState::Absent;
+        }
+        if !is_alive(self.pid, self.start_time) {
             return ProcessState::Dead;
         }
         let silent = now_ms.saturating_sub(self.heartbeat_ms) > SILENT_AFTER_MS;

@@ -190,7 +190,7 @@ impl Fixture {
 
     /// One connection that is in flight, and one that its client has closed.
     fn connect(&self) {
-        let mut owner = Owner::adopt(self.connections.table().unwrap(), 0, 2);
+        let mut owner = Owner::adopt(self.connections.table().unwrap(), 0, 2, Default::default());
         let activity = Activity { last_seen_ms: NOW_MS - 1500, state: State::Established, flags: Activity::ANSWERED };
         self.record(&mut owner, 40_000, activity);
         let flags = Activity::ANSWERED | Activity::CLIENT_FIN | Activity::ENDED;
@@ -218,7 +218,7 @@ impl Fixture {
             created_ms: NOW_MS - 65_000,
         };
         let (hashes, hop) = (owner.table().hashes(&connection), LastHop { mac: [0; 6], interface: InterfaceId(0) });
-        owner.record(&connection, hashes, activity, hop, |_| {}).unwrap();
+        owner.record(&connection, hashes, activity, hop).unwrap();
     }
 }
 
@@ -284,7 +284,7 @@ fn a_report_shows_its_age_and_what_became_of_it() {
     fixture.control.reports[ReportOutcome::Forged as usize].add(7);
     let memory = fixture.memory();
     let why = HashMap::from([("web".to_owned(), "even: 1.70 load".to_owned())]);
-    let told = HashMap::from([("b1".to_owned(), Told { name: "b1".into(), health: None, feedback: why })]);
+    let told = HashMap::from([("b1".to_owned(), Told { health: None, feedback: why })]);
     let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &told, NOW_MS);
     let row = &to_value(&report).unwrap()["backends"][0];
     assert_eq!((&row["services"][0]["factor"], &row["load"]["age_ms"]), (&json!(0.35), &json!(1500)));

@@ -1,6 +1,6 @@
 //! Counting connections while somebody is drained or removed, and forgetting whom no connection names any more.
 
-use log::info;
+use log::{error, info};
 
 use super::Control;
 use super::cause::Cause;
@@ -44,6 +44,12 @@ impl Control {
     pub(super) fn retire(&mut self, count: Count) {
         let Count { request, counts } = count;
         self.draining.is_counting = false;
+        let counts = match counts {
+            Ok(counts) => counts,
+            Err(why) => {
+                return error!("cannot count connections: {why}; next attempt in {} s", COUNT_INTERVAL_MS / 1000);
+            }
+        };
         if request.reloads == self.draining.reloads {
             for name in self.table.retire(&request.leaving, &counts) {
                 info!("{name} has no connection left and is forgotten");

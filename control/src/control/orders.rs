@@ -1,4 +1,4 @@
-//! The operator's orders, and when they are answered: once what was ordered is published.
+//! The operator's orders, and when they are answered: once every live switcher uses a generation with what was ordered.
 
 use log::info;
 use shunt_shmlayout::address::BackendId;
@@ -9,7 +9,8 @@ use super::outside::{Ticket, Turn};
 use super::selection::select;
 use crate::clock::Now;
 use crate::health::BackendKey;
-use shunt_protocol::admin::{Accepted, BackendStatus, Command, FileStatus, Reply, Selection};
+use shunt_protocol::admin::{Accepted, BackendState, BackendStatus, Command, FileStatus, Reply, Selection};
+use shunt_publish::publisher::Holder;
 use shunt_publish::table::Backend;
 
 /// After so long an order that isn't in force is answered with who is in the way.
@@ -20,8 +21,8 @@ pub(super) struct Waiting {
     what: Accepted,
     ticket: Ticket,
     until_ms: u64,
-    /// The generation being prepared has it.
-    is_filled: bool,
+    /// The epoch of the generation that has it, active or on its way.
+    epoch: Option<u64>,
 }
 
 impl Control {
@@ -36,7 +37,7 @@ impl Control {
         match accepted {
             Ok(what) => {
                 let until_ms = turn.now.monotonic_ms + LONGEST_WAIT_MS;
-                self.waiting.push(Waiting { what, ticket, until_ms, is_filled: false });
+                self.waiting.push(Waiting { what, ticket, until_ms, epoch: None });
             }
             Err(error) => turn.reply(ticket, Reply::Refused { error }),
         }
@@ -71,10 +72,10 @@ impl Control {
             name: backend.name.clone(),
             address: backend.identity.socket_address().to_string(),
             state: match backend {
-                Backend { removed: true, .. } => "removed",
-                Backend { drained: true, .. } => "drained",
-                _ if self.table.is_up(id) => "up",
-                _ => "down",
+                Backend { removed: true, .. } => BackendState::Removed,
+                Backend { drained: true, .. } => BackendState::Drained,
+                _ if self.table.is_up(id) => BackendState::Up,
+                _ => BackendState::Down,
             },
             health: self.health_text(id, backend, now),
             feedback: self.feedback.why(id).map(|(service, why)| (service.to_owned(), why.to_string())).collect(),
@@ -98,20 +99,33 @@ impl Control {
         }
     }
 
-    /// What was accepted up to now is in the buffer being prepared.
-    pub(super) fn accept_waiting(&mut self) {
-        self.waiting.iter_mut().for_each(|waiting| waiting.is_filled = true);
+    /// What was accepted up to now is in the generation of this epoch.
+    pub(super) fn note_filled(&mut self, epoch: u64) {
+        for waiting in &mut self.waiting {
+            waiting.epoch.get_or_insert(epoch);
+        }
     }
 
-    pub(super) fn answer_waiting(&mut self, epoch: u64, turn: &mut Turn<'_>) {
-        for waiting in self.waiting.extract_if(.., |waiting| waiting.is_filled) {
+    /// Answers orders whose generation is active and used by every live switcher.
+    pub(super) fn answer_waiting(&mut self, turn: &mut Turn<'_>) {
+        let publisher = &self.publication.publisher;
+        let active = publisher.active().epoch();
+        let Some(newest) = self.waiting.iter().filter_map(|waiting| waiting.epoch).filter(|it| *it <= active).max()
+        else {
+            return;
+        };
+        let oldest_in_use = publisher.behind(newest).iter().map(|holder| holder.epoch).min().unwrap_or(newest);
+        for waiting in self.waiting.extract_if(.., |waiting| waiting.epoch.is_some_and(|it| it <= oldest_in_use)) {
+            let epoch = waiting.epoch.unwrap_or(active);
             turn.reply(waiting.ticket, Reply::InForce { what: waiting.what, epoch });
         }
     }
 
-    pub(super) fn refuse_waiting(&mut self, error: &str, turn: &mut Turn<'_>) {
-        for waiting in self.waiting.extract_if(.., |waiting| !waiting.is_filled) {
-            turn.reply(waiting.ticket, Reply::Refused { error: error.to_owned() });
+    /// The generation with these orders can't be made. They stand, and control goes on trying.
+    pub(super) fn tell_failure(&mut self, error: &str, turn: &mut Turn<'_>) {
+        let error = format!("accepted, but not in force: {error}; control goes on trying");
+        for Waiting { what, ticket, .. } in self.waiting.extract_if(.., |waiting| waiting.epoch.is_none()) {
+            turn.reply(ticket, Reply::Pending { what, error: error.clone() });
         }
     }
 
@@ -120,17 +134,25 @@ impl Control {
         if self.waiting.iter().all(|waiting| now_ms < waiting.until_ms) {
             return;
         }
-        let holders = self.publication.publisher.holders();
-        let who: Vec<String> = holders
-            .iter()
-            .map(|holder| {
-                format!("switcher {} (pid {}) still uses epoch {}", holder.switcher, holder.pid, holder.epoch)
-            })
-            .collect();
-        let who = if who.is_empty() { "control is busy".to_owned() } else { who.join(", ") };
-        let error = format!("accepted, but not in force after {} s: {who}", LONGEST_WAIT_MS / 1000);
-        for waiting in self.waiting.extract_if(.., |waiting| now_ms >= waiting.until_ms) {
-            turn.reply(waiting.ticket, Reply::Refused { error: error.clone() });
+        let publisher = &self.publication.publisher;
+        let active = publisher.active().epoch();
+        for Waiting { what, ticket, epoch, .. } in self.waiting.extract_if(.., |waiting| now_ms >= waiting.until_ms) {
+            let behind = publisher.behind(epoch.unwrap_or(active).min(active));
+            let error = format!("accepted, but not in force after {} s: {}", LONGEST_WAIT_MS / 1000, who(&behind));
+            turn.reply(ticket, Reply::Pending { what, error });
+        }
+    }
+}
+
+/// Who keeps an order from being in force.
+fn who(behind: &[Holder]) -> String {
+    let one =
+        |Holder { switcher, pid, epoch }: &Holder| format!("switcher {switcher} (pid {pid}) still uses epoch {epoch}");
+    match behind {
+        [] => "control is busy".to_owned(),
+        _ => {
+            behind.iter().map(one).collect::<Vec<_>>().join(", ")
+                + "; the order takes effect there as soon as that goes on"
         }
     }
 }

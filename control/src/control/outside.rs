@@ -100,8 +100,8 @@ pub struct CountRequest {
 pub struct Count {
     /// What it was to prove.
     pub request: CountRequest,
-    /// Its result.
-    pub counts: Counts,
+    /// Its result, or why there is none.
+    pub counts: Result<Counts, String>,
 }
 
 /// A generation that became the active one.

@@ -71,6 +71,7 @@ impl Control {
         {
             self.fill(&idle, turn);
         }
+        self.answer_waiting(turn);
         if std::mem::take(&mut self.publication.neighbours_changed) {
             self.follow_neighbours(turn);
             self.find_paths(turn);
@@ -80,7 +81,6 @@ impl Control {
     fn note_published(&mut self, active: Active, turn: &mut Turn<'_>) {
         let causes = std::mem::take(&mut self.publication.on_its_way);
         debug!("epoch {} is active; why: {causes}", active.epoch());
-        self.answer_waiting(active.epoch(), turn);
         // Once more if the buffer that is idle now names somebody who is gone: only when both generations have
         // forgotten an id may it be used again, and the keeper gives an address back to the kernel.
         let idle = &self.memory.control.generations[active.next().buffer()];
@@ -119,17 +119,18 @@ impl Control {
         let publication = &mut self.publication;
         if image == publication.image && image.covers(idle) {
             let active = publication.publisher.active();
-            self.accept_waiting();
-            return self.answer_waiting(active.epoch(), turn);
+            return self.note_filled(active.epoch());
         }
-        if let Err(error) = image.write(idle, turn.now.wall_ms(), now_ms) {
+        let wall_ms = turn.now.wall_ms();
+        if let Err(error) = publication.publisher.fill(idle, now_ms, |idle| image.write(idle, wall_ms, now_ms)) {
             error!("{error}");
-            return self.refuse_waiting(&error.to_string(), turn);
+            publication.outdated.merge(&causes);
+            return self.tell_failure(&error.to_string(), turn);
         }
         publication.image = image;
         publication.on_its_way = causes;
-        publication.publisher.prepare(now_ms);
-        self.accept_waiting();
+        let epoch = publication.publisher.active().next().epoch();
+        self.note_filled(epoch);
     }
 
     fn complain(&mut self, without_place: usize) {

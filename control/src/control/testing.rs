@@ -9,7 +9,7 @@ use shunt_protocol::admin::{Command, Reply, Selection};
 use shunt_publish::candidate::{Candidate, Document, Grounds};
 use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::{NamedIds, Table};
-use shunt_publish::testing::{IFINDEX, INTERFACE, ServiceOf, keeper, kernel, region, switcher, text_with};
+use shunt_publish::testing::{IFINDEX, INTERFACE, ServiceOf, keeper, kernel, switcher, text_with};
 use shunt_routing::event::{Address, Neighbour, NeighbourKey, NeighbourState};
 use shunt_routing::state::State;
 use shunt_shmlayout::access::{Access, Writer};
@@ -78,6 +78,11 @@ impl World {
     /// A first start by this configuration (`shunt_publish::testing::config`), with lines more in its first service. Two switchers
     /// are there, and run; neighbours of backends are known.
     pub fn new(services: &[ServiceOf<'_>], lines: &str) -> Self {
+        Self::with_endpoints(services, lines, shape().endpoints)
+    }
+
+    /// The same, with room for so many endpoints in the shared memory.
+    pub fn with_endpoints(services: &[ServiceOf<'_>], lines: &str, endpoints: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut disk = Disk {
             rehearsal: Rehearsal::new(&shape()).unwrap(),
@@ -87,7 +92,7 @@ impl World {
         };
         write(&disk.path(), services, lines);
         let now = Now { monotonic_ms: 1_000, wall_us: 1_700_000_000_000_000 };
-        let shared = Shared::new();
+        let shared = Shared::new(&ControlShape { endpoints, ..shape() });
         let control = begin(&mut disk, shared.lend(), now);
         let mut kernel = kernel();
         kernel.addresses.insert(Address { ifindex: IFINDEX, address: [198, 18, 0, 9].into(), prefix_len: 15 });
@@ -219,7 +224,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    fn new() -> Self {
+    fn new(shape: &ControlShape) -> Self {
         let keeper = keeper();
         keeper.interfaces[usize::from(INTERFACE.0)].store(&InterfaceRecord {
             name: Name::new("eth0"),
@@ -235,7 +240,8 @@ impl Shared {
             record.store(&SwitcherRecord { pid, start_time, ..SwitcherRecord::default() });
         }
         let connections = ConnectionsRegion::anonymous(&ConnectionsShape::new(1024)).unwrap();
-        Self { control: region(), keeper, connections, switchers }
+        let control = ControlRegion::anonymous(shape).unwrap();
+        Self { control, keeper, connections, switchers }
     }
 
     /// As control maps it.

@@ -110,9 +110,12 @@ impl Follower {
     /// Dumps again what the events alone can't tell.
     fn repair(&mut self, batch: &Batch) -> Result<Changes, NetlinkError> {
         let mut changes = batch.changes;
-        if batch.overrun {
-            self.overruns += 1;
-            warn!("network changes came faster than they were read; reading all again");
+        if batch.overrun || self.state.is_incomplete {
+            if batch.overrun {
+                self.overruns += 1;
+                warn!("network changes came faster than they were read; reading all again");
+            }
+            // Whatever interrupted a dump is an event too, since the subscription is older than the dump.
             self.state = self.requests.dump_all()?;
             changes = Changes { links: true, addresses: true, routes: true, neighbours: true };
         } else if self.state.routes_stale {

@@ -20,23 +20,23 @@ mod tun;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use shunt_config::{Config, Host};
-use shunt_shmlayout::access::Access;
-use shunt_shmlayout::header::start_time;
+use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::regions::KeeperRegion;
 
 use super::check::Facts;
 use super::regions::Regions;
+use super::system::open_living;
 use super::{KeeperError, system_error};
 pub(super) use memory::HostMemory;
 use netlink::{Netlink, Rule};
 use shunt_netlink::addresses_of;
 use shunt_protocol::handover::ifdaemon::DEVICE_DESCRIPTOR;
-use shunt_protocol::handover::{WAKE_DESCRIPTOR, open_process, take_descriptor};
+use shunt_protocol::handover::{WAKE_DESCRIPTOR, take_descriptor};
 use tun::{Tun, TunError};
 
 /// The table of device `i` is this plus `i`.
@@ -59,8 +59,8 @@ pub(super) struct PseudoInterface {
     tun: Tun,
     wake: OwnedFd,
     netlink: Netlink,
-    /// Whether the rules go with the value: not while another process may still use a device that it has.
-    removes: bool,
+    /// Says whether the daemon lives: the rules stay while it has the device.
+    keeper: KeeperRegion<Writer>,
 }
 
 impl PseudoInterface {
@@ -69,13 +69,12 @@ impl PseudoInterface {
     pub fn open(config: &Config, facts: &Facts, regions: &Regions) -> Result<Option<PseudoInterface>, KeeperError> {
         let Some(host) = config.host.clone() else { return Ok(None) };
         let taken = take_device(&host, &regions.keeper)?;
-        let removes = taken.is_none();
         let tun = taken.map_or_else(|| Tun::create(&host.device, host.offloads), Ok)?;
         let wake = take_wake(regions)?;
         let index = if_nametoindex(host.device.as_str()).map_err(system_error("index of host.device"))?;
         let netlink = Netlink::open().map_err(system_error("netlink"))?;
         let mtu = mtu(&host, facts);
-        let mut pseudo = PseudoInterface { host, index, mtu, tun, wake, netlink, removes };
+        let mut pseudo = PseudoInterface { host, index, mtu, tun, wake, netlink, keeper: regions.keeper };
         pseudo.prepare().map_err(system_error("setting up the pseudo-interface (netlink)"))?;
         regions.keeper.head.device_index.set(index.into());
         regions.keeper.head.set_device_name(&pseudo.host.device);
@@ -145,11 +144,6 @@ impl PseudoInterface {
         FIRST_TABLE + self.index
     }
 
-    /// Takes it away, whoever made it: the rules at once, the device when nobody has its descriptor.
-    pub fn remove(mut self) {
-        self.removes = true;
-    }
-
     /// The device's name.
     pub fn name(&self) -> &str {
         &self.host.device
@@ -177,10 +171,13 @@ impl PseudoInterface {
 }
 
 impl Drop for PseudoInterface {
+    /// The rules go with the device, which goes with the last who has its descriptor.
     fn drop(&mut self) {
+        if self.keeper.living_daemon().is_some() {
+            return;
+        }
         let table = self.table();
-        let rules = if self.removes { self.netlink.rules() } else { Ok(Vec::new()) };
-        let removed = rules.and_then(|rules| {
+        let removed = self.netlink.rules().and_then(|rules| {
             rules.iter().filter(|rule| rule.table == table).try_for_each(|rule| self.netlink.remove_rule(rule))
         });
         if let Err(error) = removed {
@@ -195,16 +192,19 @@ fn mtu(host: &Host, facts: &Facts) -> u32 {
     host.mtu.map(u32::from).or(smallest).unwrap_or(1500)
 }
 
-/// The interface daemon that has the device, if one lives.
-pub(super) fn living_daemon<A: Access>(keeper: &KeeperRegion<A>) -> Option<u32> {
-    let (pid, started) = (keeper.head.ifdaemon_pid.get() as u32, keeper.head.ifdaemon_start_time.get());
-    (pid != 0 && start_time(pid) == Some(started)).then_some(pid)
-}
-
 fn take_device<A: Access>(host: &Host, keeper: &KeeperRegion<A>) -> Result<Option<Tun>, KeeperError> {
-    let Some(pid) = living_daemon(keeper) else { return Ok(None) };
-    let descriptor = take_from(pid, DEVICE_DESCRIPTOR).map_err(system_error("pidfd_getfd (device)"))?;
-    let (tun, name) = Tun::adopt(descriptor).map_err(system_error("TUNGETIFF"))?;
+    let Some(pid) = keeper.living_daemon() else { return Ok(None) };
+    let process = open_living(pid, || keeper.living_daemon() == Some(pid))?;
+    let descriptor =
+        take_descriptor(process.as_fd(), DEVICE_DESCRIPTOR).map_err(system_error("pidfd_getfd (device)"))?;
+    let (tun, name) = match Tun::adopt(descriptor) {
+        // The daemon ends as soon as it looks.
+        Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
+            log::warn!("device {} of shunt-ifdaemon, pid {pid}, was removed: making it anew", host.device);
+            return Ok(None);
+        }
+        adopted => adopted.map_err(system_error("TUNGETIFF"))?,
+    };
     if name != host.device {
         return Err(KeeperError::Changed { what: format!("host.device (it was {name})") });
     }
@@ -214,17 +214,16 @@ fn take_device<A: Access>(host: &Host, keeper: &KeeperRegion<A>) -> Result<Optio
 
 /// The wake-up of whoever lives, because all must have the same one.
 fn take_wake(regions: &Regions) -> Result<OwnedFd, KeeperError> {
-    let daemon = living_daemon(&regions.keeper);
-    let living = daemon.into_iter().chain(regions.living().map(|(_, pid)| pid)).next();
-    match living {
-        Some(pid) => take_from(pid, WAKE_DESCRIPTOR).map_err(system_error("pidfd_getfd (wake-up)")),
+    let living = || regions.keeper.living_daemon().into_iter().chain(regions.living().map(|(_, pid)| pid));
+    let first = living().next();
+    match first {
+        Some(pid) => {
+            let process = open_living(pid, || living().any(|other| other == pid))?;
+            take_descriptor(process.as_fd(), WAKE_DESCRIPTOR).map_err(system_error("pidfd_getfd (wake-up)"))
+        }
         None => {
             let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK);
             Ok(event.map_err(system_error("eventfd"))?.into())
         }
     }
-}
-
-fn take_from(pid: u32, descriptor: RawFd) -> io::Result<OwnedFd> {
-    take_descriptor(open_process(pid)?.as_fd(), descriptor)
 }

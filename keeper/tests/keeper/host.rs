@@ -64,6 +64,12 @@ fn pseudo_interface_lives_as_long_as_keeper_or_daemon() {
     assert_eq!(index(&instance), first, "the daemon has it");
     let keeper = instance.start();
     assert_eq!(index(&instance), first, "the new keeper got it back");
+    keeper.stop();
+    assert_eq!(index(&instance), first, "a living daemon keeps device and memory");
+    assert!(!instance.memory().is_empty());
+    let keeper = instance.start();
+    assert_eq!(index(&instance), first, "for the next keeper");
+    assert_eq!(ip(&instance, "rule").matches("from 198.18.0.150 lookup").count(), 1);
     // This process plays a dead daemon: its descriptors are closed, and the keeper's region names nobody.
     drop(daemon);
     let (region, _) = KeeperRegion::<Writer>::attach(&instance.region("keeper")).expect("the keeper's region");
@@ -114,5 +120,26 @@ fn second_daemon_is_fenced_off_and_without_host_there_is_nothing_to_do() {
     std::fs::write(instance.config.path(), configuration(&instance.name, "af_xdp", SERVICE)).expect("written");
     let keeper = instance.start();
     assert!(ifdaemon::ask(&instance.socket()).expect("an answer").is_none());
+    keeper.stop();
+}
+
+/// As by `ip link del`: a new keeper makes it, though the daemon of the old one may not have noticed yet.
+#[test]
+fn a_device_that_was_removed_is_made_anew_by_the_next_keeper() {
+    let Some(instance) = with_host("hostgone") else { return };
+    let keeper = instance.start();
+    let daemon = ifdaemon::ask(&instance.socket()).expect("granted").expect("a pseudo-interface");
+    lab::run(&["ip", "-n", &instance.lab.lb, "link", "del", DEVICE]);
+    let region = KeeperRegion::<Writer>::attach(&instance.region("keeper")).expect("the keeper's region").0;
+    let before = region.head.device_index.get();
+    keeper.stop();
+    let keeper = instance.start();
+    assert_eq!(region.head.device_index.get(), u64::from(index(&instance)), "not {before}, which is gone");
+    assert_eq!(ip(&instance, "rule").matches("from 198.18.0.150 lookup").count(), 1);
+    drop(daemon);
+    let daemon = ifdaemon::ask(&instance.socket()).expect("granted").expect("a pseudo-interface");
+    let read = nix::unistd::read(&daemon.device, &mut [0; 2048]);
+    assert!(matches!(read, Ok(_) | Err(nix::errno::Errno::EAGAIN)), "{read:?}");
+    region.head.ifdaemon_pid.set(0); // as if it had ended
     keeper.stop();
 }

@@ -328,6 +328,7 @@ fn keeper_lives_dies_and_comes_back_under_a_living_switcher() {
     let elsewhere = Instance::refusal_of(instance.elsewhere());
     let expected = format!("/bpf: the XDP programs of the running instance (switcher pid {})", std::process::id());
     assert!(elsewhere.contains(&expected) && elsewhere.contains("mount namespace"), "{elsewhere}");
+    refuse_at_the_end(&instance);
     let keeper = instance.start();
     echo.echoes(&mut peer, SERVICE); // nothing changes for a living switcher
     instance.prepare(&[SERVICE, ANOTHER], 2);
@@ -355,6 +356,18 @@ fn keeper_lives_dies_and_comes_back_under_a_living_switcher() {
     assert_eq!(instance.memory(), Vec::<PathBuf>::new());
     assert!(!instance.run_directory().exists());
     assert_eq!(instance.reception(), ["0", "0", "0"], "as before, though the first keeper was killed");
+}
+
+/// A take-over that fails when everything else is done leaves the interface as the living switcher needs it.
+fn refuse_at_the_end(instance: &Instance) {
+    let in_the_way = instance.run_directory().join("keeper.unready");
+    std::fs::create_dir(&in_the_way).expect("a folder");
+    let before = instance.reception();
+    let text = instance.refusal();
+    assert!(text.contains("keeper.unready: Is a directory"), "{text}");
+    assert_eq!(instance.reception(), before);
+    assert_ne!(before, ["0", "0", "0"]);
+    std::fs::remove_dir(&in_the_way).expect("it is empty");
 }
 
 #[test]
@@ -388,6 +401,15 @@ fn what_is_in_the_way_is_told_and_nothing_is_left_behind() {
     lab::run(&["ip", "-n", &instance.lab.lb, "link", "set", INTERFACE, "down"]);
     let text = instance.refusal();
     assert!(text.contains("interface.veth-lb: it is down; ") && text.contains("conf.veth-lb.forwarding=0"), "{text}");
+    assert_eq!(instance.memory(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_socket_that_cannot_be_removed_leaves_no_memory_behind() {
+    let Some(instance) = Instance::new("no-socket", "af_packet", SERVICE) else { return };
+    std::fs::create_dir_all(instance.socket()).expect("a folder in the socket's place");
+    let text = instance.refusal();
+    assert!(text.contains("keeper.sock: Is a directory"), "{text}");
     assert_eq!(instance.memory(), Vec::<PathBuf>::new());
 }
 
@@ -428,10 +450,16 @@ fn refuses_a_busy_queue((word, port): (&str, &str)) {
         af_xdp::open(lab::index(INTERFACE), 1, 256, Sharing::Register(&memory), BindMode::Copy)
     });
     let text = instance.refusal();
-    assert!(text.contains("binding queue 1") && text.contains("another process has it"), "{text}");
+    assert!(
+        text.contains(":5: interface.veth-lb: binding queue 1") && text.contains("another process has it"),
+        "{text}"
+    );
     assert_eq!(instance.memory(), Vec::<PathBuf>::new());
-    let links = Command::new("ip").args(["-n", &instance.lab.lb, "link", "show", "dev", INTERFACE]).output();
-    let links = String::from_utf8(links.expect("ip runs").stdout).expect("text");
-    assert!(links.contains(INTERFACE) && !links.contains("xdp"), "{links}");
+    // The kernel takes a program off after the last reference to its link is gone.
+    instance.wait("the interface has no program", || {
+        let links = Command::new("ip").args(["-n", &instance.lab.lb, "link", "show", "dev", INTERFACE]).output();
+        let links = String::from_utf8(links.expect("ip runs").stdout).expect("text");
+        links.contains(INTERFACE) && !links.contains("xdp")
+    });
     drop(other.expect("the other process's socket"));
 }

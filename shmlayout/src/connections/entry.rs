@@ -14,9 +14,10 @@
 //! switcher that found a connection and was interrupted while the owner put another one there. To be mistaken, it would have
 //! to sleep through a multiple of 4096 connections of that entry; for the last hop, which the next packet corrects, of 64.
 
+use super::activity::{Activity, LastHop, State};
 use super::hash::{Key, Side};
 use crate::access::{Reader, Writer};
-use crate::address::{Address, BackendId, InterfaceId, PortBe, Protocol, ServiceId};
+use crate::address::{Address, BackendId, PortBe, Protocol, ServiceId};
 use crate::coded::Coded;
 use crate::layout::described;
 use crate::mode::Mode;
@@ -63,116 +64,19 @@ impl EntryGeneration {
     fn of_control(control: u64) -> Self {
         Self::from_low_bits(control >> 32)
     }
-
-    #[inline]
-    fn of_activity(word: u64) -> Self {
-        Self::from_low_bits(word >> 12)
-    }
 }
 
 const FREE: u8 = 0;
 const CLAIMED: u8 = 1;
 const LIVE: u8 = 2;
 
-/// How far a connection is (RFC 9293 section 3.3.2, as much of it as a middle box can see).
+/// What a rival is after an attempt to withdraw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum State {
-    /// Unlinked: its owner frees it next.
-    Dead = 0,
-    /// The client has sent its SYN.
-    Opening = 1,
-    /// Open; also a UDP flow.
-    Established = 2,
-    /// One side has sent its FIN.
-    Closing = 3,
-    /// Both sides have sent their FIN, or one its RST.
-    Closed = 4,
-}
-
-impl State {
-    fn from_bits(bits: u8) -> Self {
-        match bits & 0xf {
-            1 => Self::Opening,
-            2 => Self::Established,
-            3 => Self::Closing,
-            4 => Self::Closed,
-            _ => Self::Dead, // whatever else stands there was not written by us
-        }
-    }
-}
-
-/// What changes while a connection lives.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Activity {
-    /// When its last packet was seen, in milliseconds of CLOCK_MONOTONIC (40 bits: 34 years).
-    pub last_seen_ms: u64,
-    /// How far it is.
-    pub state: State,
-    /// [`Activity::CLIENT_FIN`] and the like.
-    pub flags: u8,
-}
-
-impl Activity {
-    /// The client has finished.
-    pub const CLIENT_FIN: u8 = 1;
-    /// The backend has finished.
-    pub const BACKEND_FIN: u8 = 2;
-    /// The backend has answered; with TCP, the SYN.
-    pub const ANSWERED: u8 = 4;
-    /// The first FIN or RST has been seen, and by whom it was set, the connection was counted as no longer in flight.
-    pub const ENDED: u8 = 8;
-    /// The client was sent a reset by a switcher, because the connection is stale.
-    pub const CLIENT_RESET: u8 = 16;
-    /// The backend was sent a reset by a switcher, because the connection is stale.
-    pub const BACKEND_RESET: u8 = 32;
-    /// Both indexes have the connection, and it has no twin: the last step of recording it. Without this flag, a twin's
-    /// switcher or the owner's successor may withdraw it.
-    pub const RECORDED: u8 = 64;
-
-    #[inline]
-    fn word(self, generation: EntryGeneration) -> u64 {
-        self.last_seen_ms << 24 | u64::from(generation.0) << 12 | (self.state as u64) << 8 | u64::from(self.flags)
-    }
-
-    #[inline]
-    fn from_word(word: u64) -> Self {
-        Self { last_seen_ms: word >> 24, state: State::from_bits((word >> 8) as u8), flags: word as u8 }
-    }
-}
-
-/// Where the client's last packet came from: what its replies fall back on while the neighbour isn't known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LastHop {
-    /// The sender's Ethernet address.
-    pub mac: [u8; 6],
-    /// The interface it came in by.
-    pub interface: InterfaceId,
-}
-
-impl LastHop {
-    const INTERFACE_SHIFT: u32 = 54;
-    const GENERATION_SHIFT: u32 = 48;
-    const GENERATION_BITS: u64 = 0x3f;
-
-    #[inline]
-    fn word(self, generation: EntryGeneration) -> u64 {
-        let [a, b, c, d, e, f] = self.mac;
-        u64::from(self.interface.0) << Self::INTERFACE_SHIFT
-            | (generation.low_bits() & Self::GENERATION_BITS) << Self::GENERATION_SHIFT
-            | u64::from_be_bytes([0, 0, a, b, c, d, e, f])
-    }
-
-    #[inline]
-    fn from_word(word: u64) -> Self {
-        let [_, _, a, b, c, d, e, f] = word.to_be_bytes();
-        Self { mac: [a, b, c, d, e, f], interface: InterfaceId((word >> Self::INTERFACE_SHIFT) as u16) }
-    }
-
-    #[inline]
-    fn is_of(word: u64, generation: EntryGeneration) -> bool {
-        (word >> Self::GENERATION_SHIFT ^ generation.low_bits()) & Self::GENERATION_BITS == 0
-    }
+pub(super) enum Rival {
+    /// Recorded to the last step: it stays.
+    Stands,
+    /// Dead, or its entry is another connection's by now: it is in nobody's way.
+    Gone,
 }
 
 /// A consistent copy of what identifies a connection.
@@ -253,13 +157,14 @@ impl<A> Entry<A> {
     #[inline]
     pub(super) fn activity_of(&self, generation: EntryGeneration) -> Option<Activity> {
         let word = self.activity.load(Ordering::Relaxed);
-        (EntryGeneration::of_activity(word) == generation).then(|| Activity::from_word(word))
+        Activity::is_of(word, generation).then(|| Activity::from_word(word))
     }
 
-    /// The client's last hop.
+    /// The last hop of the client of this generation's connection; `None` if the entry is another one's by now.
     #[inline]
-    pub fn last_hop(&self) -> LastHop {
-        LastHop::from_word(self.last_hop.load(Ordering::Relaxed))
+    pub(super) fn last_hop_of(&self, generation: EntryGeneration) -> Option<LastHop> {
+        let word = self.last_hop.load(Ordering::Relaxed);
+        LastHop::is_of(word, generation).then(|| LastHop::from_word(word))
     }
 
     /// The owner's: which connection it holds, or is to hold.
@@ -291,28 +196,37 @@ impl Entry<Writer> {
     /// The last step of recording the connection of this generation; `false` if it was withdrawn before.
     pub(super) fn confirm(&self, generation: EntryGeneration) -> bool {
         let recorded = |before: Activity| Activity { flags: before.flags | Activity::RECORDED, ..before };
-        self.settle(generation, recorded)
+        self.change(generation, recorded).state != State::Dead
     }
 
-    /// Ends the connection of this generation unless it is recorded to the last step; `false` if it is, and stands. One that
-    /// is gone already stands in nobody's way. Of this and [`Entry::confirm`], exactly one has an effect.
-    pub(super) fn withdraw(&self, generation: EntryGeneration) -> bool {
-        let dead = |before: Activity| Activity { state: State::Dead, ..before };
-        !self.settle(generation, dead)
+    /// Ends the connection of this generation unless it is recorded to the last step. Of this and [`Entry::confirm`],
+    /// exactly one has an effect.
+    pub(super) fn withdraw(&self, generation: EntryGeneration) -> Rival {
+        if self.end_if(generation, |now| !now.is_recorded()) { Rival::Gone } else { Rival::Stands }
     }
 
-    /// Makes a connection of this generation that is neither recorded nor dead what `next` says, unless another switcher is
-    /// faster. Says whether it is recorded then.
-    fn settle(&self, generation: EntryGeneration, next: impl Fn(Activity) -> Activity) -> bool {
-        while let Some(before) = self.activity_of(generation).filter(|before| before.state != State::Dead) {
-            if before.flags & Activity::RECORDED != 0 {
-                return true;
+    /// Ends the connection of this generation if `is_over` says so of its activity. One that changes meanwhile is judged
+    /// anew. Whether it is dead then.
+    pub(super) fn end_if(&self, generation: EntryGeneration, is_over: impl Fn(&Activity) -> bool) -> bool {
+        let next = |before: Activity| if is_over(&before) { before.dead() } else { before };
+        self.change(generation, next).state == State::Dead
+    }
+
+    /// Changes the activity of the connection of this generation to what `next` makes of it, anew if another switcher was
+    /// faster. A dead one stays as it is. Returns what it is then.
+    fn change(&self, generation: EntryGeneration, next: impl Fn(Activity) -> Activity) -> Activity {
+        while let Some(before) = self.activity_of(generation) {
+            let after = next(before);
+            if before.state == State::Dead || after == before {
+                return before;
             }
             // Relaxed suffices: no other data depends on it.
-            let (old, new) = (before.word(generation), next(before).word(generation));
-            let _ = self.activity.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+            let (old, new) = (before.word(generation), after.word(generation));
+            if self.activity.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return after;
+            }
         }
-        false
+        Activity::GONE
     }
 
     /// Notes the last hop of the client of this generation's connection, writing only if it changed.
@@ -342,6 +256,12 @@ impl Entry<Writer> {
         let generation = self.generation();
         self.activity.store(activity.word(generation), Ordering::Relaxed);
         self.last_hop.store(hop.word(generation), Ordering::Relaxed);
+    }
+
+    /// The owner's: whether the connection of this generation was freed, and no other has the entry since.
+    pub(super) fn is_freed(&self, generation: EntryGeneration) -> bool {
+        let control = self.control.load(Ordering::Relaxed);
+        control as u8 == FREE && EntryGeneration::of_control(control) == generation
     }
 
     /// The owner's: CLAIMED -> LIVE.

@@ -32,7 +32,8 @@ pub struct Key {
 pub struct HashKey(pub [u64; 2]);
 
 impl HashKey {
-    /// 64 bits: the low half chooses the bucket, the high half is the tag; the client side's also chooses the slot.
+    /// 64 bits. The low half chooses the first bucket, the high 22 bits are the tag (`index.rs`). The client side's high
+    /// half also chooses the cell of the service's slots.
     #[inline]
     pub fn hash(&self, key: &Key) -> u64 {
         let mut bytes = [0u8; 24];

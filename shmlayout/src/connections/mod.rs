@@ -14,14 +14,18 @@
 //!
 //! 64 bytes an entry and twice 64 * 4 / 17 for the indexes: 94.1 bytes a connection.
 
+mod activity;
 mod entry;
 mod hash;
+mod in_flight;
 mod index;
 mod owner;
 mod table;
 
-pub use entry::{Activity, Entry, EntryGeneration, LastHop, Snapshot, State};
+pub use activity::{Activity, LastHop, State};
+pub use entry::{Entry, EntryGeneration, Snapshot};
 pub use hash::{HashKey, Key, Side};
+pub use in_flight::{CountJournal, InFlight};
 pub use index::{Bucket, ENTRIES_MAX, PROBES, SLOTS};
 pub use owner::{Owner, Refusal, SideHashes};
 pub use table::{CHUNK, Connections, EntryId, Found, Handle};

@@ -3,9 +3,11 @@
 //! Chunks without an owner are taken one at a time by compare and exchange, and given back when they are wholly free
 //! and not needed. The lists of free entries are private; a successor makes them anew from the entries themselves.
 
-use super::entry::{Activity, LastHop, Snapshot, State};
+use super::activity::{Activity, LastHop, State};
+use super::entry::{Rival, Snapshot};
 use super::hash::Side;
-use super::index::{Position, ProbesFull};
+use super::in_flight::{InFlight, Step, change_by_freeing};
+use super::index::ProbesFull;
 use super::table::{CHUNK, Connections, EntryId, Found, Handle};
 use crate::access::Writer;
 use crate::sync::{Ordering, fence};
@@ -48,6 +50,7 @@ pub struct SideHashes {
 pub struct Owner<'a> {
     table: Connections<'a, Writer>,
     number: u8,
+    in_flight: InFlight<'a>,
     next: Box<[u32]>,
     lists: Box<[FreeList]>,
     owned: Vec<u32>,
@@ -59,11 +62,12 @@ pub struct Owner<'a> {
 
 impl<'a> Owner<'a> {
     /// Takes over what a predecessor of the same number left, and what switchers left that don't exist any more
-    /// (`switchers` and up): claims are taken back, live entries kept.
-    pub fn adopt(table: Connections<'a, Writer>, number: u8, switchers: u8) -> Self {
+    /// (`switchers` and up): claims are taken back, live entries kept. `in_flight` is what the predecessor counted.
+    pub fn adopt(table: Connections<'a, Writer>, number: u8, switchers: u8, in_flight: InFlight<'a>) -> Self {
         let mut owner = Self {
             table,
             number,
+            in_flight,
             next: vec![NONE; table.entries.len()].into(),
             lists: vec![EMPTY; table.owners.len()].into(),
             owned: Vec::with_capacity(table.owners.len()),
@@ -71,7 +75,8 @@ impl<'a> Owner<'a> {
             source: 0,
             sweep: (0, 0),
         };
-        let mine = u32::from(number) + 1;
+        owner.finish_counting();
+        let mine = owner.word();
         for (chunk, word) in table.owners.iter().enumerate() {
             let now = word.load(Ordering::Acquire);
             let orphaned = now > u32::from(switchers)
@@ -89,30 +94,58 @@ impl<'a> Owner<'a> {
         &self.table
     }
 
+    /// Counts what the predecessor was counting when it was killed, if it did what it was about to count.
+    fn finish_counting(&self) {
+        let Some(unfinished) = self.in_flight.unfinished() else { return };
+        let Some(entry) = self.table.entries.get(unfinished.handle.id.0 as usize) else { return };
+        let generation = unfinished.handle.generation;
+        let last = entry.activity_of(generation).unwrap_or(Activity::GONE);
+        let change = match unfinished.step {
+            Step::Recording => last.is_recorded().into(),
+            Step::Freeing if entry.is_freed(generation) => change_by_freeing(&last),
+            Step::Freeing => 0,
+        };
+        self.in_flight.finish(unfinished.backend, change);
+    }
+
+    /// What stands in the owner word of its chunks.
+    fn word(&self) -> u32 {
+        u32::from(self.number) + 1
+    }
+
     /// Takes a chunk in that a switcher had before: its live entries stay. What the switcher didn't live to record is
-    /// completed where both indexes have it, and withdrawn otherwise.
+    /// completed where both indexes have it, and withdrawn otherwise; what it didn't live to free is freed.
     fn join(&mut self, chunk: usize) {
         self.owned.push(chunk as u32);
         for entry in (chunk * CHUNK..(chunk + 1) * CHUNK).map(|entry| EntryId(entry as u32)) {
-            if !self.table.read_entry(entry).is_some_and(|found| self.complete(&found)) {
-                self.table.entry(entry).free();
-                self.give_back(entry.0);
+            match self.table.read_entry(entry) {
+                Some(found) if self.complete(&found) => {}
+                Some(found) => self.release(&found),
+                None => {
+                    self.table.entry(entry).free();
+                    self.give_back(entry.0);
+                }
             }
         }
     }
 
-    /// Whether a predecessor's entry stays: it is recorded, or can be now. Otherwise it is in no index any more.
+    /// Whether a predecessor's entry stays: it is recorded, or can be now. A dead one never does.
     fn complete(&self, found: &Found) -> bool {
+        let activity = self.table.activity(found);
+        activity.state != State::Dead && (activity.is_recorded() || self.settle_half_recorded(found))
+    }
+
+    /// Decides whether a predecessor's entry that isn't recorded can be.
+    fn settle_half_recorded(&self, found: &Found) -> bool {
         let hashes = self.table.hashes(&found.connection);
-        let position = |side, hash| {
-            let mut candidates = self.table.index(side).candidates(hash);
-            candidates.find_map(|(position, handle)| (handle == found.handle).then_some(position))
-        };
-        let positions = || Some([position(Side::Client, hashes.client)?, position(Side::Backend, hashes.backend)?]);
-        let is_recorded = self.table.activity(found).flags & Activity::RECORDED != 0;
-        let stays = is_recorded || positions().is_some_and(|positions| self.settle(found, hashes, positions).is_ok());
-        if !stays {
-            self.table.unlink(found);
+        let has = |side, hash| self.table.index(side).candidates(hash).any(|handle| handle == found.handle);
+        if !has(Side::Client, hashes.client) || !has(Side::Backend, hashes.backend) {
+            return false;
+        }
+        self.in_flight.begin(Step::Recording, found);
+        let stays = self.settle(found, hashes).is_ok();
+        if stays {
+            self.in_flight.finish(found.connection.backend, 1);
         }
         stays
     }
@@ -130,7 +163,7 @@ impl<'a> Owner<'a> {
     }
 
     fn take_chunk(&mut self) -> bool {
-        let mine = u32::from(self.number) + 1;
+        let mine = self.word();
         let taken = self.table.owners.iter().position(|word| {
             word.load(Ordering::Relaxed) == 0
                 && word.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok()
@@ -147,10 +180,13 @@ impl<'a> Owner<'a> {
         if self.free == 0 && !self.take_chunk() {
             return None;
         }
-        while self.lists[self.owned[self.source % self.owned.len()] as usize].count == 0 {
+        let list = loop {
+            let chunk = self.owned[self.source % self.owned.len()] as usize;
+            if self.lists[chunk].count > 0 {
+                break &mut self.lists[chunk];
+            }
             self.source = (self.source + 1) % self.owned.len(); // ends: some list isn't empty
-        }
-        let list = &mut self.lists[self.owned[self.source % self.owned.len()] as usize];
+        };
         let entry = list.head;
         list.head = self.next[entry as usize];
         list.count -= 1;
@@ -161,17 +197,15 @@ impl<'a> Owner<'a> {
         Some(entry)
     }
 
-    /// Records a connection: claim, fill, publish, both indexes, one look for rivals in each, confirm. If another
-    /// switcher records the same one, or one with the same backend side, at the same time, exactly one of both stands.
-    /// `withdrawn` is told of an entry that others could see and that goes again: its end may have been counted
-    /// ([`Activity::ENDED`]).
+    /// Records a connection: claim, fill, publish, both indexes, one look for rivals in each, confirm. Rivals are records of
+    /// the same connection, or of two with the same backend side. However many switchers record rivals at the same time, no
+    /// two rivals stand, and at least one of them all does. One that is recorded is counted in flight.
     pub fn record(
         &mut self,
         connection: &Snapshot,
         hashes: SideHashes,
         now: Activity,
         hop: LastHop,
-        withdrawn: impl FnOnce(&Activity),
     ) -> Result<Found, Refusal> {
         let id = self.take_free().ok_or(Refusal::TableFull)?;
         let entry = self.table.entry(EntryId(id));
@@ -180,43 +214,54 @@ impl<'a> Owner<'a> {
         entry.publish();
         let handle = Handle { id: EntryId(id), generation: entry.generation() };
         let mine = Found { handle, connection: *connection };
+        self.in_flight.begin(Step::Recording, &mine);
         match self.link(&mine, hashes) {
-            Ok(()) => Ok(mine),
+            Ok(()) => {
+                self.in_flight.finish(connection.backend, 1);
+                Ok(mine)
+            }
             Err(refusal) => {
-                withdrawn(&self.release(&mine));
+                self.release(&mine);
                 Err(refusal)
             }
         }
     }
 
-    /// Puts a published entry of ours into both indexes, and confirms it unless a twin stands.
+    /// Puts a published entry of ours into both indexes, and confirms it unless a rival stands.
     fn link(&self, mine: &Found, hashes: SideHashes) -> Result<(), Refusal> {
-        let client = self.insert(mine, Side::Client, hashes.client)?;
-        let backend = self.insert(mine, Side::Backend, hashes.backend)?;
-        self.settle(mine, hashes, [client, backend])
+        self.insert(mine, Side::Client, hashes.client)?;
+        self.insert(mine, Side::Backend, hashes.backend)?;
+        self.settle(mine, hashes)
     }
 
-    fn insert(&self, mine: &Found, side: Side, hash: u64) -> Result<Position, Refusal> {
+    fn insert(&self, mine: &Found, side: Side, hash: u64) -> Result<(), Refusal> {
         self.table.index(side).insert(hash, mine.handle).map_err(|ProbesFull| Refusal::ProbesFull)
     }
 
-    /// Decides whether an entry of ours that both indexes have, at these positions, is recorded.
-    fn settle(&self, mine: &Found, hashes: SideHashes, [client, backend]: [Position; 2]) -> Result<(), Refusal> {
-        fence(Ordering::SeqCst); // my slots before the look for a twin: the twin's switcher does the same
-        self.contend(mine, Side::Client, hashes.client, client)?;
-        self.contend(mine, Side::Backend, hashes.backend, backend)?;
-        // A twin that stands before it in the search may have withdrawn it meanwhile.
-        if self.confirm(mine) { Ok(()) } else { Err(Refusal::Twin) }
+    /// Decides whether an entry of ours that both indexes have is recorded.
+    fn settle(&self, mine: &Found, hashes: SideHashes) -> Result<(), Refusal> {
+        fence(Ordering::SeqCst); // my slots before the look for a rival: the rival's switcher does the same
+        self.contend(mine, Side::Client, hashes.client)?;
+        self.contend(mine, Side::Backend, hashes.backend)?;
+        if self.confirm(mine) { Ok(()) } else { Err(self.reason_of_withdrawal(mine, hashes)) }
     }
 
-    /// Settles which of those with the same key stands.
-    fn contend(&self, mine: &Found, side: Side, hash: u64, position: Position) -> Result<(), Refusal> {
-        for (at, handle) in self.table.index(side).candidates(hash).filter(|(_, handle)| *handle != mine.handle) {
+    /// Which rival has withdrawn an entry of ours meanwhile.
+    #[cold]
+    fn reason_of_withdrawal(&self, mine: &Found, hashes: SideHashes) -> Refusal {
+        let twin = self.table.find(&mine.connection.key(Side::Client), hashes.client);
+        if twin.is_some() { Refusal::Twin } else { Refusal::BackendSideTaken }
+    }
+
+    /// Settles which of those with the same key stands: a recorded one, for it may not have seen the others; else the one
+    /// in the entry of the lowest number. One order for both indexes, else three rivals might all yield, each to the next.
+    /// Rivals that are dead are in nobody's way.
+    fn contend(&self, mine: &Found, side: Side, hash: u64) -> Result<(), Refusal> {
+        for handle in self.table.index(side).candidates(hash).filter(|handle| *handle != mine.handle) {
             let Some(other) = self.table.read(handle) else { continue };
-            // Of two that see each other, the first in the search stands. One that is recorded stands anyway: it may
-            // not have seen this one.
+            let comes_first = other.handle.id.0 < mine.handle.id.0;
             let is_rival = other.connection.contends_with(&mine.connection, side);
-            if is_rival && (at < position || !self.table.withdraw(&other)) {
+            if is_rival && (comes_first || self.table.withdraw(&other) == Rival::Stands) {
                 return Err(if side == Side::Client { Refusal::Twin } else { Refusal::BackendSideTaken });
             }
         }
@@ -227,17 +272,40 @@ impl<'a> Owner<'a> {
         self.table.entry(mine.handle.id).confirm(mine.handle.generation)
     }
 
-    /// Unlinks and frees an entry of a chunk of ours. Returns its final activity.
-    fn release(&mut self, found: &Found) -> Activity {
+    /// Unlinks and frees an entry of a chunk of ours.
+    fn release(&mut self, found: &Found) {
         self.table.unlink(found);
+        self.free_unlinked(found);
+    }
+
+    /// [`Owner::release`], if `is_over` says so of the connection's activity. `freed` is told of it, and of its last
+    /// activity.
+    fn release_if(
+        &mut self,
+        found: &Found,
+        is_over: impl Fn(&Activity) -> bool,
+        freed: &mut impl FnMut(&Snapshot, &Activity),
+    ) -> bool {
+        let is_unlinked = self.table.unlink_if(found, is_over);
+        if is_unlinked {
+            freed(&found.connection, &self.free_unlinked(found));
+        }
+        is_unlinked
+    }
+
+    /// Frees and counts an unlinked entry of a chunk of ours. Returns its final activity.
+    fn free_unlinked(&mut self, found: &Found) -> Activity {
         let last = self.table.activity(found);
+        self.in_flight.begin(Step::Freeing, found);
         self.table.entry(found.handle.id).free();
+        self.in_flight.finish(found.connection.backend, change_by_freeing(&last));
         self.give_back(found.handle.id.0);
         last
     }
 
-    /// Looks at up to `budget` entries of ours and frees those of which `expired` says so, and those unlinked. `freed`
-    /// is told each one and its last activity. Returns how many were freed.
+    /// Looks at up to `budget` entries of ours and frees those of which `expired` says so, and those unlinked. One that
+    /// becomes active again after `expired` looked at it stays. `freed` is told each one and its last activity. Returns
+    /// how many were freed.
     pub fn sweep(
         &mut self,
         budget: usize,
@@ -248,19 +316,15 @@ impl<'a> Owner<'a> {
         for _ in 0..budget {
             let Some((chunk, id)) = self.visit() else { return count };
             if let Some(found) = self.table.read_entry(id) {
-                let activity = self.table.activity(&found);
-                if activity.state == State::Dead || expired(&found.connection, &activity) {
-                    let last = self.release(&found);
-                    freed(&found.connection, &last);
-                    count += 1;
-                }
+                let is_over = |now: &Activity| expired(&found.connection, now);
+                count += usize::from(self.release_if(&found, is_over, &mut freed));
             }
             self.leave_visited(chunk);
         }
         count
     }
 
-    /// The next entry of ours, and its chunk; `None` once after the last one.
+    /// The next entry of ours, and its chunk. After the last one `None`, then the first again.
     fn visit(&mut self) -> Option<(u32, EntryId)> {
         let Some(&chunk) = self.owned.get(self.sweep.0) else {
             self.sweep = (0, 0);
@@ -288,26 +352,22 @@ impl<'a> Owner<'a> {
     }
 
     /// With the table full, frees one of up to `budget` entries of ours that matters least: one that is closed, else
-    /// one still opening (RFC 4987: a flood of SYNs must not cost established connections their place).
+    /// one still opening (RFC 4987: a flood of SYNs must not cost established connections their place). One that becomes
+    /// established meanwhile stays.
     pub fn evict(&mut self, budget: usize, mut freed: impl FnMut(&Snapshot, &Activity)) -> bool {
+        let is_least = |now: &Activity| matches!(now.state, State::Closed | State::Opening);
         let mut opening = None;
         for _ in 0..budget {
             let Some((chunk, id)) = self.visit() else { continue };
             self.leave_visited(chunk); // gives nothing back: the table is full
             let Some(found) = self.table.read_entry(id) else { continue };
             match self.table.activity(&found).state {
-                State::Dead | State::Closed => {
-                    freed(&found.connection, &self.release(&found));
-                    return true;
-                }
+                State::Dead | State::Closed if self.release_if(&found, is_least, &mut freed) => return true,
                 State::Opening => opening = opening.or(Some(found)),
                 _ => {}
             }
         }
-        if let Some(found) = opening {
-            freed(&found.connection, &self.release(&found));
-        }
-        opening.is_some()
+        opening.is_some_and(|found| self.release_if(&found, is_least, &mut freed))
     }
 
     /// Free entries at hand, without taking another chunk.

@@ -1,6 +1,7 @@
 //! The connection table as every switcher sees it: find, unlink, look through.
 
-use super::entry::{Activity, Entry, EntryGeneration, LastHop, Snapshot, State};
+use super::activity::{Activity, LastHop, State};
+use super::entry::{Entry, EntryGeneration, Rival, Snapshot};
 use super::hash::{HashKey, Key, Side};
 use super::index::{Bucket, ENTRIES_MAX, Index};
 use super::owner::SideHashes;
@@ -97,7 +98,7 @@ impl<'a, A: Copy> Connections<'a, A> {
     /// The connection that a search will most likely end at, once the bucket is here.
     #[inline]
     pub fn likely(&self, side: Side, hash: u64) -> Option<Handle> {
-        let (_, handle) = self.index(side).candidates(hash).next()?;
+        let handle = self.index(side).candidates(hash).next()?;
         ((handle.id.0 as usize) < self.entries.len()).then_some(handle)
     }
 
@@ -112,7 +113,7 @@ impl<'a, A: Copy> Connections<'a, A> {
 
     /// The live connection with this key; `hash` is the key's.
     pub fn find(&self, key: &Key, hash: u64) -> Option<Found> {
-        self.index(key.side).candidates(hash).find_map(|(_, handle)| self.at(handle, key))
+        self.index(key.side).candidates(hash).find_map(|handle| self.at(handle, key))
     }
 
     #[inline]
@@ -120,13 +121,14 @@ impl<'a, A: Copy> Connections<'a, A> {
         self.read(handle).filter(|found| found.connection.key(key.side) == *key)
     }
 
-    /// The connection of a handle, if it lives.
+    /// The connection of a handle, unless it is dead or its entry is another one's.
     #[inline]
     pub(super) fn read(&self, handle: Handle) -> Option<Found> {
-        self.read_entry(handle.id).filter(|found| found.handle.generation == handle.generation)
+        let found = self.read_entry(handle.id).filter(|found| found.handle == handle)?;
+        (self.activity(&found).state != State::Dead).then_some(found)
     }
 
-    /// The live connection in an entry, whichever it is.
+    /// The connection in an entry, whichever it is, and be it dead.
     #[inline]
     pub(super) fn read_entry(&self, id: EntryId) -> Option<Found> {
         let (connection, generation) = self.entries.get(id.0 as usize)?.read()?;
@@ -147,21 +149,20 @@ impl<'a, A: Copy> Connections<'a, A> {
     /// A connection's activity; of one that was freed meanwhile, a dead one's.
     #[inline]
     pub fn activity(&self, found: &Found) -> Activity {
-        let gone = Activity { last_seen_ms: 0, state: State::Dead, flags: 0 };
-        self.entry(found.handle.id).activity_of(found.handle.generation).unwrap_or(gone)
+        self.entry(found.handle.id).activity_of(found.handle.generation).unwrap_or(Activity::GONE)
     }
 
-    /// The last hop of a connection's client.
+    /// The last hop of a connection's client, unless the connection was freed meanwhile.
     #[inline]
-    pub fn last_hop(&self, found: &Found) -> LastHop {
-        self.entry(found.handle.id).last_hop()
+    pub fn last_hop(&self, found: &Found) -> Option<LastHop> {
+        self.entry(found.handle.id).last_hop_of(found.handle.generation)
     }
 
     /// Every live connection, in no order, while others come and go.
-    pub fn live(&self) -> impl Iterator<Item = (Snapshot, Activity, &'a Entry<A>)> + use<'a, A> {
-        let all = self.entries.iter().filter_map(|entry| {
+    pub fn live(&self) -> impl Iterator<Item = (Snapshot, Activity, Handle)> + use<'a, A> {
+        let all = (0..).zip(self.entries).filter_map(|(id, entry)| {
             let (connection, generation) = entry.read()?;
-            Some((connection, entry.activity_of(generation)?, entry))
+            Some((connection, entry.activity_of(generation)?, Handle { id: EntryId(id), generation }))
         });
         all.filter(|(_, activity, _)| activity.state != State::Dead)
     }
@@ -181,22 +182,36 @@ impl Connections<'_, Writer> {
         self.entry(found.handle.id).set_last_hop(found.handle.generation, hop);
     }
 
-    /// Takes a connection out of both indexes, so that its owner frees it at its next visit. Any switcher may do so, and
-    /// twice does no harm; nor does it touch the next connection of the entry, not even one of the same client, service
-    /// and backend.
+    /// Ends a connection: dead first, so that nobody finds it any more, then out of both indexes. Its owner frees it at its
+    /// next visit. Any switcher may do so, and twice does no harm; nor does it touch the next connection of the entry, not
+    /// even one of the same client, service and backend.
     pub fn unlink(&self, found: &Found) {
+        self.unlink_if(found, |_| true);
+    }
+
+    /// [`Connections::unlink`], if `is_over` says so of the connection's activity; one that changes meanwhile is judged
+    /// anew. Whether it is unlinked then.
+    pub(super) fn unlink_if(&self, found: &Found, is_over: impl Fn(&Activity) -> bool) -> bool {
+        let is_dead = self.entry(found.handle.id).end_if(found.handle.generation, is_over);
+        if is_dead {
+            self.clear_slots(found);
+        }
+        is_dead
+    }
+
+    /// Ends a connection that isn't recorded to the last step.
+    pub(super) fn withdraw(&self, found: &Found) -> Rival {
+        let rival = self.entry(found.handle.id).withdraw(found.handle.generation);
+        if rival == Rival::Gone {
+            self.clear_slots(found);
+        }
+        rival
+    }
+
+    /// Takes a dead connection out of both indexes.
+    fn clear_slots(&self, found: &Found) {
         let hashes = self.hashes(&found.connection);
         self.client.remove(hashes.client, found.handle);
         self.backend.remove(hashes.backend, found.handle);
-        self.advance(found, |now| Activity { state: State::Dead, ..now });
-    }
-
-    /// Ends a connection that isn't recorded to the last step; `false` if it is, and stays.
-    pub(super) fn withdraw(&self, found: &Found) -> bool {
-        let is_withdrawn = self.entry(found.handle.id).withdraw(found.handle.generation);
-        if is_withdrawn {
-            self.unlink(found);
-        }
-        is_withdrawn
     }
 }

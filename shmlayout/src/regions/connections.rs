@@ -2,7 +2,7 @@
 
 use super::{Typed, Whole, mapping};
 use crate::access::{Access, Lends, Reader, Writer};
-use crate::connections::{Bucket, CHUNK, Connections, Entry, HashKey};
+use crate::connections::{Bucket, CHUNK, Connections, ENTRIES_MAX, Entry, HashKey};
 use crate::header::Kind;
 use crate::layout::described;
 use crate::map::{Mapping, Parts, lend, lend_one};
@@ -101,9 +101,9 @@ impl<A: Access> Typed for ConnectionsRegion<A> {
     }
 
     fn fault(shape: &ConnectionsShape) -> Option<&'static str> {
-        const MOST: u64 = 1 << 31;
-        let capacity = shape.capacity == 0 || shape.capacity > MOST || !shape.capacity.is_multiple_of(CHUNK as u64);
-        let buckets = shape.buckets == 0 || shape.buckets > MOST;
+        let most = ENTRIES_MAX as u64;
+        let capacity = shape.capacity == 0 || shape.capacity > most || !shape.capacity.is_multiple_of(CHUNK as u64);
+        let buckets = shape.buckets == 0 || shape.buckets > most;
         capacity.then_some("capacity").or(buckets.then_some("buckets"))
     }
 }

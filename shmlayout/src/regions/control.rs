@@ -117,7 +117,7 @@ pub struct ControlRegion<A: Access = Reader> {
 impl<A: Access> ControlRegion<A> {
     /// Whether control lives, and in this process's network namespace.
     pub fn lives_here(&self) -> bool {
-        lives_here(self.head.pid.get() as u32, self.head.start_time.get())
+        lives_here(self.head.pid.get(), self.head.start_time.get())
     }
 
     /// Whether the active generation has this address, for whatever use. For a reader that control doesn't wait for: it looks

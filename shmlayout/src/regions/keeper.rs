@@ -4,7 +4,7 @@ use super::{Typed, Whole, mapping};
 use crate::access::{Access, Lends, Reader, Writer};
 use crate::coded::coded;
 use crate::config_table::Name;
-use crate::header::{Kind, lives_here};
+use crate::header::{Kind, is_alive, lives_here};
 use crate::layout::described;
 use crate::map::{Mapping, Parts, lend, lend_one};
 use crate::record::{Counter, Record};
@@ -156,6 +156,13 @@ pub struct SwitcherRecord {
 
 described!(SwitcherRecord { cpu, pid, start_time, handovers, reserved });
 
+impl SwitcherRecord {
+    /// Whether the process that the keeper gave the descriptors to still is.
+    pub fn is_alive(&self) -> bool {
+        is_alive(self.pid.into(), self.start_time)
+    }
+}
+
 /// Numbers before the tables.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
@@ -230,9 +237,25 @@ impl<A: Access> KeeperRegion<A> {
     /// Whether the keeper or a switcher of this instance lives, and in this process's network namespace.
     pub fn lives_here(&self) -> bool {
         let switchers = self.switchers.iter().map(|record| record.load());
-        let switchers = switchers.map(|record| (record.pid, record.start_time));
-        let keeper = (self.head.pid.get() as u32, self.head.start_time.get());
+        let switchers = switchers.map(|record| (record.pid.into(), record.start_time));
+        let keeper = (self.head.pid.get(), self.head.start_time.get());
         switchers.chain([keeper]).any(|(pid, start_time)| lives_here(pid, start_time))
+    }
+
+    /// Whether a switcher lives.
+    pub fn has_living_switcher(&self) -> bool {
+        self.switchers.iter().any(|record| record.load().is_alive())
+    }
+
+    /// Whether the keeper lives.
+    pub fn keeper_lives(&self) -> bool {
+        is_alive(self.head.pid.get(), self.head.start_time.get())
+    }
+
+    /// The interface daemon that has the device, if one lives.
+    pub fn living_daemon(&self) -> Option<u32> {
+        let pid = self.head.ifdaemon_pid.get();
+        is_alive(pid, self.head.ifdaemon_start_time.get()).then_some(pid as u32)
     }
 
     /// The ports that exist.

@@ -4,6 +4,7 @@
 use super::{Typed, Whole, mapping};
 use crate::access::{Access, Lends, Reader, Writer};
 use crate::address::BackendId;
+use crate::connections::{CountJournal, InFlight};
 use crate::drop_reason::DROP_REASONS;
 use crate::header::Kind;
 use crate::layout::described;
@@ -72,7 +73,9 @@ pub struct SwitcherHead<A = Reader> {
     pub generation: Counter<A>,
     /// Refusals without an answer, because the limit for their source didn't allow one. They are among `drops`.
     pub unanswered: Counter<A>,
-    _apart: [Counter<A>; 3],
+    /// What is being counted in [`SwitcherRegion::in_flight`].
+    pub counting: CountJournal<A>,
+    _apart: Counter<A>,
     /// Frames dropped, by [`crate::drop_reason::DropReason`].
     pub drops: [Counter<A>; DROP_REASONS],
     _end: [Counter<A>; DROP_REASONS.next_multiple_of(8) - DROP_REASONS],
@@ -86,7 +89,7 @@ pub struct SwitcherHead<A = Reader> {
 
 described!(SwitcherHead<A> {
     in_use, pid, start_time, heartbeat_ms, turns, idle_turns, received, sent, passed, answered, evicted, generation,
-    unanswered, _apart, drops, _end, refused, _end_refused, notices, _end_notices,
+    unanswered, counting, _apart, drops, _end, refused, _end_refused, notices, _end_notices,
 });
 
 /// Traffic of one service.
@@ -241,6 +244,13 @@ impl<A: Access, C: Access> SwitcherRegion<A, C> {
             journal: lend(self.journal),
             sockets: lend(self.sockets),
         }
+    }
+}
+
+impl<C: Access> SwitcherRegion<Writer, C> {
+    /// The switcher's counts of connections in flight, for the owner of its part of the connection table.
+    pub fn counts_in_flight(&self) -> InFlight<'static> {
+        InFlight::new(self.in_flight, &self.head.counting)
     }
 }
 

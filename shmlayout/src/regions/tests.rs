@@ -96,6 +96,15 @@ fn a_connection_costs_at_most_96_bytes() {
     }
 }
 
+/// What the slots of the indexes can't name isn't taken for a capacity.
+#[test]
+fn a_capacity_beyond_what_slots_can_name_is_refused_by_name() {
+    let chunk = crate::connections::CHUNK as u64;
+    let most = crate::connections::ENTRIES_MAX as u64 / chunk * chunk;
+    let fault = |capacity| <ConnectionsRegion>::fault(&ConnectionsShape { capacity, ..ConnectionsShape::new(1) });
+    assert_eq!([most, most + chunk].map(fault), [None, Some("capacity")]);
+}
+
 proptest::proptest! {
     /// A whole image of arbitrary bytes under a valid header: attaching and looking through it never panics.
     #[test]
@@ -111,7 +120,7 @@ proptest::proptest! {
             && let Some(table) = view.table()
         {
             let _ = table.live().count();
-            let mut owner = crate::connections::Owner::adopt(table, 0, 1);
+            let mut owner = crate::connections::Owner::adopt(table, 0, 1, Default::default());
             owner.sweep(2048, |_, _| true, |_, _| {});
         }
     }

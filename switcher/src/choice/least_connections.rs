@@ -1,9 +1,9 @@
-//! The least to do for its weight, over all backends. Counts in flight are shared by all switchers and change with each
-//! choice, so that they don't run after one backend together.
+//! Weighted least connections over all backends. All switchers share the counts, which change with each choice, so that they don't
+//! all choose the same backend.
 
 use super::{Least, Pool, from};
 
-/// The backend with the least in flight for its weight, the new connection included.
+/// The backend with the fewest connections per weight, counting the new one.
 pub fn least_connections(pool: &impl Pool, hash: u64) -> Option<usize> {
     let mut least = Least::default();
     for index in from(pool, hash) {

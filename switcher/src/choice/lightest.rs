@@ -1,9 +1,10 @@
-//! Two choices: of two backends drawn by weight, the lighter (Mitzenmacher, "The Power of Two Choices in Randomized Load
-//! Balancing", 2001). None is drawn more often than its weight says, so that one which seems idle isn't run down.
+//! Power of two choices: of two backends drawn by weight, the one with less load (Mitzenmacher, "The Power of Two Choices in
+//! Randomized Load Balancing", 2001). None is drawn more often than its weight allows, so that a backend which seems idle isn't
+//! overrun.
 
 use super::{Pool, below};
 
-/// The lighter of two different backends.
+/// The less loaded of two different backends.
 pub fn lightest(pool: &impl Pool, hash: u64) -> Option<usize> {
     let all = (0..pool.count()).map(|index| u64::from(pool.weight(index))).sum();
     let one = draw(pool, None, below(all, hash as u32))?;
@@ -14,7 +15,7 @@ pub fn lightest(pool: &impl Pool, hash: u64) -> Option<usize> {
     Some(if is_lighter { other } else { one })
 }
 
-/// Where so much weight has passed by, without `except`: each as often as its weight says.
+/// The backend at this position of the cumulative weights, leaving out `except`.
 fn draw(pool: &impl Pool, except: Option<usize>, mut left: u64) -> Option<usize> {
     for index in (0..pool.count()).filter(|index| Some(*index) != except) {
         match left.checked_sub(pool.weight(index).into()) {

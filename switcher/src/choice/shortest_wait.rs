@@ -1,24 +1,24 @@
-//! The shortest expected wait, from what a backend has in flight, how many workers share it, and how long a request takes.
+//! Least expected latency, from the requests in flight at a backend, its number of workers, and its time per request.
 //!
-//! A request that finds a worker idle waits for nobody; one that finds all at work waits for as many to end as wait already,
-//! itself included. So only requests beyond the workers count as wait. Those at work count a sixteenth of that: it sends a
-//! request to the quicker of two with idle workers, spreads requests over equal ones, and forgives a number of workers
-//! that is slightly wrong.
+//! A request that finds an idle worker doesn't wait; one that finds all of them busy waits until as many requests have ended as
+//! are queued, itself included. So only requests beyond the number of workers count in full. Those being worked on count a
+//! sixteenth of that: this prefers the faster of two backends with idle workers, spreads requests over equal ones, and tolerates
+//! a slightly wrong number of workers.
 
 use std::num::NonZeroU32;
 
 use super::{Least, Load, Pool, from};
 
-/// One request that waits counts as much as so many at work.
+/// How many requests being worked on count as much as one that waits.
 const WAITING: u64 = 16;
-/// How much of the cost an execution time moves, in eighths; the others' mean moves the rest. Where workers are known, more
-/// shortens the tail and lengthens the median. Where they are unknown, in-flight requests that may be waiting are in a
-/// reported time already.
+/// Weight of a backend's own execution time in its cost, in eighths; the mean of the pool has the rest. Where the workers are
+/// known, a larger weight shortens the tail and lengthens the median. Where they are unknown, the reported time already includes
+/// waiting.
 const KNOWN_WORKERS: u64 = 7;
 const UNKNOWN_WORKERS: u64 = 1;
 const EIGHTHS: u64 = 8;
 
-/// The backend that will likely answer first. What one doesn't say counts as the others' mean.
+/// The backend with the least expected latency. A value that a backend doesn't report counts as the mean of the others.
 pub fn shortest_wait(pool: &impl Pool, hash: u64) -> Option<usize> {
     let usual = Usual::of(pool);
     let mut shortest = Least::default();
@@ -44,7 +44,7 @@ fn wide(number: NonZeroU32) -> u64 {
 /// The means of those that say something.
 struct Usual {
     execution_us: u64,
-    /// More than there are requests if nobody says it: the least in flight is then the best.
+    /// More than any number of requests if no backend reports it: the choice is then by least in flight.
     workers: u64,
 }
 
@@ -59,7 +59,7 @@ impl Usual {
         Self { execution_us: execution_us.or(1), workers: workers.or(u32::MAX.into()) }
     }
 
-    /// Eight times an execution time that is drawn to the mean.
+    /// Eight times an execution time, damped towards the mean.
     fn damp(&self, execution_us: u64, eighths: u64) -> u64 {
         eighths * execution_us + (EIGHTHS - eighths) * self.execution_us
     }

@@ -63,8 +63,8 @@ fn a_connection_of_an_unknown_mode_is_not_forwarded_and_expires() {
     };
     let activity = Activity { last_seen_ms: 1000, state: State::Opening, flags: 0 };
     let hop = LastHop { mac: [2; 6], interface: CLIENTS };
-    let mut owner = Owner::adopt(table, 1, 2);
-    owner.record(&connection, table.hashes(&connection), activity, hop, |_| {}).unwrap();
+    let mut owner = Owner::adopt(table, 1, 2, world.switchers[1].counts_in_flight());
+    owner.record(&connection, table.hashes(&connection), activity, hop).unwrap();
     assert_eq!(from_client(&mut filter, ACK), BAD);
     assert_eq!(from_client(&mut filter, SYN), BAD);
     assert_eq!(through(&mut filter, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS).0, BAD);

@@ -1,9 +1,9 @@
-//! Step 214 of patent Fig. 6: which backend a new connection goes to, by its service's algorithm. What hangs on present
-//! loads is chosen when the packet is decided and not before: the choices before it in the same batch count already.
+//! Step 214 of patent Fig. 6: which backend a new connection goes to, by its service's algorithm. A
+//! choice by present loads is made while deciding and not earlier, so that it sees earlier choices of the same batch.
 
 use std::num::NonZeroU32;
 
-use super::{Choice, Filter, Prospect};
+use super::{Choice, Filter, PacketMetadata};
 use crate::choice::{Load, Pool, least_connections, lightest, shortest_wait};
 use shunt_packet::PortBe;
 use shunt_shmlayout::address::{BackendId, ServiceId};
@@ -14,12 +14,12 @@ use shunt_shmlayout::record::{Counter, Record};
 use shunt_shmlayout::regions::{SwitcherRegion, connections_in_flight};
 use shunt_shmlayout::service::{Algorithm, ServiceView};
 
-/// Members that a choice looks at; of more, as many from a place that the connection's hash says.
+/// Members that a choice examines; of a larger service, a window that the connection's hash selects.
 const WINDOW: usize = 64;
 
-/// What the backends have to do: by all switchers' counts, and by their own reports.
+/// The backends' loads: all switchers' counts, and the backends' own reports.
 pub struct Loads {
-    /// By switcher, then backend; ours among them.
+    /// By switcher, then backend; our own included.
     counts: Vec<&'static [Counter]>,
     reports: Reports,
 }
@@ -35,8 +35,8 @@ impl Loads {
         connections_in_flight(self.counts.iter().copied(), id).min(u32::MAX.into()) as u32
     }
 
-    /// What a backend works on, the connections that the switchers know of and what it does for others besides; how long
-    /// a request takes there, unless its report is too old; and how many it works on at a time.
+    /// A backend's load: the switchers' connections plus the work that comes by other ways; its time per request, unless the
+    /// report has expired; and its number of workers.
     fn requests(&self, id: BackendId, now_ms: u64) -> Load {
         let record = self.reports.get(id);
         let is_fresh = now_ms < record.expires_ms;
@@ -57,15 +57,15 @@ impl Loads {
     }
 }
 
-/// What the load of a candidate is made of.
+/// How a candidate's load is computed.
 #[derive(Clone, Copy)]
 enum Measure {
     Connections,
     Requests,
 }
 
-/// Room for the members of a service that a choice is among, and their loads: copied out once, because others change both.
-/// Kept from one choice to the next, so that a choice clears no memory that it doesn't use.
+/// The members of a service that a choice is among, with their loads: copied once, because other processes change both. Reused
+/// for each choice, so that none has to clear memory that it doesn't use.
 pub(super) struct Candidates {
     members: [MemberRecord; WINDOW],
     loads: [Load; WINDOW],
@@ -79,7 +79,7 @@ impl Default for Candidates {
 }
 
 impl Candidates {
-    /// Takes a service's members in, or a window of them that the connection's hash says.
+    /// Copies a service's members, or a window of them that the connection's hash selects.
     fn gather(&mut self, members: &[Record<MemberRecord, 1>], hash: u64) -> &mut Self {
         let first = if members.len() > WINDOW { hash as usize % members.len() } else { 0 };
         let (before, after) = members.split_at(first);
@@ -90,7 +90,7 @@ impl Candidates {
         self
     }
 
-    /// Reads the load of each.
+    /// Reads the load of each candidate.
     fn weigh(&mut self, loads: &Loads, measure: Measure, now_ms: u64) -> &Self {
         for (load, member) in self.loads.iter_mut().zip(&self.members[..self.count]) {
             *load = loads.load(BackendId(member.backend), measure, now_ms);
@@ -117,7 +117,7 @@ impl Pool for Candidates {
     }
 }
 
-/// Candidates whose loads are read when the choice asks: [`lightest`] asks for two.
+/// Candidates whose loads are read on demand: [`lightest`] reads two.
 struct Unweighed<'a> {
     candidates: &'a Candidates,
     loads: &'a Loads,
@@ -138,38 +138,38 @@ impl Pool for Unweighed<'_> {
     }
 }
 
-/// Why a new connection goes nowhere.
+/// Why no backend was chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum NoChoice {
-    /// The service isn't there, or its record has a number that this build doesn't know.
+    /// The service is missing, or its record holds a code that this build doesn't know.
     BadTable,
-    /// No backend takes any.
+    /// No backend takes new connections.
     NoBackend,
 }
 
 impl Filter {
-    /// The backend for a new connection, if it doesn't hang on present loads.
+    /// Chooses the backend for a new connection, if the algorithm doesn't depend on present loads.
     #[inline]
-    pub(super) fn choose_early(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<Choice> {
-        let service = self.service_for(tables, id, prospect)?;
+    pub(super) fn choose_early(&self, tables: &Generation, id: ServiceId, metadata: &PacketMetadata) -> Option<Choice> {
+        let service = self.service_for(tables, id, metadata)?;
         let backend = match service.algorithm {
             Algorithm::Lightest | Algorithm::LeastConnections | Algorithm::Latency => None,
-            Algorithm::SourceHash => self.source_slot(tables, id, &service, prospect),
-            Algorithm::Static | Algorithm::Even => own_slot(tables, &service, prospect),
+            Algorithm::SourceHash => self.source_slot(tables, id, &service, metadata),
+            Algorithm::Static | Algorithm::Even => own_slot(tables, &service, metadata),
         };
-        Some(self.choice(id, &service, prospect, backend?))
+        Some(self.choice(id, &service, metadata, backend?))
     }
 
-    /// The backend for a new connection, by present loads too.
+    /// Chooses the backend for a new connection.
     pub(super) fn choose(
         &mut self,
         tables: &Generation,
         id: ServiceId,
-        prospect: &Prospect,
+        metadata: &PacketMetadata,
         now_ms: u64,
     ) -> Result<Choice, NoChoice> {
-        let service = self.service_for(tables, id, prospect).ok_or(NoChoice::BadTable)?;
-        let (hash, members) = (prospect.hash, tables.members_in(&service));
+        let service = self.service_for(tables, id, metadata).ok_or(NoChoice::BadTable)?;
+        let (hash, members) = (metadata.hash, tables.members_in(&service));
         let (candidates, loads) = (&mut self.candidates, &self.loads);
         let index = match service.algorithm {
             Algorithm::Lightest => {
@@ -184,46 +184,46 @@ impl Filter {
                 shortest_wait(pool, hash)
             }
             Algorithm::SourceHash | Algorithm::Static | Algorithm::Even => {
-                return self.choose_early(tables, id, prospect).ok_or(NoChoice::NoBackend);
+                return self.choose_early(tables, id, metadata).ok_or(NoChoice::NoBackend);
             }
         };
-        // If none of those looked at takes any, a cell names one that does, if there is one.
+        // If none of the candidates takes any, a slot names a backend that does, if there is one.
         let backend = index.map(|index| self.candidates.backend(index));
-        let backend = backend.or_else(|| own_slot(tables, &service, prospect)).ok_or(NoChoice::NoBackend)?;
-        Ok(self.choice(id, &service, prospect, backend))
+        let backend = backend.or_else(|| own_slot(tables, &service, metadata)).ok_or(NoChoice::NoBackend)?;
+        Ok(self.choice(id, &service, metadata, backend))
     }
 
     /// The service with the slots and members of the client's class.
     #[inline]
-    fn service_for(&self, tables: &Generation, id: ServiceId, prospect: &Prospect) -> Option<ServiceView> {
+    fn service_for(&self, tables: &Generation, id: ServiceId, metadata: &PacketMetadata) -> Option<ServiceView> {
         let service = tables.service(id)?;
         let is_plain = service.classes_count == 0;
-        Some(if is_plain { service } else { tables.service_for(service, &prospect.flow.source) })
+        Some(if is_plain { service } else { tables.service_for(service, &metadata.flow.source) })
     }
 
-    /// The cell of the client's address. The hash is keyed, so that no client can aim at a backend, and the same for all of a
-    /// client's ports.
+    /// The slot of the client's address. The hash is keyed, so that a client can't select its backend, and independent of the
+    /// client's port.
     fn source_slot(
         &self,
         tables: &Generation,
         id: ServiceId,
         service: &ServiceView,
-        prospect: &Prospect,
+        metadata: &PacketMetadata,
     ) -> Option<BackendId> {
-        let client = prospect.flow.source;
+        let client = metadata.flow.source;
         let key = Key { side: Side::Client, client, client_port: PortBe::ZERO, id: id.0 };
         tables.slot(service, (self.owner.table().hash(&key) >> 16) as u32)
     }
 
-    fn choice(&self, id: ServiceId, service: &ServiceView, prospect: &Prospect, backend: BackendId) -> Choice {
-        let (client, client_port) = (prospect.flow.source, prospect.flow.source_port);
+    fn choice(&self, id: ServiceId, service: &ServiceView, metadata: &PacketMetadata, backend: BackendId) -> Choice {
+        let (client, client_port) = (metadata.flow.source, metadata.flow.source_port);
         let backend_hash = self.owner.table().hash(&Key { side: Side::Backend, client, client_port, id: backend.0 });
         Choice { service: id, backend, mode: service.mode, backend_hash }
     }
 }
 
-/// The cell of the connection's own hash.
+/// The slot of the connection's own hash.
 #[inline]
-fn own_slot(tables: &Generation, service: &ServiceView, prospect: &Prospect) -> Option<BackendId> {
-    tables.slot(service, (prospect.hash >> 16) as u32)
+fn own_slot(tables: &Generation, service: &ServiceView, metadata: &PacketMetadata) -> Option<BackendId> {
+    tables.slot(service, (metadata.hash >> 16) as u32)
 }

@@ -135,10 +135,10 @@ fn choices_of_one_batch_count_for_each_other() {
     let mut filter = world.filter(0, 1);
     let mut frames: Vec<Vec<u8>> =
         (0..64).map(|port| tcp(([198, 18, 0, 2], 1000 + port), SERVICE, SYN).build()).collect();
-    let mut prospects: Vec<Prospect> = frames.iter().map(|frame| filter.look(frame, CLIENTS, false)).collect();
-    prospects.iter_mut().for_each(|prospect| filter.approach(prospect));
-    for (frame, prospect) in frames.iter_mut().zip(&prospects) {
-        filter.decide(&mut Buffer::from(&mut frame[..]), prospect, CLIENTS, NOW_MS);
+    let mut batch: Vec<PacketMetadata> = frames.iter().map(|frame| filter.parse(frame, CLIENTS, false)).collect();
+    batch.iter_mut().for_each(|metadata| filter.prefetch(metadata));
+    for (frame, metadata) in frames.iter_mut().zip(&batch) {
+        filter.decide(&mut Buffer::from(&mut frame[..]), metadata, CLIENTS, NOW_MS);
     }
     assert_eq!(counts(&world), [16; 4]);
 }

@@ -2,7 +2,7 @@
 
 use super::choose::NoChoice;
 use super::tcp_state::{Sender, begins};
-use super::{Choice, Filter, Passage, Prospect, Subject, Verdict, backend_key, client_key, closing};
+use super::{Choice, Context, Filter, PacketMetadata, Subject, Verdict, backend_key, client_key, closing};
 use shunt_packet::{ArpFields, Buffer, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{InterfaceId, Protocol, ServiceId};
@@ -15,40 +15,48 @@ use shunt_shmlayout::notice::Notice;
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::ServiceCounters;
 
-/// Entries looked at to make room in a full table.
+/// Entries examined to make room in a full table.
 const EVICTION_BUDGET: usize = 64;
 
 impl Filter {
     /// Decides what happens to a frame (steps 202 to 224), re-writing it in place. The buffer may go on behind the packet's
     /// end: an answer may use the room.
     #[inline]
-    pub fn decide(&mut self, frame: &mut Buffer<'_>, it: &Prospect, interface: InterfaceId, now_ms: u64) -> Verdict {
+    pub fn decide(
+        &mut self,
+        frame: &mut Buffer<'_>,
+        metadata: &PacketMetadata,
+        interface: InterfaceId,
+        now_ms: u64,
+    ) -> Verdict {
         let Some(tables) = self.generation else { return Verdict::NotOurs };
-        let (flow, passage) = (&it.flow, Passage { tables, it, interface, now_ms });
-        match it.subject {
+        let (flow, context) = (&metadata.flow, Context { tables, metadata, interface, now_ms });
+        match metadata.subject {
             // Step 206: a valid service entry.
             Subject::Service(id) => {
-                let found = self.owner.table().find_likely(&client_key(flow, id), it.hash, it.likely);
+                let found = self.owner.table().find_likely(&client_key(flow, id), metadata.hash, metadata.likely);
                 match &found {
                     // Step 212, yes: its own backend (step 220).
-                    Some(found) if !self.is_reused(found, flow) => self.pass_to_backend(frame, &passage, found),
+                    Some(found) if !self.is_reused(found, flow) => self.pass_to_backend(frame, &context, found),
                     // Step 210, yes: a new connection (steps 214 to 218).
-                    _ if is_new(flow) => self.admit(frame, &passage, id),
+                    _ if is_new(flow) => self.admit(frame, &context, id),
                     // Step 212, no: reset or drop (step 208).
                     _ => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
                 }
             }
             // The same figure for the way back: an existing connection, or neither.
-            Subject::Backend(id) => match self.owner.table().find_likely(&backend_key(flow, id), it.hash, it.likely) {
-                Some(found) => self.send_to_client(frame, &passage, &found),
-                None if tables.address_use(&flow.destination) == Some(AddressUse::Host) => {
-                    Verdict::ToHost(usize::from(flow.end))
+            Subject::Backend(id) => {
+                match self.owner.table().find_likely(&backend_key(flow, id), metadata.hash, metadata.likely) {
+                    Some(found) => self.send_to_client(frame, &context, &found),
+                    None if tables.address_use(&flow.destination) == Some(AddressUse::Host) => {
+                        Verdict::ToHost(usize::from(flow.end))
+                    }
+                    // It may be the box's own connection to its backend, such as a health check: a reset would cut it.
+                    None if metadata.kernel_has_it => Verdict::NotOurs,
+                    None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
                 }
-                // Perhaps the box's own connection to its backend, such as a health check: a reset would cut it.
-                None if it.is_tap => Verdict::NotOurs,
-                None => self.refuse(frame, flow, DropReason::NoConnection, now_ms),
-            },
-            Subject::Error(side) => self.pass_error_on(tables, frame, it, side, interface),
+            }
+            Subject::Error(side) => self.pass_error_on(tables, frame, metadata, side, interface),
             // Step 206, no: reset or drop (step 208).
             Subject::ServiceAddress => self.answer_address(frame, flow, now_ms),
             Subject::Host => self.send_to_host(frame, flow, interface, now_ms),
@@ -72,19 +80,19 @@ impl Filter {
 
     /// A new connection: chooses its backend by the configuration table (step 214), records it (218) and sends the
     /// packet there (216, 224).
-    fn admit(&mut self, frame: &mut Buffer<'_>, passage: &Passage, id: ServiceId) -> Verdict {
-        let &Passage { tables, it, interface, now_ms } = passage;
-        let flow = passage.flow();
+    fn admit(&mut self, frame: &mut Buffer<'_>, context: &Context, id: ServiceId) -> Verdict {
+        let &Context { tables, metadata, interface, now_ms } = context;
+        let flow = context.flow();
         if interface != InterfaceId::HOST && tables.address_use(&flow.source).is_some() {
             return Verdict::Drop(DropReason::SpoofedService);
         }
         if self.has_unfilled_checksum(frame, flow, interface, now_ms) {
             return Verdict::Drop(DropReason::ChecksumUnfilled);
         }
-        match it.choice.map_or_else(|| self.choose(tables, id, it, now_ms), Ok) {
+        match metadata.choice.map_or_else(|| self.choose(tables, id, metadata, now_ms), Ok) {
             Ok(choice) => {
-                let opened = self.open(frame, passage, choice);
-                self.begin(frame, passage, opened)
+                let opened = self.open(frame, context, choice);
+                self.begin(frame, context, opened)
             }
             Err(NoChoice::BadTable) => Verdict::Drop(DropReason::BadTable),
             Err(NoChoice::NoBackend) => {
@@ -98,9 +106,9 @@ impl Filter {
 
     /// Step 218: records a connection to the backend that was chosen. Returns another switcher's record of it, which may
     /// name another backend, if that was faster.
-    pub(super) fn open(&mut self, frame: &[u8], passage: &Passage, choice: Choice) -> Result<Found, DropReason> {
-        let &Passage { tables, it, interface, now_ms } = passage;
-        let flow = &it.flow;
+    pub(super) fn open(&mut self, frame: &[u8], context: &Context, choice: Choice) -> Result<Found, DropReason> {
+        let &Context { tables, metadata, interface, now_ms } = context;
+        let flow = &metadata.flow;
         let backend = tables.backend(choice.backend).ok_or(DropReason::BadTable)?;
         let protocol = Protocol::of(flow.protocol).ok_or(DropReason::Protocol)?;
         if backend.address == flow.source {
@@ -115,11 +123,11 @@ impl Filter {
             mode: choice.mode.into(),
             created_ms: now_ms,
         };
-        let hashes = SideHashes { client: it.hash, backend: choice.backend_hash };
+        let hashes = SideHashes { client: metadata.hash, backend: choice.backend_hash };
         match self.record(&connection, first_state(protocol), hashes, super::forward::last_hop(frame, interface)) {
             Ok(found) => {
                 if backend.interface == interface {
-                    self.note_on_link(passage, &choice);
+                    self.note_on_link(context, &choice);
                 }
                 Ok(found)
             }
@@ -137,19 +145,19 @@ impl Filter {
     pub(super) fn begin(
         &mut self,
         frame: &mut Buffer<'_>,
-        passage: &Passage,
+        context: &Context,
         opened: Result<Found, DropReason>,
     ) -> Verdict {
         let found = match opened {
             Ok(found) => found,
             Err(reason @ DropReason::BackendToItself) => {
-                return self.refuse(frame, passage.flow(), reason, passage.now_ms);
+                return self.refuse(frame, context.flow(), reason, context.now_ms);
             }
             Err(reason) => return Verdict::Drop(reason),
         };
-        match passage.tables.backend(found.connection.backend) {
+        match context.tables.backend(found.connection.backend) {
             // Not asked whether it is stale: what was chosen takes connections.
-            Some(backend) => self.send_to_backend(frame, passage, &found, &backend),
+            Some(backend) => self.send_to_backend(frame, context, &found, &backend),
             None => Verdict::Drop(DropReason::BadTable),
         }
     }
@@ -157,9 +165,9 @@ impl Filter {
     /// Notes a connection that goes out to the link that it came from, if the client is a neighbour there: of the backend,
     /// too, which may answer it without Shunt.
     #[cold]
-    fn note_on_link(&self, passage: &Passage, choice: &Choice) {
-        let route = passage.tables.route(&passage.flow().source);
-        if choice.mode.sees_replies() && route == Some(Route::OnLink(passage.interface)) {
+    fn note_on_link(&self, context: &Context, choice: &Choice) {
+        let route = context.tables.route(&context.flow().source);
+        if choice.mode.sees_replies() && route == Some(Route::OnLink(context.interface)) {
             self.note(Notice::OnLinkClient);
         }
     }
@@ -173,18 +181,10 @@ impl Filter {
         hop: LastHop,
     ) -> Result<Found, Refusal> {
         let activity = Activity { last_seen_ms: connection.created_ms, state, flags: 0 };
-        let in_flight = self.region.in_flight.get(usize::from(connection.backend.0));
-        let count = || in_flight.into_iter().for_each(|in_flight| in_flight.add(1));
-        // Balances the decrement of whoever ended it concurrently.
-        let withdrawn = |last: &Activity| {
-            if last.flags & Activity::ENDED != 0 {
-                count()
-            }
-        };
-        let mut result = self.owner.record(connection, hashes, activity, hop, withdrawn);
+        let mut result = self.owner.record(connection, hashes, activity, hop);
         if result == Err(Refusal::TableFull) && self.owner.evict(EVICTION_BUDGET, closing(self.region)) {
             self.region.head.evicted.add(1);
-            result = self.owner.record(connection, hashes, activity, hop, withdrawn);
+            result = self.owner.record(connection, hashes, activity, hop);
         }
         let found = result?;
         if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
@@ -193,7 +193,6 @@ impl Filter {
         if let Some(counters) = self.region.backends.get(usize::from(connection.backend.0)) {
             counters.opened.add(1);
         }
-        count();
         Ok(found)
     }
 
@@ -290,8 +289,19 @@ impl Filter {
 
     /// Notes that a packet of a connection goes on, and what it says about the connection's state.
     #[inline]
-    pub(super) fn touch(&self, found: &Found, mode: Mode, passage: &Passage, sender: Sender) {
-        let (flow, now_ms) = (passage.flow(), passage.now_ms);
+    pub(super) fn touch(&self, found: &Found, mode: Mode, context: &Context, sender: Sender) {
+        let (flow, now_ms) = (context.flow(), context.now_ms);
+        // Nearly all packets: nothing is written, because a line that all switchers read should rarely change.
+        let before = self.owner.table().activity(found);
+        if !flow.reserved_flag && says_nothing_new(before, flow, sender) && is_fresh(before, now_ms) {
+            return;
+        }
+        self.note_activity(found, mode, context, sender);
+    }
+
+    #[inline(never)]
+    fn note_activity(&self, found: &Found, mode: Mode, context: &Context, sender: Sender) {
+        let (flow, now_ms) = (context.flow(), context.now_ms);
         if flow.reserved_flag {
             self.note(Notice::ReservedFlag);
         }
@@ -301,9 +311,11 @@ impl Filter {
                 (_, Sender::Backend) => Activity { flags: before.flags | Activity::ANSWERED, ..before },
                 (_, Sender::Client) => before,
             };
-            let stale = now_ms.saturating_sub(before.last_seen_ms) >= super::forward::LAST_SEEN_GRAIN_MS;
-            // Written only now and then: a line that all switchers read should rarely change.
-            if after == before && !stale { before } else { Activity { last_seen_ms: now_ms, ..after } }
+            if after == before && is_fresh(before, now_ms) {
+                before
+            } else {
+                Activity { last_seen_ms: now_ms, ..after }
+            }
         });
         if ended {
             self.count_end(found);
@@ -328,6 +340,21 @@ impl Filter {
             counter(counters).add(1);
         }
     }
+}
+
+/// Whether a packet certainly leaves its connection's state and flags as they are.
+#[inline]
+fn says_nothing_new(before: Activity, flow: &Flow, sender: Sender) -> bool {
+    match flow.protocol {
+        PROTOCOL_TCP => super::tcp_state::is_plain(before, flow.tcp_flags),
+        _ => sender == Sender::Client || before.flags & Activity::ANSWERED != 0,
+    }
+}
+
+/// Whether the recorded time of the last packet is recent enough to leave it unchanged.
+#[inline]
+fn is_fresh(activity: Activity, now_ms: u64) -> bool {
+    now_ms.saturating_sub(activity.last_seen_ms) < super::forward::LAST_SEEN_GRAIN_MS
 }
 
 /// How far a connection is with its first packet.

@@ -3,7 +3,7 @@
 
 use super::host::is_host;
 use super::tcp_state::Sender;
-use super::{Filter, Passage, Verdict, mode};
+use super::{Context, Filter, Verdict, mode};
 use shunt_packet::{Address, Buffer, rewrite};
 use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, NeighbourId};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, Route};
@@ -25,16 +25,16 @@ pub(super) fn last_hop(frame: &[u8], interface: InterfaceId) -> LastHop {
 impl Filter {
     /// A client's packet of an existing connection: to the connection's own backend, unless it is stale.
     #[inline]
-    pub(super) fn pass_to_backend(&mut self, frame: &mut Buffer<'_>, passage: &Passage, found: &Found) -> Verdict {
-        let Some(backend) = passage.tables.backend(found.connection.backend) else {
+    pub(super) fn pass_to_backend(&mut self, frame: &mut Buffer<'_>, context: &Context, found: &Found) -> Verdict {
+        let Some(backend) = context.tables.backend(found.connection.backend) else {
             return Verdict::Drop(DropReason::BadTable);
         };
         if backend.flags & BackendRecord::STALE != 0
-            && let Some(verdict) = self.pass_stale(frame, passage, found)
+            && let Some(verdict) = self.pass_stale(frame, context, found)
         {
             return verdict;
         }
-        self.send_to_backend(frame, passage, found, &backend)
+        self.send_to_backend(frame, context, found, &backend)
     }
 
     /// A client's packet to the connection's backend.
@@ -42,21 +42,21 @@ impl Filter {
     pub(super) fn send_to_backend(
         &mut self,
         frame: &mut Buffer<'_>,
-        passage: &Passage,
+        context: &Context,
         found: &Found,
         backend: &BackendView,
     ) -> Verdict {
-        let (connection, flow) = (&found.connection, passage.flow());
+        let (connection, flow) = (&found.connection, context.flow());
         let Some(mode) = connection.mode.get() else { return Verdict::Drop(DropReason::BadTable) };
         if mode.traits().routes && flow.ttl <= 1 {
-            return self.answer_exceeded(frame, flow, passage.now_ms);
+            return self.answer_exceeded(frame, flow, context.now_ms);
         }
         let mac = match self.backend_mac(backend) {
             Ok(mac) => mac,
             Err(reason) => return Verdict::Drop(reason),
         };
-        self.touch(found, mode, passage, Sender::Client);
-        self.note_last_hop(found, last_hop(frame, passage.interface));
+        self.touch(found, mode, context, Sender::Client);
+        self.note_last_hop(found, last_hop(frame, context.interface));
         let sent = mode::rewrite_to_backend(mode, frame, flow, backend);
         let length = usize::from(flow.end);
         if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
@@ -72,9 +72,9 @@ impl Filter {
 
     /// A backend's packet to the client, if its mode has replies come this way.
     #[inline]
-    pub(super) fn send_to_client(&mut self, frame: &mut [u8], passage: &Passage, found: &Found) -> Verdict {
-        let &Passage { tables, it, interface, now_ms } = passage;
-        let (connection, flow) = (&found.connection, &it.flow);
+    pub(super) fn send_to_client(&mut self, frame: &mut [u8], context: &Context, found: &Found) -> Verdict {
+        let &Context { tables, metadata, interface, now_ms } = context;
+        let (connection, flow) = (&found.connection, &metadata.flow);
         let Some(mode) = connection.mode.get() else { return Verdict::Drop(DropReason::BadTable) };
         if !mode.sees_replies() {
             return Verdict::NotOurs;
@@ -84,7 +84,7 @@ impl Filter {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
         if resets_stale(service.on_backend_down)
-            && let Some(verdict) = self.return_stale(frame, passage, found)
+            && let Some(verdict) = self.return_stale(frame, context, found)
         {
             return verdict;
         }
@@ -95,9 +95,9 @@ impl Filter {
                 return Verdict::Drop(DropReason::ChecksumUnfilled);
             }
         }
-        self.touch(found, mode, passage, Sender::Backend);
+        self.touch(found, mode, context, Sender::Backend);
         mode::rewrite_to_client(mode, frame, flow, &service);
-        let hop = self.owner.table().last_hop(found);
+        let Some(hop) = self.owner.table().last_hop(found) else { return Verdict::Drop(DropReason::NoConnection) };
         let length = usize::from(flow.end);
         if let Some(counters) = self.region.services.get(usize::from(connection.service.0)) {
             counters.packets_out.add(1);
@@ -112,7 +112,7 @@ impl Filter {
         }
     }
 
-    /// Notes that a backend's replies come this way: a SYN-ACK, a reset, or one that goes no further.
+    /// Records that a backend's replies come through Shunt, even those that are dropped.
     #[inline]
     fn note_answer(&self, backend: BackendId, now_ms: u64) {
         if let Some(answered_ms) = self.region.answered_ms.get(usize::from(backend.0)) {
@@ -130,16 +130,18 @@ impl Filter {
         })
     }
 
-    /// Notes where a client's packet came from. What the host began stays the host's, whoever else uses its address.
+    /// Records where a client's packet came from. A connection that the host opened stays the host's, even if another machine uses
+    /// its address.
     #[inline]
     fn note_last_hop(&self, found: &Found, hop: LastHop) {
         let table = self.owner.table();
-        if !is_host(table.last_hop(found).interface) || is_host(hop.interface) {
+        let is_the_hosts = table.last_hop(found).is_none_or(|held| is_host(held.interface));
+        if !is_the_hosts || is_host(hop.interface) {
             table.set_last_hop(found, hop);
         }
     }
 
-    /// The routing table and the ARP cache say where a client is; where they don't (yet), its last packet came from there.
+    /// The next hop to a client, by routing table and ARP cache; while they don't know it, where its last packet came from.
     #[inline]
     pub(super) fn way_to_client(
         &mut self,
@@ -162,7 +164,7 @@ impl Filter {
         Ok(known.unwrap_or((hop.interface, Mac(hop.mac))))
     }
 
-    /// Asks control to have a next hop resolved; a full ring is no harm, the next packet asks again.
+    /// Requests the resolution of a next hop from control; a full ring is harmless, because the next packet asks again.
     #[cold]
     pub(super) fn want(&mut self, interface: InterfaceId, address: &Address) {
         self.wishes.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });

@@ -1,11 +1,11 @@
-//! Packets to and from the box's own programs (patent Fig. 8): the verdict `ToHost`, and what comes by the packet store.
+//! Packets to and from the box's own programs (patent Fig. 8): the verdict `ToHost`, and packets from the packet store.
 //!
-//! Towards the host the kernel judges: whatever is whole IPv4 is passed on. From it, only the source is doubted: it must be
-//! one that Shunt answers ARP for on the host's behalf, and no service with backends.
+//! Towards the host, every well-formed IPv4 packet is passed on: the kernel filters. From the host, only the source is checked: it
+//! must be an address that Shunt answers ARP for on the host's behalf, and not that of a service with backends.
 
 use super::parse_error::drop_reason;
 use super::tcp_state::begins;
-use super::{Filter, Prospect, Side, Subject, Verdict, icmp_error};
+use super::{Filter, PacketMetadata, Side, Subject, Verdict, icmp_error};
 use shunt_packet::{Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, ethernet, ipv4, quote, v4_part};
 use shunt_shmlayout::address::InterfaceId;
 use shunt_shmlayout::config_table::{Generation, Route};
@@ -13,8 +13,7 @@ use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 
 impl Filter {
-    /// What a frame is about that the parser refused: perhaps the host's, which may have fragments, options and any
-    /// transport.
+    /// Classifies a frame that the parser refused: the host may receive fragments, options and any transport protocol.
     #[cold]
     pub(super) fn classify_refused(
         &self,
@@ -22,24 +21,26 @@ impl Filter {
         frame: &[u8],
         mac: &[u8; 6],
         reason: DropReason,
-        is_tap: bool,
-    ) -> Prospect {
-        let refused = Prospect { subject: Subject::Malformed(reason), ..Prospect::NONE };
+        kernel_has_it: bool,
+    ) -> PacketMetadata {
+        let refused = PacketMetadata { subject: Subject::Malformed(reason), ..PacketMetadata::NONE };
         if let Ok(flow) = Packet::parse_whole(frame, mac) {
             match tables.address_use(&flow.destination) {
-                Some(AddressUse::Host) => return Prospect { subject: Subject::Host, flow, ..Prospect::NONE },
-                // Which service a fragment is for can't be known: the host's, as backends get none.
+                Some(AddressUse::Host) => {
+                    return PacketMetadata { subject: Subject::Host, flow, ..PacketMetadata::NONE };
+                }
+                // A fragment doesn't show its service: it goes to the host, because backends get none.
                 Some(AddressUse::Shared) if is_fragment(reason) => {
-                    return Prospect { subject: Subject::Host, flow, ..Prospect::NONE };
+                    return PacketMetadata { subject: Subject::Host, flow, ..PacketMetadata::NONE };
                 }
                 _ => {}
             }
         }
-        let is_kernels = is_tap && !super::is_to_service(tables, frame);
-        if is_kernels { Prospect::NONE } else { refused }
+        let is_kernels = kernel_has_it && !super::is_to_service(tables, frame);
+        if is_kernels { PacketMetadata::NONE } else { refused }
     }
 
-    /// What a frame to one of Shunt's addresses is about that is for none of the services there.
+    /// Classifies a packet to one of Shunt's addresses that belongs to no service.
     #[cold]
     pub(super) fn classify_address(address_use: AddressUse, tables: &Generation, frame: &[u8], flow: &Flow) -> Subject {
         match (icmp_error::classify(tables, frame, flow), address_use) {
@@ -49,7 +50,7 @@ impl Filter {
         }
     }
 
-    /// A packet to the host's own address or service; of TCP, the packet that opens a connection is looked at.
+    /// A packet to the host's own address or service; a packet that opens a TCP connection has its checksum verified.
     #[inline]
     pub(super) fn send_to_host(&self, frame: &[u8], flow: &Flow, interface: InterfaceId, now_ms: u64) -> Verdict {
         if begins(flow.tcp_flags) && self.has_unfilled_checksum(frame, flow, interface, now_ms) {
@@ -58,8 +59,8 @@ impl Filter {
         Verdict::ToHost(usize::from(flow.end))
     }
 
-    /// Reads a packet that the host sends, and finds what it is about.
-    pub(super) fn look_from_host(&self, tables: &Generation, frame: &[u8]) -> Prospect {
+    /// Parses and classifies a packet that the host sends.
+    pub(super) fn parse_from_host(&self, tables: &Generation, frame: &[u8]) -> PacketMetadata {
         let flow = match Packet::parse(frame, &ethernet::HOST_PORT) {
             Ok(Parsed::Ip(flow)) => Ok(flow),
             Ok(Parsed::Arp(_)) => Err(DropReason::EthType),
@@ -67,15 +68,22 @@ impl Filter {
         };
         let flow = match flow {
             Ok(flow) if is_hosts_source(tables, frame, &flow) => flow,
-            Ok(_) => return Prospect { subject: Subject::Malformed(DropReason::ForeignSource), ..Prospect::NONE },
-            Err(reason) => return Prospect { subject: Subject::Malformed(reason), ..Prospect::NONE },
+            Ok(_) => {
+                return PacketMetadata {
+                    subject: Subject::Malformed(DropReason::ForeignSource),
+                    ..PacketMetadata::NONE
+                };
+            }
+            Err(reason) => return PacketMetadata { subject: Subject::Malformed(reason), ..PacketMetadata::NONE },
         };
-        let prospect = self.classify(tables, frame, flow, false);
-        match prospect.subject {
-            // The host is on nobody's way to a backend: no connection of the switchers' is meant.
-            Subject::NotOurs | Subject::Error(Side::Backend) => Prospect { subject: Subject::FromHost, ..prospect },
-            Subject::Host => Prospect { subject: Subject::NotOurs, ..prospect }, // it would talk to itself
-            _ => prospect,
+        let metadata = self.classify(tables, frame, flow, false);
+        match metadata.subject {
+            // The host routes nothing to backends, so this isn't about a switchers' connection.
+            Subject::NotOurs | Subject::Error(Side::Backend) => {
+                PacketMetadata { subject: Subject::FromHost, ..metadata }
+            }
+            Subject::Host => PacketMetadata { subject: Subject::NotOurs, ..metadata }, // it would talk to itself
+            _ => metadata,
         }
     }
 
@@ -93,7 +101,7 @@ impl Filter {
                 };
                 self.leave(frame, interface, mac, usize::from(flow.end))
             }
-            // Control has gateways resolved of its own accord.
+            // Control keeps gateways resolved without a request.
             Some(Route::Gateway(interface, gateway)) => match self.neighbours.mac(gateway) {
                 Some(mac) => self.leave(frame, interface, mac, usize::from(flow.end)),
                 None => Verdict::Wait(flow.destination),
@@ -104,7 +112,7 @@ impl Filter {
     }
 }
 
-/// Whether the parser refused a frame for being a part of a datagram.
+/// Whether the parser refused a frame because it is a fragment.
 fn is_fragment(reason: DropReason) -> bool {
     matches!(reason, DropReason::Fragment | DropReason::FragmentTiny | DropReason::FragmentOffset1)
 }
@@ -114,7 +122,7 @@ fn is_hosts_source(tables: &Generation, frame: &[u8], flow: &Flow) -> bool {
     let transport = matches!(flow.protocol, PROTOCOL_TCP | PROTOCOL_UDP);
     match tables.find(&flow.source, flow.source_port, flow.protocol).filter(|_| transport) {
         Some(Endpoint::HostService(_)) => return true,
-        // The kernel has the address, and would reset what belongs to the backends.
+        // The kernel has the address, and would reset the backends' connections.
         Some(Endpoint::Service(_)) => return false,
         _ => {}
     }

@@ -1,11 +1,11 @@
 //! ICMP errors about connections (RFC 5508): a connection is found by the packet that the error quotes, the packet and the
-//! error are both translated, and the error goes on to the side that sent the packet. Nothing is noted about the
-//! connection: neither does an error keep it alive nor does it end it.
+//! error are both translated, and the error goes on to the side that sent the packet. An error doesn't
+//! change the connection: it neither refreshes nor ends it.
 //!
-//! All of it is rare and kept out of the other packets' way.
+//! Errors are rare, so all of this is kept out of the hot path.
 
 use super::host::is_host;
-use super::{Filter, Prospect, Subject, Verdict, mode};
+use super::{Filter, PacketMetadata, Subject, Verdict, mode};
 use shunt_packet::quote::{self, Quote};
 use shunt_packet::{Buffer, Flow, icmp, ipv4};
 use shunt_shmlayout::address::InterfaceId;
@@ -14,7 +14,7 @@ use shunt_shmlayout::connections::{Found, Key, Side};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 
-/// Whose an ICMP error is, by who sent and who was to get the packet that it quotes; `None` where that doesn't say it.
+/// Which connection's side an ICMP error belongs to, by source and destination of the packet that it quotes.
 #[cold]
 pub(super) fn classify(tables: &Generation, frame: &[u8], flow: &Flow) -> Option<Subject> {
     let quote = quote::read(frame, flow)?;
@@ -33,7 +33,7 @@ pub(super) fn classify(tables: &Generation, frame: &[u8], flow: &Flow) -> Option
     }
 }
 
-/// Why an ICMP message to an address of services is refused that concerns none of them; `None` if it is no error.
+/// Why an ICMP error to a service's address that concerns no service is refused; `None` if it is no error.
 #[cold]
 pub(super) fn refusal(frame: &[u8], flow: &Flow) -> Option<DropReason> {
     let error = icmp::Header::of(frame, flow).filter(icmp::Header::is_error)?;
@@ -52,11 +52,11 @@ impl Filter {
         &mut self,
         tables: &Generation,
         frame: &mut Buffer<'_>,
-        it: &Prospect,
+        metadata: &PacketMetadata,
         side: Side,
         from: InterfaceId,
     ) -> Verdict {
-        let flow = &it.flow;
+        let flow = &metadata.flow;
         match (self.find_quoted(tables, frame, flow, side), side) {
             (Ok(_), Side::Client) if !is_host(from) && tables.address_use(&flow.source).is_some() => {
                 Verdict::Drop(DropReason::SpoofedService)
@@ -67,7 +67,7 @@ impl Filter {
             (Err(_), Side::Backend) if tables.address_use(&flow.destination) == Some(AddressUse::Host) => {
                 Verdict::ToHost(usize::from(flow.end))
             }
-            (Err(_), Side::Backend) if it.is_tap => Verdict::NotOurs,
+            (Err(_), Side::Backend) if metadata.kernel_has_it => Verdict::NotOurs,
             (Err(reason), _) => Verdict::Drop(reason),
         }
     }
@@ -121,7 +121,7 @@ impl Filter {
             return Verdict::Drop(DropReason::TtlExceeded);
         }
         mode::rewrite_error_to_client(mode, frame, flow, &service, &backend);
-        let hop = self.owner.table().last_hop(found);
+        let Some(hop) = self.owner.table().last_hop(found) else { return Verdict::Drop(DropReason::IcmpNoMatch) };
         let length = usize::from(flow.end);
         if is_host(hop.interface) {
             return Verdict::ToHost(length);

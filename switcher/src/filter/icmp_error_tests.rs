@@ -229,9 +229,9 @@ fn the_host_as_a_client_gets_and_gives_errors() {
 fn errors_about_no_connection_are_left_to_a_kernel_that_has_them_too() {
     let mut filter = connected(&world());
     let mut decide = |mut frame: Vec<u8>| {
-        let mut prospect = filter.look(&frame, BACKENDS, true);
-        filter.approach(&mut prospect);
-        filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, BACKENDS, 1000)
+        let mut metadata = filter.parse(&frame, BACKENDS, true);
+        filter.prefetch(&mut metadata);
+        filter.decide(&mut Buffer::from(&mut frame[..]), &metadata, BACKENDS, 1000)
     };
     let box_s_own = ([198, 18, 1, 1], 50000);
     assert_eq!(decide(too_big(B1.0, &sent(box_s_own, B1), 28).build()), Verdict::NotOurs, "a health check");

@@ -1,12 +1,12 @@
-//! How many answers one source may cause: resets and echoes share one token bucket for each group of sources.
+//! Rate limit for answers: resets, ICMP errors and echo replies to one group of sources share a token bucket.
 //!
-//! Without it a forged source could turn Shunt's answers on somebody else. Private to a switcher.
+//! Without it, forged sources could turn Shunt's answers against a third party. Private to a switcher.
 
 use shunt_shmlayout::address::Address;
 
-/// Answers a second for one source.
+/// Answers per second to one source.
 const RATE: u64 = 1000;
-/// Answers at once.
+/// Largest burst of answers.
 const BURST: u64 = 1000;
 /// Buckets; sources that share one share its tokens.
 const BUCKETS: usize = 4096;

@@ -2,8 +2,8 @@
 //!
 //! It is a function of a frame, the tables in shared memory and the time, and calls no system, so tests, fuzzers and
 //! benchmarks run it without a network. A batch goes through in three steps, each over all of its frames, so that one
-//! frame's cache misses are hidden behind the others' work: [`Filter::look`] reads the headers and asks for the index
-//! bucket, [`Filter::approach`] asks for the entry, [`Filter::decide`] decides and re-writes.
+//! frame's cache misses are hidden behind the others' work: [`Filter::parse`] reads the headers and prefetches the index
+//! bucket, [`Filter::prefetch`] prefetches the entry, [`Filter::decide`] decides and re-writes.
 
 #[cfg(test)]
 mod border_tests;
@@ -88,35 +88,35 @@ enum Subject {
     Malformed(DropReason),
 }
 
-/// A frame between [`Filter::look`] and [`Filter::decide`].
+/// What [`Filter::parse`] and [`Filter::prefetch`] find out about a packet for [`Filter::decide`].
 #[derive(Clone, Copy, Debug)]
-pub struct Prospect {
+pub struct PacketMetadata {
     subject: Subject,
     flow: Flow,
     /// Hash of the connection's side that this packet shows.
     hash: u64,
     /// Where its connection seems to stand.
     likely: Option<Handle>,
-    /// For a packet that seems to begin a connection.
+    /// The backend chosen early for a packet that seems to begin a connection.
     choice: Option<Choice>,
-    /// The kernel has the packet too.
-    is_tap: bool,
+    /// Whether the kernel receives the packet, too.
+    kernel_has_it: bool,
 }
 
-/// A frame's way through [`Filter::decide`]: what is known of it, and what it is decided by.
+/// What [`Filter::decide`] hands to its steps.
 #[derive(Clone, Copy)]
-struct Passage<'a> {
+struct Context<'a> {
     tables: &'static Generation,
-    it: &'a Prospect,
+    metadata: &'a PacketMetadata,
     /// Where the frame came in.
     interface: InterfaceId,
     now_ms: u64,
 }
 
-impl<'a> Passage<'a> {
+impl<'a> Context<'a> {
     #[inline]
     fn flow(&self) -> &'a Flow {
-        &self.it.flow
+        &self.metadata.flow
     }
 }
 
@@ -131,10 +131,10 @@ struct Choice {
     backend_hash: u64,
 }
 
-impl Prospect {
-    /// Of no frame yet.
+impl PacketMetadata {
+    /// Of no packet.
     pub const NONE: Self =
-        Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0, likely: None, choice: None, is_tap: false };
+        Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0, likely: None, choice: None, kernel_has_it: false };
 }
 
 const NO_FLOW: Flow = Flow {
@@ -193,30 +193,30 @@ impl Filter {
         self.generation = Some(generation);
     }
 
-    /// Reads a frame's headers, finds what it is about, and asks for the index bucket it will need. `is_tap` says that
-    /// the kernel has the packet too.
+    /// Parses a frame's headers, finds what it is about, and prefetches the index bucket that it will need. `kernel_has_it`:
+    /// the kernel receives the packet, too.
     #[inline]
-    pub fn look(&self, frame: &[u8], interface: InterfaceId, is_tap: bool) -> Prospect {
+    pub fn parse(&self, frame: &[u8], interface: InterfaceId, kernel_has_it: bool) -> PacketMetadata {
         let Some(tables) = self.generation else {
-            return Prospect::NONE; // nothing was published yet
+            return PacketMetadata::NONE; // nothing was published yet
         };
         let Some(here) = self.interfaces.get(usize::from(interface.0)) else {
-            return if host::is_host(interface) { self.look_from_host(tables, frame) } else { Prospect::NONE };
+            return if host::is_host(interface) { self.parse_from_host(tables, frame) } else { PacketMetadata::NONE };
         };
         match Packet::parse(frame, &here.mac) {
-            Ok(Parsed::Ip(flow)) => self.classify(tables, frame, flow, is_tap),
-            Ok(Parsed::Arp(fields)) => Prospect { subject: Subject::Arp(fields), ..Prospect::NONE },
-            Err(error) => self.classify_refused(tables, frame, &here.mac, drop_reason(error), is_tap),
+            Ok(Parsed::Ip(flow)) => self.classify(tables, frame, flow, kernel_has_it),
+            Ok(Parsed::Arp(fields)) => PacketMetadata { subject: Subject::Arp(fields), ..PacketMetadata::NONE },
+            Err(error) => self.classify_refused(tables, frame, &here.mac, drop_reason(error), kernel_has_it),
         }
     }
 
     /// Whose packet it is: Fig. 6 step 206, "is the packet a valid service entry?", and for a reply, whose backend's.
     #[inline]
-    fn classify(&self, tables: &Generation, frame: &[u8], flow: Flow, is_tap: bool) -> Prospect {
+    fn classify(&self, tables: &Generation, frame: &[u8], flow: Flow, kernel_has_it: bool) -> PacketMetadata {
         let side = match tables.find(&flow.destination, flow.destination_port, flow.protocol) {
             Some(Endpoint::Service(id)) => Some((Subject::Service(id), client_key(&flow, id))),
             Some(Endpoint::HostService(_)) => {
-                return Prospect { subject: Subject::Host, flow, is_tap, ..Prospect::NONE };
+                return PacketMetadata { subject: Subject::Host, flow, kernel_has_it, ..PacketMetadata::NONE };
             }
             _ => match tables.find(&flow.source, flow.source_port, flow.protocol) {
                 Some(Endpoint::Backend(id)) => Some((Subject::Backend(id), backend_key(&flow, id))),
@@ -226,7 +226,7 @@ impl Filter {
         if let Some((subject, key)) = side {
             let hash = self.owner.table().hash(&key);
             prefetch::line(self.owner.table().first_bucket(key.side, hash));
-            return Prospect { subject, flow, hash, likely: None, choice: None, is_tap };
+            return PacketMetadata { subject, flow, hash, likely: None, choice: None, kernel_has_it };
         }
         let subject = match tables.address_use(&flow.destination) {
             Some(address_use) => Self::classify_address(address_use, tables, frame, &flow),
@@ -235,38 +235,38 @@ impl Filter {
             }
             None => Subject::NotOurs,
         };
-        Prospect { subject, flow, is_tap, ..Prospect::NONE }
+        PacketMetadata { subject, flow, kernel_has_it, ..PacketMetadata::NONE }
     }
 
-    /// Asks for the connection table entry that a frame will need; its bucket is here by now. For a packet that seems to
-    /// begin a connection, chooses the backend if that can be done now, and asks for what recording it will touch.
+    /// Prefetches the connection table entry that a frame will need; its bucket has arrived by now. For a packet that seems to
+    /// begin a connection, chooses the backend if that can be done now, and prefetches what recording it will touch.
     #[inline]
-    pub fn approach(&self, prospect: &mut Prospect) {
-        let (side, service) = match prospect.subject {
+    pub fn prefetch(&self, metadata: &mut PacketMetadata) {
+        let (side, service) = match metadata.subject {
             Subject::Service(id) => (Side::Client, Some(id)),
             Subject::Backend(_) => (Side::Backend, None),
             _ => return,
         };
-        prospect.likely = self.owner.table().likely(side, prospect.hash);
-        if let Some(likely) = prospect.likely {
+        metadata.likely = self.owner.table().likely(side, metadata.hash);
+        if let Some(likely) = metadata.likely {
             prefetch::line(self.owner.table().line(likely.id));
         } else if let (Some(id), Some(tables)) = (service, self.generation)
-            && decide::is_new(&prospect.flow)
+            && decide::is_new(&metadata.flow)
         {
-            prospect.choice = self.choose_early(tables, id, prospect);
-            if let Some(choice) = prospect.choice {
+            metadata.choice = self.choose_early(tables, id, metadata);
+            if let Some(choice) = metadata.choice {
                 prefetch::line(self.owner.table().first_bucket(Side::Backend, choice.backend_hash));
             }
         }
     }
 
-    /// Counts what is noteworthy about a packet that goes on, once that is decided.
+    /// Counts a notice about a packet that is forwarded.
     #[cold]
     fn note(&self, notice: Notice) {
         self.region.head.notices[notice as usize].add(1);
     }
 
-    /// Frees connections whose time is over, looking at `budget` of them. Returns how many were freed.
+    /// Frees expired connections, examining `budget` entries. Returns how many were freed.
     pub fn sweep(&mut self, budget: usize, now_ms: u64) -> usize {
         let Some(tables) = self.generation else { return 0 };
         let closing = closing(self.region);
@@ -274,17 +274,11 @@ impl Filter {
     }
 }
 
-/// Counts each connection that is freed, also as no longer in flight if no FIN or RST has ended it.
+/// Counts each connection that is freed.
 fn closing(region: SwitcherRegion<Writer>) -> impl FnMut(&Snapshot, &Activity) {
-    move |connection, last| {
-        let backend = usize::from(connection.backend.0);
-        if let Some(counters) = region.backends.get(backend) {
+    move |connection, _| {
+        if let Some(counters) = region.backends.get(usize::from(connection.backend.0)) {
             counters.closed.add(1);
-        }
-        if let Some(in_flight) = region.in_flight.get(backend)
-            && last.flags & Activity::ENDED == 0
-        {
-            in_flight.subtract(1);
         }
     }
 }
@@ -313,7 +307,7 @@ fn backend_key(flow: &Flow, backend: BackendId) -> Key {
 }
 
 /// Whether a frame that the parser refused was meant for a service: only then it is ours to count where the kernel has
-/// it too. Untagged IPv4 without a look at anything but the destination.
+/// it too. Reads only the destination of untagged IPv4.
 #[cold]
 fn is_to_service(tables: &Generation, frame: &[u8]) -> bool {
     match frame {

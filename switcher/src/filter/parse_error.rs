@@ -1,4 +1,4 @@
-//! The border between packet parser and counters: each of the parser's refusals has its drop reason.
+//! Maps each of the packet parser's errors to its drop reason.
 
 use shunt_packet::ParseError;
 use shunt_shmlayout::drop_reason::DropReason;

@@ -1,7 +1,7 @@
-//! Asking the processor for a cache line before it is needed.
+//! Prefetching of cache lines.
 #![allow(unsafe_code)]
 
-/// Asks for the line at `address`; a hint, without effect on anything but time.
+/// Prefetches the line at `address`: a hint without a semantic effect.
 #[inline]
 pub fn line<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]

@@ -160,12 +160,12 @@ fn a_flow_goes_to_another_backend_with_its_next_packet() {
 }
 
 /// The flow of `CLIENT` as a switcher finds it, and a packet of it on its way.
-fn found_by(filter: &Filter, pool: &Pool, frame: &[u8]) -> (Prospect, Found) {
-    let mut prospect = filter.look(frame, CLIENTS, false);
-    filter.approach(&mut prospect);
-    let key = client_key(&prospect.flow, pool.service);
-    let found = filter.owner.table().find(&key, prospect.hash).expect("a connection");
-    (prospect, found)
+fn found_by(filter: &Filter, pool: &Pool, frame: &[u8]) -> (PacketMetadata, Found) {
+    let mut metadata = filter.parse(frame, CLIENTS, false);
+    filter.prefetch(&mut metadata);
+    let key = client_key(&metadata.flow, pool.service);
+    let found = filter.owner.table().find(&key, metadata.hash).expect("a connection");
+    (metadata, found)
 }
 
 #[test]
@@ -178,9 +178,10 @@ fn a_flow_that_several_switchers_move_at_once_has_moved_once() {
     // Both find it before either moves it.
     let found = filters.each_ref().map(|filter| found_by(filter, &pool, &frame));
     for (filter, (it, found)) in filters.iter_mut().zip(&found) {
-        let passage = Passage { tables: &pool.world.tables.generations[1], it, interface: CLIENTS, now_ms: NOW_MS };
+        let context =
+            Context { tables: &pool.world.tables.generations[1], metadata: it, interface: CLIENTS, now_ms: NOW_MS };
         let mut frame = frame.clone();
-        let verdict = filter.pass_stale(&mut Buffer::from(&mut frame[..]), &passage, found).expect("it doesn't stay");
+        let verdict = filter.pass_stale(&mut Buffer::from(&mut frame[..]), &context, found).expect("it doesn't stay");
         assert_eq!(pool.receiver(verdict, &frame), Ok(1 - old));
         let counts: [i64; 2] = core::array::from_fn(|index| i64::from(index != old));
         assert_eq!(pool.in_flight(), (counts, counts));
@@ -204,8 +205,9 @@ fn a_move_that_comes_too_late_leaves_the_next_connection_of_the_entry_alone() {
     }
     let before = pool.in_flight();
     assert_eq!((before.0[1 - old], before.0), (1024, before.1));
-    let passage = Passage { tables: &pool.world.tables.generations[1], it: &it, interface: CLIENTS, now_ms: NOW_MS };
-    late.pass_stale(&mut Buffer::from(&mut frame.clone()[..]), &passage, &found).expect("it doesn't stay");
+    let context =
+        Context { tables: &pool.world.tables.generations[1], metadata: &it, interface: CLIENTS, now_ms: NOW_MS };
+    late.pass_stale(&mut Buffer::from(&mut frame.clone()[..]), &context, &found).expect("it doesn't stay");
     let (counted, live) = pool.in_flight();
     assert_eq!((counted[1 - old], counted), (1025, live), "all of the others', and the late one's");
     assert_eq!(pool.world.switchers[1].services[0].moved.get(), 0);

@@ -18,8 +18,8 @@ pub enum Sender {
 /// RST: what comes after asks nothing of the backend's workers.
 #[inline]
 pub fn next(before: Activity, flags: u8, sender: Sender, mode: Mode) -> Activity {
-    if flags & (SYN | FIN | RST) == 0 && before.state != State::Opening {
-        return before; // nearly all packets
+    if is_plain(before, flags) {
+        return before;
     }
     let mut after = before;
     if flags & RST != 0 {
@@ -48,6 +48,12 @@ pub fn next(before: Activity, flags: u8, sender: Sender, mode: Mode) -> Activity
         after.state = if after.flags & both == both { State::Closed } else { State::Closing };
     }
     after
+}
+
+/// Whether a packet is one of the many that leave the state as it is: data and acknowledgements of an open connection.
+#[inline]
+pub fn is_plain(before: Activity, flags: u8) -> bool {
+    flags & (SYN | FIN | RST) == 0 && before.state != State::Opening
 }
 
 /// Whether a packet begins a connection (Fig. 6 step 210): a SYN alone, with data or not (RFC 7413).

@@ -1,7 +1,7 @@
 //! A small world for tests and benchmarks: regions in memory, two interfaces, services and backends, as control and the
 //! keeper would have written them.
 
-use super::{Filter, Loads, Prospect, Verdict};
+use super::{Filter, Loads, PacketMetadata, Verdict};
 use shunt_packet::testing::LOCAL_MAC;
 use shunt_packet::{Buffer, PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::access::Writer;
@@ -296,9 +296,9 @@ impl World {
     /// A switcher's filter over this world.
     pub fn filter(&self, number: u8, switchers: u8) -> Filter {
         let table = self.connections.table().expect("a whole table");
-        let owner = Owner::adopt(table, number, switchers);
         let loads = Loads::new(&self.switchers.map(|region| region.lend()), self.tables.loads);
-        let region = self.switchers[usize::from(number)].lend();
+        let region: SwitcherRegion<Writer> = self.switchers[usize::from(number)].lend();
+        let owner = Owner::adopt(table, number, switchers, region.counts_in_flight());
         let mut filter = Filter::new(owner, self.tables.neighbours, Self::interfaces(), region, loads);
         filter.follow(&self.tables.generations[1]);
         filter
@@ -325,11 +325,11 @@ pub fn through(filter: &mut Filter, mut frame: Vec<u8>, from: InterfaceId) -> (V
 
 /// Takes one frame through all three steps. The frame becomes what would be sent.
 pub fn pass(filter: &mut Filter, frame: &mut Vec<u8>, interface: InterfaceId, now_ms: u64) -> Verdict {
-    let mut prospect: Prospect = filter.look(frame, interface, false);
-    filter.approach(&mut prospect);
+    let mut metadata: PacketMetadata = filter.parse(frame, interface, false);
+    filter.prefetch(&mut metadata);
     let received = frame.len();
     frame.resize(received.max(128), 0); // a buffer has room behind a short packet
-    let verdict = filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, interface, now_ms);
+    let verdict = filter.decide(&mut Buffer::from(&mut frame[..]), &metadata, interface, now_ms);
     frame.truncate(match verdict {
         Verdict::Forward(_, length) | Verdict::Reply(length) | Verdict::ToHost(length) => length,
         _ => received,

@@ -401,12 +401,12 @@ fn row_94_a_full_table_evicts_the_opening_and_then_refuses() {
 #[test]
 fn a_backend_s_packet_without_a_connection_is_left_to_a_kernel_that_has_it_too() {
     let mut filter = world().filter(0, 1);
-    let mut decide = |is_tap| {
+    let mut decide = |kernel_has_it| {
         let mut frame = tcp(B1, CLIENT, ACK).build();
-        let mut prospect = filter.look(&frame, BACKENDS, is_tap);
-        filter.approach(&mut prospect);
+        let mut metadata = filter.parse(&frame, BACKENDS, kernel_has_it);
+        filter.prefetch(&mut metadata);
         frame.resize(128, 0);
-        filter.decide(&mut Buffer::from(&mut frame[..]), &prospect, BACKENDS, 1000)
+        filter.decide(&mut Buffer::from(&mut frame[..]), &metadata, BACKENDS, 1000)
     };
     assert_eq!(decide(true), Verdict::NotOurs, "the health check's own connection");
     assert!(matches!(decide(false), Verdict::Reply(_)), "nobody else has it: reset");
@@ -471,7 +471,7 @@ fn bystanders_and_frames_before_the_first_publication_are_not_ours() {
     // What AF_PACKET copies of a health check at the service's address (dsr).
     let reply = tcp(SERVICE, ([198, 18, 1, 1], 40_000), SYN | ACK).build();
     assert_eq!(through(&mut world.filter(0, 1), reply, BACKENDS).0, Verdict::NotOurs);
-    let owner = Owner::adopt(world.connections.table().unwrap(), 0, 1);
+    let owner = Owner::adopt(world.connections.table().unwrap(), 0, 1, Default::default());
     let mut fresh = Filter::new(
         owner,
         world.tables.neighbours,
@@ -486,7 +486,7 @@ fn bystanders_and_frames_before_the_first_publication_are_not_ours() {
 fn a_malformed_frame_is_ours_to_count_only_when_it_was_for_a_service() {
     let filter = world().filter(0, 1);
     let bad = |to| poke(tcp(CLIENT, to, SYN).build(), 24, &[0xff, 0xff]);
-    let subject = |frame: &[u8], is_tap| format!("{:?}", filter.look(frame, CLIENTS, is_tap).subject);
+    let subject = |frame: &[u8], kernel_has_it| format!("{:?}", filter.parse(frame, CLIENTS, kernel_has_it).subject);
     assert_eq!(subject(&bad(SERVICE), true), "Malformed(Ip4Checksum)");
     assert_eq!(subject(&bad(([198, 18, 0, 1], 22)), true), "NotOurs");
     assert_eq!(subject(&bad(([198, 18, 0, 1], 22)), false), "Malformed(Ip4Checksum)");

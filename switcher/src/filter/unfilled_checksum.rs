@@ -85,7 +85,7 @@ mod tests {
             assert!(matches!(through(&mut filter, request, CLIENTS).0, Verdict::Forward(..)));
             assert_eq!(through(&mut filter, begun(answer.clone()), BACKENDS).0, UNFILLED);
             assert!(matches!(through(&mut filter, answer.clone(), BACKENDS).0, Verdict::Forward(..)));
-            // An answered connection isn't looked at any more.
+            // Packets of an answered connection aren't checked any more.
             assert!(matches!(through(&mut filter, begun(answer), BACKENDS).0, Verdict::Forward(..)));
         }
         assert_eq!(world.switcher.interfaces[usize::from(BACKENDS.0)].unfilled_ms.get(), 1000);

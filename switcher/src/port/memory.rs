@@ -78,7 +78,7 @@ impl Port for MemoryPort {
 
     fn flush(&mut self, _pool: &mut Pool) {}
 
-    fn is_tap(&self) -> bool {
+    fn kernel_has_it(&self) -> bool {
         false
     }
 

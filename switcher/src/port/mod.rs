@@ -175,7 +175,7 @@ pub trait Port {
     }
 
     /// Whether the kernel's own stack also sees each received packet (AF_PACKET), so that what isn't Shunt's needs no answer.
-    fn is_tap(&self) -> bool;
+    fn kernel_has_it(&self) -> bool;
 
     /// What was lost since the losses that were last counted, by this process or its predecessor. A system call, for once a
     /// second.

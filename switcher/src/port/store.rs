@@ -93,7 +93,7 @@ impl Port for StorePort {
         }
     }
 
-    fn is_tap(&self) -> bool {
+    fn kernel_has_it(&self) -> bool {
         false
     }
 

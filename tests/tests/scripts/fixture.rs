@@ -1,7 +1,7 @@
 //! A supervisor of programs that do nothing.
 
 use crate::write_program;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -11,7 +11,7 @@ use shunt_tests::wait::until;
 use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// A supervisor of programs that do nothing, below which the test can take away what it writes to.
 pub struct Fixture {
@@ -69,8 +69,29 @@ impl Fixture {
     pub fn start(&mut self, log: File) -> Result<()> {
         let mut command = Command::new(root().join("deploy/shunt-supervisor"));
         command.arg("any.toml").env("SHUNT_BIN", self.folder.path()).stdin(Stdio::null());
+        let interference = self.interference();
+        if interference.exists() {
+            command.env("BASH_ENV", interference);
+        }
         self.supervisor = Some(command.stdout(log.try_clone()?).stderr(log).spawn()?);
         Ok(())
+    }
+
+    /// Bash that every supervisor started from now on reads before its script.
+    pub fn interfere(&self, text: &str) -> Result<()> {
+        Ok(std::fs::write(self.interference(), text)?)
+    }
+
+    fn interference(&self) -> PathBuf {
+        self.folder.path().join("interference")
+    }
+
+    /// The supervisor's end, asked for or not.
+    pub fn await_supervisor(&mut self) -> Result<ExitStatus> {
+        let supervisor = self.supervisor.as_mut().context("a supervisor")?;
+        let status = until("the supervisor's end", || Ok(supervisor.try_wait()?))?;
+        self.supervisor = None;
+        Ok(status)
     }
 
     /// Ends the supervisor alone, as by the kernel's out-of-memory killer.

@@ -172,7 +172,8 @@ fn a_supervisor_goes_on_without_pid_files_until_there_is_room() -> Result<()> {
     assert_eq!(text()?.matches("cannot write").count(), 5, "{}", text()?);
     std::fs::remove_file(&filler)?;
     fixture.replace_switcher()?;
-    assert!(pid_of(&fixture.instance, "keeper").is_ok() && pid_of(&fixture.instance, "control").is_ok());
+    let written = |name| pid_of(&fixture.instance, name).ok();
+    until("the others' files", || Ok(written("keeper").and(written("control"))))?;
     fixture.stop()
 }
 

@@ -7,6 +7,7 @@ mod help;
 mod log;
 mod programs;
 mod rust;
+mod supervision;
 
 use shunt_tests::operator::root;
 use std::path::{Path, PathBuf};

@@ -91,15 +91,52 @@ fn an_order_is_answered_once_it_is_in_force_and_a_wrong_one_at_once() {
     assert!(matches!(again, Reply::InForce { epoch: same, .. } if same == epoch), "drained already");
 }
 
+/// The first finds a free buffer and becomes active, the second doesn't: the switcher has taken neither.
 #[test]
-fn an_order_that_a_stopped_switcher_holds_up_is_answered_with_its_name() {
+fn each_order_that_a_stopped_switcher_has_not_taken_is_answered_with_its_name() {
+    let mut world = settled(TWO, "");
+    let before = world.control.memory().active();
+    world.shared.switchers[1].head.in_use.store(before.0, Ordering::Relaxed);
+    for command in [Command::Drain(select(1)), Command::Enable(select(1)), Command::Drain(select(1))] {
+        let (reply, turns) = world.answer(command);
+        let Reply::Pending { what: Accepted::Changed { .. }, error } = reply else { panic!("{reply:?}") };
+        let named = format!("not in force after 5 s: switcher 1 (pid {}) still uses epoch", std::process::id());
+        assert!(error.contains(&format!("{named} {};", before.epoch())), "{error}");
+        assert!(turns * 5 >= 5_000, "{turns} turns");
+    }
+}
+
+#[test]
+fn an_order_is_answered_as_soon_as_the_last_switcher_has_taken_it() {
     let mut world = settled(TWO, "");
     let head = world.shared.switchers[1].head;
     head.in_use.store(world.control.memory().active().0, Ordering::Relaxed);
-    world.answer(Command::Drain(select(1)));
-    let (reply, turns) = world.answer(Command::Enable(select(1)));
-    assert!(matches!(reply, Reply::Refused { error } if error.contains("not in force after 5 s: switcher 1 (pid")));
-    assert!(turns * 5 >= 5_000, "{turns} turns");
+    let (ticket, order) = world.order(Command::Drain(select(1)));
+    assert!(world.turn(vec![order]).replies.is_empty());
+    assert!(world.pass(1_000).iter().all(|outputs| outputs.replies.is_empty()), "one switcher has it, the other not");
+    let active = world.control.memory().active();
+    head.in_use.store(active.0, Ordering::Relaxed);
+    let replies: Vec<_> = world.pass(10).into_iter().flat_map(|outputs| outputs.replies).collect();
+    assert!(matches!(&replies[..], [(to, Reply::InForce { epoch, .. })] if *to == ticket && *epoch == active.epoch()));
+}
+
+/// The rehearsal finds out beforehand; here the shared memory is smaller than what it rehearses in.
+#[test]
+fn an_accepted_order_that_cannot_be_published_stands_and_is_tried_again() {
+    let mut world = World::with_endpoints(TWO, "", 16);
+    world.pass(200);
+    let all: Vec<(u8, u16)> = (1..=15).map(|number| (number, 1)).collect();
+    world.write(&[(1, "nat", &all)], "");
+    let (reply, _) = world.answer(Command::Reload);
+    let Reply::Pending { what: Accepted::Reloaded { backends: 15, .. }, error } = reply else { panic!("{reply:?}") };
+    assert!(error.starts_with("accepted, but not in force: ") && error.contains("no place in the endpoint"), "{error}");
+    assert!(world.control.table().backend_named("b15").is_some(), "accepted");
+    let head = world.control.memory().control.head;
+    let (active, fills) = (world.control.memory().active(), head.fills.load(Ordering::Relaxed));
+    world.pass(2_500);
+    let attempts = (head.fills.load(Ordering::Relaxed) - fills) / 2;
+    assert!((1..=3).contains(&attempts), "{attempts} attempts");
+    assert_eq!(world.control.memory().active(), active, "what was published stays in force");
 }
 
 #[test]
@@ -148,14 +185,27 @@ fn what_left_the_configuration_is_counted_and_forgotten_and_an_old_count_proves_
     assert_eq!(request.leaving.backends.len(), 1);
     assert!(world.pass(5_000).iter().all(|outputs| outputs.count.is_none()), "one count at a time");
     world.turn(vec![Event::Hangup]);
-    world.turn(vec![Event::Counted(Count { request, counts: Counts::default() })]);
+    world.turn(vec![Event::Counted(Count { request, counts: Ok(Counts::default()) })]);
     assert!(world.control.table().backends().any(|(_, backend)| backend.removed), "of another configuration");
     let request = world.pass(100).into_iter().find_map(|outputs| outputs.count).expect("another count");
-    world.turn(vec![Event::Counted(Count { request, counts: Counts::default() })]);
+    world.turn(vec![Event::Counted(Count { request, counts: Ok(Counts::default()) })]);
     assert_eq!(world.control.table().backends().count(), 1);
     let causes = published(&world.pass(100));
     assert_eq!(causes, [because(&[Cause::Retirement]), because(&[Cause::IdleBuffer])], "in both buffers");
     assert!(world.pass(100).iter().all(|outputs| outputs.count.is_none()), "nobody leaves any more");
+}
+
+#[test]
+fn a_count_that_failed_is_made_again() {
+    let mut world = settled(TWO, "");
+    world.write(&[(1, "nat", &[(2, 1)])], "");
+    world.turn(vec![Event::Hangup]);
+    let request = world.pass(100).into_iter().find_map(|outputs| outputs.count).expect("a count");
+    world.turn(vec![Event::Counted(Count { request, counts: Err("panicked".to_owned()) })]);
+    assert!(world.control.table().backends().any(|(_, backend)| backend.removed), "nothing is proved");
+    let again = world.pass(2_100).into_iter().find_map(|outputs| outputs.count).expect("another count");
+    world.turn(vec![Event::Counted(Count { request: again, counts: Ok(Counts::default()) })]);
+    assert_eq!(world.control.table().backends().count(), 1);
 }
 
 #[test]
@@ -166,7 +216,7 @@ fn an_id_that_a_buffer_still_names_is_nobody_elses() {
     world.turn(vec![Event::Hangup]);
     let request = world.pass(100).into_iter().find_map(|outputs| outputs.count).expect("a count");
     world.write(&[(1, "nat", &[(2, 1), (3, 1)])], "");
-    world.turn(vec![Event::Counted(Count { request, counts: Counts::default() }), Event::Hangup]);
+    world.turn(vec![Event::Counted(Count { request, counts: Ok(Counts::default()) }), Event::Hangup]);
     assert_ne!(world.backend(3), gone);
 }
 

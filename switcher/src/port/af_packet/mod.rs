@@ -183,7 +183,7 @@ impl Port for PacketPort {
         Some(self.socket.as_fd())
     }
 
-    fn is_tap(&self) -> bool {
+    fn kernel_has_it(&self) -> bool {
         true
     }
 

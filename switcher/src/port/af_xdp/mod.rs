@@ -128,7 +128,7 @@ impl Port for XdpPort {
         Some(self.socket.as_fd())
     }
 
-    fn is_tap(&self) -> bool {
+    fn kernel_has_it(&self) -> bool {
         false
     }
 

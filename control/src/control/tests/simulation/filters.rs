@@ -38,15 +38,20 @@ impl Switcher {
     /// A first process of this number.
     pub fn start(world: &World, number: usize) -> Self {
         let shared = &world.shared;
-        let region = shared.switchers[number].lend();
+        let region: SwitcherRegion<Writer> = shared.switchers[number].lend();
         let control: &'static ControlRegion = Box::leak(Box::new(world.control.memory().control.lend()));
         let connections = shared.connections.table().unwrap();
-        let owner = Owner::adopt(connections, number as u8, shared.switchers.len() as u8);
+        let owner = Owner::adopt(connections, number as u8, shared.switchers.len() as u8, region.counts_in_flight());
         let interfaces: Vec<InterfaceRecord> = shared.keeper.interfaces().map(|(_, record)| record).collect();
         let switchers: Vec<_> = shared.switchers.iter().map(SwitcherRegion::lend).collect();
         let loads = Loads::new(&switchers, control.loads);
         let filter = Filter::new(owner, control.neighbours, interfaces, region, loads);
         Self { region, is_stopped: false, control, filter, active: Active::NONE }
+    }
+
+    /// The generation that it uses.
+    pub fn in_use(&self) -> Active {
+        Active(self.region.head.in_use.load(Ordering::Relaxed))
     }
 
     /// The next one, which the keeper gives the memory of one that was killed: it clears `in_use` first.

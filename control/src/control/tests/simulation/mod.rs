@@ -293,6 +293,10 @@ impl Simulation {
         for (ticket, reply) in outputs.replies {
             self.orders.remove(&ticket).expect("one answer an order");
             assert!(!matches!(reply, Reply::Configuration(_) | Reply::Backends { .. }), "another order's answer");
+            if let Reply::InForce { epoch, .. } = reply {
+                let mut in_use = self.switchers.iter().map(Switcher::in_use);
+                assert!(in_use.all(|it| it == flip::Active::NONE || it.epoch() >= epoch), "in force for some only");
+            }
         }
         if outputs.published.is_some() {
             self.active = self.filled.clone();
@@ -300,7 +304,7 @@ impl Simulation {
         self.counts.extend(outputs.count.map(|request| {
             let connections = self.world.control.memory().connections;
             let counts = Counts::scan(&connections, request.services, request.backends);
-            Count { request, counts }
+            Count { request, counts: Ok(counts) }
         }));
         let head = self.world.control.memory().control.head;
         let prepared = flip::Active(head.prepared.load(shunt_shmlayout::sync::Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! Where a switcher's frames go out: its ports, and the frame pool that they share. Carries verdicts out, and counts.
+//! Egress: a switcher's ports and the frame pool that they share. Applies verdicts, and counts.
 
 use crate::filter::Verdict;
 use crate::port::{Frame, Pool, Port};
@@ -26,26 +26,26 @@ pub struct Held {
 }
 
 /// The ports with the frame pool.
-pub struct Outlets {
+pub struct Egress {
     /// Polled in this order.
     pub ports: Vec<Attachment>,
     /// The frames of all of them.
     pub pool: Pool,
     /// By interface id: which port sends there.
-    way_out: Vec<Option<usize>>,
+    port_by_interface: Vec<Option<usize>>,
     /// Which port leads to the box's own programs.
     host: Option<usize>,
     region: SwitcherRegion<Writer>,
 }
 
-impl Outlets {
+impl Egress {
     /// With these ports.
     pub fn new(ports: Vec<Attachment>, pool: Pool, region: SwitcherRegion<Writer>) -> Self {
         let port_of = |id| ports.iter().position(|port| port.interface == InterfaceId(id));
         let ids = ports.iter().map(|port| port.interface).filter(|id| *id != InterfaceId::HOST);
         let interfaces = ids.map(|id| id.0 + 1).max().unwrap_or(0);
-        let (way_out, host) = ((0..interfaces).map(port_of).collect(), port_of(InterfaceId::HOST.0));
-        Self { ports, pool, way_out, host, region }
+        let (port_by_interface, host) = ((0..interfaces).map(port_of).collect(), port_of(InterfaceId::HOST.0));
+        Self { ports, pool, port_by_interface, host, region }
     }
 
     /// The port of the packet store.
@@ -53,11 +53,11 @@ impl Outlets {
         self.host
     }
 
-    /// Does with a frame that port `from` received what the filter decided. A frame that has to wait comes back.
+    /// Applies the filter's verdict to a frame that port `from` received. Returns a frame that has to wait.
     #[inline]
-    pub fn carry_out(&mut self, verdict: Verdict, frame: Frame, from: usize) -> Option<Held> {
+    pub fn apply_verdict(&mut self, verdict: Verdict, frame: Frame, from: usize) -> Option<Held> {
         match verdict {
-            Verdict::Forward(to, length) => match self.way_out.get(usize::from(to.0)).copied().flatten() {
+            Verdict::Forward(to, length) => match self.port_by_interface.get(usize::from(to.0)).copied().flatten() {
                 Some(port) => self.send(port, frame, length),
                 None => self.discard(frame, DropReason::NoPort),
             },
@@ -68,7 +68,7 @@ impl Outlets {
             Verdict::Reply(length) => self.send(from, frame, length),
             Verdict::Drop(reason) => self.discard(frame, reason),
             Verdict::Wait(to) => return Some(Held { frame, to }),
-            Verdict::NotOurs if self.ports[from].port.is_tap() => {
+            Verdict::NotOurs if self.ports[from].port.kernel_has_it() => {
                 self.region.head.passed.add(1);
                 self.pool.give(frame);
             }

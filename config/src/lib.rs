@@ -15,6 +15,7 @@ mod duplicate;
 mod error;
 mod feedback;
 mod kind;
+mod near;
 mod queues;
 mod read;
 mod report;

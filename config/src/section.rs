@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::near::nearest;
 use crate::report::{Field, Place, Report, quoted};
 
 /// One table, or the absence of an optional one.
@@ -250,7 +251,9 @@ impl<'t> Section<'t> {
             let name: &str = key.get_ref();
             if !self.asked.contains(&name) {
                 let place = Place { line: self.report.line_of(&key.span()), field: self.path_of(name) };
-                self.report.refuse(&place, format!("is an unknown key; the keys here are {}", self.asked.join(", ")));
+                let near = nearest(name, &self.asked).map(|near| format!("perhaps you mean {near}; "));
+                let (near, keys) = (near.unwrap_or_default(), self.asked.join(", "));
+                self.report.refuse(&place, format!("is an unknown key; {near}the keys here are {keys}"));
             }
         }
     }

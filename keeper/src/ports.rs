@@ -250,7 +250,7 @@ impl<'a> Opener<'a> {
         }
         let problems = check_packet_copies(self.config, &name, &self.facts.interfaces[interface]);
         if !problems.is_empty() {
-            return Err(KeeperError::Problems([vec![error.to_string()], problems].concat()));
+            return Err(KeeperError::Problems(refusals(self.config.interfaces[interface].mode, error, problems)));
         }
         log::warn!("{error}; going on with AF_PACKET on {name}");
         Ok(())
@@ -390,5 +390,22 @@ impl<'a> Opener<'a> {
         let keeper = self.regions.keeper;
         let reception = Reception::begin(self.config, self.facts, keeper, &mut records, self.is_restart);
         Ok(Ports { records, sockets, redirects, reception })
+    }
+}
+
+/// Where neither kind can be used. Whoever asked for a mode of AF_XDP isn't helped by what AF_PACKET would need.
+fn refusals(mode: XdpMode, error: &KeeperError, of_packet: Vec<String>) -> Vec<String> {
+    std::iter::once(error.to_string()).chain(of_packet.into_iter().filter(|_| mode == XdpMode::Auto)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_af_packet_would_need_is_told_only_where_no_mode_was_asked_for() {
+        let error = KeeperError::Problems(vec!["no zero-copy".into()]);
+        let told = |mode| refusals(mode, &error, vec!["AF_PACKET needs more".into()]).len();
+        assert_eq!([XdpMode::Auto, XdpMode::ZeroCopy, XdpMode::NativeCopy].map(told), [2, 1, 1]);
     }
 }

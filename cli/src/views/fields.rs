@@ -22,11 +22,12 @@ Fields of --json (without shared memory: instance, health and problems only):
   reports[]: outcome, count, meaning
   problems[]: code, severity (notice, degraded, not-serving), object, text, mend
 Codes of problems:
-  not_running, nothing_published, process_dead, process_silent, process_absent, service_without_backend (not serving;
-      process_...: degraded if keeper or control), epoch_not_taken, backend_down, backend_declined, backend_unanswered, table_nearly_full,
-      configuration_refused, reload_refused, key_missing, configuration_unsaved, frames_unaccounted, agent_silent,
-      feedback_not_listening (degraded), reports_refused (degraded; a notice while all agents report and anybody can
-      have sent them), checksum_unfilled (degraded; a notice where clients send, of which any can craft such packets)";
+  not serving: not_running, nothing_published, process_dead, process_absent, process_silent (of keeper and control:
+      degraded), interface_down, interface_gone, host_down, service_without_backend
+  degraded: epoch_not_taken, backend_down, backend_declined, backend_unreachable, backend_unanswered, table_nearly_full,
+      control_unanswered, configuration_refused, reload_refused, configuration_unsaved, key_missing, agent_silent,
+      feedback_not_listening, frames_unaccounted
+  degraded, or a notice where anybody can have brought it about: checksum_unfilled, reports_refused";
 
 /// Of `shunt services`.
 pub const SERVICES: &str = "\

@@ -317,12 +317,16 @@ pub fn control_unanswered(error: &AdminError) -> Problem {
         AdminError::NotRunning(instance) | AdminError::NoInstance { instance, .. } => {
             format!("it runs, and nobody listens at {}", control_socket(instance).display())
         }
+        AdminError::Silent { .. } => "it runs, and is too busy to answer".to_owned(),
         error => error.to_string(),
     };
     let text = format!("whether its file, load reports and back-ends' answers are in order isn't known: {why}");
     let mend = match error {
         AdminError::Denied(_) => "run it with sudo",
         AdminError::Unintelligible(_) => "install one version of Shunt's programs, then stop Shunt and start it again",
+        AdminError::Silent { .. } => {
+            "if it stays so, its log says what it does; kill -9 its pid, and its successor goes on from shared memory"
+        }
         _ => "kill -9 control's pid: its successor makes its socket anew, and no connection is lost",
     };
     Problem::new("control_unanswered", Severity::Degraded, "control", text, mend)

@@ -273,6 +273,7 @@ fn a_control_that_runs_and_does_not_answer_is_told() {
     for (error, said, mend) in [
         (AdminError::NotRunning(instance()), "nobody listens at /run/shunt/shunt", "kill -9 control's pid"),
         (AdminError::Unintelligible(instance()), "answered something else than expected", "install one version"),
+        (AdminError::Silent { instance: instance(), pid: Some(7) }, "is too busy to answer", "if it stays so"),
         (AdminError::Denied(instance()), "is open to root only", "run it with sudo"),
     ] {
         let problem = only(|instance| instance.configuration = Some(Err(error)));
@@ -412,4 +413,8 @@ fn every_code_is_documented_and_no_other() {
     let first = rows.map(|row| row.split('|').nth(1).unwrap());
     let documented: Vec<&str> = first.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
     assert_eq!(documented, CODES);
+    let help = super::super::fields::STATUS.split("Codes of problems:").nth(1).unwrap();
+    let words = help.split(|c: char| !c.is_ascii_lowercase() && c != '_').filter(|word| word.contains('_'));
+    let told: std::collections::BTreeSet<&str> = words.collect();
+    assert_eq!(told, CODES.iter().copied().collect(), "shunt status --help");
 }

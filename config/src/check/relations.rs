@@ -93,7 +93,7 @@ type Identity = (SocketAddr, Protocol);
 
 fn check_backend_identities(report: &Report, services: &[Draft], limits: &Limits) {
     let mut backends = Backends::default();
-    let mut over_limit = false;
+    let mut over_limit = None;
     for service in services {
         let mut here: HashMap<&str, usize> = HashMap::new();
         for backend in &service.backends {
@@ -105,18 +105,29 @@ fn check_backend_identities(report: &Report, services: &[Draft], limits: &Limits
             let Some(address) = backend.address.as_ref().filter(|_| first) else {
                 continue;
             };
-            backends.record(report, name, address, protocol);
-            if !over_limit && backends.by_address.len() > limits.backends as usize {
-                over_limit = true;
-                let sentence = format!("is one back-end more than limits.backends, {}", limits.backends);
-                report.refuse(&name.place, format!("{sentence}; raise limits.backends"));
+            let is_own = |other: &str| here.contains_key(other);
+            backends.record(report, name, address, protocol, is_own);
+            if backends.by_address.len() > limits.backends as usize {
+                over_limit.get_or_insert(&name.place);
             }
         }
+    }
+    if let Some(place) = over_limit {
+        let sentence = format!("is one back-end more than limits.backends, {}", limits.backends);
+        report.refuse(place, format!("{sentence}; raise limits.backends to {}", backends.by_address.len()));
     }
 }
 
 impl<'d> Backends<'d> {
-    fn record(&mut self, report: &Report, name: &'d Field<String>, address: &'d Field<SocketAddr>, protocol: Protocol) {
+    /// `is_own` says of another name whether the same service has it.
+    fn record(
+        &mut self,
+        report: &Report,
+        name: &'d Field<String>,
+        address: &'d Field<SocketAddr>,
+        protocol: Protocol,
+        is_own: impl Fn(&str) -> bool,
+    ) {
         let identity = (address.value, protocol);
         let (known, line) = *self.by_name.entry(&name.value).or_insert((identity, name.place.line));
         if known != identity {
@@ -127,7 +138,8 @@ impl<'d> Backends<'d> {
         let (other, line) = *self.by_address.entry(identity).or_insert((&name.value, address.place.line));
         if other != name.value {
             let taken = format!("\"{}\" is back-end {other:?} already, in line {line}", address.value);
-            report.refuse(&address.place, format!("{taken}; use that name here too"));
+            let mend = if is_own(other) { "correct or remove one of both" } else { "use that name here too" };
+            report.refuse(&address.place, format!("{taken}; {mend}"));
         }
     }
 }
@@ -150,15 +162,18 @@ fn check_sums(report: &Report, services: &[Draft], limits: &Limits) {
         let sentence = format!("is one service more than limits.services, {}", limits.services);
         report.refuse(&service.place, format!("{sentence}; raise limits.services to {}", services.len()));
     }
+    let limit = u64::from(limits.slots);
+    // Each rule has a table of its own.
+    let slots = |service: &Draft| u64::from(service.slots.value) * (1 + service.rules.len() as u64);
+    let all: u64 = services.iter().map(slots).sum();
     let mut sum: u64 = 0;
-    for service in services {
-        let before = sum;
-        // Each rule has a table of its own.
-        sum += u64::from(service.slots.value) * (1 + service.rules.len() as u64);
-        let limit = u64::from(limits.slots);
-        if before <= limit && sum > limit {
-            let sentence = format!("brings all tables to {sum} slots, more than limits.slots, {limit}");
-            report.refuse(&service.slots.place, format!("{sentence}; raise limits.slots, or choose smaller tables"));
-        }
+    let first_over = services.iter().find(|service| {
+        sum += slots(service);
+        sum > limit
+    });
+    if let Some(service) = first_over {
+        let sentence = format!("brings all tables to {sum} slots, more than limits.slots, {limit}");
+        let mend = format!("raise limits.slots to {all}, or choose smaller tables");
+        report.refuse(&service.slots.place, format!("{sentence}; {mend}"));
     }
 }

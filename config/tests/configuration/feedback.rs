@@ -79,7 +79,7 @@ fn a_rule_takes_slots_of_its_own() {
         |number: usize| web(&format!("slots = 4099\nrule = [{}]", "{ backends = [\"b1\"] },".repeat(number)), "");
     let room = |text: String| text.replacen("[limits]", "[limits]\nslots = 10000", 1);
     assert_eq!(found(&room(rule(1))), [""; 0]);
-    let expected = "23: service.web.slots: brings all tables to 12297 slots, more than limits.slots, 10000; raise limits.slots, or choose smaller tables";
+    let expected = "23: service.web.slots: brings all tables to 12297 slots, more than limits.slots, 10000; raise limits.slots to 13318, or choose smaller tables";
     assert_eq!(found(&room(rule(2))), [expected]);
 }
 

@@ -2,7 +2,7 @@
 
 use shunt_config::Config;
 
-use crate::common::{assert_refused, refusals, spoil};
+use crate::common::{VALID, assert_refused, refusals, spoil};
 
 /// Nobody would take a connection, and nothing would say so.
 #[test]
@@ -243,7 +243,7 @@ fn backends() {
         (
             31,
             r#"address = "198.18.1.11:8080""#,
-            r#"service.web.backend.b2.address: "198.18.1.11:8080" is back-end "b1" already, in line 28; use that name here too"#,
+            r#"service.web.backend.b2.address: "198.18.1.11:8080" is back-end "b1" already, in line 28; correct or remove one of both"#,
         ),
         (32, "weight = 257", "service.web.backend.b2.weight: is 257; write a whole number from 0 to 256"),
         (
@@ -276,10 +276,10 @@ fn counts_stay_within_the_limits() {
         "shunt.toml:33: service.dns: is one service more than limits.services, 1; raise limits.services to 2";
     assert_eq!(refusals(&services), [expected]);
     let backends = spoil(&[(13, "backends = 2")]);
-    let expected = "shunt.toml:39: service.dns.backend.ns1.name: is one back-end more than limits.backends, 2; raise limits.backends";
+    let expected = "shunt.toml:39: service.dns.backend.ns1.name: is one back-end more than limits.backends, 2; raise limits.backends to 3";
     assert_eq!(refusals(&backends), [expected]);
     let slots = spoil(&[(13, "slots = 5000")]);
-    let expected = "shunt.toml:33: service.dns.slots: brings all tables to 5120 slots, more than limits.slots, 5000; raise limits.slots, or choose smaller tables";
+    let expected = "shunt.toml:33: service.dns.slots: brings all tables to 5120 slots, more than limits.slots, 5000; raise limits.slots to 5120, or choose smaller tables";
     assert_eq!(refusals(&slots), [expected]);
 }
 
@@ -298,4 +298,13 @@ fn all_that_is_wrong_is_said_in_the_order_of_the_lines() {
     for (line, start) in lines.iter().zip(starts) {
         assert!(line.starts_with(start), "{line} doesn't start with {start}");
     }
+}
+
+#[test]
+fn a_mistyped_key_is_told_with_the_one_that_was_meant() {
+    let found = refusals(&VALID.replacen("address = ", "adress = ", 1)).join("\n");
+    assert!(
+        found.contains(".adress: is an unknown key; perhaps you mean address; the keys here are name, address"),
+        "{found}"
+    );
 }

@@ -86,7 +86,7 @@ fn way_out(source: Ipv4Addr) -> io::Result<u32> {
 
 /// What is wrong, and what to do.
 pub fn host_text(FaultyHost { device, fault }: &FaultyHost) -> (String, &'static str) {
-    const AGAIN: &str = "kill -9 the keeper's pid: its successor sets the device up again with addresses, rules and route, and \
+    const AGAIN: &str = "kill -9 the keeper's pid: its successor makes or sets up the device with addresses, rules and route, and \
                          packets of clients go on";
     let (what, mend) = match fault {
         HostFault::Gone => (format!("{device} was removed"), AGAIN),

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use shunt_config::Idle;
+use shunt_protocol::idle::Idle;
 
 /// How long a switcher that waits doesn't see what can't wake it, in ms: a new configuration, packets of the box's own
 /// programs, room for frames that the device didn't take at once. Connections that are over are looked for at each waking.

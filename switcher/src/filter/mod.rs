@@ -26,6 +26,7 @@ mod stale;
 #[cfg(test)]
 mod stale_tests;
 mod tcp_state;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;

@@ -136,6 +136,8 @@ impl Prospect {
     /// Of no frame yet.
     pub const NONE: Self =
         Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0, likely: None, choice: None, is_tap: false };
+    /// Of a frame whose endpoint the table has, and doesn't say what it is.
+    const UNREADABLE: Self = Self { subject: Subject::Malformed(DropReason::BadTable), ..Self::NONE };
 }
 
 const NO_FLOW: Flow = Flow {
@@ -219,18 +221,23 @@ impl Filter {
             Some(Endpoint::HostService(_)) => {
                 return Prospect { subject: Subject::Host, flow, is_tap, ..Prospect::NONE };
             }
-            _ => match tables.find(&flow.source, flow.source_port, flow.protocol) {
-                Some(Endpoint::Backend(id)) => Some((Subject::Backend(id), backend_key(&flow, id))),
-                _ => None,
-            },
+            Some(Endpoint::Unknown) => return Prospect { flow, is_tap, ..Prospect::UNREADABLE },
+            Some(Endpoint::Backend(_) | Endpoint::Address(_)) | None => {
+                match tables.find(&flow.source, flow.source_port, flow.protocol) {
+                    Some(Endpoint::Backend(id)) => Some((Subject::Backend(id), backend_key(&flow, id))),
+                    Some(Endpoint::Unknown) => return Prospect { flow, is_tap, ..Prospect::UNREADABLE },
+                    Some(Endpoint::Service(_) | Endpoint::HostService(_) | Endpoint::Address(_)) | None => None,
+                }
+            }
         };
         if let Some((subject, key)) = side {
             let hash = self.owner.table().hash(&key);
             prefetch::line(self.owner.table().first_bucket(key.side, hash));
             return Prospect { subject, flow, hash, likely: None, choice: None, is_tap };
         }
-        let subject = match tables.address_use(&flow.destination) {
-            Some(address_use) => Self::classify_address(address_use, tables, frame, &flow),
+        let subject = match tables.find(&flow.destination, PortBe::ZERO, 0) {
+            Some(Endpoint::Address(address_use)) => Self::classify_address(address_use, tables, frame, &flow),
+            Some(_) => Subject::Malformed(DropReason::BadTable),
             None if flow.protocol == PROTOCOL_ICMP => {
                 icmp_error::classify(tables, frame, &flow).unwrap_or(Subject::NotOurs)
             }

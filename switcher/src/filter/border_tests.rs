@@ -34,6 +34,7 @@ fn a_record_with_an_unknown_number_drops_the_packets_that_need_it() {
         let other = (CLIENT.0, CLIENT.1 + 1);
         assert_eq!(through(&mut filter, tcp(other, SERVICE, SYN).build(), CLIENTS).0, BAD, "a new connection, {bad:?}");
         assert_eq!(through(&mut filter, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS).0, BAD, "a reply, {bad:?}");
+        assert_eq!(filter.sweep(8192, 1001), 0, "its connection stays for its time, {bad:?}");
     }
     assert_eq!(world.switcher.services[0].refused.get(), 0, "no backend was asked for");
     tables.services[0].store(&good);

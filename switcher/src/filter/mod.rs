@@ -297,9 +297,11 @@ fn closing(region: SwitcherRegion<Writer>) -> impl FnMut(&Snapshot, &Activity) {
     }
 }
 
-/// Whether a connection has been silent for longer than its state allows.
+/// Whether a connection has been silent for longer than its state allows. Times can be read also of a service whose record
+/// has a number that this build doesn't know: its connections are another build's to serve, and stay.
 fn is_over(tables: &Generation, connection: &Snapshot, activity: &Activity, now_ms: u64) -> bool {
-    let Some(service) = tables.service(connection.service) else { return true };
+    let service = tables.services.get(usize::from(connection.service.0)).map(|record| record.load());
+    let Some(service) = service.filter(|record| record.protocol != 0) else { return true };
     let limit_ms = match activity.state {
         State::Dead => 0,
         State::Opening => service.timeouts.opening_ms,

@@ -29,11 +29,12 @@ use std::path::Path;
 pub use cpus::{CpuError, Cpus};
 pub use error::{ConfigError, Problem};
 pub use feedback::{Agent, AgentCheck, Algorithm, Feedback, Network, NetworkError, Rule};
-pub use queues::{FRAMES, MOST_PORTS, RING_SLOTS, STORE_PACKETS};
+pub use queues::{FRAMES, MOST_PORTS};
+pub use shunt_protocol::idle::Idle;
 pub use source::Source;
 pub use types::{
-    Backend, Config, Health, Host, Idle, Interface, Limits, MTU_MAX, Mode, OnBackendDown, PortKind, Prefix, Probe,
-    Protocol, Service, Side, Switchers, Target, Timeouts, XdpMode,
+    Backend, Config, Health, Host, Interface, Limits, MTU_MAX, Mode, OnBackendDown, PortKind, Prefix, Probe, Protocol,
+    Service, Side, Switchers, Target, Timeouts, XdpMode,
 };
 
 /// The means of reading a file this way, for other files of Shunt's: the agent's own configuration.

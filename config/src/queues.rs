@@ -8,12 +8,8 @@ use crate::types::{Config, Interface, Limits, PortKind};
 
 /// Ports that a switcher can have.
 pub const MOST_PORTS: usize = 64;
-/// `limits.ring`. The fewest are a batch: a switcher refills rings in halves of it.
-pub const RING_SLOTS: RangeInclusive<u32> = 64..=1 << 16;
 /// `limits.frames`. The fewest are a batch.
 pub const FRAMES: RangeInclusive<u32> = 64..=1 << 20;
-/// `limits.store`. The fewest are the segments of one large packet that the kernel hands over.
-pub const STORE_PACKETS: RangeInclusive<u32> = 64..=1 << 16;
 
 /// Rings of a queue that hold frames: one to be filled, one to be sent.
 const RINGS: u64 = 2;

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
-
 use crate::cpus::Cpus;
 use crate::feedback::{AgentCheck, Algorithm, Feedback, Rule};
 use crate::source::Source;
 use shunt_process::Instance;
+use shunt_protocol::idle::Idle;
 
 /// Largest IP packet of an interface, in bytes: a frame of the pool holds it beside headroom, Ethernet header and two VLAN
 /// tags.
@@ -46,17 +45,6 @@ pub struct Switchers {
     pub cpus: Cpus,
     /// What a switcher does on an empty turn.
     pub idle: Idle,
-}
-
-/// What a switcher does when no packet came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Idle {
-    /// Polls again: its CPU is its own.
-    Spin,
-    /// Lets others run first (`sched_yield`): its CPU is shared.
-    Yield,
-    /// Sleeps until packets come; the kernel's receive threads share its CPU.
-    Wait,
 }
 
 /// A network interface whose queues switchers poll.

@@ -43,13 +43,8 @@ impl<T: PartialEq> Tasks<T> {
         }
     }
 
-    /// How many run.
-    pub fn len(&self) -> usize {
-        self.running.len()
-    }
-
-    /// Whether none runs.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
 

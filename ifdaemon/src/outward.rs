@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use shunt_config::STORE_PACKETS;
+use shunt_protocol::limits::STORE_PACKETS;
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::{DaemonDrop, IfdaemonHead, StoreDaemon};
 use shunt_shmlayout::store::{PACKET_BYTES, Producer, Refusal};

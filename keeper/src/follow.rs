@@ -193,6 +193,7 @@ impl Addresses {
                 Endpoint::Backend(_) => {
                     self.backends.insert((address, port, protocol));
                 }
+                Endpoint::Unknown => {}
             }
             if let Endpoint::Address(AddressUse::Shared | AddressUse::Host) = endpoint {
                 self.hosts.extend(address.v4().map(Ipv4Addr::from));

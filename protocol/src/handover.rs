@@ -29,7 +29,8 @@ use nix::sys::socket::{
     recvmsg, sendmsg, socket,
 };
 use serde::{Deserialize, Serialize};
-use shunt_config::Idle;
+
+use crate::idle::Idle;
 
 /// How long a keeper that isn't there yet is waited for, after how long that is said, and from one try to the next.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -30,6 +30,7 @@ pub mod retirement;
 pub mod service;
 pub mod stale;
 pub mod table;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod ways;
 mod weights;

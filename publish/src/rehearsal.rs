@@ -51,6 +51,7 @@ fn blame(table: &Table, WriteError { at, endpoint }: WriteError) -> Unpublishabl
     let field = match endpoint {
         Endpoint::Service(id) | Endpoint::HostService(id) => service_field(table, |(own, _)| *own == id),
         Endpoint::Backend(id) => backend_field(table, id),
+        Endpoint::Unknown => None,
         Endpoint::Address(_) => service_field(table, |(_, service)| service.identity.socket_address().ip() == at.ip()),
     };
     let field = field.unwrap_or_else(|| "host.addresses".to_owned());

@@ -18,6 +18,8 @@ pub enum Endpoint {
     Backend(BackendId),
     /// The address is Shunt's, whatever the port.
     Address(AddressUse),
+    /// The record says something that this version doesn't know.
+    Unknown,
 }
 
 /// Whose an address of Shunt's is, for packets that belong to no service. Each use is more than the one before.
@@ -50,6 +52,7 @@ const SERVICE_ADDRESS: u8 = 3;
 const SHARED_ADDRESS: u8 = 4;
 const HOST_ADDRESS: u8 = 5;
 const HOST_SERVICE: u8 = 6;
+const UNKNOWN: u8 = u8::MAX;
 
 impl Endpoint {
     fn bits(self) -> (u8, u16) {
@@ -60,21 +63,22 @@ impl Endpoint {
             Self::Address(AddressUse::Services) => (SERVICE_ADDRESS, 0),
             Self::Address(AddressUse::Shared) => (SHARED_ADDRESS, 0),
             Self::Address(AddressUse::Host) => (HOST_ADDRESS, 0),
+            Self::Unknown => (UNKNOWN, 0),
         }
     }
 }
 
 impl EndpointRecord {
     #[inline]
-    fn endpoint(&self) -> Option<Endpoint> {
+    fn endpoint(&self) -> Endpoint {
         match self.kind {
-            SERVICE => Some(Endpoint::Service(ServiceId(self.id))),
-            HOST_SERVICE => Some(Endpoint::HostService(ServiceId(self.id))),
-            BACKEND => Some(Endpoint::Backend(BackendId(self.id))),
-            SERVICE_ADDRESS => Some(Endpoint::Address(AddressUse::Services)),
-            SHARED_ADDRESS => Some(Endpoint::Address(AddressUse::Shared)),
-            HOST_ADDRESS => Some(Endpoint::Address(AddressUse::Host)),
-            _ => None,
+            SERVICE => Endpoint::Service(ServiceId(self.id)),
+            HOST_SERVICE => Endpoint::HostService(ServiceId(self.id)),
+            BACKEND => Endpoint::Backend(BackendId(self.id)),
+            SERVICE_ADDRESS => Endpoint::Address(AddressUse::Services),
+            SHARED_ADDRESS => Endpoint::Address(AddressUse::Shared),
+            HOST_ADDRESS => Endpoint::Address(AddressUse::Host),
+            _ => Endpoint::Unknown,
         }
     }
 }
@@ -111,7 +115,7 @@ impl EndpointRecord {
     /// This record in the place of `there`: of two uses of an address the greater.
     fn merged_with(self, there: &Self) -> Self {
         let (kind, id) = match (there.endpoint(), self.endpoint()) {
-            (Some(Endpoint::Address(one)), Some(Endpoint::Address(other))) => Endpoint::Address(one.max(other)).bits(),
+            (Endpoint::Address(one), Endpoint::Address(other)) => Endpoint::Address(one.max(other)).bits(),
             _ => (self.kind, self.id),
         };
         Self { kind, id, ..self }
@@ -129,7 +133,7 @@ impl<A: Access> Generation<A> {
                 return None;
             }
             if record.is_for(address, port, protocol) {
-                return record.endpoint();
+                return Some(record.endpoint());
             }
         }
         None
@@ -144,11 +148,13 @@ impl<A: Access> Generation<A> {
         }
     }
 
-    /// Every service, backend and address of Shunt's.
+    /// Every service, backend and address of Shunt's that can be read.
     pub fn endpoints(&self) -> impl Iterator<Item = (Address, PortBe, u8, Endpoint)> + '_ {
         self.endpoints.iter().filter_map(|record| {
             let record = record.load();
-            Some((record.address, record.port, record.protocol, record.endpoint()?))
+            let endpoint = record.endpoint();
+            let is_known = !record.is_empty() && endpoint != Endpoint::Unknown;
+            is_known.then_some((record.address, record.port, record.protocol, endpoint))
         })
     }
 }

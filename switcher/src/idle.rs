@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use shunt_config::Idle;
+use shunt_protocol::idle::Idle;
 
 /// The longest sleep, in ms. It bounds the delay of whatever can't wake a sleeping switcher: a new configuration, packets of the
 /// box's own programs, and frames that the device had no room for. Each wake-up also sweeps expired connections.

@@ -46,18 +46,18 @@ const USES: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("netlink", &[]),
     ("report", &[]),
-    ("config", &["process"]),
+    ("config", &["process", "protocol"]),
     ("instances", &["config", "process", "routing", "shmlayout"]),
-    ("protocol", &["config"]),
+    ("protocol", &[]),
     ("routing", &["netlink"]),
     ("publish", &["config", "instances", "report", "routing", "shmlayout"]),
     ("keeper", &["config", "instances", "netlink", "process", "protocol", "shmlayout"]),
-    ("switcher", &["config", "packet", "process", "protocol", "shmlayout"]),
+    ("switcher", &["packet", "process", "protocol", "shmlayout"]),
     (
         "control",
         &["config", "instances", "netlink", "process", "protocol", "publish", "report", "routing", "shmlayout"],
     ),
-    ("ifdaemon", &["config", "netlink", "packet", "process", "protocol", "shmlayout"]),
+    ("ifdaemon", &["netlink", "packet", "process", "protocol", "shmlayout"]),
     ("agent", &["config", "netlink", "process", "report"]),
     ("cli", &["config", "instances", "netlink", "process", "protocol", "publish", "routing", "shmlayout"]),
 ];
@@ -66,7 +66,7 @@ const USES: &[(&str, &[&str])] = &[
 const PROCESSES: &[&str] = &["agent", "cli", "control", "ifdaemon", "keeper", "switcher"];
 
 /// Packages of others that only these crates may use.
-const RESERVED: &[(&str, &[&str])] = &[("aya", &["keeper"]), ("tokio", &["control"])];
+const RESERVED: &[(&str, &[&str])] = &[("aya", &["keeper"]), ("tokio", &["control"]), ("toml", &["agent", "config"])];
 
 /// Every Rust file of the workspace, with its path from the top.
 fn sources() -> Vec<(String, String)> {
@@ -259,6 +259,22 @@ fn no_crate_uses_a_process_and_reserved_packages_stay_where_they_are() {
             let may = owners.contains(&&**member);
             assert!(may || !dependencies(member).contains(*package), "{member} uses {package}");
         }
+    }
+}
+
+/// Not by way of another crate either.
+#[test]
+fn processes_that_see_packets_link_no_parser_of_the_configuration() {
+    for process in ["switcher", "ifdaemon"] {
+        let mut linked = BTreeSet::from([process.to_owned()]);
+        loop {
+            let more: BTreeSet<String> = linked.iter().flat_map(|member| uses(member)).collect();
+            if more.is_subset(&linked) {
+                break;
+            }
+            linked.extend(more);
+        }
+        assert!(!linked.contains("config"), "{process} links {linked:?}");
     }
 }
 

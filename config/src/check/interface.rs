@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::report::quoted;
 use crate::section::Section;
-use crate::types::{Idle, Interface, PortKind, Side, Switchers, XdpMode};
+use crate::types::{Interface, PortKind, Side, Switchers, XdpMode};
+use shunt_protocol::idle::Idle;
 
 /// The kernel's IFNAMSIZ without the final zero.
 const NAME_LENGTH: usize = 15;

@@ -1,8 +1,9 @@
 //! `[limits]` and `[timeouts]`: sizes of the shared memory, times of connections.
 
-use crate::queues::{FRAMES, RING_SLOTS, STORE_PACKETS};
+use crate::queues::FRAMES;
 use crate::section::Section;
 use crate::types::{Limits, Timeouts};
+use shunt_protocol::limits::{RING_SLOTS, STORE_PACKETS};
 
 /// Back-ends and services are numbered by 16 bits in the slots and entries.
 const LAST_ID: u32 = 65_535;

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use crate::cpus::Cpus;
 use crate::section::Section;
-use crate::types::{Idle, Switchers};
+use crate::types::Switchers;
+use shunt_protocol::idle::Idle;
 
 /// Most switchers of one instance.
 const SWITCHERS: u32 = 64;

@@ -2,6 +2,7 @@
 
 use super::testing::{B1, BACKENDS, CLIENTS, SERVICE, three_services, through};
 use super::*;
+use shunt_packet::PROTOCOL_TCP;
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::tcp;
 use shunt_shmlayout::coded::Coded;
@@ -33,6 +34,7 @@ fn a_record_with_an_unknown_number_drops_the_packets_that_need_it() {
         let other = (CLIENT.0, CLIENT.1 + 1);
         assert_eq!(through(&mut filter, tcp(other, SERVICE, SYN).build(), CLIENTS).0, BAD, "a new connection, {bad:?}");
         assert_eq!(through(&mut filter, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS).0, BAD, "a reply, {bad:?}");
+        assert_eq!(filter.sweep(8192, 1001), 0, "its connection stays for its time, {bad:?}");
     }
     assert_eq!(world.switcher.services[0].refused.get(), 0, "no backend was asked for");
     tables.services[0].store(&good);
@@ -43,6 +45,27 @@ fn a_record_with_an_unknown_number_drops_the_packets_that_need_it() {
     let range = &tables.ranges[1];
     range.store(&RangeRecord { kind: 3, ..range.load() });
     assert_eq!(through(&mut filter, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS).0, BAD, "the way to the client");
+}
+
+/// Such an endpoint isn't one that the table lacks: its packets are neither refused nor left to the kernel.
+#[test]
+fn an_endpoint_of_an_unknown_kind_drops_the_packets_that_need_it() {
+    let (world, _) = three_services();
+    let mut filter = world.filter(0, 1);
+    let (service, backend) = (([198, 18, 0, 77], 80), ([198, 18, 1, 77], 80));
+    let unknown = |(address, port): ([u8; 4], u16), protocol| {
+        let (address, port) = (Address::from_v4(address), PortBe::new(port));
+        world.generation().add_endpoint(address, port, protocol, Endpoint::Unknown).unwrap();
+    };
+    let ours = |filter: &mut Filter, to| through(filter, tcp(CLIENT, to, SYN).build(), CLIENTS).0;
+    let reply = |filter: &mut Filter| through(filter, tcp(backend, CLIENT, SYN | ACK).build(), BACKENDS).0;
+    assert_eq!((ours(&mut filter, service), reply(&mut filter)), (Verdict::NotOurs, Verdict::NotOurs), "not there");
+    unknown(service, PROTOCOL_TCP);
+    unknown(backend, PROTOCOL_TCP);
+    assert_eq!((ours(&mut filter, service), reply(&mut filter)), (BAD, BAD));
+    let address = ([198, 18, 0, 78], 0);
+    unknown(address, 0);
+    assert_eq!(ours(&mut filter, (address.0, 80)), BAD, "an address as such");
 }
 
 /// An entry of a mode that this build doesn't know is another switcher's to serve: its packets are dropped and counted, and

@@ -26,6 +26,7 @@ mod stale;
 #[cfg(test)]
 mod stale_tests;
 mod tcp_state;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
@@ -135,6 +136,8 @@ impl PacketMetadata {
     /// Of no packet.
     pub const NONE: Self =
         Self { subject: Subject::NotOurs, flow: NO_FLOW, hash: 0, likely: None, choice: None, kernel_has_it: false };
+    /// Of a packet whose endpoint is in the table with a kind that this build doesn't know.
+    const UNREADABLE: Self = Self { subject: Subject::Malformed(DropReason::BadTable), ..Self::NONE };
 }
 
 const NO_FLOW: Flow = Flow {
@@ -218,18 +221,25 @@ impl Filter {
             Some(Endpoint::HostService(_)) => {
                 return PacketMetadata { subject: Subject::Host, flow, kernel_has_it, ..PacketMetadata::NONE };
             }
-            _ => match tables.find(&flow.source, flow.source_port, flow.protocol) {
-                Some(Endpoint::Backend(id)) => Some((Subject::Backend(id), backend_key(&flow, id))),
-                _ => None,
-            },
+            Some(Endpoint::Unknown) => return PacketMetadata { flow, kernel_has_it, ..PacketMetadata::UNREADABLE },
+            Some(Endpoint::Backend(_) | Endpoint::Address(_)) | None => {
+                match tables.find(&flow.source, flow.source_port, flow.protocol) {
+                    Some(Endpoint::Backend(id)) => Some((Subject::Backend(id), backend_key(&flow, id))),
+                    Some(Endpoint::Unknown) => {
+                        return PacketMetadata { flow, kernel_has_it, ..PacketMetadata::UNREADABLE };
+                    }
+                    Some(Endpoint::Service(_) | Endpoint::HostService(_) | Endpoint::Address(_)) | None => None,
+                }
+            }
         };
         if let Some((subject, key)) = side {
             let hash = self.owner.table().hash(&key);
             prefetch::line(self.owner.table().first_bucket(key.side, hash));
             return PacketMetadata { subject, flow, hash, likely: None, choice: None, kernel_has_it };
         }
-        let subject = match tables.address_use(&flow.destination) {
-            Some(address_use) => Self::classify_address(address_use, tables, frame, &flow),
+        let subject = match tables.find(&flow.destination, PortBe::ZERO, 0) {
+            Some(Endpoint::Address(address_use)) => Self::classify_address(address_use, tables, frame, &flow),
+            Some(_) => Subject::Malformed(DropReason::BadTable),
             None if flow.protocol == PROTOCOL_ICMP => {
                 icmp_error::classify(tables, frame, &flow).unwrap_or(Subject::NotOurs)
             }
@@ -283,9 +293,11 @@ fn closing(region: SwitcherRegion<Writer>) -> impl FnMut(&Snapshot, &Activity) {
     }
 }
 
-/// Whether a connection has been silent for longer than its state allows.
+/// Whether a connection has been silent for longer than its state allows. Times can be read also of a service whose record
+/// has a number that this build doesn't know: its connections are another build's to serve, and stay.
 fn is_over(tables: &Generation, connection: &Snapshot, activity: &Activity, now_ms: u64) -> bool {
-    let Some(service) = tables.service(connection.service) else { return true };
+    let service = tables.services.get(usize::from(connection.service.0)).map(|record| record.load());
+    let Some(service) = service.filter(|record| record.protocol != 0) else { return true };
     let limit_ms = match activity.state {
         State::Dead => 0,
         State::Opening => service.timeouts.opening_ms,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use memmap2::MmapOptions;
-use shunt_config::RING_SLOTS;
+use shunt_protocol::limits::RING_SLOTS;
 
 use shunt_protocol::port::{PACKET_SLOT as SLOT, Role};
 use shunt_protocol::socket as system;

@@ -14,7 +14,7 @@ mod socket;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use shunt_config::RING_SLOTS;
+use shunt_protocol::limits::RING_SLOTS;
 
 use super::kick::{self, Kick};
 use super::{Batch, Frame, Ledger, Losses, Pool, Port, Standing};

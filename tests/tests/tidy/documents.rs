@@ -174,14 +174,9 @@ fn decisions_are_numbered_titled_dated_and_in_the_index() {
     let mut decisions = documents_in("docs/decisions");
     decisions.retain(|path| !path.ends_with("README.md"));
     decisions.sort();
-    let mut last = 0;
-    for path in &decisions {
+    for (number, path) in (1..).zip(&decisions) {
         let name = path.rsplit('/').next().expect("a name");
-        // Branches take numbers apart from each other, and may leave a gap.
-        let number = name.get(..5).and_then(|text| text.strip_suffix('-')).and_then(|text| text.parse().ok());
-        let number: u16 = number.unwrap_or_else(|| panic!("{path}: no number"));
-        assert!(number > last, "{path}: the number is taken; the next one is {:04}", last + 1);
-        last = number;
+        assert!(name.starts_with(&format!("{number:04}-")), "{path}: the next number is {number:04}");
         let decision = Document::read(path);
         let mut lines = decision.text.lines();
         let title = lines.next().and_then(|line| line.strip_prefix("# ")).unwrap_or_else(|| panic!("{path}: no title"));

@@ -12,9 +12,9 @@
 //! ```
 
 pub mod check_server;
+pub mod dead_band;
 pub mod epoch;
 pub mod listening;
 pub mod run;
 pub mod sample;
 pub mod settings;
-pub mod sharp;

@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::check_server::{CheckServer, answer_for};
+use crate::dead_band::exceeds_dead_band;
 use crate::epoch::{self, EpochError};
 use crate::listening::Listener;
 use crate::sample::cgroup::{self, Cgroup};
@@ -26,9 +27,8 @@ use crate::sample::nginx::Nginx;
 use crate::sample::prometheus::Prometheus;
 use crate::sample::sockets::Sockets;
 use crate::sample::statsd::{Pushed, Socket};
-use crate::sample::{Source, Trouble};
+use crate::sample::{LogLatch, Source};
 use crate::settings::{self, Settings};
-use crate::sharp::is_sharp;
 use shunt_report::{Key, Listening, Load, MOST_AHEAD_US, Name, PERIOD_MS, Report, SealError, State, seal};
 
 /// Not even sharp changes are reported faster than this.
@@ -86,7 +86,7 @@ struct Reporter {
     key: Key,
     report: Report,
     sent: Option<Instant>,
-    trouble: Trouble,
+    latch: LogLatch,
 }
 
 /// The agent at work.
@@ -95,8 +95,8 @@ pub struct Agent {
     reporter: Option<Reporter>,
     machine: Machine,
     sockets: Sockets,
-    tcp_trouble: Trouble,
-    udp_trouble: Trouble,
+    tcp_latch: LogLatch,
+    udp_latch: LogLatch,
     statsd: Option<Socket>,
     period: Duration,
     look_interval: Duration,
@@ -144,8 +144,8 @@ impl Agent {
             reporter,
             machine: Machine::open().map_err(|error| RunError::Kernel("/proc", error))?,
             sockets: sockets.map_err(|error| RunError::Kernel("socket diagnostics", error))?,
-            tcp_trouble: Trouble::new("socket diagnostics of TCP"),
-            udp_trouble: Trouble::new("socket diagnostics of UDP"),
+            tcp_latch: LogLatch::new("socket diagnostics of TCP"),
+            udp_latch: LogLatch::new("socket diagnostics of UDP"),
             statsd: statsd.transpose()?,
             period,
             look_interval,
@@ -180,8 +180,8 @@ impl Agent {
         self.looked = if now < next + self.look_interval { next.min(now) } else { now };
         self.is_open = true;
         self.machine.look(now);
-        self.tcp_trouble.note(self.sockets.look_at_tcp(now));
-        self.udp_trouble.note(self.sockets.look_at_udp(now));
+        self.tcp_latch.note(self.sockets.look_at_tcp(now));
+        self.udp_latch.note(self.sockets.look_at_udp(now));
         for backend in &mut self.backends {
             backend.look(now);
         }
@@ -248,7 +248,7 @@ impl Agent {
         // The next look would be later than the period allows.
         let is_time = since.is_none_or(|since| since + self.look_interval / 2 >= self.period);
         let may_be_sharp = since.is_some_and(|since| since >= SHORTEST_GAP);
-        if is_time || may_be_sharp && is_sharp(&reporter.report.loads, &loads, self.sharp_permille) {
+        if is_time || may_be_sharp && exceeds_dead_band(&reporter.report.loads, &loads, self.sharp_permille) {
             reporter.send(loads, now)?;
             for pushed in self.backends.iter_mut().filter_map(|backend| backend.pushed.as_mut()) {
                 pushed.begin_report();
@@ -334,8 +334,8 @@ impl Reporter {
         // At most 1000.
         let period_ms = period.as_millis() as u16;
         let report = Report { agent, boot_epoch, sequence: 0, period_ms, loads: Vec::new() };
-        let trouble = Trouble::new(format!("control at {address}"));
-        Ok(Self { socket, address, key, report, sent: None, trouble })
+        let latch = LogLatch::new(format!("control at {address}"));
+        Ok(Self { socket, address, key, report, sent: None, latch })
     }
 
     /// A report that gets lost is made good by the next.
@@ -343,7 +343,7 @@ impl Reporter {
         self.report.sequence += 1;
         self.report.loads = loads;
         self.sent = Some(now);
-        self.trouble.note(self.socket.send_to(&seal(&self.report, &self.key)?, self.address));
+        self.latch.note(self.socket.send_to(&seal(&self.report, &self.key)?, self.address));
         Ok(())
     }
 }

@@ -113,7 +113,7 @@ enum Command {
 
 /// Does what the command line says.
 pub fn run(arguments: Arguments) -> ExitCode {
-    match carry_out(arguments) {
+    match execute(arguments) {
         Ok(code) => code,
         // Its lines begin with the file's name already.
         Err(error) if error.is::<ConfigError>() => {
@@ -124,7 +124,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn carry_out(arguments: Arguments) -> anyhow::Result<ExitCode> {
+fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let named = arguments.instance;
     match arguments.command {
         Command::Status { exact, output } => return Ok(status(named, exact, output)),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::routing_daemon::announce::Place;
+use shunt_publish::fib::Interfaces;
 use shunt_publish::table::Table;
-use shunt_publish::ways::Interfaces;
 use shunt_routing::event::Link;
 
 /// What was announced.

@@ -131,7 +131,7 @@ impl MainLoop {
             last_turn: Duration::ZERO,
             _lock: lock,
         };
-        main_loop.carry_out(outputs, now);
+        main_loop.apply(outputs, now);
         Ok(main_loop)
     }
 
@@ -145,7 +145,7 @@ impl MainLoop {
                 ControlFlow::Break(()) => break,
             }
         }
-        info!("{}", parting_words(self.control.memory().running_switchers()));
+        info!("{}", shutdown_message(self.control.memory().running_switchers()));
         Ok(())
     }
 
@@ -192,12 +192,12 @@ impl MainLoop {
         let inputs = Inputs { now, events, kernel: self.follower.state(), circumstances };
         let outputs = self.control.turn(inputs, &mut self.configuration);
         self.last_turn = stopwatch.elapsed();
-        self.carry_out(outputs, now);
+        self.apply(outputs, now);
         self.accepted.retry(now.monotonic_ms);
         self.notes_file.save(self.control.notes());
     }
 
-    fn carry_out(&mut self, outputs: Outputs, now: Now) {
+    fn apply(&mut self, outputs: Outputs, now: Now) {
         // No `..`: whatever a turn leaves to do is done.
         let Outputs { replies, resolve, announce, checks, paths, questions, listen, count, accepted, published: _ } =
             outputs;
@@ -292,7 +292,7 @@ fn describe(memory: &Memory) {
 }
 
 /// What becomes of packets without control: that depends on the switchers, which a complete stop ends first.
-fn parting_words(switchers: usize) -> String {
+fn shutdown_message(switchers: usize) -> String {
     match switchers {
         0 => "stopping; no switcher is running".to_owned(),
         count => format!("stopping; {count} switcher(s) go on with the last configuration, without health checks"),

@@ -260,7 +260,7 @@ fn other_limit(control: &ControlRegion<Writer>, limits: &Limits) -> Option<&'sta
         (generation.backends.len(), limits.backends, "limits.backends"),
         (generation.slots.len(), limits.slots, "limits.slots"),
         (control.neighbours.0.len(), places(limits.backends, limits.neighbours), "limits.neighbours"),
-        ((generation.ranges.len() - 1) / 2, limits.routes, "limits.routes"),
+        ((generation.fib.len() - 1) / 2, limits.routes, "limits.routes"),
     ];
     numbers.into_iter().find(|(made, configured, _)| *made != *configured as usize).map(|(.., name)| name)
 }

@@ -12,7 +12,7 @@ use shunt_control::routing_daemon::announce::{Announcer, Place};
 use shunt_control::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use shunt_control::routing_daemon::resolve::Resolver;
 use shunt_routing::event::{Link, Neighbour, NeighbourKey, NeighbourState, Table};
-use shunt_routing::ranges::{next_hop, ranges};
+use shunt_routing::intervals::{intervals, next_hop};
 use shunt_routing::state::State;
 
 /// Long enough for any machine; only a test that fails waits for it.
@@ -65,7 +65,7 @@ async fn resolved(follower: &mut Follower, key: NeighbourKey) -> [u8; 6] {
 }
 
 fn leads_to(state: &State, to: &str) -> Option<(String, IpAddr)> {
-    let hop = next_hop(&ranges(state.routes.values(), &state.links), to.parse().unwrap())?;
+    let hop = next_hop(&intervals(state.routes.values(), &state.links), to.parse().unwrap())?;
     Some((state.links[&hop.ifindex].name.clone(), hop.address))
 }
 

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use shunt_process::privileges::pin;
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::{StoreRegion, StoreShape, Whole};
-use shunt_shmlayout::store::{PACKET_BYTES, Waker};
+use shunt_shmlayout::store::{PACKET_BYTES, Ringer};
 
 /// `limits.store` where the configuration says nothing.
 const CELLS: u32 = 512;
@@ -73,7 +73,7 @@ fn latencies(cpus: [u32; 2], packets: usize, bytes: usize, sleeps: bool, gap: Du
     std::thread::scope(|scope| {
         let daemon = scope.spawn(move || {
             pin(cpus[1]).expect("a CPU of this process");
-            let (mut ring, mut packet, mut latencies) = (store.inward.consumer(), [0; PACKET_BYTES], Vec::new());
+            let (mut ring, mut packet, mut latencies) = (store.to_host.consumer(), [0; PACKET_BYTES], Vec::new());
             latencies.reserve(packets);
             is_ready.store(true, Ordering::Release);
             while latencies.len() < packets {
@@ -83,13 +83,13 @@ fn latencies(cpus: [u32; 2], packets: usize, bytes: usize, sleeps: bool, gap: Du
                         latencies.push(now_ns().saturating_sub(u64::from_ne_bytes([a, b, c, d, e, f, g, h])));
                     }
                     None if sleeps => {
-                        store.daemon.naps.fall_asleep();
+                        store.daemon.doorbell.arm();
                         if !ring.has_packet() {
                             let mut events = [PollFd::new(event.as_fd(), PollFlags::POLLIN)];
                             let _ = poll(&mut events, PollTimeout::from(100u16));
                             let _ = event.read();
                         }
-                        store.daemon.naps.wake_up();
+                        store.daemon.doorbell.disarm();
                     }
                     None => spin_loop(),
                 }
@@ -100,7 +100,7 @@ fn latencies(cpus: [u32; 2], packets: usize, bytes: usize, sleeps: bool, gap: Du
         while !is_ready.load(Ordering::Acquire) {
             spin_loop();
         }
-        let (mut ring, mut waker, mut wakes) = (store.inward.producer(), Waker::new(&store.daemon.naps), 0);
+        let (mut ring, mut ringer, mut wakes) = (store.to_host.producer(), Ringer::new(&store.daemon.doorbell), 0);
         let mut packet = vec![0; bytes];
         for _ in 0..packets {
             let until = now_ns() + gap.as_nanos() as u64;
@@ -109,7 +109,7 @@ fn latencies(cpus: [u32; 2], packets: usize, bytes: usize, sleeps: bool, gap: Du
             }
             packet[..8].copy_from_slice(&now_ns().to_ne_bytes());
             ring.push(&packet).expect("room");
-            if ring.publish() && waker.must_wake() {
+            if ring.publish() && ringer.must_ring() {
                 wakes += 1;
                 let _ = event.write(1);
             }
@@ -125,7 +125,7 @@ fn burst_cost(cpus: [u32; 2], packets: usize, bytes: usize) -> f64 {
     std::thread::scope(|scope| {
         let daemon = scope.spawn(move || {
             pin(cpus[1]).expect("a CPU of this process");
-            let (mut ring, mut packet, mut taken) = (store.inward.consumer(), [0; PACKET_BYTES], 0);
+            let (mut ring, mut packet, mut taken) = (store.to_host.consumer(), [0; PACKET_BYTES], 0);
             while taken < packets {
                 match ring.pop(&mut packet) {
                     Some(length) => taken += black_box(length).min(1),
@@ -134,7 +134,7 @@ fn burst_cost(cpus: [u32; 2], packets: usize, bytes: usize) -> f64 {
             }
         });
         pin(cpus[0]).expect("a CPU of this process");
-        let (mut ring, packet, start) = (store.inward.producer(), vec![7; bytes], now_ns());
+        let (mut ring, packet, start) = (store.to_host.producer(), vec![7; bytes], now_ns());
         for _ in 0..packets / BURST {
             while ring.room() < BURST as u64 {
                 spin_loop();

@@ -1,7 +1,7 @@
 //! The daemon's loop: both directions in turn, and sleep when neither has anything.
 //!
 //! It looks a while longer before it sleeps, because a wake-up costs both sides a system call, and says in every store
-//! that it sleeps before its last look (`store/naps.rs`).
+//! that it sleeps before its last look (`store/doorbell.rs`).
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use shunt_shmlayout::clock::coarse_now_ms;
 use shunt_shmlayout::regions::{IfdaemonHead, StoreDaemon};
 
 use crate::device::Device;
-use crate::inward::Inward;
-use crate::outward::{Outward, Progress};
+use crate::from_host::{FromHost, Progress};
+use crate::to_host::ToHost;
 
 /// How long nothing has to come before the daemon sleeps: several times what a wake-up costs.
 const AWAKE: Duration = Duration::from_micros(50);
@@ -28,9 +28,9 @@ pub struct Bridge {
     /// What ends the sleep.
     pub wake: OwnedFd,
     /// To the host.
-    pub inward: Inward,
+    pub to_host: ToHost,
     /// From the host.
-    pub outward: Outward,
+    pub from_host: FromHost,
     /// Where each switcher looks whether the daemon sleeps.
     pub stores: Vec<&'static StoreDaemon<Writer>>,
     /// The daemon's own numbers.
@@ -43,8 +43,8 @@ impl Bridge {
         let mut last_moved = Instant::now();
         loop {
             self.head.heartbeat_ms.set(coarse_now_ms());
-            let moved = self.inward.turn(&self.device);
-            match self.outward.turn(&self.device)? {
+            let moved = self.to_host.turn(&self.device);
+            match self.from_host.turn(&self.device)? {
                 Progress::Moved => last_moved = Instant::now(),
                 Progress::Waits => std::thread::yield_now(),
                 Progress::Idle if moved => last_moved = Instant::now(),
@@ -55,11 +55,11 @@ impl Bridge {
     }
 
     fn sleep(&mut self) -> nix::Result<()> {
-        self.stores.iter().for_each(|store| store.naps.fall_asleep());
-        if !self.inward.has_packet() {
+        self.stores.iter().for_each(|store| store.doorbell.arm());
+        if !self.to_host.has_packet() {
             self.wait()?;
         }
-        self.stores.iter().for_each(|store| store.naps.wake_up());
+        self.stores.iter().for_each(|store| store.doorbell.disarm());
         Ok(())
     }
 

@@ -7,10 +7,10 @@
 mod addresses;
 mod bridge;
 mod device;
+mod from_host;
 mod inspect;
-mod inward;
 mod offload;
-mod outward;
+mod to_host;
 
 use std::process::ExitCode;
 
@@ -29,8 +29,8 @@ use shunt_shmlayout::regions::{IfdaemonRegion, StoreRegion, Typed};
 use addresses::Addresses;
 use bridge::Bridge;
 use device::Device;
-use inward::Inward;
-use outward::Outward;
+use from_host::FromHost;
+use to_host::ToHost;
 
 /// Bridges a TUN device to the packet stores of an instance.
 #[derive(Debug, Parser)]
@@ -90,16 +90,16 @@ fn assemble(handover: Handover) -> anyhow::Result<Bridge> {
     let stores = stores.map(|(number, fd)| StoreRegion::<Reader, Writer>::from_fd(fd, &format!("store.{number}")));
     let stores = stores.map(|mapped| mapped.map(|(store, _)| store)).collect::<Result<Vec<_>, _>>()?;
     // A predecessor that was killed asleep still says so.
-    stores.iter().filter(|store| store.daemon.naps.is_asleep()).for_each(|store| store.daemon.naps.wake_up());
+    stores.iter().filter(|store| store.daemon.doorbell.is_armed()).for_each(|store| store.daemon.doorbell.disarm());
     let head = region.head;
-    let inward = stores.iter().map(|store| store.inward.consumer()).collect();
-    let outward = stores.iter().map(|store| (store.outward.producer(), store.daemon)).collect();
+    let to_host = stores.iter().map(|store| store.to_host.consumer()).collect();
+    let from_host = stores.iter().map(|store| (store.from_host.producer(), store.daemon)).collect();
     let addresses = Addresses::new(manifest.device);
     Ok(Bridge {
         device: Device::new(handover.device),
         wake: handover.wake,
-        inward: Inward::new(inward, head, manifest.has_offloads),
-        outward: Outward::new(outward, head, addresses, manifest.mtu, manifest.has_offloads),
+        to_host: ToHost::new(to_host, head, manifest.has_offloads),
+        from_host: FromHost::new(from_host, head, addresses, manifest.mtu, manifest.has_offloads),
         stores: stores.iter().map(|store| store.daemon).collect(),
         head,
     })

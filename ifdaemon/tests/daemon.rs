@@ -113,9 +113,10 @@ impl Keeper {
     /// Plays switcher `number`: a packet for the host.
     fn deliver(&self, number: usize, packets: &[Vec<u8>]) {
         let store = &self.stores[number].0;
-        let (mut ring, mut waker) = (store.inward.producer(), shunt_shmlayout::store::Waker::new(&store.daemon.naps));
+        let (mut ring, mut ringer) =
+            (store.to_host.producer(), shunt_shmlayout::store::Ringer::new(&store.daemon.doorbell));
         packets.iter().for_each(|packet| ring.push(packet).expect("room"));
-        if ring.publish() && waker.must_wake() {
+        if ring.publish() && ringer.must_ring() {
             self.wake.write(1).expect("a signal");
         }
     }
@@ -148,7 +149,7 @@ impl Keeper {
         wait("a packet at a switcher", || {
             let stores = self.stores.iter().enumerate();
             found = stores
-                .filter_map(|(number, (store, _))| Some((number, store.outward.consumer().pop(&mut packet)?)))
+                .filter_map(|(number, (store, _))| Some((number, store.from_host.consumer().pop(&mut packet)?)))
                 .next();
             found.is_some()
         });
@@ -184,7 +185,7 @@ fn packets_go_both_ways_and_a_successor_goes_on() {
     let daemon = keeper.start();
     for number in 0..2 {
         // Asleep: only the wake-up, or the longest nap, gets it going.
-        wait("the daemon sleeps", || keeper.stores[number].0.daemon.naps.is_asleep());
+        wait("the daemon sleeps", || keeper.stores[number].0.daemon.doorbell.is_armed());
         keeper.deliver(number, &[to_host(b"first"), to_host(b"second")]);
         assert_eq!([keeper.host_receives(), keeper.host_receives()], [to_host(b"first"), to_host(b"second")]);
     }
@@ -225,7 +226,7 @@ fn what_the_host_may_not_send_is_dropped_by_reason() {
     // A switcher that takes nothing (the ring has 64 cells) is waited for a while, then its packets are dropped.
     (0..80).for_each(|_| keeper.host_sends(&from_host(4000, b"too many")));
     wait("the ring is full", || keeper.dropped(DaemonDrop::RingFull) == 80 - 64);
-    assert_eq!(keeper.stores[0].0.outward.depth(), 64);
+    assert_eq!(keeper.stores[0].0.from_host.depth(), 64);
     assert_eq!(keeper.stores[0].0.daemon.dropped.get(), 80 - 64);
 }
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use shunt_config::Config;
 use shunt_publish::arp_cache::ArpCache;
+use shunt_publish::fib::Fib;
 use shunt_publish::image::{Image, hops};
 use shunt_publish::publisher::Publisher;
 use shunt_publish::table::{Capacity, NamedIds, Table};
-use shunt_publish::ways::Ways;
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::regions::{ControlRegion, ControlShape, KeeperRegion, KeeperShape, Whole};
 
@@ -42,7 +42,7 @@ fn measure(members: usize, changed: usize) -> [Vec<Duration>; 4] {
     let keeper = KeeperRegion::anonymous(&keeper).expect("memory");
     let mut publisher = Publisher::new(region, keeper.lend(), Vec::new(), 0);
     let mut cache = ArpCache::new(region.neighbours, &region.generations);
-    let ways = Ways::default();
+    let fib = Fib::default();
     let empty = Table::new(Capacity::of(&region.generations[0]));
     let mut table = empty.configured(&config, &NamedIds::default()).expect("room");
     let firsts: Vec<(ServiceId, BackendId)> = table.services().map(|(id, s)| (id, s.members[0].backend)).collect();
@@ -55,8 +55,8 @@ fn measure(members: usize, changed: usize) -> [Vec<Duration>; 4] {
             table.set_feedback(*id, &[(*backend, factor, false)]);
         }
         let filled = Instant::now();
-        let interned = cache.keep(hops(&table, &ways), &region.generations);
-        let image = Image::new(&table, &ways, &interned);
+        let interned = cache.keep(hops(&table, &fib), &region.generations);
+        let image = Image::new(&table, &fib, &interned);
         let differs = image != last;
         let made = Instant::now();
         let now_ms = round * 1000;

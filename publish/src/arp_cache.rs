@@ -13,7 +13,7 @@ use shunt_shmlayout::address::{BackendId, Mac, NeighbourId};
 use shunt_shmlayout::config_table::{Generation, Route};
 use shunt_shmlayout::neighbours::Neighbours;
 
-use super::ways::{Hop, Interfaces};
+use super::fib::{Hop, Interfaces};
 use shunt_routing::event::{Neighbour, NeighbourKey, NeighbourState};
 
 /// Where each hop stands in the cache.

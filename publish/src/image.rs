@@ -1,4 +1,4 @@
-//! One generation as records, ready to be written: what table, ways and ARP cache come to. Pure up to `write`.
+//! One generation as records, ready to be written: what table, FIB and ARP cache come to. Pure up to `write`.
 //!
 //! Two images that are equal need no publication.
 
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
-    BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeKind, RangeRecord, ServiceRecord, StaleRecord,
+    BackendRecord, ClassRecord, FibKind, FibRecord, Generation, MemberRecord, Name, ServiceRecord, StaleRecord,
 };
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::service::{BackendView, ServiceView, Target};
@@ -18,10 +18,10 @@ use shunt_shmlayout::sync::Ordering;
 use super::arp_cache::Interned;
 use super::convert;
 use super::error::WriteError;
+use super::fib::{Fib, FibEntry, Hop};
 use super::identity::Identity;
 use super::service::{Member, Service};
 use super::table::{Backend, Table};
-use super::ways::{Hop, Way, Ways};
 
 /// A generation's content.
 #[derive(PartialEq, Default)]
@@ -33,24 +33,24 @@ pub struct Image {
     classes: Vec<ClassRecord>,
     /// By service, one after the other.
     slots: Vec<Rc<[u16]>>,
-    ranges: Vec<RangeRecord>,
+    fib: Vec<FibRecord>,
     /// By address, port and protocol number; for an address as such, port and protocol are 0.
     endpoints: Vec<((Address, PortBe, u8), Endpoint)>,
 }
 
 /// The next hops that an image of these names: backends' and gateways.
-pub fn hops(table: &Table, ways: &Ways) -> BTreeSet<Hop> {
-    let backends = table.backends().filter_map(|(_, backend)| ways.hop(backend.identity.address));
-    backends.chain(ways.gateways()).collect()
+pub fn hops(table: &Table, fib: &Fib) -> BTreeSet<Hop> {
+    let backends = table.backends().filter_map(|(_, backend)| fib.hop(backend.identity.address));
+    backends.chain(fib.gateways()).collect()
 }
 
 impl Image {
-    /// Joins what is known. Hops that `interned` doesn't have are as good as no way.
-    pub fn new(table: &Table, ways: &Ways, interned: &Interned) -> Self {
+    /// Joins what is known. Hops that `interned` doesn't have count as unreachable.
+    pub fn new(table: &Table, fib: &Fib, interned: &Interned) -> Self {
         let mut image = Self { stale: table.stale(), ..Self::default() };
         let down = table.down();
         for (id, backend) in table.backends() {
-            image.add_backend(id, backend, !down.contains(&id), ways, interned);
+            image.add_backend(id, backend, !down.contains(&id), fib, interned);
         }
         let mut slots_first = 0;
         for (id, service) in table.services() {
@@ -58,12 +58,12 @@ impl Image {
         }
         let host = table.host_addresses().iter().map(|address| any_port(*address));
         image.endpoints.extend(host.map(|address| (address, Endpoint::Address(AddressUse::Host))));
-        image.ranges = ways.ranges().iter().map(|(start, way)| range_record(*start, *way, interned)).collect();
+        image.fib = fib.intervals().iter().map(|(start, entry)| fib_record(*start, *entry, interned)).collect();
         image
     }
 
-    fn add_backend(&mut self, id: BackendId, backend: &Backend, is_up: bool, ways: &Ways, interned: &Interned) {
-        let hop = ways.hop(backend.identity.address).and_then(|hop| Some((hop.interface, *interned.get(&hop)?)));
+    fn add_backend(&mut self, id: BackendId, backend: &Backend, is_up: bool, fib: &Fib, interned: &Interned) {
+        let hop = fib.hop(backend.identity.address).and_then(|hop| Some((hop.interface, *interned.get(&hop)?)));
         let (interface, neighbour) = hop.unwrap_or((InterfaceId(u16::MAX), NeighbourId::NONE));
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let Identity { address, port, protocol } = backend.identity;
@@ -80,7 +80,7 @@ impl Image {
             neighbour,
         };
         self.backends.push((id, view.record(), Name::new(&backend.name)));
-        // Replies of mode dsr don't come this way.
+        // Replies of mode dsr don't come back through Shunt.
         if backend.translated {
             self.endpoints.push(((address, port, protocol.code()), Endpoint::Backend(id)));
         }
@@ -185,10 +185,10 @@ impl Image {
         for (to, from) in generation.slots.iter().zip(self.slots.iter().flat_map(|slots| slots.iter())) {
             to.store(*from, Ordering::Relaxed); // the flip's release store comes after
         }
-        for (to, from) in generation.ranges.iter().zip(&self.ranges) {
+        for (to, from) in generation.fib.iter().zip(&self.fib) {
             to.store(from);
         }
-        generation.head.ranges.set(self.ranges.len() as u64);
+        generation.head.fib.set(self.fib.len() as u64);
         generation.head.stale.set(self.stale.len() as u64);
         generation.head.published_ms.set(published_ms);
         generation.head.filled_ms.set(now_ms);
@@ -216,13 +216,13 @@ fn any_port(address: Address) -> (Address, PortBe, u8) {
     (address, PortBe::ZERO, 0)
 }
 
-fn range_record(start: Address, way: Way, interned: &Interned) -> RangeRecord {
-    let none = RangeRecord { start, kind: RangeKind::Nowhere.code(), ..RangeRecord::default() };
-    match way {
-        Way::Nowhere => none,
-        Way::OnLink(interface) => RangeRecord { kind: RangeKind::OnLink.code(), interface: interface.0, ..none },
-        Way::Gateway(hop) => interned.get(&hop).map_or(none, |id| RangeRecord {
-            kind: RangeKind::Gateway.code(),
+fn fib_record(start: Address, entry: FibEntry, interned: &Interned) -> FibRecord {
+    let none = FibRecord { start, kind: FibKind::Nowhere.code(), ..FibRecord::default() };
+    match entry {
+        FibEntry::Nowhere => none,
+        FibEntry::OnLink(interface) => FibRecord { kind: FibKind::OnLink.code(), interface: interface.0, ..none },
+        FibEntry::Gateway(hop) => interned.get(&hop).map_or(none, |id| FibRecord {
+            kind: FibKind::Gateway.code(),
             interface: hop.interface.0,
             neighbour: id.0,
             ..none

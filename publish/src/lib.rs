@@ -4,12 +4,12 @@
 //! ```text
 //!  Config, health, drain --> Table  \      (a reload's first into memory of its own: rehearsal)
 //!  active generation ----> (recover)  > Image --> idle generation --> flip
-//!  netlink's State ------> Ways     /                        (publisher)
+//!  netlink's State ------> Fib     /                        (publisher)
 //!                     \--> ArpCache (in place: one word a neighbour)
 //! ```
 //!
-//! `table` and `ways` are plain values, `image` joins them into records, `publisher` decides when a buffer may be filled
-//! and flipped. Control alone writes the region; it is also what a restarted control starts from (`recover`).
+//! `table` and `fib` (the forwarding table) are plain values, `image` joins them into records, `publisher` decides when a buffer may
+//! be filled and flipped. Only control writes the region; it is also what a restarted control starts from (`recover`).
 
 pub mod agents;
 pub mod arp_cache;
@@ -18,6 +18,7 @@ mod capability;
 mod convert;
 pub mod error;
 mod feedback;
+pub mod fib;
 pub mod health;
 pub mod identity;
 pub mod image;
@@ -32,7 +33,6 @@ pub mod stale;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod ways;
 mod weights;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::ways::{Hop, Interfaces};
+use super::fib::{Hop, Interfaces};
 use shunt_routing::event::{Mac, Neighbour, NeighbourKey, NeighbourState, Route, Table};
 use shunt_routing::state::State;
 
@@ -54,8 +54,8 @@ impl OwnAddresses {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fib::Fib;
     use super::super::testing::{IFINDEX, INTERFACE, interfaces, kernel};
-    use super::super::ways::Ways;
     use super::*;
     use shunt_routing::event::{Address, RouteKey, Target};
 
@@ -74,9 +74,9 @@ mod tests {
         let (inner, outer) = (own(&mut state, IFINDEX + 1, "198.18.1.9"), own(&mut state, IFINDEX, "198.18.1.1"));
         let addresses = OwnAddresses::new(&state, &interfaces());
         assert!(addresses.contains(inner) && !addresses.contains(outer), "one of Shunt's links leads nowhere else");
-        let ways = Ways::new(&state, &interfaces(), &addresses);
+        let fib = Fib::new(&state, &interfaces(), &addresses);
         let hop = Hop { interface: INTERFACE, address: inner.into() };
-        assert_eq!((ways.hop(inner.into()), ways.hop(outer.into())), (Some(hop), None));
+        assert_eq!((fib.hop(inner.into()), fib.hop(outer.into())), (Some(hop), None));
         let found: Vec<_> = addresses.neighbours([hop].iter(), &interfaces()).collect();
         assert_eq!(found[0].usable_mac(), state.links[&(IFINDEX + 1)].mac);
 

@@ -112,7 +112,7 @@ impl Publisher {
         written
     }
 
-    /// Whether every live switcher uses the active generation, and none is on the way.
+    /// Whether every live switcher uses the active generation, and none is being published.
     pub fn is_settled(&self) -> bool {
         let words = self.live_switchers().map(|(_, switcher)| &switcher.head.in_use);
         self.phase == Phase::Idle && flip::idle_buffer(&self.region.head.active, words).is_some()

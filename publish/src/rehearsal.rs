@@ -12,9 +12,9 @@ use shunt_shmlayout::regions::{ControlRegion, ControlShape, Whole};
 
 use super::arp_cache::Interned;
 use super::error::{CapacityError, Unpublishable, WriteError};
+use super::fib::Fib;
 use super::image::Image;
 use super::table::{Capacity, NamedIds, Table};
-use super::ways::Ways;
 
 /// Memory of the right size. It is never given back: one for each process is enough.
 pub struct Rehearsal(Generation<Writer>);
@@ -40,7 +40,7 @@ impl Rehearsal {
     pub fn table(&self, before: &Table, config: &Config, named: &NamedIds) -> Result<Table, Unpublishable> {
         let table = before.configured(config, named)?;
         // Next hops don't take part: where one isn't known or has no place, a record says so.
-        let image = Image::new(&table, &Ways::default(), &Interned::new());
+        let image = Image::new(&table, &Fib::default(), &Interned::new());
         image.write(&self.0, 0, 0).map_err(|error| blame(&table, error))?;
         Ok(table)
     }

@@ -11,11 +11,11 @@ use shunt_shmlayout::regions::{
 
 use super::arp_cache::ArpCache;
 use super::error::Unpublishable;
+use super::fib::{Fib, Interfaces};
 use super::image::{Image, hops};
 use super::own::OwnAddresses;
 use super::publisher::Publisher;
 use super::table::{Capacity, NamedIds, Table};
-use super::ways::{Interfaces, Ways};
 use shunt_routing::event::{Link, Route, RouteKey, Table as RouteTable, Target};
 use shunt_routing::state::State;
 
@@ -117,8 +117,8 @@ pub struct World {
     pub region: ControlRegion<Writer>,
     /// What is to be published.
     pub table: Table,
-    /// The ways there.
-    pub ways: Ways,
+    /// The forwarding table there.
+    pub fib: Fib,
     /// The cache in the memory.
     pub cache: ArpCache,
     /// What the keeper says: who has a switcher's memory.
@@ -146,7 +146,7 @@ impl World {
         Self {
             region,
             table,
-            ways: Ways::new(&kernel(), &interfaces(), &OwnAddresses::default()),
+            fib: Fib::new(&kernel(), &interfaces(), &OwnAddresses::default()),
             cache,
             keeper,
             publisher,
@@ -166,8 +166,8 @@ impl World {
         self.now_ms += 100;
         let idle = self.publisher.room(self.now_ms)?;
         self.table.set_deadlines(self.now_ms);
-        let interned = self.cache.keep(hops(&self.table, &self.ways), &self.region.generations);
-        let image = Image::new(&self.table, &self.ways, &interned);
+        let interned = self.cache.keep(hops(&self.table, &self.fib), &self.region.generations);
+        let image = Image::new(&self.table, &self.fib, &interned);
         let filled = self.publisher.fill(&idle, self.now_ms, |idle| image.write(idle, 1, self.now_ms));
         filled.expect("room for endpoints");
         self.publisher.advance(self.now_ms).expect("no keeper to wait for");

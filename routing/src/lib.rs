@@ -1,14 +1,14 @@
 //! What the kernel knows of links, addresses, routes and neighbours, as plain values, and how it is read.
 //!
 //! [`requests::Requests`] dumps it, [`decode`] turns messages into plain [`event`]s, [`state::State`] takes those in, and
-//! [`ranges`] flattens the routes for the switchers. Control's routing daemon follows the kernel by them; `shunt doctor`
+//! [`intervals`] flattens the routes for the switchers. Control's routing daemon follows the kernel by them; `shunt doctor`
 //! looks once.
 #![forbid(unsafe_code)]
 
 pub mod decode;
 pub mod error;
 pub mod event;
-pub mod ranges;
+pub mod intervals;
 pub mod requests;
 pub mod state;
 

@@ -21,7 +21,7 @@ use crate::word::Word16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 coded! {
-    "What a range of addresses is reached by." RangeKind:
+    "What a range of addresses is reached by." FibKind:
     /// Nothing: no route.
     Nowhere = 0, "nowhere";
     /// The destination itself is the neighbour.
@@ -196,10 +196,10 @@ described!(StaleRecord { backend, service, from_s });
 /// A range of addresses and the way to them: from `start` to the next range's start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct RangeRecord {
+pub struct FibRecord {
     /// First address.
     pub start: Address,
-    /// [`RangeKind`].
+    /// [`FibKind`].
     pub kind: u8,
     /// Room for later fields.
     pub reserved: u8,
@@ -211,7 +211,7 @@ pub struct RangeRecord {
     pub reserved2: u64,
 }
 
-described!(RangeRecord { start, kind, reserved, interface, neighbour, reserved2 });
+described!(FibRecord { start, kind, reserved, interface, neighbour, reserved2 });
 
 /// The way to an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -224,15 +224,15 @@ pub enum Route {
     Unknown,
 }
 
-impl RangeRecord {
+impl FibRecord {
     /// The way that it says; `None` for no route.
     #[inline]
     fn route(&self) -> Option<Route> {
         let interface = InterfaceId(self.interface);
-        match RangeKind::of(self.kind) {
-            Some(RangeKind::Nowhere) => None,
-            Some(RangeKind::OnLink) => Some(Route::OnLink(interface)),
-            Some(RangeKind::Gateway) => Some(Route::Gateway(interface, NeighbourId(self.neighbour))),
+        match FibKind::of(self.kind) {
+            Some(FibKind::Nowhere) => None,
+            Some(FibKind::OnLink) => Some(Route::OnLink(interface)),
+            Some(FibKind::Gateway) => Some(Route::Gateway(interface, NeighbourId(self.neighbour))),
             None => Some(Route::Unknown),
         }
     }
@@ -242,8 +242,8 @@ impl RangeRecord {
 #[repr(C, align(64))]
 #[derive(FromBytes)]
 pub struct GenerationHead<A = Reader> {
-    /// Records in `ranges`.
-    pub ranges: Counter<A>,
+    /// Records in `fib`.
+    pub fib: Counter<A>,
     /// Wall-clock time of the publication, in milliseconds since 1970.
     pub published_ms: Counter<A>,
     /// CLOCK_MONOTONIC in milliseconds when it was filled, to be held against the reports' times.
@@ -253,7 +253,7 @@ pub struct GenerationHead<A = Reader> {
     _reserved: [Counter<A>; 4],
 }
 
-described!(GenerationHead<A> { ranges, published_ms, filled_ms, stale, _reserved });
+described!(GenerationHead<A> { fib, published_ms, filled_ms, stale, _reserved });
 
 /// A view of one generation.
 #[derive(Clone, Copy)]
@@ -273,8 +273,8 @@ pub struct Generation<A: Access = Reader> {
     pub members: &'static [Record<MemberRecord, 1, A>],
     /// Cells of all services' tables, each naming a backend.
     pub slots: &'static [Word16<A>],
-    /// Sorted disjoint ranges of addresses: [`RangeRecord`].
-    pub ranges: &'static [Record<RangeRecord, 4, A>],
+    /// Sorted disjoint ranges of addresses: [`FibRecord`].
+    pub fib: &'static [Record<FibRecord, 4, A>],
     /// Sorted disjoint ranges of clients, by service: [`ClassRecord`].
     pub classes: &'static [Record<ClassRecord, 4, A>],
     /// Pairs of backend and service whose connections are stale, now or soon: [`StaleRecord`].
@@ -356,21 +356,21 @@ impl<A: Access> Generation<A> {
 
     /// The way to an address: the last range that starts at it or before. `None` if there is no route.
     pub fn route(&self, to: &Address) -> Option<Route> {
-        let ranges = self.range_records();
+        let ranges = self.fib_records();
         let after = ranges.partition_point(|range| range.load().start.number() <= to.number());
         ranges.get(after.checked_sub(1)?)?.load().route()
     }
 
-    fn range_records(&self) -> &'static [Record<RangeRecord, 4, A>] {
-        &self.ranges[..(self.head.ranges.get() as usize).min(self.ranges.len())]
+    fn fib_records(&self) -> &'static [Record<FibRecord, 4, A>] {
+        &self.fib[..(self.head.fib.get() as usize).min(self.fib.len())]
     }
 
     /// The ways that the ranges name, as often as they do.
     pub fn routes(&self) -> impl Iterator<Item = Route> + '_ {
-        self.range_records().iter().filter_map(|range| range.load().route())
+        self.fib_records().iter().filter_map(|range| range.load().route())
     }
 }
 
 const _: () = assert!(size_of::<ServiceRecord>() == 64 && size_of::<MemberRecord>() == 8);
 const _: () = assert!(size_of::<BackendRecord>() == 32 && size_of::<StaleRecord>() == 8);
-const _: () = assert!(size_of::<RangeRecord>() == 32 && size_of::<ClassRecord>() == 32 && size_of::<Name>() == 32);
+const _: () = assert!(size_of::<FibRecord>() == 32 && size_of::<ClassRecord>() == 32 && size_of::<Name>() == 32);

@@ -18,8 +18,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::Source;
+use super::log_latch::LogLatch;
 use super::number::{self, narrowed};
-use super::trouble::Trouble;
 use super::window::{Window, microseconds};
 use crate::settings::Command as Settings;
 use shunt_report::{Load, State};
@@ -58,7 +58,7 @@ pub struct Command {
     asked: Option<Instant>,
     said: Said,
     rate: Window,
-    trouble: Trouble,
+    latch: LogLatch,
 }
 
 impl Command {
@@ -71,7 +71,7 @@ impl Command {
             asked: None,
             said: Said::default(),
             rate: Window::default(),
-            trouble: Trouble::new(format!("command {:?}", settings.run)),
+            latch: LogLatch::new(format!("command {:?}", settings.run)),
         }
     }
 
@@ -82,12 +82,12 @@ impl Command {
                     self.rate.record(now, microseconds(self.begun, now), requests);
                 }
                 self.said = said;
-                self.trouble.clear();
+                self.latch.clear();
             }
             Err(error) => {
                 // Unknown is better than out of date.
                 (self.said, self.rate) = (Said::default(), Window::default());
-                self.trouble.report(error);
+                self.latch.report(error);
             }
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use super::trouble::Trouble;
+use super::log_latch::LogLatch;
 use super::window::Window;
 
 /// The kernel counts CPU time in steps of 10 ms and adds up all CPUs at each reading: more often is only cost.
@@ -18,7 +18,7 @@ pub struct Machine {
     cpu: Window,
     memory_permille: Option<u16>,
     looked: Option<Instant>,
-    trouble: Trouble,
+    latch: LogLatch,
 }
 
 impl Machine {
@@ -30,7 +30,7 @@ impl Machine {
             cpu: Window::default(),
             memory_permille: None,
             looked: None,
-            trouble: Trouble::new("/proc"),
+            latch: LogLatch::new("/proc"),
         })
     }
 
@@ -47,9 +47,9 @@ impl Machine {
                     self.cpu.record(now, total, busy);
                 }
                 self.memory_permille = memory_permille(&meminfo);
-                self.trouble.clear();
+                self.latch.clear();
             }
-            Err(error) => self.trouble.report(error),
+            Err(error) => self.latch.report(error),
         }
     }
 

@@ -5,13 +5,13 @@
 pub mod cgroup;
 pub mod command;
 mod http;
+mod log_latch;
 pub mod machine;
 pub mod nginx;
 mod number;
 pub mod prometheus;
 pub mod sockets;
 pub mod statsd;
-mod trouble;
 mod window;
 
 use std::os::fd::BorrowedFd;
@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
+pub(crate) use log_latch::LogLatch;
 use shunt_report::Load;
-pub(crate) use trouble::Trouble;
 
 /// A server is asked again at each look; an answer that takes longer than this won't come.
 const PATIENCE: Duration = Duration::from_secs(1);

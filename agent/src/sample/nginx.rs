@@ -8,8 +8,8 @@ use nix::poll::PollFlags;
 
 use super::Source;
 use super::http::Fetch;
+use super::log_latch::LogLatch;
 use super::number::narrowed;
-use super::trouble::Trouble;
 use super::window::{Window, microseconds};
 use crate::settings::Page;
 use shunt_report::Load;
@@ -35,7 +35,7 @@ pub struct Nginx {
     execution: Window,
     spent_us: u64,
     answered: Option<Instant>,
-    trouble: Trouble,
+    latch: LogLatch,
 }
 
 impl Nginx {
@@ -50,7 +50,7 @@ impl Nginx {
             execution: Window::default(),
             spent_us: 0,
             answered: None,
-            trouble: Trouble::new(format!("nginx at {}{}", page.address, page.path)),
+            latch: LogLatch::new(format!("nginx at {}{}", page.address, page.path)),
         }
     }
 
@@ -78,7 +78,7 @@ impl Source for Nginx {
         match self.fetch.ask(now) {
             Ok(asked) => self.own += u64::from(asked),
             Err(error) => {
-                self.trouble.report(error);
+                self.latch.report(error);
                 self.forget();
             }
         }
@@ -98,10 +98,10 @@ impl Source for Nginx {
         match read {
             Ok(status) => {
                 self.record(status, now);
-                self.trouble.clear();
+                self.latch.clear();
             }
             Err(error) => {
-                self.trouble.report(error);
+                self.latch.report(error);
                 self.forget();
             }
         }

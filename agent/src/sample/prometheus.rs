@@ -7,8 +7,8 @@ use nix::poll::PollFlags;
 
 use super::Source;
 use super::http::Fetch;
+use super::log_latch::LogLatch;
 use super::number::{narrowed, scaled, workers};
-use super::trouble::Trouble;
 use super::window::{Window, microseconds};
 use crate::settings::{Metrics, Prometheus as Settings};
 use shunt_report::Load;
@@ -36,7 +36,7 @@ pub struct Prometheus {
     /// Execution time by time, both in microseconds.
     busy: Window,
     workers: Option<u64>,
-    trouble: Trouble,
+    latch: LogLatch,
 }
 
 impl Prometheus {
@@ -53,7 +53,7 @@ impl Prometheus {
             execution_us: None,
             busy: Window::default(),
             workers: None,
-            trouble: Trouble::new(format!("metrics at {}{}", page.address, page.path)),
+            latch: LogLatch::new(format!("metrics at {}{}", page.address, page.path)),
         }
     }
 
@@ -97,7 +97,7 @@ impl Prometheus {
 impl Source for Prometheus {
     fn ask(&mut self, now: Instant) {
         if let Err(error) = self.fetch.ask(now) {
-            self.trouble.report(error);
+            self.latch.report(error);
             self.forget();
         }
     }
@@ -113,12 +113,12 @@ impl Source for Prometheus {
                 let sums = sum(&String::from_utf8_lossy(&page), &self.metrics);
                 self.record(sums, now);
                 match self.missing(&sums) {
-                    Some(missing) => self.trouble.report(missing),
-                    None => self.trouble.clear(),
+                    Some(missing) => self.latch.report(missing),
+                    None => self.latch.clear(),
                 }
             }
             Some(Err(error)) => {
-                self.trouble.report(error);
+                self.latch.report(error);
                 self.forget();
             }
         }

@@ -6,10 +6,10 @@ use crate::views::{ROUTE_REPLIES, unanswered_text};
 use shunt_config::{Config, Side};
 use shunt_instances::runs;
 use shunt_protocol::admin::{FileStatus, UnansweredBackend};
+use shunt_publish::fib::{Fib, Interfaces};
 use shunt_publish::own::OwnAddresses;
-use shunt_publish::ways::{Interfaces, Ways};
 use shunt_routing::error::NetlinkError;
-use shunt_routing::ranges::{next_hop, ranges};
+use shunt_routing::intervals::{intervals, next_hop};
 use shunt_routing::snapshot;
 use shunt_routing::state::State;
 use shunt_shmlayout::address::InterfaceId;
@@ -66,15 +66,15 @@ fn routes(config: &Config, state: Result<State, NetlinkError>) -> Vec<Finding> {
     }
 }
 
-/// Those that aren't reached as switchers reach them: by the same ways.
+/// The backends that the forwarding table doesn't reach, computed as control does.
 fn astray(config: &Config, state: &State) -> Vec<Finding> {
     let interfaces = interfaces(config, state);
     let own = OwnAddresses::new(state, &interfaces);
-    let ways = Ways::new(state, &interfaces, &own);
-    let all = ranges(state.routes.values(), &state.links);
+    let fib = Fib::new(state, &interfaces, &own);
+    let all = intervals(state.routes.values(), &state.links);
     let mut findings = Vec::new();
     for (address, names) in hosts(config) {
-        let hop = ways.hop(address.into());
+        let hop = fib.hop(address.into());
         let fault = match hop.and_then(|hop| config.interfaces.get(usize::from(hop.interface.0))) {
             Some(interface) if interface.side == Side::Client => Some((
                 format!("the route to {address} leads out by {}, which has clients only", interface.name),

@@ -75,14 +75,14 @@ impl FromStr for Client {
 }
 
 /// The filter, with names looked up.
-struct Wanted {
+struct ConnectionFilter {
     services: Option<Vec<ServiceId>>,
     backends: Option<Vec<BackendId>>,
     states: Vec<State>,
     client: Option<Client>,
 }
 
-impl Wanted {
+impl ConnectionFilter {
     fn new(filter: &Filter, configuration: &Configuration) -> Result<Self, ConfigurationError> {
         Ok(Self {
             services: filter.service.as_deref().map(|name| configuration.services_named(name)).transpose()?,
@@ -141,7 +141,7 @@ impl ConnectionsReport {
         filter: &Filter,
         now_ms: u64,
     ) -> Result<Self, ConfigurationError> {
-        let wanted = Wanted::new(filter, configuration)?;
+        let wanted = ConnectionFilter::new(filter, configuration)?;
         let mut report = Self { matching: 0, connections: Vec::new() };
         for (connection, activity, _) in memory.connections.live() {
             let fits = wanted.fits(&connection, activity);

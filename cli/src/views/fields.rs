@@ -16,7 +16,7 @@ Fields of --json (without shared memory: instance, health and problems only):
   ports[]: interface, switcher, queues[] (queue, receives, kind, mode, busy_polls, threaded), received, bytes_received, sent,
       bytes_sent, missed, errors
   host (null: no pseudo-interface): device, offloads, reads, writes (system calls), stores[] (switcher, to_host and
-      from_host (depth, capacity, packets, bytes, dropped), wakes, naps), drops[] (reason, count)
+      from_host (depth, capacity, packets, bytes, dropped), wakes, sleeps), drops[] (reason, count)
   connection_table: live (entries in use), active (in flight), inactive (over, not freed yet), exact, capacity, evicted
   traffic: received, sent, dropped, passed, answered, difference (received - sent - dropped - passed)
   reports[]: outcome, count, meaning

@@ -34,7 +34,7 @@ pub struct StoreRow {
     /// Wake-ups that the switcher sent to the interface daemon.
     pub wakes: u64,
     /// How often the interface daemon has slept.
-    pub naps: u64,
+    pub sleeps: u64,
 }
 
 /// Packets that the interface daemon dropped for one reason.
@@ -89,7 +89,7 @@ impl HostRow {
             ">BYTES",
             ">DROPPED",
             ">WAKE-UPS",
-            ">NAPS",
+            ">SLEEPS",
         ]);
         for store in &self.stores {
             let cells = |direction: &str, ring: &RingRow| {
@@ -98,7 +98,7 @@ impl HostRow {
                 let numbers = [depth, ring.packets.to_string(), bytes(ring.bytes), ring.dropped.to_string()];
                 names.into_iter().chain(numbers)
             };
-            let sleep = [store.wakes, store.naps].map(|n| n.to_string());
+            let sleep = [store.wakes, store.sleeps].map(|n| n.to_string());
             table.row(cells("to host", &store.to_host).chain(sleep));
             table.row(cells("from host", &store.from_host));
         }
@@ -129,9 +129,9 @@ fn row(switcher: usize, store: &StoreRegion) -> StoreRow {
     let (packets_in, bytes_in) = (counters.packets_in.get(), counters.bytes_in.get());
     StoreRow {
         switcher,
-        to_host: ring(store.inward, packets_in, bytes_in, counters.dropped.get()),
-        from_host: ring(store.outward, counters.packets_out.get(), counters.bytes_out.get(), daemon.dropped.get()),
+        to_host: ring(store.to_host, packets_in, bytes_in, counters.dropped.get()),
+        from_host: ring(store.from_host, counters.packets_out.get(), counters.bytes_out.get(), daemon.dropped.get()),
         wakes: counters.wakes.get(),
-        naps: daemon.naps.count(),
+        sleeps: daemon.doorbell.count(),
     }
 }

@@ -85,9 +85,9 @@ impl Fixture {
         first.switcher.bytes_in.set(1200);
         first.switcher.wakes.set(3);
         first.daemon.dropped.set(1);
-        let mut inward = first.inward.producer();
-        inward.push(&[0x45; 20]).unwrap();
-        inward.publish();
+        let mut to_host = first.to_host.producer();
+        to_host.push(&[0x45; 20]).unwrap();
+        to_host.publish();
         daemon.head.drops[DaemonDrop::Ipv6 as usize].set(4);
     }
 
@@ -443,7 +443,7 @@ fn status_and_drops_show_the_packet_stores() {
     let value = to_value(&report).unwrap();
     let to_host = json!({ "depth": 1, "capacity": 8, "packets": 12, "bytes": 1200, "dropped": 0 });
     let from_host = json!({ "depth": 0, "capacity": 8, "packets": 0, "bytes": 0, "dropped": 1 });
-    let store = json!({ "switcher": 0, "to_host": to_host, "from_host": from_host, "wakes": 3, "naps": 0 });
+    let store = json!({ "switcher": 0, "to_host": to_host, "from_host": from_host, "wakes": 3, "sleeps": 0 });
     assert_eq!((&value["host"]["device"], &value["host"]["stores"][0]), (&json!("shunt0"), &store));
     assert_eq!(value["processes"][4]["process"], "ifdaemon");
     let text = report.text();

@@ -84,7 +84,7 @@ async fn attend(stream: UnixStream, orders: &mpsc::Sender<Order>) -> io::Result<
         }
         let is_whole = line.ends_with(b"\n") || (line.len() as u64) < LINE_BYTES;
         let reply = match is_whole {
-            true => obey(&line, orders).await,
+            true => handle_command(&line, orders).await,
             false => Reply::Refused { error: format!("an order takes at most {LINE_BYTES} bytes") },
         };
         timeout(SILENCE, write.write_all(reply.line().as_bytes())).await??;
@@ -94,7 +94,7 @@ async fn attend(stream: UnixStream, orders: &mpsc::Sender<Order>) -> io::Result<
     }
 }
 
-async fn obey(line: &[u8], orders: &mpsc::Sender<Order>) -> Reply {
+async fn handle_command(line: &[u8], orders: &mpsc::Sender<Order>) -> Reply {
     let command = match Command::parse(line) {
         Ok(command) => command,
         Err(error) => return Reply::Refused { error },

@@ -27,7 +27,7 @@ impl Watch {
 }
 
 impl Control {
-    pub(super) fn look_for_answers(&mut self, now_ms: u64) {
+    pub(super) fn collect_answers(&mut self, now_ms: u64) {
         if now_ms < self.watch.next_ms {
             return;
         }

@@ -19,7 +19,7 @@ use super::cost::Cost;
 use super::outside::Outputs;
 use crate::clock::{Now, WallClock};
 use crate::health::{BackendKey, Health};
-use crate::master::feedback::{Member, Objection, Opinion, Why, step};
+use crate::master::feedback::{AgentState, Member, Objection, Why, step};
 use crate::resource_manager::agent_check::{AgentChecks, Outcome};
 use crate::resource_manager::watch::Watch;
 use crate::resource_manager::{LoadSource, ResourceManager};
@@ -129,9 +129,9 @@ impl Feedback {
             let name = table.backend(member.backend)?.name.clone();
             let factor = f64::from(member.factor_permille) / f64::from(NEUTRAL_PERMILLE);
             let learnt = known(member.backend).map_or(factor, |known| known.learnt);
-            let (opinion, declined) = (Opinion::None, member.declined);
+            let (agent_state, declined) = (AgentState::None, member.declined);
             let why = known(member.backend).map_or(Why::default(), |known| known.why);
-            let made = Member { weight: member.weight, in_service: true, opinion, learnt, factor, declined, why };
+            let made = Member { weight: member.weight, in_service: true, agent_state, learnt, factor, declined, why };
             Some((BackendKey { service: service.name.clone(), backend: name }, member.backend, made))
         };
         let members: Vec<_> = service.members.iter().filter_map(member).collect();
@@ -156,10 +156,10 @@ impl Feedback {
         members.filter(move |(_, id, _)| *id == backend).map(|(key, _, member)| (key.service.as_str(), member.why))
     }
 
-    /// What is known of a member's own opinion. `opened` are the connections opened less closed since its report.
-    fn opinion(&self, key: &BackendKey, opened: i64, now_ms: u64) -> Opinion {
-        let opinions = self.sources().map(|source| source.opinion(key, opened, now_ms));
-        opinions.into_iter().fold(Opinion::None, Opinion::and)
+    /// What is known of a member's own agent_state. `opened` are the connections opened less closed since its report.
+    fn agent_state(&self, key: &BackendKey, opened: i64, now_ms: u64) -> AgentState {
+        let states = self.sources().map(|source| source.agent_state(key, opened, now_ms));
+        states.into_iter().fold(AgentState::None, AgentState::and)
     }
 
     /// Everybody that tells of loads. On a tie the first one is believed.
@@ -177,7 +177,7 @@ impl Feedback {
             let mut members: Vec<Member> = Vec::with_capacity(pool.members.len());
             for (key, id, member) in &pool.members {
                 let in_service = table.health(service, *id) == Health::Up && !table.is_drained(*id);
-                members.push(Member { in_service, opinion: self.opinion(key, opened(*id), now_ms), ..*member });
+                members.push(Member { in_service, agent_state: self.agent_state(key, opened(*id), now_ms), ..*member });
             }
             step(pool.algorithm, &mut members, elapsed_ms as f64 / 1000.0, self.slew_per_s);
             for ((key, _, before), after) in pool.members.iter_mut().zip(members) {

@@ -51,12 +51,12 @@ use outside::{Configurations, Event, Inputs, Outputs, Turn};
 use paths::Checked;
 use publication::Publication;
 use shunt_publish::candidate::Candidate;
+use shunt_publish::fib::{Fib, Interfaces};
 use shunt_publish::own::OwnAddresses;
 use shunt_publish::table::Table;
-use shunt_publish::ways::{Interfaces, Ways};
 
 /// From one regular part to the next while something is on its way to the switchers, and while nothing is: it bounds how long
-/// a switcher's wish for a neighbour waits, and each takes some 50 us of a CPU that others may need.
+/// a switcher's request for a neighbour waits, and each takes some 50 us of a CPU that others may need.
 const TURN_MS: u64 = 5;
 const QUIET_TURN_MS: u64 = 20;
 
@@ -66,7 +66,7 @@ pub struct Control {
     config: Config,
     memory: Memory,
     table: Table,
-    ways: Ways,
+    fib: Fib,
     own: OwnAddresses,
     interfaces: Interfaces,
     asking: Asking,
@@ -112,7 +112,7 @@ impl Control {
             publication: Publication::new(&memory, now.monotonic_ms),
             memory,
             table,
-            ways: Ways::default(),
+            fib: Fib::default(),
             own: OwnAddresses::default(),
             interfaces: Interfaces::default(),
             asking: Asking::default(),
@@ -183,7 +183,7 @@ impl Control {
             Event::Health(report) => self.record_health(report, turn.now),
             Event::Network(changes) => self.follow_network(changes, turn),
             Event::Unanswered(addresses) => self.count_own_calls(&addresses),
-            Event::Order { ticket, command } => self.obey(ticket, command, turn),
+            Event::Order { ticket, command } => self.handle_command(ticket, command, turn),
             Event::Hangup => self.reload_on_signal(turn),
             Event::Datagram { source, bytes } => self.take_report(source, &bytes, turn.now),
             Event::Answer(outcome) => self.record_answer(outcome, turn.now),
@@ -197,7 +197,7 @@ impl Control {
         self.follow_interfaces(turn);
         self.ask_for_neighbours(turn);
         self.follow_loads(now_ms);
-        self.look_for_answers(now_ms);
+        self.collect_answers(now_ms);
         self.publish(turn);
         self.count_connections(turn);
         self.give_up_waiting(turn);

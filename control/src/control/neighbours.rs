@@ -8,17 +8,17 @@ use shunt_shmlayout::address::InterfaceId;
 use super::Control;
 use super::outside::Turn;
 use crate::routing_daemon::resolve::Resolver;
-use shunt_publish::ways::Hop;
+use shunt_publish::fib::Hop;
 use shunt_routing::event::NeighbourKey;
 
-/// How often the resolver is consulted when no switcher wants anything.
+/// How often the resolver is consulted without a request.
 const CONSULT_MS: u64 = 100;
-/// Wishes taken from one switcher in a turn: as many as its ring holds.
-const WISHES: usize = 256;
-/// Requests to the kernel in a turn, about 20 us each.
-const REQUESTS: usize = 32;
+/// Requests taken from one switcher in a turn: as many as its ring holds.
+const SWITCHER_REQUESTS: usize = 256;
+/// Requests made to the kernel in a turn, about 20 us each.
+const KERNEL_REQUESTS: usize = 32;
 
-/// Who is to be asked for.
+/// Neighbours to resolve.
 #[derive(Default)]
 pub(super) struct Asking {
     resolver: Resolver,
@@ -42,12 +42,12 @@ impl Asking {
 impl Control {
     pub(super) fn ask_for_neighbours(&mut self, turn: &mut Turn<'_>) {
         let now_ms = turn.now.monotonic_ms;
-        if self.take_wishes(now_ms) || now_ms >= self.asking.next_ms {
+        if self.take_requests(now_ms) || now_ms >= self.asking.next_ms {
             self.asking.next_ms = now_ms + CONSULT_MS;
             let due = self.asking.resolver.due(&turn.kernel.neighbours, now_ms);
             self.asking.queue.extend(due);
         }
-        let batch = self.asking.queue.len().min(REQUESTS);
+        let batch = self.asking.queue.len().min(KERNEL_REQUESTS);
         turn.outputs.resolve.extend(self.asking.queue.drain(..batch));
     }
 
@@ -61,17 +61,17 @@ impl Control {
         self.memory.control.head.own_calls.add(unanswered.iter().filter(is_services).count() as u64);
     }
 
-    /// Empties the switchers' rings. True if there was a wish.
-    fn take_wishes(&mut self, now_ms: u64) -> bool {
+    /// Empties the switchers' rings. True if there was a request.
+    fn take_requests(&mut self, now_ms: u64) -> bool {
         let mut any = false;
         for switcher in &self.memory.switchers {
-            let mut wishes = switcher.wanted.consumer();
-            for wanted in (0..WISHES).map_while(|_| wishes.pop()) {
+            let mut requests = switcher.resolve_requests.consumer();
+            for wanted in (0..SWITCHER_REQUESTS).map_while(|_| requests.pop()) {
                 let interface = u16::try_from(wanted.interface).map(InterfaceId);
                 let hop = interface.map(|interface| Hop { interface, address: wanted.address });
                 let Some(key) = hop.ok().and_then(|hop| self.interfaces.neighbour_key(&hop)) else { continue };
                 if is_host(key.address) {
-                    any |= self.asking.resolver.wish(key, now_ms);
+                    any |= self.asking.resolver.request(key, now_ms);
                 }
             }
         }

@@ -6,8 +6,8 @@ use shunt_shmlayout::flip::Active;
 use super::Control;
 use super::cause::Cause;
 use super::outside::Turn;
+use shunt_publish::fib::{Fib, Interfaces};
 use shunt_publish::own::OwnAddresses;
-use shunt_publish::ways::{Interfaces, Ways};
 use shunt_routing::state::{Changes, State};
 
 impl Control {
@@ -39,15 +39,15 @@ impl Control {
             self.own = own;
             self.publication.neighbours_changed = true;
         }
-        let ways = Ways::new(kernel, &self.interfaces, &self.own);
-        let (found, room) = (ways.ranges().len(), self.memory.control.generations[0].ranges.len());
+        let fib = Fib::new(kernel, &self.interfaces, &self.own);
+        let (found, room) = (fib.intervals().len(), self.memory.control.generations[0].fib.len());
         if found > room {
             warn!(
-                "the routes make {found} ranges of addresses, there is room for {room}: ways stay as they were; \
+                "the routes make {found} intervals of addresses, there is room for {room}: the forwarding table stays as it was; \
                  raise limits.routes and restart Shunt"
             );
-        } else if ways != self.ways {
-            self.ways = ways;
+        } else if fib != self.fib {
+            self.fib = fib;
             self.publication.mark(Cause::Routes);
         }
     }

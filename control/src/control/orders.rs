@@ -26,7 +26,7 @@ pub(super) struct Waiting {
 }
 
 impl Control {
-    pub(super) fn obey(&mut self, ticket: Ticket, command: Command, turn: &mut Turn<'_>) {
+    pub(super) fn handle_command(&mut self, ticket: Ticket, command: Command, turn: &mut Turn<'_>) {
         let accepted = match command {
             Command::Reload => self.reload(turn).map_err(|error| error.to_string()),
             Command::Drain(selection) => self.drain(&selection, true),

@@ -9,8 +9,8 @@ use super::Control;
 use super::outside::Turn;
 use crate::health::as_client::{ClientWay, NoPath, Path, Sender};
 use crate::health::{BackendKey, Check};
+use shunt_publish::fib::{Fib, Hop, Interfaces};
 use shunt_publish::own::OwnAddresses;
-use shunt_publish::ways::{Hop, Interfaces, Ways};
 use shunt_routing::state::State;
 
 /// The checks that take a client's way.
@@ -28,7 +28,7 @@ impl Checked {
 
 /// What paths are made of.
 struct Network<'a> {
-    ways: &'a Ways,
+    fib: &'a Fib,
     own: &'a OwnAddresses,
     interfaces: &'a Interfaces,
     state: &'a State,
@@ -42,7 +42,7 @@ impl Control {
         }
         let neighbours = self.memory.control.neighbours;
         let mac = |hop: &Hop| neighbours.mac_of(hop.interface, &hop.address);
-        let network = Network { ways: &self.ways, own: &self.own, interfaces: &self.interfaces, state: turn.kernel };
+        let network = Network { fib: &self.fib, own: &self.own, interfaces: &self.interfaces, state: turn.kernel };
         let ways = self.checked.client_ways.iter();
         turn.outputs.paths = Some(ways.map(|(key, way)| (key.clone(), network.path(*way, mac))).collect());
     }
@@ -54,7 +54,7 @@ impl Network<'_> {
             return Err(NoPath::Own(way.backend));
         }
         let no_route = NoPath::NoRoute(way.backend);
-        let hop = self.ways.hop(way.backend.into()).ok_or(no_route.clone())?;
+        let hop = self.fib.hop(way.backend.into()).ok_or(no_route.clone())?;
         let ifindex = self.interfaces.ifindex(hop.interface).ok_or(no_route)?;
         let source = match way.sender {
             Sender::Neighbour => self.source_on(ifindex, hop.address.into()),
@@ -131,8 +131,8 @@ mod tests {
         let mut interfaces = interfaces();
         interfaces.add(OUTSIDE, InterfaceId(1), Side::Client);
         let own = OwnAddresses::new(state, &interfaces);
-        let ways = Ways::new(state, &interfaces, &own);
-        let network = Network { ways: &ways, own: &own, interfaces: &interfaces, state };
+        let fib = Fib::new(state, &interfaces, &own);
+        let network = Network { fib: &fib, own: &own, interfaces: &interfaces, state };
         network.path(ClientWay { backend: "198.18.1.11".parse().unwrap(), sender }, |_| mac)
     }
 

@@ -108,14 +108,14 @@ impl Control {
         self.feedback.cost.has_filled();
         let causes = std::mem::take(&mut self.publication.outdated);
         self.table.set_deadlines(now_ms);
-        let hops = hops(&self.table, &self.ways);
+        let hops = hops(&self.table, &self.fib);
         let keys = hops.iter().filter_map(|hop| self.interfaces.neighbour_key(hop));
         self.asking.keep(keys.filter(|key| !self.own.contains(key.address)));
         let wanted = hops.len();
         let interned = self.publication.cache.keep(hops, &self.memory.control.generations);
-        self.complain(wanted - interned.len());
+        self.warn_without_place(wanted - interned.len());
         self.publication.neighbours_changed = true; // hops that are kept from now on may be the machine itself
-        let image = Image::new(&self.table, &self.ways, &interned);
+        let image = Image::new(&self.table, &self.fib, &interned);
         let publication = &mut self.publication;
         if image == publication.image && image.covers(idle) {
             let active = publication.publisher.active();
@@ -133,7 +133,7 @@ impl Control {
         self.note_filled(epoch);
     }
 
-    fn complain(&mut self, without_place: usize) {
+    fn warn_without_place(&mut self, without_place: usize) {
         if without_place != std::mem::replace(&mut self.publication.without_place, without_place) && without_place != 0
         {
             warn!(

@@ -50,7 +50,7 @@ pub fn adjust(pool: &mut [Loaded], elapsed_s: f64, slew_per_s: f64) -> f64 {
 }
 
 /// A step from `factor` towards `wanted`, by no more than this part of it.
-pub fn approach(factor: f64, wanted: f64, most: f64) -> f64 {
+pub fn step_towards(factor: f64, wanted: f64, most: f64) -> f64 {
     let (low, high) = (factor * (1.0 - most).max(0.0), factor * (1.0 + most));
     wanted.clamp(low, high).clamp(LEAST, GREATEST)
 }

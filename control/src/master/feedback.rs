@@ -88,9 +88,9 @@ impl fmt::Display for Objection {
     }
 }
 
-/// What is known of a backend's own opinion.
+/// What is known of a backend's own agent_state.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Opinion {
+pub enum AgentState {
     /// Nobody is to report about it.
     #[default]
     None,
@@ -106,15 +106,15 @@ pub enum Opinion {
     Declines,
 }
 
-impl Opinion {
+impl AgentState {
     /// What two sources come to: who declines does so whoever says it, and a percentage is an order.
     pub fn and(self, other: Self) -> Self {
         let either = |wanted: fn(&Self) -> bool| [self, other].into_iter().find(wanted);
-        either(|opinion| *opinion == Self::Declines)
-            .or(either(|opinion| matches!(opinion, Self::Percent(_))))
-            .or(either(|opinion| matches!(opinion, Self::Takes(_))))
-            .or(either(|opinion| matches!(opinion, Self::Ignored(_))))
-            .or(either(|opinion| *opinion == Self::Silent))
+        either(|agent_state| *agent_state == Self::Declines)
+            .or(either(|agent_state| matches!(agent_state, Self::Percent(_))))
+            .or(either(|agent_state| matches!(agent_state, Self::Takes(_))))
+            .or(either(|agent_state| matches!(agent_state, Self::Ignored(_))))
+            .or(either(|agent_state| *agent_state == Self::Silent))
             .unwrap_or(Self::None)
     }
 }
@@ -127,7 +127,7 @@ pub struct Member {
     /// Takes new connections, as far as health checks and the operator say.
     pub in_service: bool,
     /// What it says itself.
-    pub opinion: Opinion,
+    pub agent_state: AgentState,
     /// What `even` learnt of it.
     pub learnt: f64,
     /// By how much its weight is multiplied.
@@ -188,20 +188,20 @@ impl fmt::Display for Why {
 pub fn step(algorithm: Algorithm, pool: &mut [Member], elapsed_s: f64, slew_per_s: f64) {
     heed_opinions(pool);
     for member in pool.iter_mut() {
-        let wanted = match member.opinion {
-            Opinion::Percent(percent) => f64::from(percent) / 100.0,
-            Opinion::Takes(_) if algorithm == Algorithm::Even => {
+        let wanted = match member.agent_state {
+            AgentState::Percent(percent) => f64::from(percent) / 100.0,
+            AgentState::Takes(_) if algorithm == Algorithm::Even => {
                 // Replaced below, if it takes part.
                 member.why = Why::OutOfService;
                 continue;
             }
             // Its share stays as it was, for when it is back.
-            Opinion::Declines => continue,
+            AgentState::Declines => continue,
             _ => 1.0,
         };
-        member.factor = even::approach(member.factor, wanted, elapsed_s * slew_per_s);
+        member.factor = even::step_towards(member.factor, wanted, elapsed_s * slew_per_s);
         member.learnt = member.factor;
-        member.why = explain(algorithm, member.opinion);
+        member.why = explain(algorithm, member.agent_state);
     }
     if algorithm == Algorithm::Even {
         equalise(pool, elapsed_s, slew_per_s);
@@ -212,10 +212,10 @@ pub fn step(algorithm: Algorithm, pool: &mut [Member], elapsed_s: f64, slew_per_
 /// last one that a check finds up could send everybody away.
 fn heed_opinions(pool: &mut [Member]) {
     let in_service = pool.iter().filter(|member| member.in_service);
-    let declining = in_service.clone().filter(|member| member.opinion == Opinion::Declines).count();
+    let declining = in_service.clone().filter(|member| member.agent_state == AgentState::Declines).count();
     let heeded = 2 * declining <= in_service.count();
     for member in pool.iter_mut() {
-        let declines = member.opinion == Opinion::Declines;
+        let declines = member.agent_state == AgentState::Declines;
         member.declined = declines && heeded;
         if declines {
             member.why = if heeded { Why::Declined } else { Why::Ignored };
@@ -223,13 +223,13 @@ fn heed_opinions(pool: &mut [Member]) {
     }
 }
 
-fn explain(algorithm: Algorithm, opinion: Opinion) -> Why {
-    match (algorithm, opinion) {
-        (_, Opinion::Percent(percent)) => Why::Percent(percent),
+fn explain(algorithm: Algorithm, agent_state: AgentState) -> Why {
+    match (algorithm, agent_state) {
+        (_, AgentState::Percent(percent)) => Why::Percent(percent),
         (Algorithm::Static | Algorithm::SourceHash | Algorithm::LeastConnections, _) => Why::Configured,
-        (_, Opinion::Silent) => Why::Silent,
-        (_, Opinion::Ignored(objection)) => Why::ReportIgnored(objection),
-        (_, Opinion::None) => Why::NoAgent,
+        (_, AgentState::Silent) => Why::Silent,
+        (_, AgentState::Ignored(objection)) => Why::ReportIgnored(objection),
+        (_, AgentState::None) => Why::NoAgent,
         (Algorithm::Lightest | Algorithm::Latency, _) => Why::AtEachConnection,
         (Algorithm::Even, _) => Why::OutOfService,
     }
@@ -237,8 +237,8 @@ fn explain(algorithm: Algorithm, opinion: Opinion) -> Why {
 
 /// Equalises the loads of those that are known and take connections.
 fn equalise(pool: &mut [Member], elapsed_s: f64, slew_per_s: f64) {
-    let own = |member: &Member| match member.opinion {
-        Opinion::Takes(measures) if member.in_service && member.weight > 0 => Some(measures),
+    let own = |member: &Member| match member.agent_state {
+        AgentState::Takes(measures) if member.in_service && member.weight > 0 => Some(measures),
         _ => None,
     };
     let usual_us = mean(pool.iter().filter_map(own).filter_map(|measures| measures.execution_us));
@@ -268,23 +268,31 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn member(opinion: Opinion) -> Member {
-        Member { weight: 1, in_service: true, opinion, learnt: 1.0, factor: 1.0, declined: false, why: Why::default() }
+    fn member(agent_state: AgentState) -> Member {
+        Member {
+            weight: 1,
+            in_service: true,
+            agent_state,
+            learnt: 1.0,
+            factor: 1.0,
+            declined: false,
+            why: Why::default(),
+        }
     }
 
-    fn loaded(in_flight: f64) -> Opinion {
-        Opinion::Takes(Measures { in_flight: Some(in_flight), execution_us: Some(1000.0), ..Measures::default() })
+    fn loaded(in_flight: f64) -> AgentState {
+        AgentState::Takes(Measures { in_flight: Some(in_flight), execution_us: Some(1000.0), ..Measures::default() })
     }
 
-    fn declined(opinions: &[Opinion]) -> Vec<bool> {
-        let mut pool: Vec<Member> = opinions.iter().map(|opinion| member(*opinion)).collect();
+    fn declined(states: &[AgentState]) -> Vec<bool> {
+        let mut pool: Vec<Member> = states.iter().map(|agent_state| member(*agent_state)).collect();
         step(Algorithm::Static, &mut pool, 0.05, 2.0);
         pool.iter().map(|member| member.declined).collect()
     }
 
     #[test]
     fn half_of_a_pool_may_decline_and_more_are_ignored() {
-        let (no, yes) = (Opinion::Declines, Opinion::Silent);
+        let (no, yes) = (AgentState::Declines, AgentState::Silent);
         assert_eq!(declined(&[no, yes]), [true, false]);
         assert_eq!(declined(&[no, no, yes, yes]), [true, true, false, false]);
         assert_eq!(declined(&[no, no, yes]), [false; 3]);
@@ -293,7 +301,7 @@ mod tests {
 
     #[test]
     fn the_last_one_in_service_is_not_sent_away() {
-        let mut pool = [member(Opinion::Silent), member(Opinion::Silent), member(Opinion::Declines)];
+        let mut pool = [member(AgentState::Silent), member(AgentState::Silent), member(AgentState::Declines)];
         (pool[0].in_service, pool[1].in_service) = (false, false);
         step(Algorithm::Static, &mut pool, 0.05, 2.0);
         assert_eq!((pool[2].declined, pool[2].why), (false, Why::Ignored));
@@ -305,7 +313,7 @@ mod tests {
     #[test]
     fn a_report_that_is_ignored_leads_to_the_configured_weight() {
         for objection in [Objection::NeverListening(8081), Objection::OtherPort(8081)] {
-            let mut pool = [member(Opinion::Ignored(objection)), member(loaded(50.0)), member(loaded(50.0))];
+            let mut pool = [member(AgentState::Ignored(objection)), member(loaded(50.0)), member(loaded(50.0))];
             pool[0].factor = 8.0;
             (0..100).for_each(|_| step(Algorithm::Even, &mut pool, 0.05, 2.0));
             assert_eq!((pool[0].factor, pool[0].why), (1.0, Why::ReportIgnored(objection)));
@@ -326,7 +334,7 @@ mod tests {
 
     #[test]
     fn silence_leads_back_to_the_configured_weight_no_faster_than_the_limit() {
-        let mut pool = [member(Opinion::Silent), member(loaded(3.0))];
+        let mut pool = [member(AgentState::Silent), member(loaded(3.0))];
         pool[0].factor = 0.25;
         step(Algorithm::Even, &mut pool, 0.1, 2.0);
         assert!((pool[0].factor - 0.3).abs() < 1e-9, "{}", pool[0].factor);
@@ -340,10 +348,10 @@ mod tests {
         let cpu = Measures { cpu_permille: Some(900.0), ..Measures::default() };
         let both =
             Measures { in_flight: Some(1000.0), execution_us: Some(1.0), cpu_permille: Some(100.0), is_rested: false };
-        let mut pool = [member(Opinion::Takes(cpu)), member(Opinion::Takes(both))];
+        let mut pool = [member(AgentState::Takes(cpu)), member(AgentState::Takes(both))];
         step(Algorithm::Even, &mut pool, 0.05, 2.0);
         assert!(pool[0].factor < 1.0 && pool[1].factor > 1.0, "{pool:?}");
-        let mut nothing = [member(Opinion::Takes(cpu)), member(Opinion::Takes(Measures::default()))];
+        let mut nothing = [member(AgentState::Takes(cpu)), member(AgentState::Takes(Measures::default()))];
         step(Algorithm::Even, &mut nothing, 0.05, 2.0);
         assert_eq!((nothing[0].factor, nothing[1].factor), (1.0, 1.0));
     }
@@ -351,11 +359,11 @@ mod tests {
     #[test]
     fn one_that_has_rested_counts_as_the_mean_of_the_others() {
         let rested = Measures { in_flight: Some(4.0), is_rested: true, ..Measures::default() };
-        let mut pool = [member(loaded(4.0)), member(Opinion::Takes(rested)), member(loaded(9.0))];
+        let mut pool = [member(loaded(4.0)), member(AgentState::Takes(rested)), member(loaded(9.0))];
         step(Algorithm::Even, &mut pool, 0.05, 2.0);
         assert_eq!((pool[0].factor, pool[0].why), (pool[1].factor, pool[1].why));
         assert!(pool[1].factor > pool[2].factor, "{pool:?}");
-        let mut all = [member(Opinion::Takes(rested)); 3];
+        let mut all = [member(AgentState::Takes(rested)); 3];
         step(Algorithm::Even, &mut all, 0.05, 2.0);
         assert_eq!(all.map(|member| member.factor), [1.0; 3]);
     }
@@ -363,7 +371,7 @@ mod tests {
     #[test]
     fn an_agents_percentage_is_obeyed_whatever_the_algorithm() {
         for (_, algorithm) in Algorithm::WORDS {
-            let mut pool = [member(Opinion::Percent(75)), member(Opinion::None)];
+            let mut pool = [member(AgentState::Percent(75)), member(AgentState::None)];
             (0..20).for_each(|_| step(algorithm, &mut pool, 0.05, 2.0));
             assert_eq!((pool[0].factor, pool[1].factor), (0.75, 1.0), "{algorithm:?}");
         }
@@ -371,11 +379,12 @@ mod tests {
 
     #[test]
     fn of_two_sources_who_declines_does_and_silence_is_the_least() {
-        let ignored = Opinion::Ignored(Objection::NeverListening(80));
-        let all = [Opinion::Declines, Opinion::Percent(40), loaded(1.0), ignored, Opinion::Silent, Opinion::None];
-        for (rank, opinion) in all.into_iter().enumerate() {
+        let ignored = AgentState::Ignored(Objection::NeverListening(80));
+        let all =
+            [AgentState::Declines, AgentState::Percent(40), loaded(1.0), ignored, AgentState::Silent, AgentState::None];
+        for (rank, agent_state) in all.into_iter().enumerate() {
             for weaker in &all[rank..] {
-                assert_eq!((opinion.and(*weaker), weaker.and(opinion)), (opinion, opinion));
+                assert_eq!((agent_state.and(*weaker), weaker.and(agent_state)), (agent_state, agent_state));
             }
         }
     }

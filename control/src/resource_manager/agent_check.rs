@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::LoadSource;
 use crate::health::BackendKey;
-use crate::master::feedback::{Measures, Opinion};
+use crate::master::feedback::{AgentState, Measures};
 use crate::tasks::Tasks;
 
 /// An agent that doesn't answer within this counts as not answering.
@@ -150,8 +150,8 @@ impl LoadSource for AgentChecks {
         self.0.contains_key(key)
     }
 
-    fn opinion(&self, key: &BackendKey, _opened: i64, now_ms: u64) -> Opinion {
-        self.0.get(key).map_or(Opinion::None, |asked| asked.known.opinion(now_ms))
+    fn agent_state(&self, key: &BackendKey, _opened: i64, now_ms: u64) -> AgentState {
+        self.0.get(key).map_or(AgentState::None, |asked| asked.known.agent_state(now_ms))
     }
 }
 
@@ -175,15 +175,15 @@ impl Known {
     }
 
     /// What it comes to.
-    fn opinion(&self, now_ms: u64) -> Opinion {
+    fn agent_state(&self, now_ms: u64) -> AgentState {
         let Answer { health, administration, weight_percent, .. } = self.answer;
         let leaves = matches!(administration, Some(Administration::Drain | Administration::Maintenance));
         match weight_percent {
-            _ if now_ms >= self.expires_ms => Opinion::Silent,
-            _ if leaves || health == Some(Health::Down) => Opinion::Declines,
-            Some(0) => Opinion::Declines,
-            Some(percent) => Opinion::Percent(percent),
-            None => Opinion::Takes(Measures::default()),
+            _ if now_ms >= self.expires_ms => AgentState::Silent,
+            _ if leaves || health == Some(Health::Down) => AgentState::Declines,
+            Some(0) => AgentState::Declines,
+            Some(percent) => AgentState::Percent(percent),
+            None => AgentState::Takes(Measures::default()),
         }
     }
 }
@@ -217,16 +217,16 @@ mod tests {
     #[test]
     fn what_is_not_said_stays_and_nothing_stays_for_ever() {
         let mut known = Known::default();
-        assert_eq!(known.opinion(0), Opinion::Silent);
+        assert_eq!(known.agent_state(0), AgentState::Silent);
         known.add(Answer::parse(b"up ready 40%").unwrap(), 100);
-        assert_eq!(known.opinion(0), Opinion::Percent(40));
+        assert_eq!(known.agent_state(0), AgentState::Percent(40));
         known.add(Answer::parse(b"drain").unwrap(), 200);
-        assert_eq!(known.opinion(100), Opinion::Declines);
+        assert_eq!(known.agent_state(100), AgentState::Declines);
         known.add(Answer::parse(b"ready").unwrap(), 300);
-        assert_eq!(known.opinion(200), Opinion::Percent(40));
-        assert_eq!(known.opinion(300), Opinion::Silent);
+        assert_eq!(known.agent_state(200), AgentState::Percent(40));
+        assert_eq!(known.agent_state(300), AgentState::Silent);
         known.add(Answer::parse(b"0%").unwrap(), 400);
-        assert_eq!(known.opinion(300), Opinion::Declines);
+        assert_eq!(known.agent_state(300), AgentState::Declines);
     }
 
     #[test]

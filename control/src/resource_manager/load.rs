@@ -7,7 +7,7 @@ use shunt_shmlayout::loads::LoadRecord;
 
 use super::smoothing::Smoothed;
 use super::workers::Workers;
-use crate::master::feedback::{Measures, Objection, Opinion};
+use crate::master::feedback::{AgentState, Measures, Objection};
 
 /// Too low and connections that begin or end during a report count as foreign load; too high and switchers learn late of
 /// load that comes by another way.
@@ -93,11 +93,11 @@ impl BackendLoad {
     }
 
     /// What the server itself comes to: whether it takes connections, and its load. `opened` is what [`Self::measures`] wants.
-    pub fn opinion(&self, opened: i64, now_ms: u64) -> Opinion {
+    pub fn agent_state(&self, opened: i64, now_ms: u64) -> AgentState {
         match self.last.state {
-            _ if self.is_silent(now_ms) => Opinion::Silent,
-            State::Drain | State::Down => Opinion::Declines,
-            State::Up => self.objection.map_or(Opinion::Takes(self.measures(opened)), Opinion::Ignored),
+            _ if self.is_silent(now_ms) => AgentState::Silent,
+            State::Drain | State::Down => AgentState::Declines,
+            State::Up => self.objection.map_or(AgentState::Takes(self.measures(opened)), AgentState::Ignored),
         }
     }
 

@@ -21,7 +21,7 @@ pub mod workers;
 use std::collections::BTreeMap;
 
 use crate::health::BackendKey;
-use crate::master::feedback::{Objection, Opinion};
+use crate::master::feedback::{AgentState, Objection};
 use shunt_config::Feedback;
 use shunt_report::{Arrival, Load, Refusal, Report};
 use shunt_shmlayout::access::Writer;
@@ -37,9 +37,9 @@ pub trait LoadSource {
     /// Whether anything is to be known of a backend as a service sees it.
     fn expects(&self, key: &BackendKey) -> bool;
 
-    /// What is known of it; [`Opinion::None`] of one that nothing is to be known of. `opened` are the connections that
+    /// What is known of it; [`AgentState::None`] of one that nothing is to be known of. `opened` are the connections that
     /// switchers opened less closed since the last report.
-    fn opinion(&self, key: &BackendKey, opened: i64, now_ms: u64) -> Opinion;
+    fn agent_state(&self, key: &BackendKey, opened: i64, now_ms: u64) -> AgentState;
 }
 
 /// Everything that agents said.
@@ -148,11 +148,11 @@ impl LoadSource for ResourceManager {
         self.agents.anybody_for(&key.backend)
     }
 
-    fn opinion(&self, key: &BackendKey, opened: i64, now_ms: u64) -> Opinion {
+    fn agent_state(&self, key: &BackendKey, opened: i64, now_ms: u64) -> AgentState {
         match self.load(&key.backend) {
-            Some(load) => load.opinion(opened, now_ms),
-            None if self.expects(key) => Opinion::Silent,
-            None => Opinion::None,
+            Some(load) => load.agent_state(opened, now_ms),
+            None if self.expects(key) => AgentState::Silent,
+            None => AgentState::None,
         }
     }
 }

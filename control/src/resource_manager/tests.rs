@@ -7,7 +7,7 @@ use shunt_report::{Key, Listening, Name, State, seal};
 use shunt_shmlayout::loads::LoadRecord;
 
 use super::*;
-use crate::master::feedback::{Objection, Opinion};
+use crate::master::feedback::{AgentState, Objection};
 
 const SILENCE_MS: u64 = 1000;
 
@@ -257,7 +257,7 @@ fn an_opinion_is_heard_without_a_number() {
     let down = Load { state: State::Down, ..Load::unknown(name("b1")) };
     manager.receive(&sealed(&report(1, vec![down])), 0).unwrap();
     let known = manager.load("b1").unwrap();
-    assert_eq!((known.opinion(0, 0), known.opinion(0, SILENCE_MS)), (Opinion::Declines, Opinion::Silent));
+    assert_eq!((known.agent_state(0, 0), known.agent_state(0, SILENCE_MS)), (AgentState::Declines, AgentState::Silent));
     let record = known.record(0);
     assert_eq!((record.flags, record.score), (LoadRecord::DOWN, 0));
 }
@@ -283,7 +283,7 @@ fn a_load_of_a_port_that_nobody_listens_on_or_that_is_not_the_backends_counts_fo
         match ignored {
             None => assert_eq!((in_flight(&manager, "b1"), record.score), (Some(4.0), 5000)),
             Some((_, objection)) => {
-                assert_eq!(known.opinion(0, 10), Opinion::Ignored(objection));
+                assert_eq!(known.agent_state(0, 10), AgentState::Ignored(objection));
                 // What switchers go by.
                 assert_eq!((record.flags & LoadRecord::IN_FLIGHT, record.execution_us, record.score), (0, 0, 0));
             }
@@ -297,7 +297,7 @@ fn a_load_that_is_ignored_may_still_decline() {
     let mut manager = manager();
     let draining = Load { listening: Listening::Never, state: State::Drain, port: 8080, ..load("b1", 0) };
     manager.receive(&sealed(&report(1, vec![draining])), 0).unwrap();
-    assert_eq!(manager.load("b1").unwrap().opinion(0, 0), Opinion::Declines);
+    assert_eq!(manager.load("b1").unwrap().agent_state(0, 0), AgentState::Declines);
 }
 
 proptest! {

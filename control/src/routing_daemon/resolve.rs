@@ -13,17 +13,17 @@ const CONFIRM_INTERVAL_MS: u64 = 1_000;
 /// The wait after a first failed attempt; the kernel itself tries for 3 s (mcast_solicit * retrans_time).
 const FIRST_BACKOFF_MS: u64 = 1_000;
 const LONGEST_BACKOFF_MS: u64 = 30_000;
-/// A switcher's wish is forgotten when it wasn't repeated for so long.
+/// A switcher's request is forgotten when it wasn't repeated for so long.
 const WISH_LIFETIME_MS: u64 = 300_000;
 /// Wishes come from packets, so a scan of a subnet must not grow the list without end.
-const MAX_WISHES: usize = 4_096;
+const MAX_REQUESTS: usize = 4_096;
 
 /// The neighbours wanted, and how far each has got.
 #[derive(Debug, Default)]
 pub struct Resolver {
     kept: BTreeSet<NeighbourKey>,
-    /// Switchers' wishes, and when each was last repeated, ms.
-    wishes: BTreeMap<NeighbourKey, u64>,
+    /// Switchers' requests, and when each was last repeated, ms.
+    requests: BTreeMap<NeighbourKey, u64>,
     attempts: BTreeMap<NeighbourKey, Attempt>,
 }
 
@@ -37,16 +37,16 @@ impl Resolver {
     /// Keeps these, and only these, resolved from now on: backends' and gateways' next hops.
     pub fn keep(&mut self, kept: impl IntoIterator<Item = NeighbourKey>) {
         self.kept = kept.into_iter().collect();
-        let Self { kept, wishes, attempts } = self;
-        attempts.retain(|key, _| kept.contains(key) || wishes.contains_key(key));
+        let Self { kept, requests, attempts } = self;
+        attempts.retain(|key, _| kept.contains(key) || requests.contains_key(key));
     }
 
-    /// A switcher missed this one. False if there are too many wishes already.
-    pub fn wish(&mut self, key: NeighbourKey, now_ms: u64) -> bool {
-        if self.wishes.len() >= MAX_WISHES && !self.wishes.contains_key(&key) {
+    /// A switcher missed this one. False if there are too many requests already.
+    pub fn request(&mut self, key: NeighbourKey, now_ms: u64) -> bool {
+        if self.requests.len() >= MAX_REQUESTS && !self.requests.contains_key(&key) {
             return false;
         }
-        self.wishes.insert(key, now_ms);
+        self.requests.insert(key, now_ms);
         true
     }
 
@@ -54,7 +54,7 @@ impl Resolver {
     pub fn due(&mut self, known: &BTreeMap<NeighbourKey, Neighbour>, now_ms: u64) -> Vec<NeighbourKey> {
         self.forget_old_wishes(now_ms);
         let mut due = Vec::new();
-        for key in self.kept.union(&self.wishes.keys().copied().collect()) {
+        for key in self.kept.union(&self.requests.keys().copied().collect()) {
             let attempt = self.attempts.entry(*key).or_default();
             if attempt.is_due(known.get(key).map(|n| n.state), now_ms) {
                 due.push(*key);
@@ -64,8 +64,8 @@ impl Resolver {
     }
 
     fn forget_old_wishes(&mut self, now_ms: u64) {
-        let Self { kept, wishes, attempts } = self;
-        wishes.retain(|key, &mut at_ms| {
+        let Self { kept, requests, attempts } = self;
+        requests.retain(|key, &mut at_ms| {
             let live = now_ms.saturating_sub(at_ms) < WISH_LIFETIME_MS;
             if !live && !kept.contains(key) {
                 attempts.remove(key);
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_wish_is_forgotten_unless_repeated() {
         let mut resolver = Resolver::default();
-        assert!(resolver.wish(key(2), 0));
+        assert!(resolver.request(key(2), 0));
         assert_eq!(resolver.due(&BTreeMap::new(), 0), [key(2)]);
         assert_eq!(resolver.due(&BTreeMap::new(), WISH_LIFETIME_MS - 1), [key(2)]);
         assert!(resolver.due(&BTreeMap::new(), WISH_LIFETIME_MS * 2).is_empty());
@@ -159,10 +159,10 @@ mod tests {
     #[test]
     fn wishes_are_bounded() {
         let mut resolver = Resolver::default();
-        let wish = |n: u32| NeighbourKey { ifindex: 1, address: std::net::Ipv4Addr::from_bits(n).into() };
-        assert!((0..MAX_WISHES as u32).all(|n| resolver.wish(wish(n), 0)));
-        assert!(!resolver.wish(wish(u32::MAX), 0));
-        assert!(resolver.wish(wish(0), 1), "a known wish can always be repeated");
+        let request = |n: u32| NeighbourKey { ifindex: 1, address: std::net::Ipv4Addr::from_bits(n).into() };
+        assert!((0..MAX_REQUESTS as u32).all(|n| resolver.request(request(n), 0)));
+        assert!(!resolver.request(request(u32::MAX), 0));
+        assert!(resolver.request(request(0), 1), "a known request can always be repeated");
     }
 
     #[test]

@@ -13,9 +13,9 @@ use nix::unistd::Pid;
 use shunt_report::{Key, Load, Report, seal};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, PortBe, TCP};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, RangeRecord, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, FibRecord, Generation, ServiceRecord};
 use shunt_shmlayout::flip::Active;
-use shunt_shmlayout::regions::Wanted;
+use shunt_shmlayout::regions::ResolveRequest;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
 
@@ -28,14 +28,14 @@ fn flags(lab: &Lab, port: u16) -> Option<u8> {
     lab.backend(port).map(|(_, record)| record.flags)
 }
 
-type Content = (Vec<ServiceRecord>, Vec<BackendRecord>, Vec<RangeRecord>, Vec<u16>, Active);
+type Content = (Vec<ServiceRecord>, Vec<BackendRecord>, Vec<FibRecord>, Vec<u16>, Active);
 
 /// Everything in the active generation that a switcher reads.
 fn content(lab: &Lab) -> Content {
     let generation = lab.generation().unwrap();
     let services: Vec<_> = generation.services.iter().map(|record| record.load()).collect();
     let backends: Vec<_> = generation.backends.iter().map(|record| record.load()).collect();
-    let ranges: Vec<_> = generation.ranges.iter().map(|record| record.load()).collect();
+    let ranges: Vec<_> = generation.fib.iter().map(|record| record.load()).collect();
     let slots: Vec<_> = generation.slots.iter().map(|slot| slot.load(Ordering::Relaxed)).collect();
     (services, backends, ranges, slots, lab.active())
 }
@@ -113,7 +113,7 @@ fn refuses_a_second_start(lab: &Lab) {
 
 fn resolves_what_a_switcher_wants(lab: &Lab, last: u8) {
     let address = Address::from_v4([198, 18, 4, last]);
-    lab.switcher.wanted.producer().push(&Wanted { address, interface: 0, reserved: 0 });
+    lab.switcher.resolve_requests.producer().push(&ResolveRequest { address, interface: 0, reserved: 0 });
     until("a client's Ethernet address", || {
         let id = lab.control.neighbours.find(InterfaceId(0), &address)?;
         lab.control.neighbours.mac(id)

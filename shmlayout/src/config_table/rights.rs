@@ -8,7 +8,7 @@ use crate::record::Record;
 impl Generation<Writer> {
     /// Control's: empties the generation before it is filled.
     pub fn clear(&self) {
-        self.head.ranges.set(0);
+        self.head.fib.set(0);
         self.head.stale.set(0);
         self.endpoints.iter().for_each(Record::clear);
         self.services.iter().for_each(Record::clear);
@@ -32,7 +32,7 @@ impl<A: Access> Generation<A> {
             backend_names: lend(self.backend_names),
             members: lend(self.members),
             slots: lend(self.slots),
-            ranges: lend(self.ranges),
+            fib: lend(self.fib),
             classes: lend(self.classes),
             stale_table: lend(self.stale_table),
         }

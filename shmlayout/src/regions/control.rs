@@ -41,14 +41,14 @@ pub struct ControlShape {
     /// Places of the ARP cache.
     pub neighbours: u64,
     /// Ranges of addresses: twice the routes, and one.
-    pub ranges: u64,
+    pub fib: u64,
     /// Places of the endpoint hash; a power of two.
     pub endpoints: u64,
     /// Ranges of clients that services tell apart.
     pub classes: u64,
 }
 
-described!(ControlShape { services, backends, slots, members, neighbours, ranges, endpoints, classes });
+described!(ControlShape { services, backends, slots, members, neighbours, fib, endpoints, classes });
 
 impl ControlShape {
     /// From the configuration's limits.
@@ -61,7 +61,7 @@ impl ControlShape {
             slots: slots.into(),
             members: u64::from(services) + u64::from(backends) * 2 + classes,
             neighbours: neighbours::places(backends, neighbours).into(),
-            ranges: u64::from(routes) * 2 + 1,
+            fib: u64::from(routes) * 2 + 1,
             endpoints: endpoints.max(64).next_power_of_two(),
             classes,
         }
@@ -177,7 +177,7 @@ impl<A: Access> Typed for ControlRegion<A> {
             (shape.slots, MOST, "slots"),
             (shape.members, MOST, "members"),
             (shape.neighbours, MOST, "neighbours"),
-            (shape.ranges, MOST, "ranges"),
+            (shape.fib, MOST, "fib"),
             (shape.endpoints, MOST, "endpoints"),
             (shape.classes, MOST, "classes"),
         ];
@@ -195,7 +195,7 @@ fn generation<A: Access>(parts: &mut Parts, shape: &ControlShape) -> Option<Gene
     let backend_names = parts.take(shape.backends as usize);
     let members = parts.take(shape.members as usize);
     let slots = parts.take(shape.slots as usize);
-    let ranges = parts.take(shape.ranges as usize);
+    let fib = parts.take(shape.fib as usize);
     let classes = parts.take(shape.classes as usize);
     let stale_table = parts.take((shape.members * STALE_PER_MEMBER) as usize);
     let head = head?; // after the rest: a region that is only measured has no head
@@ -208,7 +208,7 @@ fn generation<A: Access>(parts: &mut Parts, shape: &ControlShape) -> Option<Gene
         backend_names,
         members,
         slots,
-        ranges,
+        fib,
         classes,
         stale_table,
     })

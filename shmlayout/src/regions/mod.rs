@@ -17,8 +17,8 @@ pub use store::{
     DaemonDrop, IfdaemonHead, IfdaemonRegion, IfdaemonShape, StoreDaemon, StoreRegion, StoreShape, StoreSwitcher,
 };
 pub use switcher::{
-    BackendCounters, FRAMES_IN_HAND, InterfaceCounters, PORTS, RINGS, ServiceCounters, SocketReading, SwitcherHead,
-    SwitcherRegion, SwitcherShape, Wanted, connections_in_flight,
+    BackendCounters, FRAMES_IN_HAND, InterfaceCounters, PORTS, RINGS, ResolveRequest, ServiceCounters, SocketReading,
+    SwitcherHead, SwitcherRegion, SwitcherShape, connections_in_flight,
 };
 
 use crate::access::{Access, Reader, Writer};

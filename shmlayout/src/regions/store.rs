@@ -10,7 +10,7 @@ use crate::header::Kind;
 use crate::layout::described;
 use crate::map::{Mapping, Parts, lend_one};
 use crate::record::Counter;
-use crate::store::{Naps, PacketRing};
+use crate::store::{Doorbell, PacketRing};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// How much a store has room for.
@@ -58,7 +58,7 @@ described!(StoreSwitcher<A> { packets_in, bytes_in, dropped, wakes, packets_out,
 #[derive(FromBytes)]
 pub struct StoreDaemon<A = Reader> {
     /// Whether it sleeps, and how often it has.
-    pub naps: Naps<A>,
+    pub doorbell: Doorbell<A>,
     /// Packets of the host stored for the switcher.
     pub packets_out: Counter<A>,
     /// Packets of the host that found the ring full.
@@ -66,7 +66,7 @@ pub struct StoreDaemon<A = Reader> {
     _end: [Counter<A>; 5],
 }
 
-described!(StoreDaemon<A> { naps, packets_out, dropped, _end });
+described!(StoreDaemon<A> { doorbell, packets_out, dropped, _end });
 
 /// A view of a store, with the accesses of the switcher and of the daemon: `StoreRegion<Writer, Reader>` is the switcher's, and
 /// `StoreRegion<Reader, Writer>` the daemon's.
@@ -77,9 +77,9 @@ pub struct StoreRegion<S: Access = Reader, D: Access = Reader> {
     /// What the daemon counts, and whether it sleeps.
     pub daemon: &'static StoreDaemon<D>,
     /// From the switcher to the host.
-    pub inward: PacketRing<'static, S, D>,
+    pub to_host: PacketRing<'static, S, D>,
     /// From the host to the switcher.
-    pub outward: PacketRing<'static, D, S>,
+    pub from_host: PacketRing<'static, D, S>,
 }
 
 impl<S: Access, D: Access> StoreRegion<S, D> {
@@ -92,8 +92,8 @@ impl<S: Access, D: Access> StoreRegion<S, D> {
         StoreRegion {
             switcher: lend_one(self.switcher),
             daemon: lend_one(self.daemon),
-            inward: self.inward.lend(),
-            outward: self.outward.lend(),
+            to_host: self.to_host.lend(),
+            from_host: self.from_host.lend(),
         }
     }
 }
@@ -107,13 +107,13 @@ impl<S: Access, D: Access> Typed for StoreRegion<S, D> {
 
     fn carve(parts: &mut Parts, shape: &StoreShape) -> Option<Self> {
         let (switcher, daemon) = (parts.one(), parts.one());
-        let (inward, outward) = (parts.one(), parts.one());
-        let (inward_cells, outward_cells) = (parts.take(shape.cells as usize), parts.take(shape.cells as usize));
+        let (to_host, from_host) = (parts.one(), parts.one());
+        let (to_host_cells, from_host_cells) = (parts.take(shape.cells as usize), parts.take(shape.cells as usize));
         Some(Self {
             switcher: switcher?,
             daemon: daemon?,
-            inward: PacketRing::new(inward?, inward_cells)?,
-            outward: PacketRing::new(outward?, outward_cells)?,
+            to_host: PacketRing::new(to_host?, to_host_cells)?,
+            from_host: PacketRing::new(from_host?, from_host_cells)?,
         })
     }
 

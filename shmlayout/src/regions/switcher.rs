@@ -19,8 +19,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 pub const PORTS: usize = 64;
 /// Journal words: a transmit and a fill ring for each port.
 pub const RINGS: usize = 2 * PORTS;
-/// Cells of the ring of wanted neighbours.
-const WANTED: usize = 256;
+/// Cells of the ring of resolve requests.
+const RESOLVE_REQUESTS: usize = 256;
 
 /// Frames that a switcher may have received and not yet accounted for: a batch, and those that wait for a neighbour.
 pub const FRAMES_IN_HAND: u64 = 128;
@@ -174,7 +174,7 @@ described!(SocketReading<A> { cookie, ring_full, no_frame, invalid });
 /// A next hop whose Ethernet address a switcher needs; control asks the kernel to resolve it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
-pub struct Wanted {
+pub struct ResolveRequest {
     /// The next hop.
     pub address: crate::address::Address,
     /// The interface it is behind.
@@ -183,9 +183,9 @@ pub struct Wanted {
     pub reserved: u64,
 }
 
-described!(Wanted { address, interface, reserved });
+described!(ResolveRequest { address, interface, reserved });
 
-/// A view of a switcher's region, with the accesses of the switcher and of control, which takes from the ring of wanted
+/// A view of a switcher's region, with the accesses of the switcher and of control, which takes from the ring of requests
 /// neighbours: `SwitcherRegion<Writer>` is the switcher's, and `SwitcherRegion<Reader, Writer>` control's.
 #[derive(Clone, Copy)]
 pub struct SwitcherRegion<A: Access = Reader, C: Access = Reader> {
@@ -205,7 +205,7 @@ pub struct SwitcherRegion<A: Access = Reader, C: Access = Reader> {
     /// By interface id.
     pub interfaces: &'static [InterfaceCounters<A>],
     /// From the switcher to control.
-    pub wanted: Ring<'static, Wanted, 4, A, C>,
+    pub resolve_requests: Ring<'static, ResolveRequest, 4, A, C>,
     /// Who has each frame of the pool.
     pub frame_owners: &'static [Word8<A>],
     /// By ring: where the burst began that is being published.
@@ -239,7 +239,7 @@ impl<A: Access, C: Access> SwitcherRegion<A, C> {
             in_flight: lend(self.in_flight),
             answered_ms: lend(self.answered_ms),
             interfaces: lend(self.interfaces),
-            wanted: self.wanted.lend(),
+            resolve_requests: self.resolve_requests.lend(),
             frame_owners: lend(self.frame_owners),
             journal: lend(self.journal),
             sockets: lend(self.sockets),
@@ -269,11 +269,11 @@ impl<A: Access, C: Access> Typed for SwitcherRegion<A, C> {
         let answered_ms = parts.take(shape.backends as usize);
         let interfaces = parts.take(shape.interfaces as usize);
         let ends = parts.one::<RingHead<A, C>>();
-        let cells = parts.take::<Record<Wanted, 4, A>>(WANTED);
+        let cells = parts.take::<Record<ResolveRequest, 4, A>>(RESOLVE_REQUESTS);
         let frame_owners = parts.take(shape.frames as usize);
         let journal = parts.take(RINGS);
         let sockets = parts.take(PORTS);
-        let wanted = Ring::new(ends?, cells)?;
+        let resolve_requests = Ring::new(ends?, cells)?;
         Some(Self {
             head: head?,
             services,
@@ -281,7 +281,7 @@ impl<A: Access, C: Access> Typed for SwitcherRegion<A, C> {
             in_flight,
             answered_ms,
             interfaces,
-            wanted,
+            resolve_requests,
             frame_owners,
             journal,
             sockets,

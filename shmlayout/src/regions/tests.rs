@@ -136,7 +136,7 @@ proptest::proptest! {
             byte.store(*value, crate::sync::Ordering::Relaxed);
         }
         if let Ok((view, _)) = StoreRegion::<Writer, Writer>::read_shape(&region, "test") {
-            for ring in [view.inward, view.outward] {
+            for ring in [view.to_host, view.from_host] {
                 let (mut producer, mut consumer, mut packet) = (ring.producer(), ring.consumer(), [0; 4096]);
                 while let Some(length) = consumer.pop(&mut packet) {
                     proptest::prop_assert!(length <= crate::store::PACKET_BYTES);

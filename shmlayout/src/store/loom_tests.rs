@@ -42,13 +42,13 @@ fn loom_store_keeps_order_and_wholeness() {
 fn loom_no_wake_up_is_lost() {
     loom::model(|| {
         let ring = ring(2);
-        let naps: &'static Naps<Writer> = Box::leak(Box::new(Naps::for_loom()));
-        let (mut producer, mut consumer, mut waker) = (ring.producer(), ring.consumer(), Waker::new(naps));
+        let doorbell: &'static Doorbell<Writer> = Box::leak(Box::new(Doorbell::for_loom()));
+        let (mut producer, mut consumer, mut ringer) = (ring.producer(), ring.consumer(), Ringer::new(doorbell));
         let switcher = loom::thread::spawn(move || {
             producer.push(&[1]).unwrap();
-            producer.publish() && waker.must_wake()
+            producer.publish() && ringer.must_ring()
         });
-        naps.fall_asleep();
+        doorbell.arm();
         let sees_it = consumer.has_packet();
         let is_woken = switcher.join().unwrap();
         assert!(sees_it || is_woken, "asleep beside a packet");

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  switcher N                                              ifdaemon
-//!    Producer::push, push, ... publish                        Consumer::pop  -> device        ring "inward"
-//!    Consumer::pop -> route, send                             Producer::push, ... publish     ring "outward"
+//!    Producer::push, push, ... publish                        Consumer::pop  -> device        ring "to_host"
+//!    Consumer::pop -> route, send                             Producer::push, ... publish     ring "from_host"
 //! ```
 //!
 //! One producer and one consumer a ring. `head` counts the packets published, `tail` those taken; both count up without
@@ -17,7 +17,7 @@
 //! Neither side trusts the other: a distance larger than the ring is "full" to the producer and "empty" to the consumer,
 //! and a length larger than a cell is cut.
 
-mod naps;
+mod doorbell;
 
 #[cfg(not(loom))]
 use crate::access::{Access, Lends};
@@ -27,7 +27,7 @@ use crate::layout::described;
 use crate::map::{lend, lend_one};
 use crate::sync::Ordering;
 use crate::word::Word;
-pub use naps::{Naps, Waker};
+pub use doorbell::{Doorbell, Ringer};
 
 /// Words of a cell's packet: 2048 bytes, as much as a frame. Fewer for the model checker, which counts every store.
 #[cfg(not(loom))]

@@ -1,4 +1,4 @@
-//! The store as a queue, the bounds of what it takes, and naps.
+//! The store as a queue, the bounds of what it takes, and doorbell.
 
 use super::*;
 use crate::kill::killed_before;
@@ -71,18 +71,18 @@ fn absurd_positions_and_lengths_are_survived() {
 
 #[test]
 fn a_nap_is_woken_from_once() {
-    let naps = Naps::<Writer>::new_zeroed();
-    let mut waker = Waker::new(&naps);
-    assert!(!waker.must_wake());
-    for nap in 1..=2 {
-        naps.fall_asleep();
-        assert_eq!((waker.must_wake(), waker.must_wake(), naps.is_asleep()), (true, false, true));
-        naps.wake_up();
-        assert_eq!((waker.must_wake(), naps.is_asleep(), naps.count()), (false, false, nap));
+    let doorbell = Doorbell::<Writer>::new_zeroed();
+    let mut ringer = Ringer::new(&doorbell);
+    assert!(!ringer.must_ring());
+    for times in 1..=2 {
+        doorbell.arm();
+        assert_eq!((ringer.must_ring(), ringer.must_ring(), doorbell.is_armed()), (true, false, true));
+        doorbell.disarm();
+        assert_eq!((ringer.must_ring(), doorbell.is_armed(), doorbell.count()), (false, false, times));
     }
-    naps.fall_asleep();
-    naps.fall_asleep(); // a successor of one that was killed asleep
-    assert_eq!(naps.count(), 3);
+    doorbell.arm();
+    doorbell.arm(); // a successor of one that was killed asleep
+    assert_eq!(doorbell.count(), 3);
 }
 
 #[derive(Debug, Clone)]

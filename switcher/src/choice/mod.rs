@@ -4,9 +4,9 @@
 //! The hash is the connection's own, uniform over 64 bits: switchers that see the same loads don't all choose the same one of
 //! several equal backends.
 
+mod latency;
 mod least_connections;
 mod lightest;
-mod shortest_wait;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -14,9 +14,9 @@ mod tests;
 
 use std::num::NonZeroU32;
 
+pub use latency::latency;
 pub use least_connections::least_connections;
 pub use lightest::lightest;
-pub use shortest_wait::shortest_wait;
 
 /// A backend's present load.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +35,7 @@ pub trait Pool {
     fn count(&self) -> usize;
     /// Relative weight; 0 if it takes no new connections.
     fn weight(&self, index: usize) -> u32;
-    /// Its present load. `shortest_wait` asks twice and must get the same answer.
+    /// Its present load. `latency` asks twice and must get the same answer.
     fn load(&self, index: usize) -> Load;
 }
 

@@ -23,7 +23,7 @@ impl Pool for Fixed {
 }
 
 type Choose = fn(&Fixed, u64) -> Option<usize>;
-const ALL: [Choose; 3] = [lightest, least_connections, shortest_wait];
+const ALL: [Choose; 3] = [lightest, least_connections, latency];
 
 /// How often each backend is chosen, by hashes spread evenly.
 fn chosen(pool: &Fixed, choose: Choose) -> Vec<usize> {
@@ -72,7 +72,7 @@ fn least_connections_is_the_least_for_the_weight() {
 
 #[test]
 fn shortest_wait_goes_where_a_worker_is_idle_and_then_where_one_is_free_soonest() {
-    let chosen = |pool| chosen(&Fixed(pool), shortest_wait);
+    let chosen = |pool| chosen(&Fixed(pool), latency);
     assert_eq!(chosen(vec![(1, 1, 20, 4), (1, 0, 80, 4)]), [6000, 0], "both idle: the quicker");
     assert_eq!(chosen(vec![(1, 4, 20, 4), (1, 3, 80, 4)]), [0, 6000], "a slow idle worker before a quick busy one");
     assert_eq!(chosen(vec![(1, 6, 20, 4), (1, 4, 80, 4)]), [6000, 0], "three of 20 end before one of 80");
@@ -82,7 +82,7 @@ fn shortest_wait_goes_where_a_worker_is_idle_and_then_where_one_is_free_soonest(
 
 #[test]
 fn what_one_does_not_say_is_the_mean_of_the_others() {
-    let chosen = |pool| chosen(&Fixed(pool), shortest_wait);
+    let chosen = |pool| chosen(&Fixed(pool), latency);
     assert_eq!(chosen(vec![(1, 4, 10, 4), (1, 4, 30, 4), (1, 4, 0, 4)]), [6000, 0, 0]);
     assert_eq!(chosen(vec![(1, 4, 30, 4), (1, 4, 0, 4), (1, 4, 90, 4)]), [6000, 0, 0]);
     assert_eq!(chosen(vec![(1, 6, 20, 2), (1, 6, 20, 0), (1, 6, 20, 6)]), [0, 0, 6000]);
@@ -132,7 +132,7 @@ fn simulation(servers: &[Server], load: f64) -> Simulation<'_> {
 fn least_and_wait(simulation: &Simulation<'_>) -> [Tail; 2] {
     [
         simulation.tail(|pool, hash| least_connections(pool, hash).expect("one")),
-        simulation.tail(|pool, hash| shortest_wait(pool, hash).expect("one")),
+        simulation.tail(|pool, hash| latency(pool, hash).expect("one")),
     ]
 }
 
@@ -241,7 +241,7 @@ proptest::proptest! {
         let least = |cost: &dyn Fn((u32, u32, u32, u32)) -> u32| takers.iter().map(|one| cost(*one)).min();
         let fixed = Fixed(pool.clone());
         proptest::prop_assert_eq!(cost_of(least_connections(&fixed, hash), &count), least(&count));
-        proptest::prop_assert_eq!(cost_of(shortest_wait(&fixed, hash), &wait), least(&wait));
+        proptest::prop_assert_eq!(cost_of(latency(&fixed, hash), &wait), least(&wait));
         proptest::prop_assert_eq!(lightest(&fixed, hash).map(|at| pool[at].0 > 0), takers.first().map(|_| true));
     }
 

@@ -6,7 +6,7 @@ use shunt_packet::PROTOCOL_TCP;
 use shunt_packet::tcp::{ACK, SYN};
 use shunt_packet::testing::tcp;
 use shunt_shmlayout::coded::Coded;
-use shunt_shmlayout::config_table::{BackendRecord, RangeRecord, ServiceRecord};
+use shunt_shmlayout::config_table::{BackendRecord, FibRecord, ServiceRecord};
 use shunt_shmlayout::connections::LastHop;
 
 const CLIENT: ([u8; 4], u16) = ([198, 18, 0, 2], 40000);
@@ -42,8 +42,8 @@ fn a_record_with_an_unknown_number_drops_the_packets_that_need_it() {
     tables.backends[0].store(&BackendRecord { protocol: 1, ..backend });
     assert_eq!(from_client(&mut filter, ACK), BAD);
     tables.backends[0].store(&backend);
-    let range = &tables.ranges[1];
-    range.store(&RangeRecord { kind: 3, ..range.load() });
+    let range = &tables.fib[1];
+    range.store(&FibRecord { kind: 3, ..range.load() });
     assert_eq!(through(&mut filter, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS).0, BAD, "the way to the client");
 }
 

@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 
 use super::{Choice, Filter, PacketMetadata};
-use crate::choice::{Load, Pool, least_connections, lightest, shortest_wait};
+use crate::choice::{Load, Pool, latency, least_connections, lightest};
 use shunt_packet::PortBe;
 use shunt_shmlayout::address::{BackendId, ServiceId};
 use shunt_shmlayout::config_table::{Generation, MemberRecord};
@@ -181,7 +181,7 @@ impl Filter {
             }
             Algorithm::Latency => {
                 let pool = candidates.gather(members, hash).weigh(loads, Measure::Requests, now_ms);
-                shortest_wait(pool, hash)
+                latency(pool, hash)
             }
             Algorithm::SourceHash | Algorithm::Static | Algorithm::Even => {
                 return self.choose_early(tables, id, metadata).ok_or(NoChoice::NoBackend);

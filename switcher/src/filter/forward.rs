@@ -9,7 +9,7 @@ use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, NeighbourId};
 use shunt_shmlayout::config_table::{BackendRecord, Generation, Route};
 use shunt_shmlayout::connections::{Activity, Found, LastHop};
 use shunt_shmlayout::drop_reason::DropReason;
-use shunt_shmlayout::regions::Wanted;
+use shunt_shmlayout::regions::ResolveRequest;
 use shunt_shmlayout::service::{BackendView, OnBackendDown};
 
 /// How exact `last_seen_ms` is kept.
@@ -164,7 +164,7 @@ impl Filter {
     /// Requests the resolution of a next hop from control; a full ring is harmless, because the next packet asks again.
     #[cold]
     pub(super) fn want(&mut self, interface: InterfaceId, address: &Address) {
-        self.wishes.push(&Wanted { address: *address, interface: interface.0.into(), reserved: 0 });
+        self.requests.push(&ResolveRequest { address: *address, interface: interface.0.into(), reserved: 0 });
     }
 
     #[inline]

@@ -147,7 +147,8 @@ fn the_host_sends_to_neighbours_and_by_gateways() {
     let mut filter = world.filter(0, 1);
     let answer = || tcp((HOST, 22), CLIENT, SYN | ACK).ttl(1);
     assert_eq!(from_host(&mut filter, answer()).0, Verdict::Wait(Address::from_v4(CLIENT.0)));
-    let wanted: shunt_shmlayout::regions::Wanted = world.switcher.wanted.consumer().pop().expect("control is asked");
+    let wanted: shunt_shmlayout::regions::ResolveRequest =
+        world.switcher.resolve_requests.consumer().pop().expect("control is asked");
     assert_eq!((wanted.address, wanted.interface), (Address::from_v4(CLIENT.0), u64::from(CLIENTS.0)));
     world.neighbour(CLIENTS, CLIENT.0, CLIENT_MAC);
     assert_sent(from_host(&mut filter, answer()), TO_CLIENT, answer(), CLIENT_MAC);

@@ -284,7 +284,7 @@ proptest::proptest! {
         let tables = world.generation();
         tables.services[0].store(&transmute!(<[u64; 8]>::try_from(&noise[..8]).expect("eight")));
         tables.backends[0].store(&transmute!(<[u64; 4]>::try_from(&noise[8..12]).expect("four")));
-        tables.ranges[1].store(&transmute!(<[u64; 4]>::try_from(&noise[12..]).expect("four")));
+        tables.fib[1].store(&transmute!(<[u64; 4]>::try_from(&noise[12..]).expect("four")));
         through(&mut filter, too_big(ROUTER, &sent(SERVICE, CLIENT), 40).build(), CLIENTS);
         through(&mut filter, too_big(B1.0, &sent(CLIENT, B1), 40).build(), BACKENDS);
     }

@@ -46,7 +46,7 @@ use shunt_shmlayout::endpoints::Endpoint;
 use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::neighbours::Neighbours;
 use shunt_shmlayout::notice::Notice;
-use shunt_shmlayout::regions::{InterfaceRecord, SwitcherRegion, Wanted};
+use shunt_shmlayout::regions::{InterfaceRecord, ResolveRequest, SwitcherRegion};
 use shunt_shmlayout::ring::Producer;
 
 /// What the filter decided about a frame.
@@ -163,7 +163,7 @@ pub struct Filter {
     interfaces: Vec<InterfaceRecord>,
     region: SwitcherRegion<Writer>,
     /// Next hops that control is asked to have resolved.
-    wishes: Producer<'static, Wanted, 4>,
+    requests: Producer<'static, ResolveRequest, 4>,
     loads: Loads,
     candidates: Box<Candidates>,
     limiter: Limiter,
@@ -184,7 +184,7 @@ impl Filter {
             neighbours,
             interfaces,
             region,
-            wishes: region.wanted.producer(),
+            requests: region.resolve_requests.producer(),
             loads,
             candidates: Box::default(),
             limiter: Limiter::default(),

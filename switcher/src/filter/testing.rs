@@ -7,7 +7,7 @@ use shunt_packet::{Buffer, PROTOCOL_TCP, PROTOCOL_UDP};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, NeighbourId, PortBe, ServiceId};
 use shunt_shmlayout::config_table::{
-    BackendRecord, ClassRecord, Generation, MemberRecord, Name, RangeKind, RangeRecord, ServiceRecord, StaleRecord,
+    BackendRecord, ClassRecord, FibKind, FibRecord, Generation, MemberRecord, Name, ServiceRecord, StaleRecord,
     Timeouts,
 };
 use shunt_shmlayout::connections::Owner;
@@ -88,10 +88,10 @@ impl World {
             classes: 0,
             backends: 0,
         };
-        world.range(0, [0, 0, 0, 0], RangeKind::Nowhere, 0);
-        world.range(1, [198, 18, 0, 0], RangeKind::OnLink, CLIENTS.0);
-        world.range(2, [198, 18, 1, 0], RangeKind::OnLink, BACKENDS.0);
-        world.range(3, [198, 18, 2, 0], RangeKind::Nowhere, 0);
+        world.range(0, [0, 0, 0, 0], FibKind::Nowhere, 0);
+        world.range(1, [198, 18, 0, 0], FibKind::OnLink, CLIENTS.0);
+        world.range(2, [198, 18, 1, 0], FibKind::OnLink, BACKENDS.0);
+        world.range(3, [198, 18, 2, 0], FibKind::Nowhere, 0);
         world
     }
 
@@ -100,11 +100,11 @@ impl World {
         &self.control.generations[1]
     }
 
-    fn range(&self, index: usize, start: [u8; 4], kind: RangeKind, interface: u16) {
+    fn range(&self, index: usize, start: [u8; 4], kind: FibKind, interface: u16) {
         let (start, kind) = (Address::from_v4(start), kind.code());
-        let record = RangeRecord { start, kind, interface, neighbour: NeighbourId::NONE.0, ..Default::default() };
-        self.generation().ranges[index].store(&record);
-        self.generation().head.ranges.set(index as u64 + 1);
+        let record = FibRecord { start, kind, interface, neighbour: NeighbourId::NONE.0, ..Default::default() };
+        self.generation().fib[index].store(&record);
+        self.generation().head.fib.set(index as u64 + 1);
     }
 
     /// Tells who has an address behind an interface.
@@ -203,9 +203,9 @@ impl World {
 
     /// Has all that follows the networks of [`World::new`] reached by a gateway.
     pub fn gateway(&self, start: [u8; 4], interface: InterfaceId, gateway: NeighbourId) {
-        let (start, kind) = (Address::from_v4(start), RangeKind::Gateway.code());
-        let record = RangeRecord { start, kind, interface: interface.0, neighbour: gateway.0, ..Default::default() };
-        self.generation().ranges[3].store(&record);
+        let (start, kind) = (Address::from_v4(start), FibKind::Gateway.code());
+        let record = FibRecord { start, kind, interface: interface.0, neighbour: gateway.0, ..Default::default() };
+        self.generation().fib[3].store(&record);
     }
 
     /// Has a service choose by an algorithm among these backends with these weights in force; 0 takes no connections.

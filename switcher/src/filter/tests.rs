@@ -175,7 +175,8 @@ fn the_reply_comes_from_the_service_and_goes_where_the_client_is() {
     let sent = through(&mut filter, reply(B1).build(), BACKENDS);
     // Not resolved yet: where the client's packet came from.
     assert_returned(sent, reply(SERVICE), PEER_MAC);
-    let wanted: shunt_shmlayout::regions::Wanted = world.switcher.wanted.consumer().pop().expect("control is asked");
+    let wanted: shunt_shmlayout::regions::ResolveRequest =
+        world.switcher.resolve_requests.consumer().pop().expect("control is asked");
     assert_eq!(wanted.address, Address::from_v4(CLIENT.0));
     world.neighbour(CLIENTS, CLIENT.0, [2, 0, 0, 0, 0xc1, 1]);
     assert_returned(through(&mut filter, reply(B1).build(), BACKENDS), reply(SERVICE), [2, 0, 0, 0, 0xc1, 1]);
@@ -635,8 +636,8 @@ proptest! {
             tables.services[0].store(&ServiceRecord { algorithm, members_count, classes_count, ..keep });
             through(&mut filter, tcp((CLIENT.0, 41000 + u16::from(algorithm)), SERVICE, SYN).build(), CLIENTS);
         }
-        tables.ranges[1].store(&transmute!([noise[14], noise[15], noise[16], noise[17]]));
-        tables.head.ranges.set(noise[18]);
+        tables.fib[1].store(&transmute!([noise[14], noise[15], noise[16], noise[17]]));
+        tables.head.fib.set(noise[18]);
         from_client(&mut filter, flags);
         through(&mut filter, tcp(B1, CLIENT, flags).build(), BACKENDS);
         filter.sweep(8192, noise[19]);

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::StoreRegion;
-use shunt_shmlayout::store::{Consumer, Producer, Waker};
+use shunt_shmlayout::store::{Consumer, Producer, Ringer};
 
 use super::{Batch, Frame, Losses, Pool, Port};
 use shunt_packet::ethernet;
@@ -16,9 +16,9 @@ use shunt_packet::ethernet;
 /// A switcher's end of its packet store.
 pub struct StorePort {
     region: StoreRegion<Writer>,
-    inward: Producer<'static>,
-    outward: Consumer<'static>,
-    waker: Waker<'static>,
+    to_host: Producer<'static>,
+    from_host: Consumer<'static>,
+    ringer: Ringer<'static>,
     /// The daemon's eventfd.
     event: OwnedFd,
 }
@@ -27,13 +27,13 @@ impl StorePort {
     /// Goes on where a predecessor stopped. `event` is what the daemon sleeps on.
     pub fn new(region: StoreRegion<Writer>, event: OwnedFd) -> Self {
         let port = Self {
-            inward: region.inward.producer(),
-            outward: region.outward.consumer(),
-            waker: Waker::new(&region.daemon.naps),
+            to_host: region.to_host.producer(),
+            from_host: region.from_host.consumer(),
+            ringer: Ringer::new(&region.daemon.doorbell),
             region,
             event,
         };
-        if region.inward.depth() > 0 {
+        if region.to_host.depth() > 0 {
             port.signal(); // the predecessor may have died between publishing and this
         }
         port
@@ -49,7 +49,7 @@ impl StorePort {
     fn take(&mut self, pool: &mut Pool) -> Option<Frame> {
         let mut frame = pool.take()?;
         let room = pool.room_mut(&frame);
-        let Some(length) = self.outward.pop(&mut room[ethernet::HEADER_LENGTH..]) else {
+        let Some(length) = self.from_host.pop(&mut room[ethernet::HEADER_LENGTH..]) else {
             pool.give(frame);
             return None;
         };
@@ -65,7 +65,7 @@ impl Port for StorePort {
     fn receive(&mut self, pool: &mut Pool, batch: &mut Batch) {
         // Without a free frame packets stay in the ring.
         while batch.room() > 0
-            && self.outward.has_packet()
+            && self.from_host.has_packet()
             && let Some(frame) = self.take(pool)
         {
             batch.push(frame).unwrap_or_else(|frame| pool.give(frame));
@@ -76,7 +76,7 @@ impl Port for StorePort {
         let bytes = pool.bytes(&frame);
         let packet = ethernet::network_offset(bytes).map_or(&[][..], |offset| &bytes[offset..]);
         let counters = self.region.switcher;
-        if self.inward.push(packet).is_err() {
+        if self.to_host.push(packet).is_err() {
             counters.dropped.add(1);
             return Err(frame);
         }
@@ -88,7 +88,7 @@ impl Port for StorePort {
 
     /// Publishes the burst, and signals the daemon if it sleeps: one system call at most.
     fn flush(&mut self, _pool: &mut Pool) {
-        if self.inward.publish() && self.waker.must_wake() {
+        if self.to_host.publish() && self.ringer.must_ring() {
             self.signal();
         }
     }
@@ -130,13 +130,13 @@ mod tests {
         let ((mut port, _), mut pool, mut batch) = (port(region), pool(4), Batch::default());
         let sent = pool.copy_in(&frame()).expect("a free frame");
         assert!(port.send(&mut pool, sent).is_ok());
-        let (mut packet, mut consumer) = ([0; 2048], region.inward.consumer());
+        let (mut packet, mut consumer) = ([0; 2048], region.to_host.consumer());
         assert_eq!(consumer.pop(&mut packet), None, "published with the burst only");
         port.flush(&mut pool);
         let length = consumer.pop(&mut packet).expect("the packet");
         assert_eq!(packet[..length], frame()[14..]);
 
-        let mut daemon = region.outward.producer();
+        let mut daemon = region.from_host.producer();
         daemon.push(&packet[..length]).expect("room");
         daemon.publish();
         port.receive(&mut pool, &mut batch);
@@ -178,7 +178,7 @@ mod tests {
         };
         burst(&mut port);
         assert!(event.read().is_err(), "the daemon is awake");
-        region.daemon.naps.fall_asleep();
+        region.daemon.doorbell.arm();
         burst(&mut port);
         burst(&mut port);
         assert_eq!(event.read().expect("a signal"), 1);
@@ -191,14 +191,14 @@ mod tests {
     fn a_batch_takes_no_more_than_it_has_room_and_frames_for() {
         let region = region(128);
         let ((mut port, _), mut pool, mut batch) = (port(region), pool(BATCH + 3), Batch::default());
-        let mut daemon = region.outward.producer();
+        let mut daemon = region.from_host.producer();
         (0..100).for_each(|_| daemon.push(&[0x45; 20]).expect("room"));
         daemon.publish();
         port.receive(&mut pool, &mut batch);
-        assert_eq!((batch.len(), pool.free(), region.outward.depth()), (BATCH, 3, 36));
+        assert_eq!((batch.len(), pool.free(), region.from_host.depth()), (BATCH, 3, 36));
         let held: Vec<Frame> = batch.drain().collect();
         port.receive(&mut pool, &mut batch);
-        assert_eq!((batch.len(), pool.free(), region.outward.depth()), (3, 0, 33));
+        assert_eq!((batch.len(), pool.free(), region.from_host.depth()), (3, 0, 33));
         held.into_iter().chain(batch.drain()).for_each(|frame| pool.give(frame));
     }
 }

@@ -8,7 +8,7 @@ use shunt_report::agent_check::Answer;
 use shunt_routing::event::{NeighbourKey, NeighbourState, Route, RouteKey};
 use shunt_routing::state::Changes;
 use shunt_shmlayout::address::InterfaceId;
-use shunt_shmlayout::regions::Wanted;
+use shunt_shmlayout::regions::ResolveRequest;
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
 
@@ -247,8 +247,8 @@ fn unresolved_neighbours_are_asked_for_and_wishes_of_switchers_too() {
     world.turn(vec![Event::Network(Changes { neighbours: true, ..Changes::default() })]);
     assert!(!asked(world.pass(2_000)).contains(&b1));
     let address = shunt_shmlayout::address::Address::from_v4([198, 18, 0, 77]);
-    let wanted = Wanted { address, interface: InterfaceId(0).0.into(), reserved: 0 };
-    assert!(world.shared.switchers[0].wanted.producer().push(&wanted));
+    let wanted = ResolveRequest { address, interface: InterfaceId(0).0.into(), reserved: 0 };
+    assert!(world.shared.switchers[0].resolve_requests.producer().push(&wanted));
     let client = NeighbourKey { ifindex: IFINDEX, address: [198, 18, 0, 77].into() };
     assert_eq!(asked(world.pass(50)), [client]);
 }

@@ -62,7 +62,7 @@ pub async fn serve_metrics(listener: TcpListener, backend: Shared) {
         let backend = backend.clone();
         tokio::spawn(async move {
             let Ok(Ok(path)) = timeout(PATIENCE, read_path(&mut stream)).await else { return };
-            let _ = match obey(&path, &backend) {
+            let _ = match handle_command(&path, &backend) {
                 Ok(text) => answer(&mut stream, "200 OK", &text).await,
                 Err(error) => answer(&mut stream, "400 Bad Request", &format!("{error:#}\n")).await,
             };
@@ -71,7 +71,7 @@ pub async fn serve_metrics(listener: TcpListener, backend: Shared) {
 }
 
 /// Does what a path asks for; what to answer.
-fn obey(path: &str, backend: &Shared) -> Result<String> {
+fn handle_command(path: &str, backend: &Shared) -> Result<String> {
     let (order, value) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
     match order {
         "metrics" => Ok(lock(backend).metrics()),

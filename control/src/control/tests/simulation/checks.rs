@@ -120,8 +120,8 @@ fn fingerprint<A: Access>(generation: &Generation<A>) -> u64 {
     let mut hasher = DefaultHasher::new();
     generation.services.iter().for_each(|record| record.load().as_bytes().hash(&mut hasher));
     generation.backends.iter().for_each(|record| record.load().as_bytes().hash(&mut hasher));
-    generation.ranges.iter().for_each(|record| record.load().as_bytes().hash(&mut hasher));
+    generation.fib.iter().for_each(|record| record.load().as_bytes().hash(&mut hasher));
     generation.slots.iter().for_each(|slot| slot.load(Ordering::Relaxed).hash(&mut hasher));
-    (generation.head.filled_ms.get(), generation.head.ranges.get()).hash(&mut hasher);
+    (generation.head.filled_ms.get(), generation.head.fib.get()).hash(&mut hasher);
     hasher.finish()
 }

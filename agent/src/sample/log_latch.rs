@@ -1,21 +1,21 @@
-//! Says once that something doesn't work, and once that it works again, however often it is tried.
+//! A log-once latch: logs the first failure of a repeated action, and the first success after it.
 
 use std::fmt::Display;
 
-/// The trouble with one thing.
+/// The state of one action.
 #[derive(Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct LogLatch {
     with: String,
     said: Option<String>,
 }
 
-impl Trouble {
-    /// None so far.
+impl LogLatch {
+    /// Nothing has failed yet.
     pub fn new(with: impl Into<String>) -> Self {
         Self { with: with.into(), said: None }
     }
 
-    /// Whether it works now.
+    /// Records a result.
     pub fn note<T, E: Display>(&mut self, result: Result<T, E>) {
         match result {
             Ok(_) => self.clear(),
@@ -23,7 +23,7 @@ impl Trouble {
         }
     }
 
-    /// It doesn't work.
+    /// Records a failure.
     pub fn report(&mut self, why: impl Display) {
         let why = why.to_string();
         if self.said.as_ref() != Some(&why) {
@@ -32,7 +32,7 @@ impl Trouble {
         }
     }
 
-    /// It works.
+    /// Records a success.
     pub fn clear(&mut self) {
         if self.said.take().is_some() {
             log::info!("{}: works again", self.with);

@@ -1,13 +1,13 @@
-//! Whether a load changed so much that control should know at once, not at the next report.
+//! The dead band: changes of a load that exceed it are reported at once, the others with the next report.
 
 use shunt_report::Load;
 
-/// Of fewer requests or clients, every change would be sharp.
+/// Below this many requests or clients, every change would exceed the dead band.
 const SMALLEST_CHANGE: u32 = 8;
 
-/// Whether `now` differs from what was `reported` by `permille`: of the larger number for counts of connections and
-/// requests, absolutely for shares. A new state is always sharp, and so is a change in whether anybody listens.
-pub fn is_sharp(reported: &[Load], now: &[Load], permille: u16) -> bool {
+/// Whether `now` differs from what was `reported` by `permille`: of the larger number for counts of connections and requests,
+/// absolutely for shares. A new state always exceeds it, and so does a change in whether the port is listening.
+pub fn exceeds_dead_band(reported: &[Load], now: &[Load], permille: u16) -> bool {
     reported.len() != now.len() || reported.iter().zip(now).any(|(reported, now)| differ(reported, now, permille))
 }
 
@@ -17,7 +17,7 @@ fn differ(reported: &Load, now: &Load, permille: u16) -> bool {
             let change = u64::from(reported.abs_diff(now));
             change >= SMALLEST_CHANGE.into() && change * 1000 >= u64::from(reported.max(now)) * u64::from(permille)
         }
-        // Known or not is no matter of the server's load.
+        // Whether a value is known says nothing about the server's load.
         _ => false,
     };
     let shares = |reported: Option<u16>, now: Option<u16>| {
@@ -41,24 +41,24 @@ mod tests {
     }
 
     #[test]
-    fn sharp_is_what_differs_by_its_share() {
-        let sharp = |reported, now| is_sharp(&load(Some(reported), None), &load(Some(now), None), 500);
-        assert!(sharp(20, 40) && sharp(40, 20) && sharp(0, 8));
-        assert!(!sharp(20, 39) && !sharp(0, 7) && !sharp(100, 100));
-        assert!(!is_sharp(&load(None, None), &load(Some(100), None), 500), "known for the first time");
-        assert!(is_sharp(&load(None, Some(200)), &load(None, Some(700)), 500));
-        assert!(!is_sharp(&load(None, Some(201)), &load(None, Some(700)), 500));
-        assert!(sharp(0, u32::MAX));
+    fn a_change_by_its_share_exceeds() {
+        let exceeds = |reported, now| exceeds_dead_band(&load(Some(reported), None), &load(Some(now), None), 500);
+        assert!(exceeds(20, 40) && exceeds(40, 20) && exceeds(0, 8));
+        assert!(!exceeds(20, 39) && !exceeds(0, 7) && !exceeds(100, 100));
+        assert!(!exceeds_dead_band(&load(None, None), &load(Some(100), None), 500), "known for the first time");
+        assert!(exceeds_dead_band(&load(None, Some(200)), &load(None, Some(700)), 500));
+        assert!(!exceeds_dead_band(&load(None, Some(201)), &load(None, Some(700)), 500));
+        assert!(exceeds(0, u32::MAX));
     }
 
     #[test]
-    fn another_state_is_sharp() {
+    fn another_state_exceeds() {
         let mut down = load(None, None);
         down[0].state = State::Down;
-        assert!(is_sharp(&load(None, None), &down, 10_000));
-        assert!(is_sharp(&[], &down, 10_000), "the first report");
+        assert!(exceeds_dead_band(&load(None, None), &down, 10_000));
+        assert!(exceeds_dead_band(&[], &down, 10_000), "the first report");
         let mut listening = load(None, None);
         listening[0].listening = Listening::Yes;
-        assert!(is_sharp(&load(None, None), &listening, 10_000));
+        assert!(exceeds_dead_band(&load(None, None), &listening, 10_000));
     }
 }

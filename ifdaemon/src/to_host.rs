@@ -5,14 +5,14 @@ use shunt_shmlayout::regions::{DaemonDrop, IfdaemonHead};
 use shunt_shmlayout::store::{Consumer, PACKET_BYTES};
 
 use crate::device::Device;
+use crate::from_host::drop_by;
 use crate::offload::coalesce::Coalescer;
-use crate::outward::drop_by;
 
 /// Packets of one switcher a turn at the most, so that the others and the other direction have their turn too.
 const BATCH: usize = 64;
 
 /// The direction's state.
-pub struct Inward {
+pub struct ToHost {
     rings: Vec<Consumer<'static>>,
     head: &'static IfdaemonHead<Writer>,
     /// With offloads.
@@ -20,7 +20,7 @@ pub struct Inward {
     packet: [u8; PACKET_BYTES],
 }
 
-impl Inward {
+impl ToHost {
     /// From these rings.
     pub fn new(rings: Vec<Consumer<'static>>, head: &'static IfdaemonHead<Writer>, has_offloads: bool) -> Self {
         Self { rings, head, coalescer: has_offloads.then(Coalescer::new), packet: [0; PACKET_BYTES] }

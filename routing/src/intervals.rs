@@ -1,6 +1,6 @@
-//! Routes flattened: sorted, disjoint ranges of addresses, each with one next hop. Pure.
+//! Routes flattened: sorted, disjoint intervals of addresses, each with one next hop. Pure.
 //!
-//! A switcher finds a range by binary search and needs no prefix logic. Addresses are 128 bits, IPv4 mapped
+//! A switcher finds a interval by binary search and needs no prefix logic. Addresses are 128 bits, IPv4 mapped
 //! (`::ffff:a.b.c.d`), so that one list serves both families.
 
 use std::cmp::Reverse;
@@ -12,7 +12,7 @@ use super::event::{Link, NeighbourKey, Route, RouteKey, Table, Target};
 const V4_FIRST: u128 = 0xffff_0000_0000;
 const V4_LAST: u128 = 0xffff_ffff_ffff;
 
-/// Where packets to a range of addresses go.
+/// Where packets to a interval of addresses go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NextHop {
     /// Out of this link.
@@ -21,9 +21,9 @@ pub struct NextHop {
     pub gateway: Option<IpAddr>,
 }
 
-/// Addresses from `start` up to the next range's start.
+/// Addresses from `start` up to the next interval's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub struct Interval {
     /// The first address.
     pub start: u128,
     /// None: there is no route, or it isn't a switcher's to follow.
@@ -44,8 +44,8 @@ pub fn address(bits: u128) -> IpAddr {
 }
 
 /// Flattens `routes`: the local table first, then the longest prefix, then the lowest metric. Routes out of a link that
-/// is down or gone don't count. The first range starts at 0, and adjoining ranges differ in their next hops.
-pub fn ranges<'a>(routes: impl IntoIterator<Item = &'a Route>, links: &BTreeMap<u32, Link>) -> Vec<Range> {
+/// is down or gone don't count. The first interval starts at 0, and adjoining intervals differ in their next hops.
+pub fn intervals<'a>(routes: impl IntoIterator<Item = &'a Route>, links: &BTreeMap<u32, Link>) -> Vec<Interval> {
     let living = |route: &&Route| match route.target {
         Target::Via { ifindex, .. } => links.get(&ifindex).is_some_and(|link| link.up),
         Target::Local | Target::Nowhere => true,
@@ -67,11 +67,11 @@ pub fn ranges<'a>(routes: impl IntoIterator<Item = &'a Route>, links: &BTreeMap<
     sweep(&edges, &routes)
 }
 
-/// Where packets to `to` go by `ranges`, and whose Ethernet address they need.
-pub fn next_hop(ranges: &[Range], to: IpAddr) -> Option<NeighbourKey> {
+/// Where packets to `to` go by `intervals`, and whose Ethernet address they need.
+pub fn next_hop(intervals: &[Interval], to: IpAddr) -> Option<NeighbourKey> {
     let wanted = bits(to);
-    let after = ranges.partition_point(|range| range.start <= wanted);
-    let hop = ranges.get(after.checked_sub(1)?)?.next_hop?;
+    let after = intervals.partition_point(|interval| interval.start <= wanted);
+    let hop = intervals.get(after.checked_sub(1)?)?.next_hop?;
     let address = hop.gateway.unwrap_or(to);
     Some(NeighbourKey { ifindex: hop.ifindex, address })
 }
@@ -105,10 +105,10 @@ struct Edge {
 }
 
 /// Walks the edges upwards with the set of routes that count there, and notes each change of the best one.
-fn sweep(edges: &[Edge], routes: &[&Route]) -> Vec<Range> {
+fn sweep(edges: &[Edge], routes: &[&Route]) -> Vec<Interval> {
     // Apart by family: an IPv6 default route covers the mapped block, but says nothing about IPv4.
     let mut counting = [BTreeSet::new(), BTreeSet::new()];
-    let mut ranges = vec![Range { start: 0, next_hop: None }];
+    let mut intervals = vec![Interval { start: 0, next_hop: None }];
     for edges in edges.chunk_by(|a, b| a.at == b.at) {
         for candidate in edges.iter().filter_map(|edge| edge.candidate) {
             let set: &mut BTreeSet<Candidate> = &mut counting[usize::from(candidate.v4)];
@@ -121,13 +121,13 @@ fn sweep(edges: &[Edge], routes: &[&Route]) -> Vec<Range> {
         let v4 = (V4_FIRST..=V4_LAST).contains(&start);
         let best = counting[usize::from(v4)].first();
         let next_hop = best.and_then(|candidate| next_hop_of(routes[candidate.index].target));
-        match ranges.last_mut() {
+        match intervals.last_mut() {
             Some(last) if last.next_hop == next_hop => {}
             Some(last) if last.start == start => last.next_hop = next_hop,
-            _ => ranges.push(Range { start, next_hop }),
+            _ => intervals.push(Interval { start, next_hop }),
         }
     }
-    ranges
+    intervals
 }
 
 fn next_hop_of(target: Target) -> Option<NextHop> {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn find(routes: &[Route], up: &[u32], to: &str) -> Option<(u32, String)> {
-        let hop = next_hop(&ranges(routes, &links(up)), to.parse().unwrap())?;
+        let hop = next_hop(&intervals(routes, &links(up)), to.parse().unwrap())?;
         Some((hop.ifindex, hop.address.to_string()))
     }
 
@@ -219,9 +219,9 @@ mod tests {
 
     #[test]
     fn nothing_and_impossible_lengths_give_one_empty_range() {
-        let empty = [Range { start: 0, next_hop: None }];
-        assert_eq!(ranges(&[], &links(&[])), empty);
-        assert_eq!(ranges(&[route("198.18.0.0/33", 0, via(1, None))], &links(&[1])), empty);
+        let empty = [Interval { start: 0, next_hop: None }];
+        assert_eq!(intervals(&[], &links(&[])), empty);
+        assert_eq!(intervals(&[route("198.18.0.0/33", 0, via(1, None))], &links(&[1])), empty);
     }
 
     /// What the flattened form must equal: every route looked at for every address.
@@ -277,7 +277,7 @@ mod tests {
             let routes: BTreeMap<_, _> = routes.into_iter().map(|r| (r.key, r)).collect();
             let routes: Vec<_> = routes.into_values().collect();
             let links = links(&[1, 2]);
-            let flat = ranges(&routes, &links);
+            let flat = intervals(&routes, &links);
             prop_assert_eq!(flat[0].start, 0);
             prop_assert!(flat.windows(2).all(|w| w[0].start < w[1].start && w[0].next_hop != w[1].next_hop));
             let edges = flat.iter().flat_map(|r| [address(r.start), address(r.start.saturating_sub(1))]);

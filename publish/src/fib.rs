@@ -1,4 +1,4 @@
-//! The ways to backends and clients: the routing daemon's ranges in terms of Shunt's own interfaces. Pure.
+//! The forwarding table (FIB): the routing daemon's intervals of addresses, in terms of Shunt's own interfaces. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use shunt_shmlayout::regions::{KeeperRegion, Side};
 
 use super::own::OwnAddresses;
 use shunt_routing::event::NeighbourKey;
-use shunt_routing::ranges::{Range, ranges};
+use shunt_routing::intervals::{Interval, intervals};
 use shunt_routing::state::State;
 
 /// Which of the system's interfaces are Shunt's, from the keeper's table.
@@ -72,9 +72,9 @@ pub struct Hop {
     pub address: Address,
 }
 
-/// Where the addresses of a range are reached.
+/// The next hop of an interval of addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum FibEntry {
     /// Not by an interface of Shunt's.
     Nowhere,
     /// Each is a neighbour on this interface.
@@ -83,27 +83,27 @@ pub enum Way {
     Gateway(Hop),
 }
 
-/// All ways, as sorted ranges: each from its address to the next one's.
+/// The forwarding table as sorted intervals, each from its address to the next one's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ways(Vec<(Address, Way)>);
+pub struct Fib(Vec<(Address, FibEntry)>);
 
-impl Ways {
+impl Fib {
     /// From the kernel's routes, with `own` as any other addresses.
     pub fn new(state: &State, interfaces: &Interfaces, own: &OwnAddresses) -> Self {
-        let mut ways: Vec<(Address, Way)> = Vec::new();
+        let mut fib: Vec<(Address, FibEntry)> = Vec::new();
         let routes = state.routes.values().filter(|route| !own.hides(route));
-        for range in ranges(routes, &state.links) {
-            let way = way_of(&range, interfaces);
-            // Ranges that differ only in interfaces that aren't Shunt's are one.
-            if ways.last().is_none_or(|(_, last)| *last != way) {
-                ways.push((Address(range.start.to_be_bytes()), way));
+        for interval in intervals(routes, &state.links) {
+            let entry = entry_of(&interval, interfaces);
+            // Intervals that differ only in interfaces that aren't Shunt's are one.
+            if fib.last().is_none_or(|(_, last)| *last != entry) {
+                fib.push((Address(interval.start.to_be_bytes()), entry));
             }
         }
-        Self(ways)
+        Self(fib)
     }
 
-    /// The ranges.
-    pub fn ranges(&self) -> &[(Address, Way)] {
+    /// The intervals by their first addresses.
+    pub fn intervals(&self) -> &[(Address, FibEntry)] {
         &self.0
     }
 
@@ -111,27 +111,27 @@ impl Ways {
     pub fn hop(&self, to: Address) -> Option<Hop> {
         let after = self.0.partition_point(|(start, _)| *start <= to);
         match self.0.get(after.checked_sub(1)?)?.1 {
-            Way::Nowhere => None,
-            Way::OnLink(interface) => Some(Hop { interface, address: to }),
-            Way::Gateway(hop) => Some(hop),
+            FibEntry::Nowhere => None,
+            FibEntry::OnLink(interface) => Some(Hop { interface, address: to }),
+            FibEntry::Gateway(hop) => Some(hop),
         }
     }
 
     /// Every gateway.
     pub fn gateways(&self) -> impl Iterator<Item = Hop> + '_ {
-        self.0.iter().filter_map(|(_, way)| match way {
-            Way::Gateway(hop) => Some(*hop),
+        self.0.iter().filter_map(|(_, entry)| match entry {
+            FibEntry::Gateway(hop) => Some(*hop),
             _ => None,
         })
     }
 }
 
-fn way_of(range: &Range, interfaces: &Interfaces) -> Way {
-    let Some((hop, interface)) = range.next_hop.and_then(|hop| Some((hop, interfaces.id(hop.ifindex)?))) else {
-        return Way::Nowhere;
+fn entry_of(interval: &Interval, interfaces: &Interfaces) -> FibEntry {
+    let Some((hop, interface)) = interval.next_hop.and_then(|hop| Some((hop, interfaces.id(hop.ifindex)?))) else {
+        return FibEntry::Nowhere;
     };
     match hop.gateway {
-        Some(gateway) => Way::Gateway(Hop { interface, address: gateway.into() }),
-        None => Way::OnLink(interface),
+        Some(gateway) => FibEntry::Gateway(Hop { interface, address: gateway.into() }),
+        None => FibEntry::OnLink(interface),
     }
 }

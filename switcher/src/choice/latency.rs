@@ -19,7 +19,7 @@ const UNKNOWN_WORKERS: u64 = 1;
 const EIGHTHS: u64 = 8;
 
 /// The backend with the least expected latency. A value that a backend doesn't report counts as the mean of the others.
-pub fn shortest_wait(pool: &impl Pool, hash: u64) -> Option<usize> {
+pub fn latency(pool: &impl Pool, hash: u64) -> Option<usize> {
     let usual = Usual::of(pool);
     let mut shortest = Least::default();
     for index in from(pool, hash) {

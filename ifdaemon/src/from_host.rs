@@ -69,7 +69,7 @@ pub fn drop_by(head: &IfdaemonHead<Writer>, reason: DaemonDrop) {
 }
 
 /// The direction's state.
-pub struct Outward {
+pub struct FromHost {
     lanes: Vec<Lane>,
     head: &'static IfdaemonHead<Writer>,
     addresses: Addresses,
@@ -89,7 +89,7 @@ pub enum Progress {
     Waits,
 }
 
-impl Outward {
+impl FromHost {
     /// To these rings, in the order of their switchers.
     pub fn new(
         rings: Vec<(Producer<'static>, &'static StoreDaemon<Writer>)>,

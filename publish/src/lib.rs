@@ -8,8 +8,8 @@
 //!                     \--> ArpCache (in place: one word a neighbour)
 //! ```
 //!
-//! `table` and `fib` (the forwarding table) are plain values, `image` joins them into records, `publisher` decides when a buffer may
-//! be filled and flipped. Only control writes the region; it is also what a restarted control starts from (`recover`).
+//! `table` and `fib` (the forwarding table) are plain values, `image` joins them into records, `publisher` decides when a buffer
+//! may be filled and flipped. Only control writes the region; it is also what a restarted control starts from (`recover`).
 
 pub mod agents;
 pub mod arp_cache;

@@ -255,6 +255,24 @@ pub enum Mode {
     Dsr,
 }
 
+impl Mode {
+    /// Every mode with its word in the configuration.
+    pub const WORDS: [(&'static str, Self); 2] = [("nat", Self::Nat), ("dsr", Self::Dsr)];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, mode)| *mode == self).map_or("nat", |(word, _)| word)
+    }
+
+    /// Whether clients' packets keep the service's address and port on their way to the backend.
+    pub const fn keeps_destination(self) -> bool {
+        match self {
+            Self::Nat => false,
+            Self::Dsr => true,
+        }
+    }
+}
+
 /// A server behind a service. The same address and protocol is the same back-end, and has the same name, in every service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {

@@ -47,11 +47,22 @@ pub(super) const fn on_backend_down(on_backend_down: shunt_config::OnBackendDown
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
-    fn an_algorithm_has_the_configuration_s_word_in_every_table() {
-        for (word, configured) in shunt_config::Algorithm::WORDS {
-            assert_eq!(algorithm(configured).name(), word);
-        }
+    fn every_algorithm_has_the_configuration_s_word() {
+        let words = shunt_config::Algorithm::WORDS.map(|(word, configured)| (word, algorithm(configured)));
+        assert_eq!(by_word(words), by_word(Algorithm::ALL.iter().map(|algorithm| (algorithm.name(), *algorithm))));
+    }
+
+    #[test]
+    fn every_mode_has_the_configuration_s_word() {
+        let words = shunt_config::Mode::WORDS.map(|(word, configured)| (word, mode(configured)));
+        assert_eq!(by_word(words), by_word(Mode::ALL.iter().map(|mode| (mode.name(), *mode))));
+    }
+
+    /// Pairs of a word and what it stands for, by word.
+    fn by_word<T>(pairs: impl IntoIterator<Item = (&'static str, T)>) -> BTreeMap<&'static str, T> {
+        pairs.into_iter().collect()
     }
 }

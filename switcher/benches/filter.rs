@@ -30,14 +30,6 @@ const BYSTANDER: Endpoint = ([198, 18, 0, 1], 22);
 const BACKEND_COUNT: u16 = 16;
 /// Packets timed in a round, at least.
 const PACKETS: usize = 2_000_000;
-/// By what a backend is chosen, besides the connection's own cell.
-const ALGORITHMS: [(Algorithm, &str); 5] = [
-    (Algorithm::Static, "static"),
-    (Algorithm::SourceHash, "source-hash"),
-    (Algorithm::Lightest, "lightest"),
-    (Algorithm::LeastConnections, "least-connections"),
-    (Algorithm::Latency, "latency"),
-];
 /// Offsets in a frame without tag and options.
 const IP_CHECKSUM: usize = 24;
 const SOURCE: (usize, usize) = (26, 34);
@@ -365,8 +357,8 @@ fn main() {
     new_each(PROTOCOL_TCP, "TCP", 1 << 20, &options);
     new_each(PROTOCOL_UDP, "UDP", 1 << 20, &options);
     for backends in [8, 64] {
-        for (algorithm, name) in ALGORITHMS {
-            new_by(algorithm, name, backends, 1 << 18, &options);
+        for &algorithm in Algorithm::ALL {
+            new_by(algorithm, algorithm.name(), backends, 1 << 18, &options);
         }
     }
     other("not a service: port of a service address (dropped)", NOWHERE, |v| matches!(v, Verdict::Drop(_)), &options);

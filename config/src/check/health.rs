@@ -38,12 +38,15 @@ pub(super) fn read(mut section: Section<'_>, protocol: Option<Protocol>, mode: O
     let said = section.word("kind", &kinds).map(|kind| kind.value);
     let unsaid = if protocol == Some(Protocol::Udp) { Kind::None } else { Kind::Tcp };
     let kind = said.unwrap_or(unsaid);
-    let probe = read_http(&mut section);
+    let http = read_http(&mut section);
     let port = section.number("port", 1..=65_535).and_then(|port| u16::try_from(port.value).ok());
     let health = Health {
-        probe: if kind == Kind::Http { probe } else { Probe::Tcp },
+        probe: match kind {
+            Kind::Http => http,
+            Kind::Tcp | Kind::None => Probe::Tcp,
+        },
         port,
-        as_client: section.truth_or("as_client", mode == Some(Mode::Dsr)),
+        as_client: section.truth_or("as_client", mode.is_some_and(Mode::keeps_destination)),
         interval_ms: section.number_or("interval_ms", 10..=LONGEST_MS, 1000),
         timeout_ms: section.number_or("timeout_ms", 1..=LONGEST_MS, 500),
         rise: section.number_or("rise", 1..=100, 2),

@@ -83,11 +83,10 @@ pub(super) fn read(mut section: Section<'_>, report: &Report, base: Timeouts) ->
     section.require("protocol", "protocol = \"tcp\"");
     let protocol = section.word("protocol", &[("tcp", Protocol::Tcp), ("udp", Protocol::Udp)]).map(|field| field.value);
     let target = read_target(&mut section);
-    let modes = [("nat", Mode::Nat), ("dsr", Mode::Dsr)];
     let mode = match target {
         Target::Backends => {
             section.require("mode", "mode = \"nat\"");
-            section.word("mode", &modes).map(|field| field.value)
+            section.word("mode", &Mode::WORDS).map(|field| field.value)
         }
         Target::Host => Some(Mode::Nat),
     };
@@ -97,7 +96,10 @@ pub(super) fn read(mut section: Section<'_>, report: &Report, base: Timeouts) ->
         Target::Backends => health::read(section.section("health"), protocol, mode),
         Target::Host => None,
     };
-    let dsr_port = address.as_ref().filter(|_| mode == Some(Mode::Dsr)).map(|address| address.value.port());
+    let kept_port = match (mode, &address) {
+        (Some(mode), Some(address)) if mode.keeps_destination() => Some((mode, address.value.port())),
+        _ => None,
+    };
     let sections = match target {
         Target::Backends => {
             section.require("backend", "a [[service.backend]] table with name and address");
@@ -105,7 +107,7 @@ pub(super) fn read(mut section: Section<'_>, report: &Report, base: Timeouts) ->
         }
         Target::Host => Vec::new(),
     };
-    let backends: Vec<_> = sections.into_iter().map(|section| read_backend(section, dsr_port)).collect();
+    let backends: Vec<_> = sections.into_iter().map(|section| read_backend(section, kept_port)).collect();
     if !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
         section.refuse("backend", rules::all_out("the service would take no connection"));
     }
@@ -184,16 +186,17 @@ fn read_drain(section: &mut Section<'_>, protocol: Option<Protocol>) -> (OnBacke
     (on_backend_down, section.number_or("drain_timeout_s", 0..=limits::LONGEST_S, default))
 }
 
-/// `dsr_port` is the service's port if the back-end must listen on the same.
-fn read_backend(mut section: Section<'_>, dsr_port: Option<u16>) -> BackendDraft {
+/// `kept_port` is the service's mode and port if the back-end must listen on the same port.
+fn read_backend(mut section: Section<'_>, kept_port: Option<(Mode, u16)>) -> BackendDraft {
     let name = address::read_name(&mut section, "b1");
     let address = address::read(&mut section, "198.18.1.10:8080", "back-ends");
     let weight = section.number_or("weight", 0..=256, 1);
     let workers = section.number("workers", 1..=1_000_000);
-    if let (Some(port), Some(Field { value, .. })) = (dsr_port, &address)
+    if let (Some((mode, port)), Some(Field { value, .. })) = (kept_port, &address)
         && value.port() != port
     {
-        let sentence = format!("has port {}, its service {port}, and mode dsr re-writes no ports", value.port());
+        let (own, mode) = (value.port(), mode.word());
+        let sentence = format!("has port {own}, its service {port}, and mode {mode} re-writes no ports");
         section.refuse("address", format!("{sentence}; let the back-end listen on {port}, or write mode = \"nat\""));
     }
     let capabilities = section.texts("capabilities", "[\"gpu\"]");

@@ -11,8 +11,6 @@ use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::service::Algorithm;
 
 const SERVICE: ([u8; 4], u16) = ([198, 18, 0, 100], 80);
-const ALL: [Algorithm; 5] =
-    [Algorithm::Static, Algorithm::SourceHash, Algorithm::Lightest, Algorithm::LeastConnections, Algorithm::Latency];
 const NOW_MS: u64 = 5000;
 
 fn backend(index: u8) -> ([u8; 4], u16) {
@@ -54,7 +52,7 @@ fn report(world: &World, backend: u16, load: LoadRecord) {
 
 #[test]
 fn drained_and_down_backends_are_never_chosen_by_any_algorithm() {
-    for algorithm in ALL {
+    for &algorithm in Algorithm::ALL {
         let [a, b, c, d] = open(&world(algorithm, [0, 1, 0, 1]), 200);
         assert_eq!((a, c, b + d), (0, 0, 200), "{algorithm:?}");
         let none = world(algorithm, [0; 4]);
@@ -185,7 +183,7 @@ fn latency_without_reports_or_with_old_ones_takes_the_least_connections() {
 
 #[test]
 fn capability_takes_clients_to_the_backends_of_their_class() {
-    for algorithm in ALL {
+    for &algorithm in Algorithm::ALL {
         let mut world = world(algorithm, [1, 1, 0, 0]);
         world.class(ServiceId(0), [198, 18, 0, 64], &[(BackendId(2), 1)]);
         world.class(ServiceId(0), [198, 18, 0, 128], &[(BackendId(0), 1), (BackendId(1), 1)]);
@@ -210,7 +208,7 @@ fn capability_takes_clients_to_the_backends_of_their_class() {
 
 #[test]
 fn a_service_of_very_many_backends_looks_at_some_of_them() {
-    for algorithm in ALL {
+    for &algorithm in Algorithm::ALL {
         let mut world = World::new(8192);
         let address = |index: u8| ([198, 18, 1, 11 + index], 80);
         let backends: Vec<_> = (0..64).map(|index| world.backend(address(index), PROTOCOL_TCP)).collect();

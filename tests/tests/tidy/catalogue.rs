@@ -1,6 +1,7 @@
 //! The catalogue of packets (`docs/packets.md`) and the tests that are named after its rows agree, both ways.
 
 use super::sources;
+use shunt_shmlayout::drop_reason::DropReason;
 use shunt_tests::operator::root;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,8 +70,22 @@ fn every_tested_row_of_the_catalogue_has_its_tests_and_every_row_test_its_row() 
 
 #[test]
 fn the_catalogue_s_rows_are_numbered_without_a_gap() {
-    let numbers: Vec<u32> = rows().into_keys().collect();
-    assert_eq!(numbers, (1..=103).collect::<Vec<_>>());
+    let text = std::fs::read_to_string(root().join(CATALOGUE)).expect(CATALOGUE);
+    let mut numbers: Vec<u32> = text.lines().filter_map(row).map(|(number, _)| number).collect();
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(1..=numbers.len() as u32), "{CATALOGUE}: gap or repetition in {numbers:?}");
+}
+
+#[test]
+fn every_error_of_the_parser_has_its_row() {
+    let mapped = std::fs::read_to_string(root().join("switcher/src/filter/parse_error.rs")).expect("the mapping");
+    let catalogue = std::fs::read_to_string(root().join(CATALOGUE)).expect(CATALOGUE);
+    let is_the_parsers = |reason: &&&DropReason| mapped.contains(&format!("=> DropReason::{reason:?},"));
+    let names: Vec<&str> =
+        DropReason::ALL.iter().filter(|reason| is_the_parsers(&reason)).map(|reason| reason.name()).collect();
+    assert!(names.len() > 30, "only {names:?}");
+    let without_row: Vec<_> = names.iter().filter(|name| !catalogue.contains(&format!("`{name}`"))).collect();
+    assert!(without_row.is_empty(), "drop reasons of the parser without a row in {CATALOGUE}: {without_row:?}");
 }
 
 #[test]

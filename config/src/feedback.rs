@@ -58,19 +58,26 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every one with the word that the configuration has for it.
+    /// Every algorithm with its word.
     pub const WORDS: [(&'static str, Self); 6] = [
-        ("static", Self::Static),
-        ("even", Self::Even),
-        ("lightest", Self::Lightest),
-        ("least-connections", Self::LeastConnections),
-        ("latency", Self::Latency),
-        ("source-hash", Self::SourceHash),
+        (Self::Static.word(), Self::Static),
+        (Self::Even.word(), Self::Even),
+        (Self::Lightest.word(), Self::Lightest),
+        (Self::LeastConnections.word(), Self::LeastConnections),
+        (Self::Latency.word(), Self::Latency),
+        (Self::SourceHash.word(), Self::SourceHash),
     ];
 
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, algorithm)| *algorithm == self).map_or("static", |(word, _)| word)
+    /// The word that the configuration has for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Even => "even",
+            Self::Lightest => "lightest",
+            Self::LeastConnections => "least-connections",
+            Self::Latency => "latency",
+            Self::SourceHash => "source-hash",
+        }
     }
 }
 

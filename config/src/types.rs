@@ -256,12 +256,15 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Every mode with its word in the configuration.
-    pub const WORDS: [(&'static str, Self); 2] = [("nat", Self::Nat), ("dsr", Self::Dsr)];
+    /// Every mode with its word.
+    pub const WORDS: [(&'static str, Self); 2] = [(Self::Nat.word(), Self::Nat), (Self::Dsr.word(), Self::Dsr)];
 
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, mode)| *mode == self).map_or("nat", |(word, _)| word)
+    /// The word that the configuration has for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Dsr => "dsr",
+        }
     }
 
     /// Whether clients' packets keep the service's address and port on their way to the backend.

@@ -3,7 +3,7 @@
 use super::files::Files;
 use super::finding::Finding;
 use crate::views::{faulty_host, host_text};
-use shunt_config::{Config, Interface, Mode, PortKind};
+use shunt_config::{Config, Interface, PortKind};
 use shunt_instances::interfaces_beside;
 use shunt_process::region_name;
 use shunt_shmlayout::access::Reader;
@@ -50,8 +50,8 @@ fn forwarding(files: &Files, config: &Config) -> Finding {
         let mend = format!("sysctl -w net.ipv4.conf.{}.forwarding=0, or use AF_XDP", interface.name);
         return Finding::fail(CHECK, text, mend).of(&*interface.name);
     }
-    let nat = config.services.iter().any(|service| service.mode == Mode::Nat);
-    match (files.number("proc/sys/net/ipv4/ip_forward") == Some(1), nat) {
+    let rewritten = config.services.iter().any(|service| !service.mode.keeps_destination());
+    match (files.number("proc/sys/net/ipv4/ip_forward") == Some(1), rewritten) {
         (true, _) => Finding::ok(CHECK, "1: what isn't Shunt's is forwarded by the kernel"),
         (false, true) => Finding::ok(
             CHECK,

@@ -19,7 +19,7 @@ use shunt_process::{Instance, Lock, LockError, control_lock, region_name};
 use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::flip::Active;
-use shunt_shmlayout::header::AttachError;
+use shunt_shmlayout::header::{AttachError, is_hidden};
 use shunt_shmlayout::neighbours::places;
 use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, ControlShape, KeeperRegion, SwitcherRegion, Typed};
 use shunt_shmlayout::sync::Ordering;
@@ -165,6 +165,7 @@ impl Start {
         };
         let lock = Lock::take(&control_lock(&instance), "shunt-control")?;
         let memory = Memory::attach(&instance).await?;
+        warn_of_hidden(&memory.keeper);
         let rehearsal = Rehearsal::new(&memory.shape).map_err(system_error("memory to try configurations out in"))?;
         let accepted = Accepted::of(&instance);
         let what = "the file of the locks on addresses, in /run/shunt (run control as root)";
@@ -227,6 +228,19 @@ impl Memory {
     /// How many switchers forward packets at present.
     pub fn running_switchers(&self) -> usize {
         self.keeper.switchers.iter().filter(|record| record.load().is_alive()).count()
+    }
+}
+
+/// Says which processes `/proc` hides: one of them that dies holds a buffer if another process gets its id.
+fn warn_of_hidden(keeper: &KeeperRegion) {
+    let switchers = keeper.switchers.iter().map(|record| u64::from(record.load().pid));
+    let pids: Vec<u64> = [keeper.head.pid.get()].into_iter().chain(switchers).filter(|pid| is_hidden(*pid)).collect();
+    if !pids.is_empty() {
+        warn!(
+            "control can't read /proc/PID/stat of {pids:?} (keeper and switchers), and takes each for living as long as any \
+             process has its id, so that a new configuration may wait for a dead one; mount /proc without hidepid, \
+             or give control CAP_SYS_PTRACE"
+        );
     }
 }
 

@@ -19,6 +19,9 @@ use crate::layout::described;
 use crate::record::Counter;
 use crate::sync::Ordering;
 use crate::word::Word;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use std::path::PathBuf;
 use zerocopy::FromBytes;
 
@@ -104,16 +107,49 @@ pub fn boot_id() -> std::io::Result<[u64; 2]> {
     Ok([(number >> 64) as u64, number as u64])
 }
 
-/// When a process started, in clock ticks after boot: field 22 of `/proc/PID/stat` (proc(5)). `None` if there is none.
-pub fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    let mut fields = after_name.split_ascii_whitespace();
-    let state = fields.next()?;
-    if state == "Z" || state == "X" {
-        return None; // dead, though not yet waited for
+/// What the system says of a process id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// A process has it that started then, in clock ticks after boot.
+    Since(u64),
+    /// A process has it, and `/proc` doesn't say which: mounted with `hidepid`, for example.
+    Hidden,
+    /// No process has it, or one that is dead and not yet waited for.
+    Gone,
+}
+
+/// What the system says of a process id.
+pub fn life(pid: u32) -> Life {
+    let Ok(id) = i32::try_from(pid) else { return Life::Gone };
+    let exists = || id > 0 && kill(Pid::from_raw(id), None) != Err(Errno::ESRCH);
+    life_by(std::fs::read(format!("/proc/{pid}/stat")), exists)
+}
+
+/// Only the lack of a process is `Gone`. With `hidepid=2`, the file of a living process does not exist either.
+fn life_by(stat: std::io::Result<Vec<u8>>, exists: impl FnOnce() -> bool) -> Life {
+    let is_reaped = stat.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::ESRCH as i32));
+    match stat.ok().and_then(|stat| life_in(&String::from_utf8_lossy(&stat))) {
+        Some(life) => life,
+        None if !is_reaped && exists() => Life::Hidden,
+        None => Life::Gone,
     }
-    fields.nth(18)?.parse().ok()
+}
+
+/// Fields 3 and 22 of `/proc/PID/stat` (proc(5)): state and start time.
+fn life_in(stat: &str) -> Option<Life> {
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    match fields.next()? {
+        "Z" | "X" => Some(Life::Gone),
+        _ => Some(Life::Since(fields.nth(18)?.parse().ok()?)),
+    }
+}
+
+/// When a process started, in clock ticks after boot. `None` if there is none, or `/proc` hides it.
+pub fn start_time(pid: u32) -> Option<u64> {
+    match life(pid) {
+        Life::Since(started) => Some(started),
+        Life::Hidden | Life::Gone => None,
+    }
 }
 
 /// The network namespace of a process, by its inode. `None` if there is no such process.
@@ -123,8 +159,15 @@ pub fn network_namespace(pid: u32) -> Option<u64> {
 }
 
 /// Whether a process with this id and start time ([`start_time`]) lives; an id used again by another doesn't count, nor 0.
+/// A hidden process counts: memory that it may read must not change.
 pub fn is_alive(pid: u64, started: u64) -> bool {
-    u32::try_from(pid).is_ok_and(|pid| pid != 0 && start_time(pid) == Some(started))
+    let life = u32::try_from(pid).map_or(Life::Gone, life);
+    life == Life::Hidden || life == Life::Since(started)
+}
+
+/// Whether a process has this id and `/proc` doesn't say which.
+pub fn is_hidden(pid: u64) -> bool {
+    u32::try_from(pid).is_ok_and(|pid| life(pid) == Life::Hidden)
 }
 
 /// The same, and it is in this process's network namespace.
@@ -200,5 +243,31 @@ mod tests {
         for (pid, started) in [(0, started), (pid, started - 1), (pid | 1 << 32, started)] {
             assert!(!is_alive(pid, started) && !lives_here(pid, started), "{pid} {started}");
         }
+    }
+
+    #[test]
+    fn only_the_lack_of_a_process_says_that_it_is_gone() {
+        let error = |errno: Errno| Err(std::io::Error::from(errno));
+        let stat =
+            |state: &str, started: &str| Ok(format!("7 (a) b) {state} 1 {}{started} 0", "0 ".repeat(17)).into_bytes());
+        assert_eq!(life_by(stat("S", "1234"), || unreachable!()), Life::Since(1234));
+        assert_eq!(life_by(stat("Z", "1234"), || unreachable!()), Life::Gone, "not yet waited for");
+        assert_eq!(life_by(error(Errno::ESRCH), || true), Life::Gone, "it ended while its file was read");
+        for errno in [Errno::EPERM, Errno::EACCES, Errno::ENOENT, Errno::EMFILE] {
+            assert_eq!(life_by(error(errno), || true), Life::Hidden, "{errno}");
+            assert_eq!(life_by(error(errno), || false), Life::Gone, "{errno}");
+        }
+        assert_eq!(life_by(stat("S", "not a number"), || true), Life::Hidden);
+    }
+
+    #[test]
+    fn a_zombie_and_an_id_of_nobody_are_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        while life(pid) != Life::Gone {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert_eq!([life(pid), life(0), life(u32::MAX)], [Life::Gone; 3]);
     }
 }

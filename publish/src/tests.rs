@@ -140,7 +140,7 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
     use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Whole};
     let region = ConnectionsRegion::anonymous(&ConnectionsShape::new(1024)).unwrap();
     let table = region.table().unwrap();
-    let mut owner = Owner::adopt(table, 0, 1, Default::default());
+    let mut owner = Owner::adopt(table, 0, Default::default());
     let (activity, hop) = (
         Activity { last_seen_ms: 1, state: State::Established, flags: 0 },
         LastHop { mac: [2; 6], interface: INTERFACE },

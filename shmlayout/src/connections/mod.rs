@@ -20,6 +20,7 @@ mod hash;
 mod in_flight;
 mod index;
 mod owner;
+mod rivals;
 mod table;
 
 pub use activity::{Activity, LastHop, State};

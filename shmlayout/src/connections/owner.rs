@@ -4,13 +4,13 @@
 //! and not needed. The lists of free entries are private; a successor makes them anew from the entries themselves.
 
 use super::activity::{Activity, LastHop, State};
-use super::entry::{Rival, Snapshot};
+use super::entry::Snapshot;
 use super::hash::Side;
 use super::in_flight::{InFlight, Step, change_by_freeing};
 use super::index::ProbesFull;
 use super::table::{CHUNK, Connections, EntryId, Found, Handle};
 use crate::access::Writer;
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 
 /// Why a connection could not be recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,9 +61,9 @@ pub struct Owner<'a> {
 }
 
 impl<'a> Owner<'a> {
-    /// Takes over what a predecessor of the same number left, and what switchers left that don't exist any more
-    /// (`switchers` and up): claims are taken back, live entries kept. `in_flight` is what the predecessor counted.
-    pub fn adopt(table: Connections<'a, Writer>, number: u8, switchers: u8, in_flight: InFlight<'a>) -> Self {
+    /// Takes over what a predecessor of the same number left: claims are taken back, live entries kept. `in_flight` is what the
+    /// predecessor counted.
+    pub fn adopt(table: Connections<'a, Writer>, number: u8, in_flight: InFlight<'a>) -> Self {
         let mut owner = Self {
             table,
             number,
@@ -78,10 +78,7 @@ impl<'a> Owner<'a> {
         owner.finish_counting();
         let mine = owner.word();
         for (chunk, word) in table.owners.iter().enumerate() {
-            let now = word.load(Ordering::Acquire);
-            let orphaned = now > u32::from(switchers)
-                && word.compare_exchange(now, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-            if now == mine || orphaned {
+            if word.load(Ordering::Acquire) == mine {
                 owner.join(chunk);
             }
         }
@@ -238,40 +235,6 @@ impl<'a> Owner<'a> {
         self.table.index(side).insert(hash, mine.handle).map_err(|ProbesFull| Refusal::ProbesFull)
     }
 
-    /// Decides whether an entry of ours that both indexes have is recorded.
-    fn settle(&self, mine: &Found, hashes: SideHashes) -> Result<(), Refusal> {
-        fence(Ordering::SeqCst); // my slots before the look for a rival: the rival's switcher does the same
-        self.contend(mine, Side::Client, hashes.client)?;
-        self.contend(mine, Side::Backend, hashes.backend)?;
-        if self.confirm(mine) { Ok(()) } else { Err(self.reason_of_withdrawal(mine, hashes)) }
-    }
-
-    /// Which rival has withdrawn an entry of ours meanwhile.
-    #[cold]
-    fn reason_of_withdrawal(&self, mine: &Found, hashes: SideHashes) -> Refusal {
-        let twin = self.table.find(&mine.connection.key(Side::Client), hashes.client);
-        if twin.is_some() { Refusal::Twin } else { Refusal::BackendSideTaken }
-    }
-
-    /// Settles which of those with the same key stands: a recorded one, for it may not have seen the others; else the one
-    /// in the entry of the lowest number. One order for both indexes, else three rivals might all yield, each to the next.
-    /// Rivals that are dead are in nobody's way.
-    fn contend(&self, mine: &Found, side: Side, hash: u64) -> Result<(), Refusal> {
-        for handle in self.table.index(side).candidates(hash).filter(|handle| *handle != mine.handle) {
-            let Some(other) = self.table.read(handle) else { continue };
-            let comes_first = other.handle.id.0 < mine.handle.id.0;
-            let is_rival = other.connection.contends_with(&mine.connection, side);
-            if is_rival && (comes_first || self.table.withdraw(&other) == Rival::Stands) {
-                return Err(if side == Side::Client { Refusal::Twin } else { Refusal::BackendSideTaken });
-            }
-        }
-        Ok(())
-    }
-
-    fn confirm(&self, mine: &Found) -> bool {
-        self.table.entry(mine.handle.id).confirm(mine.handle.generation)
-    }
-
     /// Unlinks and frees an entry of a chunk of ours.
     fn release(&mut self, found: &Found) {
         self.table.unlink(found);
@@ -368,11 +331,6 @@ impl<'a> Owner<'a> {
             }
         }
         opening.is_some_and(|found| self.release_if(&found, is_least, &mut freed))
-    }
-
-    /// Free entries at hand, without taking another chunk.
-    pub fn free(&self) -> usize {
-        self.free
     }
 }
 

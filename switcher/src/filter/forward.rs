@@ -199,7 +199,7 @@ mod tests {
     fn the_first_answer_of_each_connection_is_noted_by_backend_a_reset_too() {
         for answer in [SYN | ACK, RST | ACK] {
             let (world, _) = three_services();
-            let mut filter = world.filter(0, 1);
+            let mut filter = world.filter(0);
             let answered = || world.switcher.answered_ms.iter().map(|at| at.get()).collect::<Vec<_>>();
             assert!(matches!(through(&mut filter, tcp(CLIENT, SERVICE, SYN).build(), CLIENTS).0, Verdict::Forward(..)));
             assert!(answered().iter().all(|at_ms| *at_ms == 0), "{:?}", answered());

@@ -294,11 +294,11 @@ impl World {
     }
 
     /// A switcher's filter over this world.
-    pub fn filter(&self, number: u8, switchers: u8) -> Filter {
+    pub fn filter(&self, number: u8) -> Filter {
         let table = self.connections.table().expect("a whole table");
         let loads = Loads::new(&self.switchers.map(|region| region.lend()), self.tables.loads);
         let region: SwitcherRegion<Writer> = self.switchers[usize::from(number)].lend();
-        let owner = Owner::adopt(table, number, switchers, region.counts_in_flight());
+        let owner = Owner::adopt(table, number, region.counts_in_flight());
         let mut filter = Filter::new(owner, self.tables.neighbours, Self::interfaces(), region, loads);
         filter.follow(&self.tables.generations[1]);
         filter

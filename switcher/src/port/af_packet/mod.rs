@@ -98,8 +98,8 @@ impl PacketPort {
     }
 }
 
-/// Returns a slot whose packet was taken to the kernel; the next slot. Marked before the journal is written, so that a successor of a
-/// switcher killed in between sees in the slot how far it came.
+/// Returns a slot whose packet was taken to the kernel; the next slot. The mark comes before the journal, so that the successor
+/// of a switcher killed in between sees in the slot how far it came.
 fn release(slots: &Slots, index: u32, journal: &Journal) -> u32 {
     slots.mark_taken(index);
     move_on(slots, index, journal)

@@ -16,7 +16,7 @@ use super::image::{Image, hops};
 use super::own::OwnAddresses;
 use super::publisher::Publisher;
 use super::table::{Capacity, NamedIds, Table};
-use shunt_routing::event::{Link, Route, RouteKey, Table as RouteTable, Target};
+use shunt_routing::event::{Link, Route, RouteKey, RouteTable, RouteTarget};
 use shunt_routing::state::State;
 
 /// The kernel's number of the only interface.
@@ -106,7 +106,7 @@ pub fn kernel() -> State {
         let prefix = prefix.parse().expect("an address");
         let key = RouteKey { table: RouteTable::Main, prefix, prefix_len, metric: 0 };
         let gateway = gateway.map(|text: &str| text.parse().expect("an address"));
-        state.routes.insert(key, Route { key, target: Target::Via { ifindex, gateway }, alternatives: false });
+        state.routes.insert(key, Route { key, target: RouteTarget::Via { ifindex, gateway }, alternatives: false });
     }
     state
 }

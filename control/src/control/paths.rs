@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
     use shunt_publish::testing::{IFINDEX, interfaces, kernel};
-    use shunt_routing::event::Address;
+    use shunt_routing::event::LinkAddress;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 11]);
     /// Another link, on the clients' side.
@@ -122,7 +122,7 @@ mod tests {
         for (ifindex, text) in all {
             let (address, length) = text.split_once('/').unwrap();
             let (address, prefix_len) = (address.parse().unwrap(), length.parse().unwrap());
-            state.addresses.insert(Address { ifindex: *ifindex, address, prefix_len });
+            state.addresses.insert(LinkAddress { ifindex: *ifindex, address, prefix_len });
         }
         state
     }

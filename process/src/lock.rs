@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process holds it.
-    #[error("{program} is already running{}, or use another instance name", stop(.pid))]
+    #[error("{program} is already running{}, or use another instance name", stop_hint(.pid))]
     Held {
         /// Name of this program.
         program: &'static str,
@@ -30,7 +30,7 @@ pub enum LockError {
 }
 
 /// The holder's pid and how to stop it.
-fn stop(pid: &str) -> String {
+fn stop_hint(pid: &str) -> String {
     match pid {
         "" => "; stop it first".to_owned(),
         pid => format!(" as pid {pid}; stop it first (kill {pid})"),

@@ -6,7 +6,8 @@ use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::regions::{
-    ControlRegion, ControlShape, KeeperRegion, KeeperShape, Side, SwitcherRecord, SwitcherRegion, SwitcherShape, Whole,
+    ControlRegion, ControlShape, InterfaceSide, KeeperRegion, KeeperShape, SwitcherRecord, SwitcherRegion,
+    SwitcherShape, Whole,
 };
 
 use super::arp_cache::ArpCache;
@@ -84,7 +85,7 @@ pub fn switcher() -> SwitcherRegion<Writer, Writer> {
 /// The only interface.
 pub fn interfaces() -> Interfaces {
     let mut interfaces = Interfaces::default();
-    interfaces.add(IFINDEX, INTERFACE, Side::Both);
+    interfaces.add(IFINDEX, INTERFACE, InterfaceSide::Both);
     interfaces
 }
 

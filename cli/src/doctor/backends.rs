@@ -13,7 +13,7 @@ use shunt_routing::intervals::{intervals, next_hop};
 use shunt_routing::snapshot;
 use shunt_routing::state::State;
 use shunt_shmlayout::address::InterfaceId;
-use shunt_shmlayout::regions::Side as SideBits;
+use shunt_shmlayout::regions::InterfaceSide;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -123,7 +123,7 @@ fn interfaces(config: &Config, state: &State) -> Interfaces {
     for (id, interface) in config.interfaces.iter().enumerate() {
         if let Some(link) = state.link_named(&interface.name) {
             // Which side isn't asked for here.
-            interfaces.add(link.ifindex, InterfaceId(id as u16), SideBits::Both);
+            interfaces.add(link.ifindex, InterfaceId(id as u16), InterfaceSide::Both);
         }
     }
     interfaces

@@ -107,7 +107,7 @@ impl Own {
 #[cfg(test)]
 mod tests {
     use shunt_shmlayout::address::InterfaceId;
-    use shunt_shmlayout::regions::Side;
+    use shunt_shmlayout::regions::InterfaceSide;
 
     use super::*;
     use shunt_publish::testing::{IFINDEX, interfaces, kernel};
@@ -129,7 +129,7 @@ mod tests {
 
     fn path(state: &State, sender: Sender, mac: Option<Mac>) -> Result<Path, NoPath> {
         let mut interfaces = interfaces();
-        interfaces.add(OUTSIDE, InterfaceId(1), Side::Client);
+        interfaces.add(OUTSIDE, InterfaceId(1), InterfaceSide::Client);
         let own = OwnAddresses::new(state, &interfaces);
         let fib = Fib::new(state, &interfaces, &own);
         let network = Network { fib: &fib, own: &own, interfaces: &interfaces, state };

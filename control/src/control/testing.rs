@@ -16,7 +16,7 @@ use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::address::BackendId;
 use shunt_shmlayout::config_table::{Generation, Name};
 use shunt_shmlayout::regions::{
-    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, Side,
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, InterfaceSide, KeeperRegion,
     SwitcherRecord, SwitcherRegion, Whole,
 };
 
@@ -231,7 +231,7 @@ impl Shared {
             ifindex: IFINDEX,
             mtu: 1500,
             mac: MAC,
-            side: Side::Both.code(),
+            side: InterfaceSide::Both.code(),
             reserved: [0; 17],
         });
         let switchers = vec![switcher(), switcher()];

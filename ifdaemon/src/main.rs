@@ -70,7 +70,7 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
     head.start_time.set(start_time(std::process::id()).unwrap_or(0));
     head.generation.add(1);
     head.pid.set(std::process::id().into());
-    privileges::give_up(&manifest.user)?;
+    privileges::drop_to(&manifest.user)?;
     let offloads = if manifest.has_offloads { "with" } else { "without" };
     info!("{}: MTU {}, {offloads} offloads, user {}: running", manifest.device, manifest.mtu, manifest.user);
     bridge.run().with_context(|| {

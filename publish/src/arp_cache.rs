@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::address::{BackendId, Mac, NeighbourId};
-use shunt_shmlayout::config_table::{Generation, Route};
+use shunt_shmlayout::config_table::{FibRoute, Generation};
 use shunt_shmlayout::neighbours::Neighbours;
 
 use super::fib::{Hop, Interfaces};
@@ -122,8 +122,8 @@ fn named_in<A: Access>(generations: &[Generation<A>]) -> BTreeSet<NeighbourId> {
         let backends = (0..generation.backends.len()).filter_map(|id| generation.backend(BackendId(id as u16)));
         named.extend(backends.map(|backend| backend.neighbour));
         named.extend(generation.routes().filter_map(|route| match route {
-            Route::Gateway(_, gateway) => Some(gateway),
-            Route::OnLink(_) | Route::Unknown => None,
+            FibRoute::Gateway(_, gateway) => Some(gateway),
+            FibRoute::OnLink(_) | FibRoute::Unknown => None,
         }));
     }
     named

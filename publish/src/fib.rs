@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shunt_shmlayout::address::{Address, InterfaceId};
-use shunt_shmlayout::regions::{KeeperRegion, Side};
+use shunt_shmlayout::regions::{InterfaceSide, KeeperRegion};
 
 use super::own::OwnAddresses;
 use shunt_routing::event::NeighbourKey;
@@ -30,7 +30,7 @@ impl Interfaces {
     }
 
     /// Adds one.
-    pub fn add(&mut self, ifindex: u32, id: InterfaceId, side: Side) {
+    pub fn add(&mut self, ifindex: u32, id: InterfaceId, side: InterfaceSide) {
         self.ids.insert(ifindex, id);
         if side.has_clients() {
             self.client_side.insert(ifindex);

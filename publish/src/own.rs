@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::fib::{Hop, Interfaces};
-use shunt_routing::event::{Mac, Neighbour, NeighbourKey, NeighbourState, Route, Table};
+use shunt_routing::event::{Mac, Neighbour, NeighbourKey, NeighbourState, Route, RouteTable};
 use shunt_routing::state::State;
 
 /// The machine's own addresses on links that are the kernel's, with the link's Ethernet address.
@@ -35,7 +35,7 @@ impl OwnAddresses {
 
     /// Whether a route only says that an address is the machine's own.
     pub fn hides(&self, route: &Route) -> bool {
-        route.key.table == Table::Local && self.contains(route.key.prefix)
+        route.key.table == RouteTable::Local && self.contains(route.key.prefix)
     }
 
     /// The neighbours that these hops are, of those that are the machine itself.
@@ -57,14 +57,14 @@ mod tests {
     use super::super::fib::Fib;
     use super::super::testing::{IFINDEX, INTERFACE, interfaces, kernel};
     use super::*;
-    use shunt_routing::event::{Address, RouteKey, Target};
+    use shunt_routing::event::{LinkAddress, RouteKey, RouteTarget};
 
     /// An address of the machine's, with the kernel's local route to it.
     fn own(state: &mut State, ifindex: u32, text: &str) -> IpAddr {
         let address: IpAddr = text.parse().unwrap();
-        state.addresses.insert(Address { ifindex, address, prefix_len: 32 });
-        let key = RouteKey { table: Table::Local, prefix: address, prefix_len: 32, metric: 0 };
-        state.routes.insert(key, Route { key, target: Target::Local, alternatives: false });
+        state.addresses.insert(LinkAddress { ifindex, address, prefix_len: 32 });
+        let key = RouteKey { table: RouteTable::Local, prefix: address, prefix_len: 32, metric: 0 };
+        state.routes.insert(key, Route { key, target: RouteTarget::Local, alternatives: false });
         address
     }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, Mac, PortBe, Protocol, TCP};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, Route};
+use shunt_shmlayout::config_table::{BackendRecord, FibRoute, Generation};
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::flip::{Active, follow};
 use shunt_shmlayout::mode::Mode;
@@ -55,8 +55,8 @@ fn a_switcher_finds_services_backends_and_ways() {
     let backend = generation.backend(world.backend(2)).unwrap();
     let hop = world.region.neighbours.get(backend.neighbour);
     assert_eq!(hop, Some((INTERFACE, Address::from_v4([198, 18, 1, 2]), None)));
-    assert_eq!(generation.route(&Address::from_v4([198, 18, 0, 77])), Some(Route::OnLink(INTERFACE)));
-    let Some(Route::Gateway(INTERFACE, gateway)) = generation.route(&Address::from_v4([203, 0, 113, 1])) else {
+    assert_eq!(generation.route(&Address::from_v4([198, 18, 0, 77])), Some(FibRoute::OnLink(INTERFACE)));
+    let Some(FibRoute::Gateway(INTERFACE, gateway)) = generation.route(&Address::from_v4([203, 0, 113, 1])) else {
         panic!("no gateway")
     };
     assert_eq!(world.region.neighbours.get(gateway).unwrap().1, Address::from_v4([198, 18, 0, 254]));

@@ -12,7 +12,7 @@ use netlink_packet_core::{NLM_F_DUMP, NetlinkDeserializable, NetlinkHeader, Netl
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use nix::libc::{AF_INET, AF_INET6, IPPROTO_UDP};
 use nix::time::{ClockId, clock_gettime};
-use shunt_netlink::Requests;
+use shunt_netlink::RequestSocket;
 
 /// Of all the time, walking a large table takes at most one part in so many.
 const SHARE: u32 = 250;
@@ -42,7 +42,7 @@ pub struct Count {
 
 /// The ports of this server's back-ends.
 pub struct Sockets {
-    kernel: Requests,
+    kernel: RequestSocket,
     tcp: Ports,
     udp: Ports,
 }
@@ -56,7 +56,7 @@ struct Ports {
 impl Sockets {
     /// Counts sockets of these TCP and UDP ports in the network namespace that the agent is in.
     pub fn open(tcp: &[u16], udp: &[u16]) -> io::Result<Self> {
-        let kernel = Requests::open(NETLINK_SOCK_DIAG)?;
+        let kernel = RequestSocket::open(NETLINK_SOCK_DIAG)?;
         Ok(Self { kernel, tcp: Ports::new(tcp), udp: Ports::new(udp) })
     }
 
@@ -126,7 +126,11 @@ impl Ports {
 }
 
 /// Sockets that the requests find, of each port.
-fn count(kernel: &mut Requests, requests: impl IntoIterator<Item = Diagnosis>, ports: &[u16]) -> io::Result<Vec<u32>> {
+fn count(
+    kernel: &mut RequestSocket,
+    requests: impl IntoIterator<Item = Diagnosis>,
+    ports: &[u16],
+) -> io::Result<Vec<u32>> {
     let mut found = vec![0; ports.len()];
     for request in requests {
         kernel.exchange(request, NLM_F_DUMP, |answer, _| {

@@ -107,11 +107,11 @@ impl Own {
 #[cfg(test)]
 mod tests {
     use shunt_shmlayout::address::InterfaceId;
-    use shunt_shmlayout::regions::Side;
+    use shunt_shmlayout::regions::InterfaceSide;
 
     use super::*;
     use shunt_publish::testing::{IFINDEX, interfaces, kernel};
-    use shunt_routing::event::Address;
+    use shunt_routing::event::LinkAddress;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 11]);
     /// Another link, on the clients' side.
@@ -122,14 +122,14 @@ mod tests {
         for (ifindex, text) in all {
             let (address, length) = text.split_once('/').unwrap();
             let (address, prefix_len) = (address.parse().unwrap(), length.parse().unwrap());
-            state.addresses.insert(Address { ifindex: *ifindex, address, prefix_len });
+            state.addresses.insert(LinkAddress { ifindex: *ifindex, address, prefix_len });
         }
         state
     }
 
     fn path(state: &State, sender: Sender, mac: Option<Mac>) -> Result<Path, NoPath> {
         let mut interfaces = interfaces();
-        interfaces.add(OUTSIDE, InterfaceId(1), Side::Client);
+        interfaces.add(OUTSIDE, InterfaceId(1), InterfaceSide::Client);
         let own = OwnAddresses::new(state, &interfaces);
         let fib = Fib::new(state, &interfaces, &own);
         let network = Network { fib: &fib, own: &own, interfaces: &interfaces, state };

@@ -32,7 +32,7 @@ fn adopt(table: Connections<'static, Writer>, number: u8) -> Owner<'static> {
     Owner::adopt(table, number, InFlight::default())
 }
 
-fn record(owner: &mut Owner<'_>, connection: &Snapshot, now: Activity) -> Result<Found, Refusal> {
+fn record(owner: &mut Owner<'_>, connection: &Snapshot, now: Activity) -> Result<Found, RecordError> {
     owner.record(connection, owner.table().hashes(connection), now, HOP)
 }
 
@@ -132,7 +132,7 @@ mod plain {
             .map(|n| record(&mut owner, &connection(n, n % 7, n % 5), opening(0)).unwrap())
             .collect();
         let one_more = connection(60000, 1, 1);
-        assert_eq!(record(&mut owner, &one_more, opening(0)), Err(Refusal::TableFull));
+        assert_eq!(record(&mut owner, &one_more, opening(0)), Err(RecordError::TableFull));
         for found in &all {
             table.advance(found, |now| Activity { state: State::Established, ..now });
         }
@@ -146,7 +146,7 @@ mod plain {
     fn one_client_port_to_one_backend_through_two_services_is_refused() {
         let mut owner = adopt(table(1), 0);
         record(&mut owner, &connection(1000, 1, 4), opening(0)).unwrap();
-        assert_eq!(record(&mut owner, &connection(1000, 2, 4), opening(0)), Err(Refusal::BackendSideTaken));
+        assert_eq!(record(&mut owner, &connection(1000, 2, 4), opening(0)), Err(RecordError::BackendSideTaken));
         record(&mut owner, &connection(1000, 2, 5), opening(0)).unwrap();
     }
 
@@ -197,7 +197,7 @@ mod plain {
     #[test]
     fn a_recorded_connection_stands_against_a_twin_that_comes_before_it() {
         let (it, rival) = (connection(1, 1, 1), connection(1, 2, 1));
-        for (twin, refusal) in [(it, Refusal::Twin), (rival, Refusal::BackendSideTaken)] {
+        for (twin, refusal) in [(it, RecordError::Twin), (rival, RecordError::BackendSideTaken)] {
             let table = colliding();
             let (mut zero, mut one) = (adopt(table, 0), adopt(table, 1));
             let filler = record(&mut zero, &connection(9, 9, 9), opening(0)).unwrap();
@@ -252,8 +252,10 @@ mod plain {
             for mine in published.iter().cycle().skip(first_in_backend_index).take(3) {
                 owners[0].insert(mine, Side::Backend, table.hashes(&mine.connection).backend).unwrap();
             }
-            let settled: Vec<_> =
-                published.iter().map(|mine| owners[0].settle(mine, table.hashes(&mine.connection)).is_ok()).collect();
+            let settled: Vec<_> = published
+                .iter()
+                .map(|mine| owners[0].resolve_rivals(mine, table.hashes(&mine.connection)).is_ok())
+                .collect();
             assert_eq!(settled, [true, false, false]);
         }
     }
@@ -273,10 +275,10 @@ mod plain {
             published.push(mine);
         }
         let [first, second, third] = &published[..] else { panic!() };
-        let settle = |mine: &Found| owners[0].settle(mine, table.hashes(&mine.connection));
-        assert_eq!(settle(second), Err(Refusal::BackendSideTaken));
+        let settle = |mine: &Found| owners[0].resolve_rivals(mine, table.hashes(&mine.connection));
+        assert_eq!(settle(second), Err(RecordError::BackendSideTaken));
         owners[1].release(second);
-        let settle = |mine: &Found| owners[0].settle(mine, table.hashes(&mine.connection));
+        let settle = |mine: &Found| owners[0].resolve_rivals(mine, table.hashes(&mine.connection));
         assert_eq!((settle(first), settle(third)), (Ok(()), Ok(())));
     }
 
@@ -405,7 +407,7 @@ mod plain {
         for n in 0..2 * CHUNK as u16 {
             record(&mut zero, &connection(n, 1, 1), opening(0)).unwrap();
         }
-        assert_eq!(record(&mut one, &connection(9999, 1, 1), opening(0)), Err(Refusal::TableFull));
+        assert_eq!(record(&mut one, &connection(9999, 1, 1), opening(0)), Err(RecordError::TableFull));
         for _ in 0..2 {
             zero.sweep(2 * CHUNK, |_, _| true, |_, _| {});
         }
@@ -564,7 +566,7 @@ mod model {
             }
             owner.release(&filler);
             let other = loom::thread::spawn(move || {
-                let stands = rival.settle(&theirs, hashes).is_ok();
+                let stands = rival.resolve_rivals(&theirs, hashes).is_ok();
                 if !stands {
                     rival.release(&theirs);
                 }
@@ -595,14 +597,14 @@ mod model {
                 owner.insert(mine, Side::Backend, table.hashes(&mine.connection).backend).unwrap();
             }
             let settle = move |(mut owner, mine): (Owner<'static>, Found)| {
-                let stands = owner.settle(&mine, table.hashes(&mine.connection)).is_ok();
+                let stands = owner.resolve_rivals(&mine, table.hashes(&mine.connection)).is_ok();
                 if !stands {
                     owner.release(&mine);
                 }
                 stands.then_some(mine)
             };
             let [first, (mut owner, second), third] = rivals;
-            assert_eq!(owner.settle(&second, table.hashes(&second.connection)), Err(Refusal::Twin));
+            assert_eq!(owner.resolve_rivals(&second, table.hashes(&second.connection)), Err(RecordError::Twin));
             let other = loom::thread::spawn(move || settle(third));
             let mine = settle(first);
             let theirs = other.join().unwrap();

@@ -3,15 +3,15 @@
 
 use super::entry::Rival;
 use super::hash::Side;
-use super::owner::{Owner, Refusal, SideHashes};
+use super::owner::{Owner, RecordError, SideHashes};
 use super::table::Found;
 use crate::sync::{Ordering, fence};
 
 impl Owner<'_> {
-    /// Decides whether an entry of ours that both indexes have is recorded. It withdraws no rival before it has seen that none
-    /// stands in either index: a rival of an entry that yields may stand.
-    pub(super) fn settle(&self, mine: &Found, hashes: SideHashes) -> Result<(), Refusal> {
-        fence(Ordering::SeqCst); // my slots before the search for rivals: the rival's switcher does the same
+    /// Checks for rivals of this switcher's entry, which both indexes have, and confirms it if none remains. It withdraws no rival
+    /// before both indexes were checked: the rivals of an entry that yields may stand.
+    pub(super) fn resolve_rivals(&self, mine: &Found, hashes: SideHashes) -> Result<(), RecordError> {
+        fence(Ordering::SeqCst); // own slots before the check for rivals: pairs with the same fence in the rival's switcher
         let sides = [(Side::Client, hashes.client), (Side::Backend, hashes.backend)];
         let mut is_contended = false;
         for (side, hash) in sides {
@@ -23,17 +23,17 @@ impl Owner<'_> {
         if self.confirm(mine) { Ok(()) } else { Err(self.reason_of_withdrawal(mine, hashes)) }
     }
 
-    /// Which rival has withdrawn an entry of ours meanwhile.
+    /// Finds out which rival has withdrawn this switcher's entry.
     #[cold]
-    fn reason_of_withdrawal(&self, mine: &Found, hashes: SideHashes) -> Refusal {
+    fn reason_of_withdrawal(&self, mine: &Found, hashes: SideHashes) -> RecordError {
         let twin = self.table().find(&mine.connection.key(Side::Client), hashes.client);
-        if twin.is_some() { Refusal::Twin } else { Refusal::BackendSideTaken }
+        if twin.is_some() { RecordError::Twin } else { RecordError::BackendSideTaken }
     }
 
-    /// Of rivals, a recorded one stands, for it may not have seen the others; else the one in the entry of the lowest number. One
-    /// order for both indexes: else three rivals might all yield, each to the next. Returns whether there are others, which yield.
+    /// Yields to a rival that is recorded, because it may have missed this entry, or has a lower entry number. Both indexes use
+    /// this order; otherwise three rivals could each yield to the next. Returns whether there are rivals that have to yield.
     #[inline]
-    fn yield_to_rivals(&self, mine: &Found, side: Side, hash: u64) -> Result<bool, Refusal> {
+    fn yield_to_rivals(&self, mine: &Found, side: Side, hash: u64) -> Result<bool, RecordError> {
         let mut is_contended = false;
         for other in self.rivals(mine, side, hash) {
             if other.handle.id.0 < mine.handle.id.0 || self.table().activity(&other).is_recorded() {
@@ -46,7 +46,7 @@ impl Owner<'_> {
 
     /// Withdraws all rivals, unless one was recorded meanwhile.
     #[cold]
-    fn withdraw_rivals(&self, mine: &Found, side: Side, hash: u64) -> Result<(), Refusal> {
+    fn withdraw_rivals(&self, mine: &Found, side: Side, hash: u64) -> Result<(), RecordError> {
         let mut rivals = self.rivals(mine, side, hash);
         rivals.try_for_each(|other| match self.table().withdraw(&other) {
             Rival::Gone => Ok(()),
@@ -68,9 +68,9 @@ impl Owner<'_> {
 }
 
 /// Why a rival on this side keeps an entry from being recorded.
-fn taken(side: Side) -> Refusal {
+fn taken(side: Side) -> RecordError {
     match side {
-        Side::Client => Refusal::Twin,
-        Side::Backend => Refusal::BackendSideTaken,
+        Side::Client => RecordError::Twin,
+        Side::Backend => RecordError::BackendSideTaken,
     }
 }

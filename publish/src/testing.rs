@@ -67,7 +67,7 @@ pub fn region() -> ControlRegion<Writer> {
     ControlRegion::anonymous(&ControlShape::new(8, 16, 2000, 64, 64)).expect("memory")
 }
 
-/// A keeper region that nobody has claimed.
+/// An unclaimed keeper region.
 pub fn keeper() -> KeeperRegion<Writer> {
     KeeperRegion::anonymous(&KeeperShape { interfaces: 2, switchers: 2, ports: 4, reserved: [0; 5] }).expect("memory")
 }

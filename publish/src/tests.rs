@@ -13,7 +13,7 @@ use shunt_shmlayout::sync::Ordering;
 
 use super::error::{CapacityError, Unpublishable};
 use super::publisher::Publisher;
-use super::retirement::Counts;
+use super::retirement::ConnectionCounts;
 use super::table::NamedIds;
 use super::testing::*;
 use crate::health::Health;
@@ -134,7 +134,7 @@ fn a_removed_backend_stays_until_its_last_connection_and_both_generations_forgot
 }
 
 /// Counts as a scan of the connection table would make them.
-fn counts(backends: &[(BackendId, usize)]) -> Counts {
+fn counts(backends: &[(BackendId, usize)]) -> ConnectionCounts {
     use shunt_shmlayout::address::ServiceId;
     use shunt_shmlayout::connections::{Activity, LastHop, Owner, Snapshot, State};
     use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Whole};
@@ -161,7 +161,7 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
             owner.record(&connection, table.hashes(&connection), activity, hop).unwrap();
         }
     }
-    let counts = Counts::scan(&region.lend().table().unwrap(), 8, 16);
+    let counts = ConnectionCounts::scan(&region.lend().table().unwrap(), 8, 16);
     let total: usize = backends.iter().map(|(_, number)| number).sum();
     assert_eq!(counts.of_service(ServiceId(0)), total as u64);
     counts

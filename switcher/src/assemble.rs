@@ -9,7 +9,7 @@ use crate::port::store::StorePort;
 use crate::port::{Ledger, Pool, Port};
 use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
-use shunt_protocol::handover::{Handover, PortManifest, SocketKind, Store};
+use shunt_protocol::handover::{Handover, PortManifest, SocketKind, StoreDescriptors};
 use shunt_protocol::port::Role;
 use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::address::InterfaceId;
@@ -67,7 +67,7 @@ fn attach(
     Ok(Attachment { port, interface: InterfaceId(manifest.interface), receives: manifest.receives })
 }
 
-fn attach_store(number: u16, store: Store) -> Result<Attachment> {
+fn attach_store(number: u16, store: StoreDescriptors) -> Result<Attachment> {
     let region = StoreRegion::<Writer>::from_fd(&store.region, &format!("store.{number}"))?.0;
     let port = Box::new(StorePort::new(region, store.wake));
     Ok(Attachment { port, interface: InterfaceId::HOST, receives: true })

@@ -25,7 +25,7 @@ use super::{Beginning, Control};
 use crate::accepted::Accepted;
 use crate::clock::Now;
 use crate::health::notes::Notes;
-use crate::health::{BackendKey, Health, Report};
+use crate::health::{BackendKey, Health, HealthUpdate};
 use crate::start::{Choice, Memory, choose};
 
 /// How much the memory of a world has room for, as a configuration says it.
@@ -192,7 +192,7 @@ pub fn in_slots<A: Access>(generation: &Generation<A>) -> Vec<BackendId> {
 /// A result of a check.
 pub fn checked(service: u8, backend: u8, health: Health) -> Event {
     let key = BackendKey { service: format!("s{service}"), backend: format!("b{backend}") };
-    Event::Health(Report { key, health, is_change: true, reason: format!("found {health:?}") })
+    Event::Health(HealthUpdate { key, health, is_change: true, reason: format!("found {health:?}") })
 }
 
 /// Backend bN.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use shunt_protocol::limits::STORE_PACKETS;
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::{DaemonDrop, IfdaemonHead, StoreDaemon};
-use shunt_shmlayout::store::{PACKET_BYTES, Producer, Refusal};
+use shunt_shmlayout::store::{PACKET_BYTES, PacketProducer, PushError};
 use zerocopy::FromBytes;
 
 use crate::addresses::Addresses;
@@ -31,7 +31,7 @@ const BUFFER: usize = 65536 + 64;
 
 /// The way to one switcher.
 struct Lane {
-    ring: Producer<'static>,
+    ring: PacketProducer<'static>,
     counters: &'static StoreDaemon<Writer>,
     /// Since when there has been no room.
     full_since: Option<Instant>,
@@ -54,11 +54,11 @@ impl Lane {
                 head.packets_out.add(1);
                 head.bytes_out.add(packet.len() as u64);
             }
-            Err(Refusal::Full) => {
+            Err(PushError::Full) => {
                 self.counters.dropped.add(1);
                 drop_by(head, DaemonDrop::RingFull);
             }
-            Err(Refusal::Oversized) => drop_by(head, DaemonDrop::Oversized),
+            Err(PushError::Oversized) => drop_by(head, DaemonDrop::Oversized),
         }
     }
 }
@@ -92,7 +92,7 @@ pub enum Progress {
 impl FromHost {
     /// To these rings, in the order of their switchers.
     pub fn new(
-        rings: Vec<(Producer<'static>, &'static StoreDaemon<Writer>)>,
+        rings: Vec<(PacketProducer<'static>, &'static StoreDaemon<Writer>)>,
         head: &'static IfdaemonHead<Writer>,
         addresses: Addresses,
         mtu: u32,

@@ -20,7 +20,7 @@ use log::info;
 use nix::sys::signal::{SigSet, Signal};
 use shunt_process::privileges;
 use shunt_process::{Instance, Lock, LockError, give_up, ifdaemon_lock, keeper_socket, start_log};
-use shunt_protocol::handover::ifdaemon::{Handover, ask};
+use shunt_protocol::handover::ifdaemon::{DeviceHandover, ask};
 use shunt_protocol::handover::{HandoverError, wait_for_keeper};
 use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::header::start_time;
@@ -70,7 +70,7 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
     head.start_time.set(start_time(std::process::id()).unwrap_or(0));
     head.generation.add(1);
     head.pid.set(std::process::id().into());
-    privileges::give_up(&manifest.user)?;
+    privileges::drop_to(&manifest.user)?;
     let offloads = if manifest.has_offloads { "with" } else { "without" };
     info!("{}: MTU {}, {offloads} offloads, user {}: running", manifest.device, manifest.mtu, manifest.user);
     bridge.run().with_context(|| {
@@ -83,7 +83,7 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
 }
 
 /// Maps everything, and goes on where a predecessor stopped.
-fn assemble(handover: Handover) -> anyhow::Result<Bridge> {
+fn assemble(handover: DeviceHandover) -> anyhow::Result<Bridge> {
     let manifest = handover.manifest;
     let (region, _) = IfdaemonRegion::<Writer>::from_fd(&handover.region, "ifdaemon")?;
     let stores = handover.stores.iter().enumerate();

@@ -2,7 +2,7 @@
 
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::{DaemonDrop, IfdaemonHead};
-use shunt_shmlayout::store::{Consumer, PACKET_BYTES};
+use shunt_shmlayout::store::{PACKET_BYTES, PacketConsumer};
 
 use crate::device::Device;
 use crate::from_host::drop_by;
@@ -13,7 +13,7 @@ const BATCH: usize = 64;
 
 /// The direction's state.
 pub struct ToHost {
-    rings: Vec<Consumer<'static>>,
+    rings: Vec<PacketConsumer<'static>>,
     head: &'static IfdaemonHead<Writer>,
     /// With offloads.
     coalescer: Option<Coalescer>,
@@ -22,13 +22,13 @@ pub struct ToHost {
 
 impl ToHost {
     /// From these rings.
-    pub fn new(rings: Vec<Consumer<'static>>, head: &'static IfdaemonHead<Writer>, has_offloads: bool) -> Self {
+    pub fn new(rings: Vec<PacketConsumer<'static>>, head: &'static IfdaemonHead<Writer>, has_offloads: bool) -> Self {
         Self { rings, head, coalescer: has_offloads.then(Coalescer::new), packet: [0; PACKET_BYTES] }
     }
 
     /// Whether a packet waits.
     pub fn has_packet(&mut self) -> bool {
-        self.rings.iter_mut().any(Consumer::has_packet)
+        self.rings.iter_mut().any(PacketConsumer::has_packet)
     }
 
     /// Writes a batch of each ring to the device. Whether there was anything.

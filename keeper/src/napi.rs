@@ -12,7 +12,7 @@ use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 use netlink_sys::protocols::NETLINK_GENERIC;
 use nix::unistd::Pid;
 
-use shunt_netlink::Requests;
+use shunt_netlink::RequestSocket;
 
 /// `NETDEV_CMD_NAPI_GET`, and the attributes of its answers (`NETDEV_A_NAPI_*`).
 const NAPI_GET: u8 = 11;
@@ -77,7 +77,7 @@ impl ParseableParametrized<[u8], GenlHeader> for Napi {
 /// The threads of the interface with this index, in the order of its queues: drivers register their NAPI instances in it.
 /// Empty where the interface has none.
 pub(super) fn threads(interface: u32) -> io::Result<Vec<Pid>> {
-    let mut requests = Requests::open(NETLINK_GENERIC)?;
+    let mut requests = RequestSocket::open(NETLINK_GENERIC)?;
     let family = family(&mut requests)?;
     let asked = Napi { interface, ..Napi::default() };
     let mut answers: Vec<Napi> = Vec::new();
@@ -88,7 +88,7 @@ pub(super) fn threads(interface: u32) -> io::Result<Vec<Pid>> {
     Ok(answers.iter().filter_map(|napi| napi.thread).map(|pid| Pid::from_raw(pid as i32)).collect())
 }
 
-fn family(requests: &mut Requests) -> io::Result<u16> {
+fn family(requests: &mut RequestSocket) -> io::Result<u16> {
     let name = Napi::family_name().to_owned();
     let question = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![GenlCtrlAttrs::FamilyName(name)] };
     let mut family = None;

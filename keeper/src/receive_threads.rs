@@ -8,7 +8,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::napi;
-use shunt_process::scheduling::set_turn;
+use shunt_process::scheduling::set_time_slice;
 
 /// How often is looked whether the threads are still the same: an interface that was down has others.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ impl ReceiveThreads {
             match set_of(cpus).and_then(|set| pin(*thread, &set)) {
                 Ok(()) => {
                     log::info!("interface {name}: receive thread {thread} runs on CPU {cpus:?}");
-                    if let Err(error) = set_turn(*thread, TURN) {
+                    if let Err(error) = set_time_slice(*thread, TURN) {
                         log::warn!("interface {name}: receive thread {thread} keeps the usual turns: {error}");
                     }
                 }

@@ -16,7 +16,7 @@ use shunt_shmlayout::frames::{self, CHUNK};
 use shunt_shmlayout::header::{AttachError, start_time};
 use shunt_shmlayout::map::{Region, read_only};
 use shunt_shmlayout::regions::{
-    ConnectionsRegion, ControlRegion, InterfaceRecord, KeeperRegion, PORTS, PortRecord, Side, SwitcherRecord,
+    ConnectionsRegion, ControlRegion, InterfaceRecord, InterfaceSide, KeeperRegion, PORTS, PortRecord, SwitcherRecord,
     SwitcherRegion, Typed, Whole,
 };
 use zerocopy::IntoBytes;
@@ -43,7 +43,7 @@ impl Switcher {
 
     /// Takes back the frames that a port's rings held, because its socket was closed.
     pub fn forget(&self, port: u8) {
-        frames::forget(self.region.frame_owners, self.region.journal, port);
+        frames::reclaim(self.region.frame_owners, self.region.journal, port);
     }
 }
 
@@ -241,11 +241,11 @@ fn living_user(keeper: &str) -> Option<u32> {
     records.into_iter().find(SwitcherRecord::is_alive).map(|record| record.pid).or_else(|| region.living_daemon())
 }
 
-fn side(side: ConfiguredSide) -> Side {
+fn side(side: ConfiguredSide) -> InterfaceSide {
     match side {
-        ConfiguredSide::Client => Side::Client,
-        ConfiguredSide::Backend => Side::Backend,
-        ConfiguredSide::Both => Side::Both,
+        ConfiguredSide::Client => InterfaceSide::Client,
+        ConfiguredSide::Backend => InterfaceSide::Backend,
+        ConfiguredSide::Both => InterfaceSide::Both,
     }
 }
 

@@ -21,7 +21,7 @@ use super::regions::Regions;
 use super::{KeeperError, file_error};
 use shunt_protocol::handover::ifdaemon;
 use shunt_protocol::handover::{
-    Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, accept, receive, send,
+    HandoverError, Manifest, PortManifest, Request, Response, SocketKind, accept, receive, send,
 };
 
 /// Somebody who connects and says nothing holds the keeper up no longer than this.
@@ -122,7 +122,7 @@ impl Server {
             }
             Err(HandoverError::Refused(reason)) => {
                 log::warn!("{who}, pid {pid}, refused: {reason}");
-                send(connection, &Answer::<()>::Refused(reason), &[])
+                send(connection, &Response::<()>::Refused(reason), &[])
             }
             Err(error) => Err(error),
         }
@@ -137,7 +137,7 @@ impl Server {
         pseudo: Option<&PseudoInterface>,
     ) -> Result<(), HandoverError> {
         let (Some(pseudo), Some(memory)) = (pseudo, &regions.host) else {
-            return send(connection, &Answer::Granted(None::<ifdaemon::Manifest>), &[]);
+            return send(connection, &Response::Granted(None::<ifdaemon::DeviceManifest>), &[]);
         };
         if let Some(other) = regions.keeper.living_daemon().filter(|other| *other != pid) {
             let reason = format!("shunt-ifdaemon is already running as pid {other}; kill it first");
@@ -150,7 +150,7 @@ impl Server {
         let head = regions.keeper.head;
         head.ifdaemon_start_time.set(start_time);
         head.ifdaemon_pid.set(pid.into());
-        let manifest = ifdaemon::Manifest {
+        let manifest = ifdaemon::DeviceManifest {
             user: self.manifests[0].user.clone(),
             device: pseudo.name().into(),
             mtu: pseudo.mtu(),
@@ -159,7 +159,7 @@ impl Server {
         };
         let regions = std::iter::once(&memory.daemon_fd).chain(&memory.store_fds).map(AsFd::as_fd);
         let descriptors: Vec<_> = regions.chain([pseudo.wake(), pseudo.device()]).collect();
-        send(connection, &Answer::Granted(Some(manifest)), &descriptors).inspect_err(|_| head.ifdaemon_pid.set(0))
+        send(connection, &Response::Granted(Some(manifest)), &descriptors).inspect_err(|_| head.ifdaemon_pid.set(0))
     }
 
     /// Hands the descriptors out, after making sure that nobody else has them.
@@ -209,7 +209,7 @@ impl Server {
         let ports = self.ports[number].iter().map(AsFd::as_fd);
         let descriptors = own.into_iter().chain(all).map(AsFd::as_fd).chain(store.into_iter().flatten()).chain(ports);
         let descriptors: Vec<_> = descriptors.collect();
-        send(connection, &Answer::Granted(manifest.clone()), &descriptors).inspect_err(|_| {
+        send(connection, &Response::Granted(manifest.clone()), &descriptors).inspect_err(|_| {
             regions.set_switcher(number, &SwitcherRecord { pid: 0, start_time: 0, ..granted });
         })
     }

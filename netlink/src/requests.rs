@@ -1,4 +1,4 @@
-//! Requests to the kernel over netlink, of any family: each is answered before the next is made.
+//! Synchronous netlink requests to the kernel, of any family.
 
 use std::io;
 
@@ -10,21 +10,22 @@ use netlink_sys::Socket;
 
 use crate::socket::{self, DATAGRAM_BYTES};
 
-/// A socket for requests.
-pub struct Requests {
+/// A socket for requests, each answered before the next is sent.
+pub struct RequestSocket {
     socket: Socket,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
-impl Requests {
-    /// For one of netlink's protocols.
+impl RequestSocket {
+    /// Opens a socket of a netlink protocol (`NETLINK_ROUTE` and so on).
     pub fn open(protocol: isize) -> io::Result<Self> {
         Ok(Self { socket: socket::open(protocol)?, sequence: 0, buffer: vec![0; DATAGRAM_BYTES] })
     }
 
-    /// Sends one, and gives each message that is answered to `take`. `flags` must ask for an end: NLM_F_ACK or NLM_F_DUMP.
-    /// False if a change interrupted the dump, so that it isn't consistent. An error is the kernel's refusal, or the socket's.
+    /// Sends a request and passes each answer to `take`. `flags` must include NLM_F_ACK or NLM_F_DUMP, so that the answer has
+    /// an end. Returns false if a change interrupted the dump, which is then inconsistent. Errors come from the kernel or
+    /// the socket.
     pub fn exchange<T>(&mut self, request: T, flags: u16, take: impl FnMut(T, u16)) -> io::Result<bool>
     where
         T: NetlinkSerializable + NetlinkDeserializable + Into<NetlinkPayload<T>>,
@@ -48,10 +49,10 @@ impl Requests {
         self.socket.send(&bytes, 0).map(drop)
     }
 
-    /// Reads the answers to the last request up to the end.
+    /// Reads all answers to the last request.
     fn answers<T: NetlinkDeserializable>(&mut self, mut take: impl FnMut(T, u16)) -> io::Result<bool> {
         let sequence = self.sequence;
-        let mut whole = true;
+        let mut consistent = true;
         loop {
             let datagram = match socket::receive(&self.socket, &mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -59,11 +60,11 @@ impl Requests {
             };
             let mut end = None;
             socket::for_each_message(datagram, |message: NetlinkMessage<T>| {
-                // Left over from a request that failed half way.
+                // A late answer to an earlier request that failed.
                 if message.header.sequence_number != sequence {
                     return;
                 }
-                whole &= message.header.flags & NLM_F_DUMP_INTR == 0;
+                consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;
                 match message.payload {
                     NetlinkPayload::Done(_) => end = Some(Ok(())),
                     NetlinkPayload::Error(error) if error.code.is_none() => end = Some(Ok(())),
@@ -73,7 +74,7 @@ impl Requests {
                 }
             });
             if let Some(end) = end {
-                return end.map(|()| whole);
+                return end.map(|()| consistent);
             }
         }
     }
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_refusal_ends_its_request_alone() {
-        let mut requests = Requests::open(NETLINK_ROUTE).unwrap();
+        let mut requests = RequestSocket::open(NETLINK_ROUTE).unwrap();
         let mut nobody = LinkMessage::default();
         nobody.header.index = i32::MAX as u32;
         let refused = requests.exchange(RouteNetlinkMessage::GetLink(nobody), NLM_F_ACK, |_, _| panic!("an answer"));
@@ -102,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        let mut requests = Requests::open(NETLINK_ROUTE).unwrap();
+        let mut requests = RequestSocket::open(NETLINK_ROUTE).unwrap();
         requests.buffer.truncate(16);
         let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let lost = requests.exchange(all, NLM_F_DUMP, |_, _| {}).unwrap_err();

@@ -2,10 +2,10 @@
 
 use nix::unistd::User;
 
-/// Why the account `user` can't be used on this machine: what is wrong, and what to do.
+/// Returns why the account `user` cannot be used on this machine, with a remedy; `None` if it can.
 pub fn account_fault(user: &str) -> Option<String> {
     let exists = matches!(User::from_name(user), Ok(Some(_)));
-    (!exists).then(|| format!("there is no account \"{user}\"; name one that has no rights (nobody)"))
+    (!exists).then(|| format!("there is no account \"{user}\"; name an unprivileged one (nobody)"))
 }
 
 #[cfg(test)]
@@ -13,9 +13,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_that_is_missing_is_told_by_name() {
+    fn a_missing_account_is_named() {
         assert_eq!(account_fault("nobody"), None);
         let fault = account_fault("no-such-account").expect("a fault");
-        assert!(fault.starts_with("there is no account \"no-such-account\"; name one"), "{fault}");
+        assert!(fault.starts_with("there is no account \"no-such-account\"; name an unprivileged one"), "{fault}");
     }
 }

@@ -1,8 +1,8 @@
-//! What the kernel knows of links, addresses, routes and neighbours, as plain values, and how it is read.
+//! The kernel's links, addresses, routes and neighbours as plain values.
 //!
-//! [`requests::Requests`] dumps it, [`decode`] turns messages into plain [`event`]s, [`state::State`] takes those in, and
-//! [`intervals`] flattens the routes for the switchers. Control's routing daemon follows the kernel by them; `shunt doctor`
-//! looks once.
+//! [`requests::Requests`] dumps them, [`decode`] turns messages into plain [`event`]s, [`state::State`] applies events, and
+//! [`intervals`] flattens the routes for the switchers. Control's routing daemon tracks the kernel with these modules;
+//! `shunt doctor` takes one snapshot.
 #![forbid(unsafe_code)]
 
 pub mod decode;
@@ -15,12 +15,12 @@ pub mod state;
 use error::NetlinkError;
 use state::State;
 
-/// Links and the machine's addresses at one moment, without the routes, of which there can be a million.
+/// A snapshot of links and addresses, without the routes, which may number a million.
 pub fn addresses() -> Result<State, NetlinkError> {
     requests::Requests::open()?.dump_addresses()
 }
 
-/// What the kernel knows at one moment.
+/// A snapshot of links, addresses, routes and neighbours.
 pub fn snapshot() -> Result<State, NetlinkError> {
     requests::Requests::open()?.dump_all()
 }

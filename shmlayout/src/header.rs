@@ -1,18 +1,18 @@
-//! The header of every region: what it is, of which layout, who made it, and whether it is complete.
+//! The header of every region: its kind and layout, its creator, and whether it is complete.
 //!
 //! ```text
 //!   0  magic          "SHUNTMEM"
-//!   8  version        layout version, counted by hand
+//!   8  version        layout version, incremented by hand
 //!  16  kind           which region
-//!  24  layout hash    names, sizes and offsets of everything in it (`layout.rs`)
+//!  24  layout hash    names, sizes and offsets of all fields (`layout.rs`)
 //!  32  size           bytes
 //!  40  boot id        16 bytes; memory of an earlier boot is stale
 //!  56  creator pid
-//!  64  creator start  clock ticks after boot, so that a pid used again isn't taken for the creator
+//!  64  creator start  clock ticks after boot, to detect a reused pid
 //!  72  ready          magic again, written last
 //! ```
 //!
-//! The keeper writes it once; whoever attaches checks every word.
+//! The keeper writes it once; each attaching process checks every word.
 
 use crate::access::{Reader, Writer};
 use crate::layout::described;
@@ -25,12 +25,12 @@ use nix::unistd::Pid;
 use std::path::PathBuf;
 use zerocopy::FromBytes;
 
-/// "SHUNTMEM".
+/// "SHUNTMEM" in big-endian order.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"SHUNTMEM");
-/// Counted up whenever the meaning of something changes while sizes and offsets stay.
+/// Incremented when the meaning of a field changes without a change of sizes and offsets.
 pub const VERSION: u64 = 6;
 
-/// The header.
+/// The first cache lines of every region.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
 pub struct Header<A = Reader> {
@@ -66,40 +66,40 @@ pub enum Kind {
     Ifdaemon = 6,
 }
 
-/// Why a region was not attached; the text says what to do.
+/// Failure to attach a region; the message includes a remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// There is none.
+    /// The region does not exist.
     #[error("shared memory {0} does not exist: is Shunt running? Start it with deploy/shunt-supervisor CONFIG")]
     Missing(PathBuf),
-    /// The system refused.
+    /// A system call failed.
     #[error("shared memory {path}: {what}: {source}")]
     System {
-        /// Which region.
+        /// The region's file.
         path: PathBuf,
-        /// What was tried.
+        /// The operation, as a verb phrase.
         what: &'static str,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A field isn't what it has to be.
+    /// A header field or file attribute has an unexpected value.
     #[error("shared memory {path}: {field} is {found}, expected {expected}: {advice}")]
     Field {
-        /// Which region.
+        /// The region's file.
         path: PathBuf,
-        /// Which field.
+        /// The field's name.
         field: &'static str,
-        /// What stands there.
+        /// Actual value.
         found: String,
-        /// What should.
+        /// Expected value.
         expected: String,
-        /// What to do.
+        /// Remedy.
         advice: &'static str,
     },
 }
 
-/// This boot of the machine, from the kernel.
+/// The kernel's id of the current boot.
 pub fn boot_id() -> std::io::Result<[u64; 2]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
@@ -107,76 +107,76 @@ pub fn boot_id() -> std::io::Result<[u64; 2]> {
     Ok([(number >> 64) as u64, number as u64])
 }
 
-/// What the system says of a process id.
+/// Whether a process id belongs to a running process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Life {
-    /// A process has it that started then, in clock ticks after boot.
-    Since(u64),
-    /// A process has it, and `/proc` doesn't say which: mounted with `hidepid`, for example.
+pub enum Liveness {
+    /// It does. Start time in clock ticks after boot.
+    Started(u64),
+    /// It does, but `/proc` hides the start time (mount option `hidepid`).
     Hidden,
-    /// No process has it, or one that is dead and not yet waited for.
-    Gone,
+    /// No process has the id, or a dead one that is not yet reaped.
+    Dead,
 }
 
-/// What the system says of a process id.
-pub fn life(pid: u32) -> Life {
-    let Ok(id) = i32::try_from(pid) else { return Life::Gone };
+/// Looks a process id up.
+pub fn liveness(pid: u32) -> Liveness {
+    let Ok(id) = i32::try_from(pid) else { return Liveness::Dead };
     let exists = || id > 0 && kill(Pid::from_raw(id), None) != Err(Errno::ESRCH);
-    life_by(std::fs::read(format!("/proc/{pid}/stat")), exists)
+    liveness_by(std::fs::read(format!("/proc/{pid}/stat")), exists)
 }
 
-/// Only the lack of a process is `Gone`. With `hidepid=2`, the file of a living process does not exist either.
-fn life_by(stat: std::io::Result<Vec<u8>>, exists: impl FnOnce() -> bool) -> Life {
+/// An unreadable file alone does not make a process dead: with `hidepid=2`, that of a running process does not exist.
+fn liveness_by(stat: std::io::Result<Vec<u8>>, exists: impl FnOnce() -> bool) -> Liveness {
     let is_reaped = stat.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::ESRCH as i32));
-    match stat.ok().and_then(|stat| life_in(&String::from_utf8_lossy(&stat))) {
-        Some(life) => life,
-        None if !is_reaped && exists() => Life::Hidden,
-        None => Life::Gone,
+    match stat.ok().and_then(|stat| liveness_in(&String::from_utf8_lossy(&stat))) {
+        Some(liveness) => liveness,
+        None if !is_reaped && exists() => Liveness::Hidden,
+        None => Liveness::Dead,
     }
 }
 
 /// Fields 3 and 22 of `/proc/PID/stat` (proc(5)): state and start time.
-fn life_in(stat: &str) -> Option<Life> {
+fn liveness_in(stat: &str) -> Option<Liveness> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     match fields.next()? {
-        "Z" | "X" => Some(Life::Gone),
-        _ => Some(Life::Since(fields.nth(18)?.parse().ok()?)),
+        "Z" | "X" => Some(Liveness::Dead),
+        _ => Some(Liveness::Started(fields.nth(18)?.parse().ok()?)),
     }
 }
 
-/// When a process started, in clock ticks after boot. `None` if there is none, or `/proc` hides it.
+/// Start time of a process, in clock ticks after boot. `None` if it is not running or `/proc` hides it.
 pub fn start_time(pid: u32) -> Option<u64> {
-    match life(pid) {
-        Life::Since(started) => Some(started),
-        Life::Hidden | Life::Gone => None,
+    match liveness(pid) {
+        Liveness::Started(started) => Some(started),
+        Liveness::Hidden | Liveness::Dead => None,
     }
 }
 
-/// The network namespace of a process, by its inode. `None` if there is no such process.
+/// Inode of a process's network namespace. `None` if there is no such process.
 pub fn network_namespace(pid: u32) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|namespace| namespace.ino())
 }
 
-/// Whether a process with this id and start time ([`start_time`]) lives; an id used again by another doesn't count, nor 0.
-/// A hidden process counts: memory that it may read must not change.
+/// Whether a process with this id and start time ([`start_time`]) is running. False for id 0 and for a reused id.
+/// A hidden process counts as running: memory that it may read must not change.
 pub fn is_alive(pid: u64, started: u64) -> bool {
-    let life = u32::try_from(pid).map_or(Life::Gone, life);
-    life == Life::Hidden || life == Life::Since(started)
+    let liveness = u32::try_from(pid).map_or(Liveness::Dead, liveness);
+    liveness == Liveness::Hidden || liveness == Liveness::Started(started)
 }
 
-/// Whether a process has this id and `/proc` doesn't say which.
+/// Whether a process with this id is running and `/proc` hides its start time.
 pub fn is_hidden(pid: u64) -> bool {
-    u32::try_from(pid).is_ok_and(|pid| life(pid) == Life::Hidden)
+    u32::try_from(pid).is_ok_and(|pid| liveness(pid) == Liveness::Hidden)
 }
 
-/// The same, and it is in this process's network namespace.
+/// Whether a process is running ([`is_alive`]) in the caller's network namespace.
 pub fn lives_here(pid: u64, started: u64) -> bool {
     is_alive(pid, started) && network_namespace(pid as u32) == network_namespace(std::process::id())
 }
 
 impl Header<Writer> {
-    /// Writes everything but the ready word.
+    /// Writes all fields except the ready word.
     pub(crate) fn describe(&self, kind: Kind, layout_hash: u64, size: usize) -> std::io::Result<()> {
         self.ready.store(0, Ordering::Release);
         let pid = std::process::id();
@@ -193,29 +193,35 @@ impl Header<Writer> {
         Ok(())
     }
 
-    /// The ready word, written when everything else in the region is.
+    /// Writes the ready word, after all other data of the region.
     pub(crate) fn make_ready(&self) {
         self.ready.store(MAGIC, Ordering::Release); // pairs with check()
     }
 }
 
 impl<A> Header<A> {
-    /// The first field that is not as it has to be: its name, what it is, what it should be, and what to do.
+    /// Checks all fields. The error is the first mismatch: field, actual value, expected value, remedy.
     pub(crate) fn check(
         &self,
         kind: Kind,
         layout_hash: u64,
         mapped: usize,
     ) -> Result<(), (&'static str, String, String, &'static str)> {
-        const STALE: &str = "stop Shunt and start it again, so that the memory is made anew";
-        const BUILD: &str = "it was made by another build of Shunt: use the same build for all processes";
+        const STALE: &str = "stop Shunt and start it again to recreate the memory";
+        const BUILD: &str = "another build of Shunt created it: use the same build for all processes";
         let ready = self.ready.load(Ordering::Acquire); // pairs with make_ready()
         let hex = |n: u64| format!("{n:#x}");
         let dec = |n: u64| n.to_string();
         let boot = boot_id().unwrap_or_default();
         type Check<'a> = (&'static str, u64, u64, &'a dyn Fn(u64) -> String, &'static str);
         let checks: [Check<'_>; 8] = [
-            ("magic", self.magic.get(), MAGIC, &hex, "it isn't Shunt's: remove the file, or use another instance name"),
+            (
+                "magic",
+                self.magic.get(),
+                MAGIC,
+                &hex,
+                "it is not Shunt's: remove the file, or use another instance name",
+            ),
             ("layout version", self.version.get(), VERSION, &dec, BUILD),
             ("kind", self.kind.get(), kind as u64, &dec, STALE),
             ("layout hash", self.layout_hash.get(), layout_hash, &hex, BUILD),
@@ -246,28 +252,28 @@ mod tests {
     }
 
     #[test]
-    fn only_the_lack_of_a_process_says_that_it_is_gone() {
+    fn an_unreadable_process_is_hidden_and_not_dead() {
         let error = |errno: Errno| Err(std::io::Error::from(errno));
         let stat =
             |state: &str, started: &str| Ok(format!("7 (a) b) {state} 1 {}{started} 0", "0 ".repeat(17)).into_bytes());
-        assert_eq!(life_by(stat("S", "1234"), || unreachable!()), Life::Since(1234));
-        assert_eq!(life_by(stat("Z", "1234"), || unreachable!()), Life::Gone, "not yet waited for");
-        assert_eq!(life_by(error(Errno::ESRCH), || true), Life::Gone, "it ended while its file was read");
+        assert_eq!(liveness_by(stat("S", "1234"), || unreachable!()), Liveness::Started(1234));
+        assert_eq!(liveness_by(stat("Z", "1234"), || unreachable!()), Liveness::Dead, "not yet reaped");
+        assert_eq!(liveness_by(error(Errno::ESRCH), || true), Liveness::Dead, "it ended while its file was read");
         for errno in [Errno::EPERM, Errno::EACCES, Errno::ENOENT, Errno::EMFILE] {
-            assert_eq!(life_by(error(errno), || true), Life::Hidden, "{errno}");
-            assert_eq!(life_by(error(errno), || false), Life::Gone, "{errno}");
+            assert_eq!(liveness_by(error(errno), || true), Liveness::Hidden, "{errno}");
+            assert_eq!(liveness_by(error(errno), || false), Liveness::Dead, "{errno}");
         }
-        assert_eq!(life_by(stat("S", "not a number"), || true), Life::Hidden);
+        assert_eq!(liveness_by(stat("S", "not a number"), || true), Liveness::Hidden);
     }
 
     #[test]
-    fn a_zombie_and_an_id_of_nobody_are_gone() {
+    fn a_zombie_and_an_unused_id_are_dead() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id();
-        while life(pid) != Life::Gone {
+        while liveness(pid) != Liveness::Dead {
             std::thread::yield_now();
         }
         child.wait().unwrap();
-        assert_eq!([life(pid), life(0), life(u32::MAX)], [Life::Gone; 3]);
+        assert_eq!([liveness(pid), liveness(0), liveness(u32::MAX)], [Liveness::Dead; 3]);
     }
 }

@@ -13,7 +13,7 @@ use shunt_routing::intervals::{intervals, next_hop};
 use shunt_routing::snapshot;
 use shunt_routing::state::State;
 use shunt_shmlayout::address::InterfaceId;
-use shunt_shmlayout::regions::Side as SideBits;
+use shunt_shmlayout::regions::InterfaceSide;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -123,7 +123,7 @@ fn interfaces(config: &Config, state: &State) -> Interfaces {
     for (id, interface) in config.interfaces.iter().enumerate() {
         if let Some(link) = state.link_named(&interface.name) {
             // Which side isn't asked for here.
-            interfaces.add(link.ifindex, InterfaceId(id as u16), SideBits::Both);
+            interfaces.add(link.ifindex, InterfaceId(id as u16), InterfaceSide::Both);
         }
     }
     interfaces
@@ -144,7 +144,7 @@ fn hosts(config: &Config) -> BTreeMap<IpAddr, Vec<&str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shunt_routing::event::{Address, Link, Route, RouteKey, Table, Target};
+    use shunt_routing::event::{Link, LinkAddress, Route, RouteKey, RouteTable, RouteTarget};
 
     fn config() -> Config {
         let text = "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\nside = \"client\"\n[[interface]]\nname = \"eth1\"\n\
@@ -161,8 +161,10 @@ mod tests {
             let name = format!("eth{}", ifindex - 1);
             state.links.insert(ifindex, Link { ifindex, name, mac: Some([2; 6]), mtu: 1500, up: true, carrier: true });
         }
-        let key = RouteKey { table: Table::Main, prefix: prefix.into(), prefix_len: 24, metric: 0 };
-        state.routes.insert(key, Route { key, target: Target::Via { ifindex, gateway: None }, alternatives: false });
+        let key = RouteKey { table: RouteTable::Main, prefix: prefix.into(), prefix_len: 24, metric: 0 };
+        state
+            .routes
+            .insert(key, Route { key, target: RouteTarget::Via { ifindex, gateway: None }, alternatives: false });
         state
     }
 
@@ -190,7 +192,7 @@ mod tests {
         let mut down = state([198, 18, 1, 0], 2);
         down.links.get_mut(&2).unwrap().up = false;
         let mut own = state([198, 18, 9, 0], 2);
-        let address = Address { ifindex: 2, address: [198, 18, 1, 11].into(), prefix_len: 24 };
+        let address = LinkAddress { ifindex: 2, address: [198, 18, 1, 11].into(), prefix_len: 24 };
         own.addresses.insert(address);
         for (state, said, mend) in [
             (own, "198.18.1.11 is this machine's own address", "[host]"),

@@ -4,7 +4,7 @@ use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use shunt_netlink::Requests;
+use shunt_netlink::RequestSocket;
 use std::io;
 
 /// The id of the program that is attached, if one is.
@@ -12,7 +12,7 @@ pub fn xdp_program(ifindex: u32) -> io::Result<Option<u32>> {
     let mut question = LinkMessage::default();
     question.header.index = ifindex;
     let mut answer = None;
-    Requests::open(NETLINK_ROUTE)?.exchange(RouteNetlinkMessage::GetLink(question), NLM_F_ACK, |message, _| {
+    RequestSocket::open(NETLINK_ROUTE)?.exchange(RouteNetlinkMessage::GetLink(question), NLM_F_ACK, |message, _| {
         if let RouteNetlinkMessage::NewLink(link) = message {
             answer = Some(link);
         }

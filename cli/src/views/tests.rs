@@ -190,7 +190,7 @@ impl Fixture {
 
     /// One connection that is in flight, and one that its client has closed.
     fn connect(&self) {
-        let mut owner = Owner::adopt(self.connections.table().unwrap(), 0, 2, Default::default());
+        let mut owner = Owner::adopt(self.connections.table().unwrap(), 0, Default::default());
         let activity = Activity { last_seen_ms: NOW_MS - 1500, state: State::Established, flags: Activity::ANSWERED };
         self.record(&mut owner, 40_000, activity);
         let flags = Activity::ANSWERED | Activity::CLIENT_FIN | Activity::ENDED;

@@ -1,4 +1,4 @@
-//! Requests to the kernel about one device: up, MTU, addresses, and the rules that make the box's programs use it. Each is
+//! RequestSocket to the kernel about one device: up, MTU, addresses, and the rules that make the box's programs use it. Each is
 //! answered before the next is made; what is there already is no error.
 
 use std::io;
@@ -13,7 +13,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 
-use shunt_netlink::Requests;
+use shunt_netlink::RequestSocket;
 
 /// Who made a route or rule, as `ip rule` shows it: tells Shunt's from all others (rtnetlink(7), values above 4 are free).
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(83);
@@ -29,12 +29,12 @@ pub(super) struct Rule {
 
 /// A socket for requests.
 pub(super) struct Netlink {
-    requests: Requests,
+    requests: RequestSocket,
 }
 
 impl Netlink {
     pub fn open() -> io::Result<Netlink> {
-        Ok(Netlink { requests: Requests::open(NETLINK_ROUTE)? })
+        Ok(Netlink { requests: RequestSocket::open(NETLINK_ROUTE)? })
     }
 
     /// Sets a device's MTU, and sets it up.

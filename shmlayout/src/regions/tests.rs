@@ -120,7 +120,7 @@ proptest::proptest! {
             && let Some(table) = view.table()
         {
             let _ = table.live().count();
-            let mut owner = crate::connections::Owner::adopt(table, 0, 1, Default::default());
+            let mut owner = crate::connections::Owner::adopt(table, 0, Default::default());
             owner.sweep(2048, |_, _| true, |_, _| {});
         }
     }

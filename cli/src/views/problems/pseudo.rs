@@ -5,7 +5,7 @@ use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use shunt_netlink::Requests;
+use shunt_netlink::RequestSocket;
 use shunt_routing::state::State;
 use shunt_shmlayout::regions::KeeperRegion;
 use std::io;
@@ -73,7 +73,7 @@ fn way_out(source: Ipv4Addr) -> io::Result<u32> {
         RouteAttribute::Destination(RouteAddress::Inet(ANYBODY)),
     ];
     let mut index = None;
-    Requests::open(NETLINK_ROUTE)?.exchange(RouteNetlinkMessage::GetRoute(question), NLM_F_ACK, |answer, _| {
+    RequestSocket::open(NETLINK_ROUTE)?.exchange(RouteNetlinkMessage::GetRoute(question), NLM_F_ACK, |answer, _| {
         if let RouteNetlinkMessage::NewRoute(route) = answer {
             index = route.attributes.iter().find_map(|attribute| match attribute {
                 RouteAttribute::Oif(index) => Some(*index),
@@ -107,7 +107,7 @@ pub(super) fn host_down(host: &FaultyHost) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shunt_routing::event::{Address, Link};
+    use shunt_routing::event::{Link, LinkAddress};
 
     #[test]
     fn the_device_its_addresses_and_their_way_out_are_judged() {
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(fault(&kernel, 7, by(7)), Some(HostFault::Down));
         kernel.links.get_mut(&7).unwrap().up = true;
         assert_eq!(fault(&kernel, 7, by(7)), Some(HostFault::NoAddress));
-        kernel.addresses.insert(Address { ifindex: 7, address: address.into(), prefix_len: 32 });
+        kernel.addresses.insert(LinkAddress { ifindex: 7, address: address.into(), prefix_len: 32 });
         assert_eq!(fault(&kernel, 7, by(7)), None);
         assert_eq!(fault(&kernel, 7, by(2)), Some(HostFault::Diverted(address)));
         let unreachable = |_| Err(io::ErrorKind::NetworkUnreachable.into());

@@ -48,7 +48,7 @@ pub(super) fn unreachable(backend: &UnreachableBackend) -> Problem {
             "give one of Shunt's interfaces an address in its network, or add a route; `shunt doctor FILE` says more",
         ),
         WayFault::Unresolved { next_hop, interface } => (
-            format!("its next hop {next_hop} on {interface} has no Ethernet address: nobody answers ARP for it"),
+            format!("its next hop {next_hop} on {interface} has no Ethernet address: no host answers ARP for it"),
             "see that the next hop runs and has this address; [service.health] would take the back-end out meanwhile",
         ),
     };

@@ -401,7 +401,9 @@ fn a_backend_that_answers_nobody_is_told_with_the_way_out() {
         "{problem:?}"
     );
     assert!(problem.mend.contains("default route") && problem.mend.contains("as_client = true"), "{problem:?}");
-    assert!(!silent(true).text.contains("nor any before"));
+    let answered_before = silent(true);
+    assert!(!answered_before.text.contains("nor any before"));
+    assert_eq!(answered_before.severity, Severity::Notice, "anybody can forge addresses that a backend's filter drops");
 }
 
 #[test]

@@ -97,6 +97,8 @@ impl Configurations for ConfigurationFile {
 impl MainLoop {
     /// Takes over the instance.
     pub async fn start(path: &Path) -> Result<Self, StartError> {
+        // Before the file is read: a SIGHUP from now on is a reload, also while the keeper is awaited.
+        let hangup = listen(SignalKind::hangup())?;
         let Start { candidate, accepted, rehearsal, memory, refusal, address_locks, lock } = Start::begin(path).await?;
         let instance = candidate.document.config.instance.clone();
         let (notes_file, now) = (NotesFile::of(&instance), Now::read());
@@ -109,7 +111,7 @@ impl MainLoop {
         let (checker, reports) = Checker::new();
         let (counts, counted) = mpsc::unbounded_channel();
         let (questioner, answers) = Questioner::new();
-        let sources = Sources::new(reports, server::serve(listener), counted, answers)?;
+        let sources = Sources::new(reports, server::serve(listener), counted, answers, hangup)?;
         describe(&memory);
         let path = absolute(path);
         let refusal = refusal.map(|refusal| refusal.to_string());
@@ -257,14 +259,18 @@ impl Clients {
     }
 }
 
+fn listen(kind: SignalKind) -> Result<Signal, StartError> {
+    signal(kind).map_err(system_error("listening for signals"))
+}
+
 impl Sources {
     fn new(
         reports: mpsc::UnboundedReceiver<HealthUpdate>,
         orders: mpsc::Receiver<Order>,
         counts: mpsc::UnboundedReceiver<Count>,
         answers: mpsc::UnboundedReceiver<Outcome>,
+        hangup: Signal,
     ) -> Result<Self, StartError> {
-        let listen = |kind| signal(kind).map_err(system_error("listening for signals"));
         Ok(Self {
             reports,
             orders,
@@ -272,7 +278,7 @@ impl Sources {
             answers,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
+            hangup,
         })
     }
 
@@ -315,7 +321,8 @@ mod tests {
         let (answers, answered) = mpsc::unbounded_channel();
         let (_orders, ordered) = mpsc::channel(1);
         let (_counts, counted) = mpsc::unbounded_channel();
-        let mut sources = Sources::new(reported, ordered, counted, answered).unwrap();
+        let mut sources =
+            Sources::new(reported, ordered, counted, answered, listen(SignalKind::hangup()).unwrap()).unwrap();
         reports.send(HealthUpdate { key: key(), health: Health::Up, is_change: false, reason: String::new() }).unwrap();
         answers.send(Outcome { key: key(), answer: Err("no answer".to_owned()) }).unwrap();
         let events = sources.before_reload(Event::Hangup);

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use crate::health::checker::Checker;
 use crate::health::notes::{Notes, NotesFile};
 use crate::resource_manager::agent_check::{Outcome, Questioner};
 use crate::resource_manager::socket::ReportSocket;
-use crate::routing_daemon::announce::Announcer;
+use crate::routing_daemon::announce::{Announcer, Announcing, Place};
 use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use crate::start::{Memory, Start, StartError, absolute, system_error};
 use shunt_protocol::admin::{Command, Reply};
@@ -46,6 +47,7 @@ pub struct MainLoop {
     control: Control,
     follower: Follower,
     announcer: Arc<Announcer>,
+    announcing: Announcing,
     checker: Checker,
     questioner: Questioner,
     report_socket: ReportSocket,
@@ -121,6 +123,7 @@ impl MainLoop {
             control,
             follower,
             announcer,
+            announcing: Announcing::default(),
             checker,
             questioner,
             report_socket: ReportSocket::default(),
@@ -201,8 +204,19 @@ impl MainLoop {
 
     fn apply(&mut self, outputs: Outputs, now: Now) {
         // No `..`: every output must be handled.
-        let Outputs { replies, resolve, announce, checks, paths, questions, listen, count, accepted, published: _ } =
-            outputs;
+        let Outputs {
+            replies,
+            resolve,
+            announce,
+            stop_announcing,
+            checks,
+            paths,
+            questions,
+            listen,
+            count,
+            accepted,
+            published: _,
+        } = outputs;
         if let Some(text) = accepted {
             self.accepted.save(&text, &self.configuration.path, now.monotonic_ms);
         }
@@ -211,17 +225,22 @@ impl MainLoop {
                 debug!("neighbour {} on link {}: {error}", key.address, key.ifindex);
             }
         }
-        for (place, addresses) in announce {
-            info!("announcing {} addresses on link {}", addresses.len(), place.ifindex);
-            let announcer = self.announcer.clone();
-            tokio::spawn(async move { announcer.announce(&[place], &addresses).await });
-        }
+        stop_announcing.into_iter().for_each(|(place, address)| self.announcing.stop(place, address));
+        announce.into_iter().for_each(|(place, addresses)| self.announce(place, addresses));
         checks.into_iter().for_each(|checks| self.checker.apply(checks));
         paths.into_iter().for_each(|paths| self.checker.set_paths(paths));
         questions.into_iter().for_each(|questions| self.questioner.apply(questions));
         listen.into_iter().for_each(|listen| self.report_socket.listen(listen));
         count.into_iter().for_each(|request| self.count(request));
         replies.into_iter().for_each(|(ticket, reply)| self.clients.reply(ticket, reply));
+    }
+
+    fn announce(&mut self, place: Place, addresses: Vec<Ipv4Addr>) {
+        info!("announcing {} addresses on link {}", addresses.len(), place.ifindex);
+        for address in addresses {
+            let announcer = self.announcer.clone();
+            self.announcing.start(place, address, async move { announcer.announce(place, address).await });
+        }
     }
 
     /// Counts connections on another thread.

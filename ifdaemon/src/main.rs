@@ -1,8 +1,8 @@
 //! `shunt-ifdaemon`: the interface daemon (patent Fig. 8, interface daemon 53), which bridges a TUN device to the packet
 //! stores of the switchers.
 //!
-//! Its life on one page: get device and stores from the keeper, map, give up every privilege, run. It writes its own region
-//! and its ends of the stores; the device outlives it with the keeper.
+//! Its life in short: get device and stores from the keeper, map them, drop all privileges, run. It writes its own region
+//! and its ends of the stores; the device outlives it in the keeper.
 
 mod addresses;
 mod bridge;
@@ -36,7 +36,7 @@ use to_host::ToHost;
 #[derive(Debug, Parser)]
 #[command(name = "shunt-ifdaemon", version)]
 struct Arguments {
-    /// Which instance.
+    /// Name of the instance.
     #[arg(long, value_name = "NAME", default_value_t)]
     instance: Instance,
 }
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether another start would end the same way.
+/// Whether a restart would fail in the same way.
 fn is_refusal(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(LockError::is_refusal)
         || error.downcast_ref().is_some_and(HandoverError::is_refusal)
@@ -82,14 +82,14 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
     })
 }
 
-/// Maps everything, and goes on where a predecessor stopped.
+/// Maps all regions, and continues where a predecessor stopped.
 fn assemble(handover: DeviceHandover) -> anyhow::Result<Bridge> {
     let manifest = handover.manifest;
     let (region, _) = IfdaemonRegion::<Writer>::from_fd(&handover.region, "ifdaemon")?;
     let stores = handover.stores.iter().enumerate();
     let stores = stores.map(|(number, fd)| StoreRegion::<Reader, Writer>::from_fd(fd, &format!("store.{number}")));
     let stores = stores.map(|mapped| mapped.map(|(store, _)| store)).collect::<Result<Vec<_>, _>>()?;
-    // A predecessor that was killed asleep still says so.
+    // A predecessor that was killed while asleep leaves the doorbell armed.
     stores.iter().filter(|store| store.daemon.doorbell.is_armed()).for_each(|store| store.daemon.doorbell.disarm());
     let head = region.head;
     let to_host = stores.iter().map(|store| store.to_host.consumer()).collect();

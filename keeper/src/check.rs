@@ -1,4 +1,4 @@
-//! Everything that can be in the way, looked at before anything is disturbed; all of it is told at once.
+//! Checks everything that could prevent a start, before anything is changed, and reports all problems at once.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,15 +18,15 @@ const CPUS: &str = "/sys/devices/system/cpu";
 const ETHERNET: u64 = 14 + 8;
 const _: () = assert!(MTU_MAX as u64 == CHUNK - HEADROOM - ETHERNET);
 
-/// What was found out on the way.
+/// What the checks found out.
 pub(super) struct Facts {
     /// The interfaces, in the configuration's order.
     pub interfaces: Vec<NetworkInterface>,
-    /// The CPU of each switcher.
+    /// CPU number of each switcher.
     pub cpus: Vec<u32>,
 }
 
-/// Only root can do what a keeper does.
+/// The keeper needs root.
 pub(super) fn require_root() -> Result<(), KeeperError> {
     if geteuid().is_root() {
         return Ok(());
@@ -36,8 +36,8 @@ pub(super) fn require_root() -> Result<(), KeeperError> {
     Err(KeeperError::Problems(vec![problem.into()]))
 }
 
-/// Looks at everything. What heals by itself or by the operator while packets flow is only a warning where living switchers
-/// need this keeper.
+/// Runs all checks. With living switchers that need this keeper, problems that resolve themselves, or that the operator can
+/// resolve while packets flow, are only warnings.
 pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperError> {
     let mut problems = Vec::new();
     let mut passing = Vec::new();
@@ -50,7 +50,7 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     problems.extend(cpus.iter().filter_map(|cpu| check_cpu(config, Path::new(CPUS), *cpu)));
     let shared = shared_cpus(config, &cpus, &pinned_cpus(&config.instance));
     shared.iter().for_each(|problem| log::warn!("{problem}"));
-    // Those that other instances serve are the claims' to tell.
+    // Addresses that other instances serve are reported by the claims.
     match addresses_beside(config) {
         Ok(local) => passing.extend(check_addresses(config, &local)),
         Err(error) => problems.push(format!("the box's own addresses: {error}")),
@@ -60,15 +60,15 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     check_pinned_memory(config, &mut problems);
     passing.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
     let interfaces: Vec<_> = interfaces.into_iter().flatten().collect();
-    judge(&mut problems, passing, is_needed);
+    report(&mut problems, passing, is_needed);
     if problems.is_empty() {
         problems.extend(plan::check(config, &interfaces));
     }
     if problems.is_empty() { Ok(Facts { interfaces, cpus }) } else { Err(KeeperError::Problems(problems)) }
 }
 
-/// What passes is a problem of a start from nothing alone.
-fn judge(problems: &mut Vec<String>, passing: Vec<String>, is_needed: bool) {
+/// Reports transient problems: errors at a first start, warnings while switchers run.
+fn report(problems: &mut Vec<String>, passing: Vec<String>, is_needed: bool) {
     if is_needed {
         passing.iter().for_each(|problem| log::warn!("{problem}; going on, because switchers run"));
     } else {
@@ -106,9 +106,9 @@ fn check_interface(
     Some(found)
 }
 
-/// AF_PACKET only copies packets: a kernel that forwards would forward what Shunt forwards, too; and where the box has the
-/// pseudo-interface's addresses, it would take the packets for its programs by both ways. Strict filtering lets it see
-/// that those come in by the wrong interface.
+/// AF_PACKET only copies packets: a kernel that forwards would forward the same packets as Shunt, and a box with the
+/// pseudo-interface's addresses would receive its programs' packets on both paths. Strict reverse-path filtering drops the
+/// copies that arrive on the wrong interface.
 pub(super) fn check_packet_copies(config: &Config, name: &str, interface: &NetworkInterface) -> Vec<String> {
     let forwards = interface.forwards.then(|| {
         format!(
@@ -126,8 +126,8 @@ pub(super) fn check_packet_copies(config: &Config, name: &str, interface: &Netwo
     forwards.into_iter().chain(twice).map(blame).collect()
 }
 
-/// What the box sends in packets of this size has to fit through every interface. `found` is in the configuration's order,
-/// `None` where an interface doesn't exist.
+/// Packets of this size that the box sends must fit through every interface. `found` is in the configuration's order,
+/// `None` where an interface does not exist.
 fn check_mtu(config: &Config, host: &Host, found: &[Option<NetworkInterface>]) -> Option<String> {
     let mtu = u32::from(host.mtu?);
     let all =
@@ -139,7 +139,7 @@ fn check_mtu(config: &Config, host: &Host, found: &[Option<NetworkInterface>]) -
     Some(blame(config, "host.mtu", &sentence))
 }
 
-/// `cpus` is the folder of the kernel's CPUs, which has those that are offline, too. CPU 0 has no switch in many kernels.
+/// `cpus` is the kernel's CPU directory, which lists offline CPUs too. Many kernels have no switch for CPU 0.
 fn check_cpu(config: &Config, cpus: &Path, cpu: u32) -> Option<String> {
     let folder = cpus.join(format!("cpu{cpu}"));
     let sentence = if !folder.exists() {
@@ -152,7 +152,7 @@ fn check_cpu(config: &Config, cpus: &Path, cpu: u32) -> Option<String> {
     Some(blame(config, "switchers.cpus", &sentence))
 }
 
-/// The CPUs that switchers of other instances have, too. Both go on, slower: that is said and not refused.
+/// Warns of CPUs that switchers of other instances share: both run, but slower.
 fn shared_cpus(config: &Config, cpus: &[u32], pinned: &[(u32, Instance)]) -> Vec<String> {
     let shared = pinned.iter().filter(|(cpu, _)| cpus.contains(cpu)).map(|(cpu, other)| {
         let sentence = format!(
@@ -300,9 +300,9 @@ mod tests {
         let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
         let passing = || check_addresses(&config, &[Address::from_v4([198, 18, 0, 100])].into());
         let mut problems = Vec::new();
-        judge(&mut problems, passing(), true);
+        report(&mut problems, passing(), true);
         assert_eq!(problems, Vec::<String>::new());
-        judge(&mut problems, passing(), false);
+        report(&mut problems, passing(), false);
         assert_eq!(problems, passing());
     }
 

@@ -1,5 +1,5 @@
-//! Which kernel thread works off which of an interface's queues, where the interface has such threads (generic netlink,
-//! family "netdev": Linux, Documentation/netlink/specs/netdev.yaml, from 6.8 on).
+//! Maps an interface's queues to their NAPI kernel threads, if it has any (generic netlink, family "netdev": Linux,
+//! Documentation/netlink/specs/netdev.yaml, from 6.8 on).
 
 use std::io;
 
@@ -74,8 +74,8 @@ impl ParseableParametrized<[u8], GenlHeader> for Napi {
     }
 }
 
-/// The threads of the interface with this index, in the order of its queues: drivers register their NAPI instances in it.
-/// Empty where the interface has none.
+/// Kernel threads of the interface with this index, in queue order: drivers register their NAPI instances in it. Empty if
+/// the interface has none.
 pub(super) fn threads(interface: u32) -> io::Result<Vec<Pid>> {
     let mut requests = RequestSocket::open(NETLINK_GENERIC)?;
     let family = family(&mut requests)?;

@@ -1,4 +1,4 @@
-//! Whether the machine has a route to each back-end by one of Shunt's interfaces, and whether they answer.
+//! Checks whether the machine has a route to each back-end through one of Shunt's interfaces, and whether back-ends answer.
 
 use super::finding::{Finding, Level};
 use crate::admin::{AdminError, file_status};
@@ -17,7 +17,7 @@ use shunt_shmlayout::regions::InterfaceSide;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Looks at it.
+/// Runs the checks.
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = routes(config, snapshot());
     if runs(&config.instance) {
@@ -28,19 +28,19 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// A back-end that no packet reaches can't answer, whichever way its replies take.
+/// A back-end that no packet reaches cannot answer, whichever path its replies take.
 fn is_explained(answer: &Finding, routes: &[Finding]) -> bool {
     let names = |finding: &Finding| finding.subject.clone().unwrap_or_default();
     let astray = routes.iter().filter(|finding| finding.level == Level::Fail);
     answer.level == Level::Fail && astray.into_iter().any(|it| names(it).split(", ").any(|name| name == names(answer)))
 }
 
-/// What control has seen of answers.
+/// Answers as control observed them.
 fn answers(status: Result<FileStatus, AdminError>) -> Vec<Finding> {
     match status {
         Ok(status) => status.unanswered.iter().map(unanswered).collect(),
         Err(error) => {
-            let text = format!("whether back-ends answer isn't known: {error}");
+            let text = format!("it is unknown whether back-ends answer: {error}");
             vec![Finding::warn("backend-answers", text, "`shunt status` says how control is")]
         }
     }
@@ -66,7 +66,7 @@ fn routes(config: &Config, state: Result<State, NetlinkError>) -> Vec<Finding> {
     }
 }
 
-/// The backends that the forwarding table doesn't reach, computed as control does.
+/// The back-ends that the forwarding table does not reach, computed as in control.
 fn astray(config: &Config, state: &State) -> Vec<Finding> {
     let interfaces = interfaces(config, state);
     let own = OwnAddresses::new(state, &interfaces);
@@ -111,18 +111,18 @@ fn nowhere(config: &Config, address: IpAddr) -> (String, String) {
     (text, mend)
 }
 
-/// An interface that back-ends can be behind.
+/// An interface that leads to back-ends.
 fn shunts(config: &Config) -> &str {
     let side = config.interfaces.iter().find(|interface| interface.side != Side::Client);
     side.map_or("INTERFACE", |interface| &interface.name)
 }
 
-/// The configured interfaces that are there, each with its place in the configuration as its id.
+/// The configured interfaces that exist, each with its index in the configuration as id.
 fn interfaces(config: &Config, state: &State) -> Interfaces {
     let mut interfaces = Interfaces::default();
     for (id, interface) in config.interfaces.iter().enumerate() {
         if let Some(link) = state.link_named(&interface.name) {
-            // Which side isn't asked for here.
+            // The side is irrelevant here.
             interfaces.add(link.ifindex, InterfaceId(id as u16), InterfaceSide::Both);
         }
     }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn no_route_and_a_wrong_one_are_told_with_the_remedy() {
+    fn a_missing_and_a_wrong_route_are_reported_with_the_remedy() {
         let mut down = state([198, 18, 1, 0], 2);
         down.links.get_mut(&2).unwrap().up = false;
         let mut own = state([198, 18, 9, 0], 2);

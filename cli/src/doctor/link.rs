@@ -1,4 +1,4 @@
-//! Which XDP program an interface has, asked of the kernel by netlink (RTM_GETLINK).
+//! Queries an interface's XDP program by netlink (RTM_GETLINK).
 
 use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -7,7 +7,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use shunt_netlink::RequestSocket;
 use std::io;
 
-/// The id of the program that is attached, if one is.
+/// The id of the attached program, if any.
 pub fn xdp_program(ifindex: u32) -> io::Result<Option<u32>> {
     let mut question = LinkMessage::default();
     question.header.index = ifindex;

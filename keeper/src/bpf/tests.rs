@@ -46,10 +46,10 @@ impl Loaded {
         let mut local = KeySet::open("local", map("local")).expect("local");
         let socket = crate::port::af_xdp::unbound().expect("an AF_XDP socket");
         ports.set(0, socket.as_fd().as_raw_fd(), 0).expect("a place for the socket");
-        services.become_these([Address::from_v4(SERVICE).0].into()).expect("room");
+        services.replace([Address::from_v4(SERVICE).0].into()).expect("room");
         let backend = backend_key((Address::from_v4(BACKEND), PortBe::new(8080), 6));
-        backends.become_these([backend].into()).expect("room");
-        local.become_these([Address::from_v4(BOX).0].into()).expect("room");
+        backends.replace([backend].into()).expect("room");
+        local.replace([Address::from_v4(BOX).0].into()).expect("room");
         Some(Loaded { ebpf, maps: (ports, services, backends, local), _socket: socket, directory })
     }
 
@@ -152,7 +152,7 @@ fn what_is_taken_out_is_passed_again() {
     let Some(mut program) = Loaded::new() else { return };
     let packet = testing::udp((CLIENT, 4000), (SERVICE, 53)).build();
     assert_eq!(program.run(&packet), REDIRECT);
-    program.maps.1.become_these([[7; 16], [8; 16]].into()).expect("room");
+    program.maps.1.replace([[7; 16], [8; 16]].into()).expect("room");
     assert_eq!(program.run(&packet), PASS);
     assert_eq!(program.maps.1.map.keys().count(), 2);
 }

@@ -27,6 +27,9 @@ pub enum NetlinkError {
         /// Why.
         source: io::Error,
     },
+    /// There is no list of one moment.
+    #[error("changes of the network went on interrupting the kernel's lists; try again when they are over")]
+    Interrupted,
 }
 
 fn remedy(refusal: &io::Error) -> &'static str {

@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub interfaces: Vec<NetworkInterface>,
     /// The CPU of each switcher.
     pub cpus: Vec<u32>,
+    /// How many addresses the box has itself.
+    pub addresses: u32,
 }
 
 /// Only root can do what a keeper does.
@@ -51,10 +53,8 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     let shared = shared_cpus(config, &cpus, &pinned_cpus(&config.instance));
     shared.iter().for_each(|problem| log::warn!("{problem}"));
     // Those that other instances serve are the claims' to tell.
-    match addresses_beside(config) {
-        Ok(local) => passing.extend(check_addresses(config, &local)),
-        Err(error) => problems.push(format!("the box's own addresses: {error}")),
-    }
+    let local = own_or_none(addresses_beside(config), is_needed)?;
+    passing.extend(check_addresses(config, &local));
     let account = account_fault(&config.user);
     problems.extend(account.map(|fault| blame(config, "user", &fault)));
     check_pinned_memory(config, &mut problems);
@@ -64,7 +64,22 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     if problems.is_empty() {
         problems.extend(plan::check(config, &interfaces));
     }
-    if problems.is_empty() { Ok(Facts { interfaces, cpus }) } else { Err(KeeperError::Problems(problems)) }
+    if problems.is_empty() {
+        Ok(Facts { interfaces, cpus, addresses: local.len() as u32 })
+    } else {
+        Err(KeeperError::Problems(problems))
+    }
+}
+
+/// Without the list nothing is checked against it: another start may have it.
+fn own_or_none(local: std::io::Result<BTreeSet<Address>>, is_needed: bool) -> Result<BTreeSet<Address>, KeeperError> {
+    local.or_else(|error| match is_needed {
+        true => {
+            log::warn!("the box's own addresses: {error}; going on, because switchers run");
+            Ok(BTreeSet::new())
+        }
+        false => Err(super::system_error("the box's own addresses")(error)),
+    })
 }
 
 /// What passes is a problem of a start from nothing alone.
@@ -180,9 +195,10 @@ fn check_pinned_memory(config: &Config, problems: &mut Vec<String>) {
     }
 }
 
-/// Whether /dev/shm has room for `needed` bytes.
-pub(super) fn check_shared_memory(needed: u64) -> Result<(), KeeperError> {
+/// Whether /dev/shm has room for `needed` bytes once it has been given back `unused` ones.
+pub(super) fn check_shared_memory(needed: u64, unused: u64) -> Result<(), KeeperError> {
     let free = system::shared_memory_free().map_err(super::system_error("/dev/shm"))?;
+    let free = free.saturating_add(unused);
     if needed <= free {
         return Ok(());
     }
@@ -210,6 +226,20 @@ mod tests {
         name = \"b1\"
         address = \"198.18.1.11:80\"
     ";
+
+    #[test]
+    fn a_list_of_own_addresses_that_cannot_be_had_stops_only_a_start_from_nothing() {
+        let failed = || Err(std::io::ErrorKind::Interrupted.into());
+        assert_eq!(own_or_none(failed(), true).expect("switchers run"), BTreeSet::new());
+        let error = own_or_none(failed(), false).expect_err("nothing was checked");
+        assert!(matches!(error, KeeperError::System { .. }), "{error}: not for the operator to mend");
+    }
+
+    #[test]
+    fn memory_that_is_given_back_counts_as_free() {
+        assert!(check_shared_memory(1 << 60, 0).is_err());
+        assert!(check_shared_memory(1 << 60, 1 << 60).is_ok());
+    }
 
     #[test]
     fn own_address_as_a_service_is_refused_by_name() {

@@ -209,13 +209,10 @@ impl<'a> Opener<'a> {
     fn redirect(&self, interface: usize, mode: AttachMode, directory: &Path) -> Result<Redirect, KeeperError> {
         let (found, limits) = (&self.facts.interfaces[interface], &self.config.limits);
         // Both generations' addresses stand in the maps at the same time.
-        let sizes = Sizes {
-            queues: found.queues,
-            services: 2 * limits.services + HOST_ADDRESSES as u32,
-            backends: 2 * limits.backends,
-        };
-        let error = |error| KeeperError::Redirect { place: self.place(interface), error };
-        Redirect::attach(directory, found.index, mode, sizes).map_err(error)
+        let (services, backends) = (2 * limits.services + HOST_ADDRESSES as u32, 2 * limits.backends);
+        let sizes = Sizes { queues: found.queues, services, backends, local: self.facts.addresses };
+        let attached = Redirect::attach(directory, found.index, mode, sizes);
+        attached.map_err(|error| KeeperError::Redirect { place: self.place(interface), error })
     }
 
     /// Puts the program on an interface in the best mode it has; `None` where AF_PACKET is configured or the way out.

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::unistd::geteuid;
 use shunt_config::{Config, Host, Interface, MTU_MAX, PortKind, Problem};
 use shunt_instances::{addresses_beside, own_addresses, pinned_cpus};
-use shunt_process::{Instance, account_fault};
+use shunt_process::{AccountError, Instance, find_account};
 use shunt_shmlayout::address::Address;
 
 use super::system::{self, NetworkInterface};
@@ -55,8 +55,7 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     // Those that other instances serve are the claims' to tell.
     let local = own_or_none(addresses_beside(config), is_needed)?;
     passing.extend(check_addresses(config, &local));
-    let account = account_fault(&config.user);
-    problems.extend(account.map(|fault| blame(config, "user", &fault)));
+    problems.extend(check_account(config, find_account(&config.user).err()));
     check_pinned_memory(config, &mut problems);
     passing.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
     let interfaces: Vec<_> = interfaces.into_iter().flatten().collect();
@@ -88,6 +87,19 @@ fn judge(problems: &mut Vec<String>, passing: Vec<String>, is_needed: bool) {
         passing.iter().for_each(|problem| log::warn!("{problem}; going on, because switchers run"));
     } else {
         problems.extend(passing);
+    }
+}
+
+/// Each switcher looks its account up itself: a look-up that fails now refuses nothing.
+fn check_account(config: &Config, fault: Option<AccountError>) -> Option<String> {
+    let fault = fault?;
+    let problem = blame(config, "user", &fault.to_string());
+    match fault {
+        AccountError::Missing(_) => Some(problem),
+        AccountError::LookUp { .. } => {
+            log::warn!("{problem}");
+            None
+        }
     }
 }
 
@@ -233,6 +245,14 @@ mod tests {
         assert_eq!(own_or_none(failed(), true).expect("switchers run"), BTreeSet::new());
         let error = own_or_none(failed(), false).expect_err("nothing was checked");
         assert!(matches!(error, KeeperError::System { .. }), "{error}: not for the operator to mend");
+    }
+
+    #[test]
+    fn an_account_that_cannot_be_looked_up_refuses_no_start() {
+        let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
+        assert!(check_account(&config, Some(AccountError::Missing("x".into()))).is_some());
+        let unknown = AccountError::LookUp { name: "x".into(), error: nix::Error::EIO };
+        assert_eq!(check_account(&config, Some(unknown)), None);
     }
 
     #[test]

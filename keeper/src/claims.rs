@@ -11,7 +11,7 @@ use nix::net::if_::if_nametoindex;
 use shunt_config::Config;
 use shunt_instances::{Other, TakenAddress};
 use shunt_process::{Lock, claim_lock};
-use shunt_shmlayout::header::network_namespace;
+use shunt_shmlayout::header::own_network_namespace;
 
 use super::KeeperError;
 
@@ -32,7 +32,8 @@ enum Thing {
 impl Claims {
     /// Takes all that the configuration names, or nothing. An interface that doesn't exist is for the checks to tell.
     pub fn take(config: &Config) -> Result<Claims, KeeperError> {
-        let (things, namespace) = (things(config), network_namespace(std::process::id()).unwrap_or(0));
+        let namespace = own_network_namespace().map_err(super::system_error("which network namespace this is"))?;
+        let things = things(config);
         let locks: Vec<(PathBuf, &Thing)> = things.iter().map(|thing| (thing.lock(namespace), thing)).collect();
         Self::take_unless(config, &locks, || used(config, &things))
     }

@@ -2,8 +2,9 @@
 //! waits, then an ordinary user without a capability.
 
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::{Pid, User, setgroups, setresgid, setresuid};
+use nix::unistd::{Pid, setgroups, setresgid, setresuid};
 
+use crate::account::{AccountError, find_account};
 use crate::scheduling;
 
 /// Why the switcher can't run as it should.
@@ -22,9 +23,9 @@ pub enum PrivilegeError {
         "run before others on its CPU: {0}; a flood of packets may keep the switcher from working them off; give it CAP_SYS_NICE, and real-time time where the kernel groups it"
     )]
     First(std::io::Error),
-    /// No such user.
-    #[error("user {0:?} does not exist; name an existing one as `user` in the configuration, for example \"nobody\"")]
-    User(String),
+    /// No such user, or none that can be looked up.
+    #[error("become the user that the configuration names: {0}")]
+    Account(#[from] AccountError),
     /// Refused by the system.
     #[error("give up privileges ({step}): {error}; start the switcher as root")]
     Refused {
@@ -36,6 +37,13 @@ pub enum PrivilegeError {
     /// Root came back.
     #[error("privileges could be taken back after they were given up")]
     Regained,
+}
+
+impl PrivilegeError {
+    /// Whether a restart would fail in the same way. A directory service that didn't answer may answer again.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Account(AccountError::LookUp { .. }))
+    }
 }
 
 /// Pins the calling thread to one CPU (patent: the switching program runs exclusively on its processor).
@@ -58,7 +66,7 @@ pub fn go_first() -> Result<(), PrivilegeError> {
 /// whatever would be executed.
 pub fn give_up(user: &str) -> Result<(), PrivilegeError> {
     let refused = |step| move |error| PrivilegeError::Refused { step, error };
-    let account = User::from_name(user).ok().flatten().ok_or_else(|| PrivilegeError::User(user.into()))?;
+    let account = find_account(user)?;
     nix::sys::prctl::set_no_new_privs().map_err(refused("no_new_privs"))?;
     setgroups(&[]).map_err(refused("setgroups"))?;
     setresgid(account.gid, account.gid, account.gid).map_err(refused("setresgid"))?;
@@ -67,5 +75,18 @@ pub fn give_up(user: &str) -> Result<(), PrivilegeError> {
     match setresuid(nix::unistd::Uid::from_raw(0), nix::unistd::Uid::from_raw(0), nix::unistd::Uid::from_raw(0)) {
         Ok(()) if !account.uid.is_root() => Err(PrivilegeError::Regained),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_look_up_that_fails_is_tried_again() {
+        let look_up = AccountError::LookUp { name: "nobody".into(), error: nix::Error::EIO };
+        assert!(!PrivilegeError::Account(look_up).is_refusal());
+        assert!(PrivilegeError::Account(AccountError::Missing("nobody".into())).is_refusal());
+        assert!(PrivilegeError::Regained.is_refusal());
     }
 }

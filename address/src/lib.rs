@@ -1,8 +1,8 @@
 //! Internet addresses and transport ports, as packets and shared memory have them.
 //!
-//! Both the packet parser and the memory layout are made of these types, and neither knows the other: so they are here.
-//! An address is 16 bytes in network order, an IPv4 one mapped as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2), so that
-//! every table is neutral to the address family.
+//! The packet parser and the memory layout share these types without depending on each other.
+//! An address is 16 bytes in network order. IPv4 is mapped as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2), so every table
+//! is independent of the address family.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -20,7 +20,7 @@ impl Address {
     /// The mapped form of four IPv4 bytes.
     #[inline]
     pub const fn from_v4(a: [u8; 4]) -> Self {
-        // As two whole words: a processor that has to join pieces just written waits for them.
+        // Built from two whole words: narrower stores would defeat store-to-load forwarding.
         Self::from_words([0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3]])])
     }
 
@@ -33,7 +33,7 @@ impl Address {
         }
     }
 
-    /// The address as a number, for ranges of routes.
+    /// The address as an integer, for comparing route intervals.
     #[inline]
     pub const fn number(&self) -> u128 {
         u128::from_be_bytes(self.0)
@@ -46,9 +46,9 @@ impl Address {
         [n as u64, (n >> 64) as u64]
     }
 
-    /// Address and `with` mixed into one word for a table's places: `with` is spread over all bits first, then a folded
-    /// multiplication (the mixing step of wyhash) lets each bit reach each. Not keyed: only for tables whose keys the
-    /// operator chooses.
+    /// Hashes the address and `with` into one word. `with` is multiplied over all bits first; a folded multiplication (the
+    /// mixing step of wyhash) then lets every input bit affect every output bit. Unkeyed: use it only for tables whose keys
+    /// the operator chooses.
     #[inline]
     pub fn mix(&self, with: u64) -> u64 {
         let [a, b] = self.words();
@@ -108,16 +108,16 @@ impl fmt::Debug for Address {
 pub struct PortBe(pub [u8; 2]);
 
 impl PortBe {
-    /// No port: protocols without ports have it.
+    /// No port, for protocols without ports.
     pub const ZERO: Self = Self([0; 2]);
 
-    /// From a number in host order.
+    /// Converts a port from host order.
     #[inline]
     pub const fn new(port: u16) -> Self {
         Self(port.to_be_bytes())
     }
 
-    /// The number in host order.
+    /// The port in host order.
     #[inline]
     pub const fn get(self) -> u16 {
         u16::from_be_bytes(self.0)
@@ -158,7 +158,7 @@ impl Protocol {
         self as u8
     }
 
-    /// The protocol of an IP protocol number; `None` if no service uses it.
+    /// Decodes an IP protocol number; `None` if services don't support it.
     #[inline]
     pub const fn of(code: u8) -> Option<Self> {
         match code {
@@ -168,7 +168,7 @@ impl Protocol {
         }
     }
 
-    /// The word in tables and in the configuration.
+    /// The name in tables and in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",

@@ -1,23 +1,23 @@
-//! The dead band: changes of a load that exceed it are reported at once, the others with the next report.
+//! The dead band: a load change that exceeds it is reported at once, any other with the next report.
 
-use shunt_report::Load;
+use shunt_report::ReportedLoad;
 
-/// Below this many requests or clients, every change would exceed the dead band.
+/// Minimum reference for relative changes; below it every change would exceed the dead band.
 const SMALLEST_CHANGE: u32 = 8;
 
-/// Whether `now` differs from what was `reported` by `permille`: of the larger number for counts of connections and requests,
-/// absolutely for shares. A new state always exceeds it, and so does a change in whether the port is listening.
-pub fn exceeds_dead_band(reported: &[Load], now: &[Load], permille: u16) -> bool {
+/// Returns true if `now` differs from `reported` by `permille`: relative to the larger number for counts of connections and
+/// requests, absolute for shares. A change of state or of listening always exceeds it.
+pub fn exceeds_dead_band(reported: &[ReportedLoad], now: &[ReportedLoad], permille: u16) -> bool {
     reported.len() != now.len() || reported.iter().zip(now).any(|(reported, now)| differ(reported, now, permille))
 }
 
-fn differ(reported: &Load, now: &Load, permille: u16) -> bool {
+fn differ(reported: &ReportedLoad, now: &ReportedLoad, permille: u16) -> bool {
     let counts = |reported: Option<u32>, now: Option<u32>| match (reported, now) {
         (Some(reported), Some(now)) => {
             let change = u64::from(reported.abs_diff(now));
             change >= SMALLEST_CHANGE.into() && change * 1000 >= u64::from(reported.max(now)) * u64::from(permille)
         }
-        // Whether a value is known says nothing about the server's load.
+        // Whether a value is known does not depend on the server's load.
         _ => false,
     };
     let shares = |reported: Option<u16>, now: Option<u16>| {
@@ -34,10 +34,10 @@ fn differ(reported: &Load, now: &Load, permille: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shunt_report::{Listening, State};
+    use shunt_report::{Listening, ServerState};
 
-    fn load(in_flight: Option<u32>, cpu_permille: Option<u16>) -> Vec<Load> {
-        vec![Load { in_flight, cpu_permille, ..Load::unknown("b1".parse().unwrap()) }]
+    fn load(in_flight: Option<u32>, cpu_permille: Option<u16>) -> Vec<ReportedLoad> {
+        vec![ReportedLoad { in_flight, cpu_permille, ..ReportedLoad::unknown("b1".parse().unwrap()) }]
     }
 
     #[test]
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn another_state_exceeds() {
         let mut down = load(None, None);
-        down[0].state = State::Down;
+        down[0].state = ServerState::Down;
         assert!(exceeds_dead_band(&load(None, None), &down, 10_000));
         assert!(exceeds_dead_band(&[], &down, 10_000), "the first report");
         let mut listening = load(None, None);

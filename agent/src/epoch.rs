@@ -1,24 +1,24 @@
-//! The number of this run of the agent, greater than that of each run before: control takes reports of an earlier run for
-//! repetitions. It is the time of the start; a file remembers it where clocks can't be relied on.
+//! The epoch of this agent run, greater than that of every earlier run: control refuses reports of an earlier run as
+//! replayed. It is the start time; a file persists it where the clock is unreliable.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Why the last run isn't known.
+/// Why the epoch cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum EpochError {
-    /// The file can't be read or written.
+    /// The file cannot be read or written.
     #[error("{0}; make its folder, or name a file in one where the agent may write")]
     File(#[from] io::Error),
-    /// The file holds something else.
+    /// The file does not contain a number.
     #[error("holds no number; it isn't the agent's file, or it was damaged: remove it")]
     NotANumber,
 }
 
 impl EpochError {
-    /// Whether another start would end the same way.
+    /// Returns true if a restart would fail the same way.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::File(error) => is_refusal(error),
@@ -27,19 +27,19 @@ impl EpochError {
     }
 }
 
-/// Whether an error of a file lasts until somebody changes the configuration or the folder.
+/// Returns true if a file error lasts until the configuration or the directory changes.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
     matches!(error.kind(), NotFound | NotADirectory | IsADirectory | PermissionDenied | ReadOnlyFilesystem)
 }
 
-/// The epoch of a run that starts now, without a memory of earlier ones.
+/// The epoch of a run that starts now, from the clock alone.
 pub fn of_clock() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The epoch of a run that starts when the clock says `clock`, greater than the one in `file`, where it is noted.
+/// The epoch of a run that starts at `clock`: greater than the one in `file`, which it replaces.
 pub fn begin(file: &Path, clock: u64) -> Result<u64, EpochError> {
     let last: u64 = match fs::read_to_string(file) {
         Ok(text) => text.trim().parse().map_err(|_| EpochError::NotANumber)?,
@@ -47,7 +47,7 @@ pub fn begin(file: &Path, clock: u64) -> Result<u64, EpochError> {
         Err(error) => return Err(error.into()),
     };
     let epoch = clock.max(last.saturating_add(1));
-    // Whole or not at all, also where the machine loses its power in between.
+    // Atomic, even across a power failure.
     let new = file.with_extension("new");
     let mut written = File::create(&new)?;
     writeln!(written, "{epoch}")?;

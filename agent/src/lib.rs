@@ -1,9 +1,9 @@
-//! What runs on a back-end server: it measures the load there and reports it to control (patent, "agents" on the
-//! application servers: "the number of clients presently being served, the utilization rates of the CPU and memory, the
-//! average execution time, and the number of requests per second").
+//! The agent: measures the load on a back-end server and reports it to control (patent, "agents" on the application
+//! servers: "the number of clients presently being served, the utilization rates of the CPU and memory, the average
+//! execution time, and the number of requests per second").
 //!
-//! One thread, one [`run`] loop. What control must know, too, is the library `report`: the reports, and the answers of
-//! agent checks.
+//! One thread runs the loop in [`run`]. The library `report` contains what control needs too: reports and agent-check
+//! answers.
 //!
 //! ```text
 //!  sample/ sockets, machine, cgroup --+

@@ -1,4 +1,4 @@
-//! Whether anybody listens on a back-end's port, from one look to the next. Each change is logged once.
+//! Tracks whether a process listens on a back-end's port. Logs each change once.
 //!
 //! ```text
 //!  Never --seen--> Yes <--seen again-- NoLonger
@@ -8,25 +8,25 @@
 use log::{info, warn};
 
 use crate::settings::Backend;
-use shunt_report::{Listening, Name};
+use shunt_report::{ConfigName, Listening};
 
-/// One back-end's port, as it was seen so far.
+/// The observed state of one back-end's port.
 #[derive(Debug)]
 pub struct Listener {
-    backend: Name,
-    /// As in messages: "TCP port 8080".
+    backend: ConfigName,
+    /// Text for messages: "TCP port 8080".
     port: String,
     seen: Option<Listening>,
 }
 
 impl Listener {
-    /// Not looked at yet.
+    /// Not yet observed.
     pub fn new(backend: &Backend) -> Self {
         let protocol = if backend.is_tcp { "TCP" } else { "UDP" };
         Self { backend: backend.name.clone(), port: format!("{protocol} port {}", backend.port), seen: None }
     }
 
-    /// Takes in how many sockets listen now; `None` if that can't be seen.
+    /// Updates the state with the number of listening sockets; `None` if they cannot be observed.
     pub fn observe(&mut self, listeners: Option<u32>) -> Listening {
         let now = match (listeners, self.seen) {
             (None, _) => Listening::Unobserved,
@@ -46,11 +46,13 @@ impl Listener {
         match now {
             Listening::Unobserved => info!("backend {backend}: who listens on {port} is not observed"),
             Listening::Never => warn!(
-                "backend {backend}: nobody has been seen listening on {port}, so control ignores its load; correct \
+                "backend {backend}: no process has listened on {port} yet, so control ignores its load; correct \
                  backend.port, or write listener = \"elsewhere\" if another network namespace serves it"
             ),
             Listening::Yes => info!("backend {backend}: {port} is listened on"),
-            Listening::NoLonger => warn!("backend {backend}: nobody listens on {port} any more; it is reported down"),
+            Listening::NoLonger => {
+                warn!("backend {backend}: no process listens on {port} any more; it is reported down")
+            }
         }
     }
 }

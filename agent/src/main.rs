@@ -1,5 +1,5 @@
-//! `shunt-agent`: runs on a back-end server, measures its load and reports it to control (patent, "agents" on the
-//! application servers).
+//! `shunt-agent`: measures the load of a back-end server and reports it to control (patent, "agents" on the application
+//! servers).
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The agent's loop: look, wait for what was asked, report. One thread that sleeps in poll(2) in between.
+//! The agent's loop: sample, wait for answers, report. One thread that sleeps in poll(2).
 //!
 //! ```text
 //!  look every look_interval: read the kernel's counts, ask the sources
@@ -29,36 +29,38 @@ use crate::sample::sockets::Sockets;
 use crate::sample::statsd::{Pushed, Socket};
 use crate::sample::{LogLatch, Source};
 use crate::settings::{self, Settings};
-use shunt_report::{Key, Listening, Load, MOST_AHEAD_US, Name, PERIOD_MS, Report, SealError, State, seal};
+use shunt_report::{
+    AgentKey, ConfigName, Listening, LoadReport, MOST_AHEAD_US, PERIOD_MS, ReportedLoad, SealError, ServerState, seal,
+};
 
-/// Not even sharp changes are reported faster than this.
+/// Shortest interval between reports, even after changes beyond the dead band.
 const SHORTEST_GAP: Duration = Duration::from_millis(*PERIOD_MS.start() as u64);
 
-/// Why the agent can't work.
+/// Why the agent failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The epoch's file is of no use.
+    /// The epoch file cannot be used.
     #[error("epoch_file {0}: {1}")]
     Epoch(PathBuf, EpochError),
-    /// The StatsD socket can't be made.
+    /// The StatsD socket cannot be created.
     #[error("statsd_socket {0}: {1}; is its folder there, and may the agent write to it?")]
     Statsd(PathBuf, io::Error),
-    /// HAProxy can't be answered.
+    /// The port for HAProxy's agent checks cannot be opened.
     #[error("backend.{0}.agent_check {1}: {2}; does another process listen there?")]
-    Check(Name, SocketAddr, io::Error),
-    /// Reports can't be sent.
+    Check(ConfigName, SocketAddr, io::Error),
+    /// The socket for reports cannot be opened.
     #[error("control {0}: {1}")]
     Control(SocketAddr, io::Error),
-    /// The kernel doesn't tell what it should.
+    /// The kernel did not provide required data.
     #[error("{0}: {1}")]
     Kernel(&'static str, io::Error),
-    /// A report can't be made.
+    /// A report cannot be encoded.
     #[error(transparent)]
     Seal(#[from] SealError),
 }
 
 impl RunError {
-    /// Whether another start would end the same way.
+    /// Returns true if a restart would fail the same way.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Epoch(_, error) => error.is_refusal(),
@@ -68,7 +70,7 @@ impl RunError {
     }
 }
 
-/// One back-end and all that knows its load.
+/// One back-end and the sources of its load.
 struct Backend {
     settings: settings::Backend,
     cgroup: Cgroup,
@@ -76,20 +78,20 @@ struct Backend {
     pushed: Option<Pushed>,
     check: Option<CheckServer>,
     listener: Listener,
-    load: Load,
+    load: ReportedLoad,
 }
 
-/// Where reports go.
+/// Sends reports to control.
 struct Reporter {
     socket: UdpSocket,
     address: SocketAddr,
-    key: Key,
-    report: Report,
+    key: AgentKey,
+    report: LoadReport,
     sent: Option<Instant>,
     latch: LogLatch,
 }
 
-/// The agent at work.
+/// The running agent.
 pub struct Agent {
     backends: Vec<Backend>,
     reporter: Option<Reporter>,
@@ -103,11 +105,11 @@ pub struct Agent {
     sharp_permille: u16,
     looked: Instant,
     measured: Instant,
-    /// Answers to the last look may still come.
+    /// Answers to the last sample's queries are pending.
     is_open: bool,
 }
 
-/// The epoch of this run. A file from a time when the clock was ahead outlives that clock.
+/// The epoch of this run. Warns if the file has an epoch from a time when the clock was ahead.
 fn begin_run(file: PathBuf) -> Result<u64, RunError> {
     let clock_us = epoch::of_clock();
     let epoch_us = epoch::begin(&file, clock_us).map_err(|error| RunError::Epoch(file.clone(), error))?;
@@ -124,7 +126,7 @@ fn begin_run(file: PathBuf) -> Result<u64, RunError> {
 }
 
 impl Agent {
-    /// Opens everything; measures nothing yet.
+    /// Opens files and sockets; measures nothing yet.
     pub fn start(settings: Settings, now: Instant) -> Result<Self, RunError> {
         let Settings { name, control, period, look_interval, sharp_permille, epoch_file, statsd_socket, backends } =
             settings;
@@ -156,7 +158,7 @@ impl Agent {
         })
     }
 
-    /// Works until something is wrong that only an operator can mend.
+    /// Runs until an error that only an operator can fix.
     pub fn run(&mut self) -> Result<Infallible, RunError> {
         self.look(Instant::now());
         loop {
@@ -173,9 +175,10 @@ impl Agent {
         }
     }
 
-    /// Reads what the kernel knows, and asks the others.
+    /// Reads the kernel's counters and queries the sources.
     fn look(&mut self, now: Instant) {
-        // By whole intervals, so that a late look doesn't put off all that follow; after a pause, from now on.
+        // Advances by whole intervals, so that a late sample does not delay all later ones; after a pause, restarts from
+        // now.
         let next = self.looked + self.look_interval;
         self.looked = if now < next + self.look_interval { next.min(now) } else { now };
         self.is_open = true;
@@ -187,10 +190,10 @@ impl Agent {
         }
     }
 
-    /// Sleeps until something comes or is due.
+    /// Sleeps until a descriptor is ready or a timer expires.
     fn wait(&self) -> Result<(), RunError> {
         let due = self.looked + if self.is_open { self.look_interval / 2 } else { self.look_interval };
-        // Rounded up: a millisecond too early would be one more turn for nothing.
+        // Rounded up: waking a millisecond early would cost an extra turn.
         let ms = due.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
         let timeout = PollTimeout::from(u16::try_from(ms).unwrap_or(u16::MAX));
         let mut awaited: Vec<PollFd<'_>> = Vec::new();
@@ -206,7 +209,7 @@ impl Agent {
         }
     }
 
-    /// Takes what has come.
+    /// Reads available data.
     fn take(&mut self, now: Instant) {
         if let Some(socket) = &self.statsd {
             let backends = &mut self.backends;
@@ -216,7 +219,7 @@ impl Agent {
                     .filter_map(|backend| backend.pushed.as_mut())
                     .for_each(|pushed| pushed.record(name, value));
             });
-            // What is pushed may be a sharp change; many of them are looked at together.
+            // Pushed data may exceed the dead band; several datagrams are evaluated together.
             self.is_open |= came && now >= self.measured + SHORTEST_GAP;
         }
         for backend in &mut self.backends {
@@ -234,7 +237,7 @@ impl Agent {
             .any(|source| source.is_prompt() && source.awaited().is_some())
     }
 
-    /// Puts the loads together, and reports them if it is time or they changed sharply.
+    /// Combines the loads, and reports them if the interval has passed or a change exceeds the dead band.
     fn report_if_due(&mut self, now: Instant) -> Result<(), RunError> {
         self.measured = now;
         for backend in &mut self.backends {
@@ -243,9 +246,9 @@ impl Agent {
         let Some(reporter) = &mut self.reporter else {
             return Ok(());
         };
-        let loads: Vec<Load> = self.backends.iter().map(|backend| backend.load.clone()).collect();
+        let loads: Vec<ReportedLoad> = self.backends.iter().map(|backend| backend.load.clone()).collect();
         let since = reporter.sent.map(|sent| now.duration_since(sent));
-        // The next look would be later than the period allows.
+        // The next sample would exceed the report interval.
         let is_time = since.is_none_or(|since| since + self.look_interval / 2 >= self.period);
         let may_be_sharp = since.is_some_and(|since| since >= SHORTEST_GAP);
         if is_time || may_be_sharp && exceeds_dead_band(&reporter.report.loads, &loads, self.sharp_permille) {
@@ -279,7 +282,7 @@ impl Backend {
             pushed: settings.statsd.as_ref().map(|metrics| Pushed::new(metrics, now)),
             check: settings.agent_check.map(open).transpose()?,
             listener: Listener::new(&settings),
-            load: Load::unknown(settings.name.clone()),
+            load: ReportedLoad::unknown(settings.name.clone()),
             settings,
         })
     }
@@ -288,7 +291,7 @@ impl Backend {
         self.cgroup.look(now);
         for source in &mut self.sources {
             source.ask(now);
-            // On a connection that is there already, the request goes out at once.
+            // On an open connection the request is sent immediately.
             source.advance(now);
         }
         if let Some(pushed) = &mut self.pushed {
@@ -296,33 +299,38 @@ impl Backend {
         }
     }
 
-    /// The load as all together know it; who knows the server best has the last word.
+    /// Combines all sources; the more specific source overrides.
     fn measure(&mut self, machine: &Machine, sockets: &Sockets) {
-        let mut load = Load::unknown(self.settings.name.clone());
+        let mut load = ReportedLoad::unknown(self.settings.name.clone());
         load.workers = self.settings.workers.and_then(NonZeroU32::new);
-        // Whichever is nearer to its limit.
+        // The one closer to its limit.
         load.cpu_permille = machine.cpu_permille().max(self.cgroup.cpu_permille());
         load.memory_permille = machine.memory_permille().max(self.cgroup.memory_permille());
         let count = sockets.of(self.settings.port, self.settings.is_tcp);
         load.clients = count.filter(|_| self.settings.is_tcp).map(|count| count.clients);
         (load.port, load.listening) = (self.settings.port, self.listener.observe(count.map(|count| count.listeners)));
         if load.listening == Listening::NoLonger {
-            load.state = State::Down;
+            load.state = ServerState::Down;
         }
         self.sources.iter().for_each(|source| source.contribute(&mut load));
         if let Some(pushed) = &self.pushed {
             pushed.contribute(&mut load);
         }
         let is_draining = self.settings.drain_file.as_ref().is_some_and(|file| file.exists());
-        if is_draining && load.state == State::Up {
-            load.state = State::Drain;
+        if is_draining && load.state == ServerState::Up {
+            load.state = ServerState::Drain;
         }
         self.load = load.bounded();
     }
 }
 
 impl Reporter {
-    fn open(control: settings::Control, agent: Name, boot_epoch: u64, period: Duration) -> Result<Self, RunError> {
+    fn open(
+        control: settings::Control,
+        agent: ConfigName,
+        boot_epoch: u64,
+        period: Duration,
+    ) -> Result<Self, RunError> {
         let settings::Control { address, key } = control;
         let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let open = || -> io::Result<UdpSocket> {
@@ -333,13 +341,13 @@ impl Reporter {
         let socket = open().map_err(|error| RunError::Control(address, error))?;
         // At most 1000.
         let period_ms = period.as_millis() as u16;
-        let report = Report { agent, boot_epoch, sequence: 0, period_ms, loads: Vec::new() };
+        let report = LoadReport { agent, boot_epoch, sequence: 0, period_ms, loads: Vec::new() };
         let latch = LogLatch::new(format!("control at {address}"));
         Ok(Self { socket, address, key, report, sent: None, latch })
     }
 
-    /// A report that gets lost is made good by the next.
-    fn send(&mut self, loads: Vec<Load>, now: Instant) -> Result<(), RunError> {
+    /// The next report replaces a lost one.
+    fn send(&mut self, loads: Vec<ReportedLoad>, now: Instant) -> Result<(), RunError> {
         self.report.sequence += 1;
         self.report.loads = loads;
         self.sent = Some(now);

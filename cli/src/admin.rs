@@ -1,4 +1,4 @@
-//! Orders to control, by its admin socket: one JSON object a line, each way.
+//! Commands to control through its admin socket: one JSON object per line in each direction.
 
 use super::memory::advise;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -10,64 +10,64 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// A reload publishes within 100 ms; more than this is a control that is stuck.
+/// Timeout of a command that changes something. A reload publishes within 100 ms; if it takes longer, control is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// A question is answered in the turn that takes it. A monitoring plug-in is waited for 10 s altogether.
+/// Timeout of a query. It is answered in the turn that accepts it. Monitoring plug-ins have 10 s in total.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
-/// The longest answer that is taken.
+/// Maximum length of an answer.
 const ANSWER_BYTES: u64 = 16 << 20;
 
-/// Why an order wasn't carried out.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// Nobody listens.
+    /// No process listens.
     #[error(
         "shunt-control of instance {0} is not running: `shunt status` says which processes are; the supervisor starts it again"
     )]
     NotRunning(Instance),
-    /// No such instance.
+    /// The instance does not exist.
     #[error("instance {instance} is not running; {advice}")]
     NoInstance {
-        /// Which.
+        /// Name of the instance.
         instance: Instance,
-        /// What to do.
+        /// The remedy.
         advice: String,
     },
     /// Not root.
     #[error("the admin socket of instance {0} is open to root only: run it with sudo")]
     Denied(Instance),
-    /// No answer, or half of one.
+    /// No answer, or an incomplete one.
     #[error(
         "shunt-control of instance {instance} did not answer: {source}; whether it did what was asked is not known"
     )]
     NoAnswer {
-        /// Which instance.
+        /// Name of the instance.
         instance: Instance,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// It takes the order, or not even that, and says nothing.
+    /// Control accepted the connection or the command, but sent no answer in time.
     #[error(
         "control{} of instance {instance} does not answer; see `shunt status`; whether the order was carried out is not known",
         pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
     Silent {
-        /// Which instance.
+        /// Name of the instance.
         instance: Instance,
-        /// Its process, where the kernel tells it.
+        /// Pid of control, if known.
         pid: Option<i32>,
     },
-    /// The answer isn't one of ours.
+    /// The answer has an unknown format.
     #[error(
         "shunt-control of instance {0} answered something else than expected: use the same build for all processes"
     )]
     Unintelligible(Instance),
-    /// Control says no, or not yet, and why.
+    /// Control refused or postponed the command, with its reason.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Sends an order and returns control's answer, unless that is a refusal.
+/// Sends a command and returns control's answer, unless that is a refusal.
 pub fn order(instance: &Instance, command: &Command) -> Result<Reply, AdminError> {
     let path = control_socket(instance);
     let exists = runtime_directory(instance).exists();
@@ -87,7 +87,7 @@ pub fn order(instance: &Instance, command: &Command) -> Result<Reply, AdminError
     }
 }
 
-/// Gives an order that changes something; returns what is in force, and since which epoch.
+/// Sends a command that changes something; returns the configuration in force and its epoch.
 pub fn change(instance: &Instance, command: &Command) -> Result<(Accepted, u64), AdminError> {
     match order(instance, command)? {
         Reply::InForce { what, epoch } => Ok((what, epoch)),
@@ -95,7 +95,7 @@ pub fn change(instance: &Instance, command: &Command) -> Result<(Accepted, u64),
     }
 }
 
-/// A time limit that ran out has an error number that says nothing to a user.
+/// The error number of an expired timeout means nothing to a user, so it is replaced.
 fn unanswered(instance: &Instance, stream: &UnixStream, source: io::Error) -> AdminError {
     let instance = instance.clone();
     match source.kind() {
@@ -128,14 +128,14 @@ fn exchange(mut stream: &UnixStream, command: &Command, within: Duration) -> io:
 
 /// The configuration file of a running instance.
 pub struct ConfigurationFile {
-    /// What control says of it.
+    /// Control's status of it.
     pub status: FileStatus,
     /// Why a start with it would be refused now.
     pub fault: Option<String>,
 }
 
 impl ConfigurationFile {
-    /// Asks control which it is, and reads it.
+    /// Asks control for its path, and reads it.
     pub fn of(instance: &Instance) -> Result<Self, AdminError> {
         file_status(instance).map(Self::read)
     }
@@ -146,7 +146,7 @@ impl ConfigurationFile {
     }
 }
 
-/// What control says of its configuration file.
+/// Control's status of its configuration file.
 pub fn file_status(instance: &Instance) -> Result<FileStatus, AdminError> {
     match order(instance, &Command::Configuration)? {
         Reply::Configuration(status) => Ok(status),
@@ -154,24 +154,24 @@ pub fn file_status(instance: &Instance) -> Result<FileStatus, AdminError> {
     }
 }
 
-/// What only control knows of a backend.
+/// Details of a backend that only control has.
 #[derive(Debug, Default, Clone)]
-pub struct Told {
-    /// Why its health is what it is.
+pub struct BackendDetails {
+    /// Reason for its health state.
     pub health: Option<String>,
-    /// By service: why its weight is what it is.
+    /// Reason for its weight, by service.
     pub feedback: HashMap<String, String>,
 }
 
-/// What control tells of each backend, by name.
-pub fn tell(instance: &Instance) -> Result<HashMap<String, Told>, AdminError> {
+/// Control's details of each backend, by name.
+pub fn backend_details(instance: &Instance) -> Result<HashMap<String, BackendDetails>, AdminError> {
     let Reply::Backends { backends } = order(instance, &Command::Backends)? else {
         return Err(AdminError::Unintelligible(instance.clone()));
     };
-    let told = |BackendStatus { name, health, feedback, .. }: BackendStatus| {
-        (name, Told { health: Some(health), feedback: feedback.into_iter().collect() })
+    let details = |BackendStatus { name, health, feedback, .. }: BackendStatus| {
+        (name, BackendDetails { health: Some(health), feedback: feedback.into_iter().collect() })
     };
-    Ok(backends.into_iter().map(told).collect())
+    Ok(backends.into_iter().map(details).collect())
 }
 
 #[cfg(test)]
@@ -180,7 +180,7 @@ mod tests {
     use shunt_protocol::admin::ReportPath;
 
     #[test]
-    fn a_control_that_stands_still_is_named_without_an_error_number() {
+    fn a_stuck_control_is_named_without_an_error_number() {
         let (stream, _other) = UnixStream::pair().unwrap();
         let said = unanswered(&Instance::default(), &stream, io::ErrorKind::WouldBlock.into());
         let (text, pid) = (said.to_string(), format!("(pid {})", std::process::id()));

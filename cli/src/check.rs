@@ -1,4 +1,4 @@
-//! `shunt check FILE`: reads a configuration as the keeper and control would, and says what it is or what is wrong.
+//! `shunt check FILE`: reads a configuration as the keeper and control would, and prints a summary or its problems.
 
 use anyhow::Context;
 use shunt_config::{Config, ConfigError};
@@ -10,22 +10,22 @@ use shunt_publish::table::NamedIds;
 use std::collections::HashSet;
 use std::path::Path;
 
-/// A file that may be used.
+/// A valid file.
 pub struct Checked {
-    /// Its summary, in a line.
+    /// One-line summary.
     pub summary: String,
-    /// What of this machine it would be used without.
+    /// Problems of this machine, without which it would still be used.
     pub warnings: Vec<String>,
 }
 
-/// Summarizes a file that may be used.
+/// Summarizes a valid file.
 pub fn check(file: &Path) -> anyhow::Result<Checked> {
     let config = load(file)?;
     let summary = format!("{}: ok: {}\n", file.display(), summary(&config));
     Ok(Checked { summary, warnings: key_warnings(&config) })
 }
 
-/// Keys are the machine's matter: a start goes on without an agent's, a reload doesn't.
+/// Keys depend on the machine: a start continues without an agent's key, a reload does not.
 fn key_warnings(config: &Config) -> Vec<String> {
     let (_, missing) = Agents::load(&config.feedback);
     let warn = |key: &KeyMissing| {
@@ -38,8 +38,8 @@ fn key_warnings(config: &Config) -> Vec<String> {
     missing.iter().map(warn).collect()
 }
 
-/// What a supervisor has to know, as assignments: of the instance that runs by this file, whatever is in it by now; else of
-/// a file that may be used.
+/// Settings for a supervisor, as assignments: of the instance that runs by this file, whatever the file contains now;
+/// otherwise of the file, if it is valid.
 pub fn settings(file: &Path) -> anyhow::Result<String> {
     let running = running_configuration(file).and_then(|running| {
         running.inspect_err(|error| say(format_args!("the configuration accepted last can't be used:\n{error}"))).ok()
@@ -53,7 +53,7 @@ fn load(file: &Path) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Publishes it into memory of its limits, as control would at its first start.
+/// Publishes it into memory sized by its limits, as control would at its first start.
 fn rehearse(config: &Config) -> anyhow::Result<()> {
     let rehearsal = Rehearsal::of_limits(&config.limits).context("memory to try the configuration out in")?;
     let table = rehearsal.table(&rehearsal.empty_table(), config, &NamedIds::default());
@@ -75,7 +75,7 @@ fn summary(config: &Config) -> String {
     )
 }
 
-/// An instance name is made of `a`-`z`, `0`-`9` and `-`, so that nothing needs quotation marks.
+/// An instance name consists of `a`-`z`, `0`-`9` and `-`, so no quoting is needed.
 fn assignments(config: &Config) -> String {
     format!("INSTANCE={}\nSWITCHERS={}\n", config.instance, config.switchers.cpus.count())
 }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_cannot_be_used_are_told_with_their_lines() {
+    fn unusable_keys_are_reported_with_their_lines() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let [file, key] = ["shunt.toml", "key"].map(|name| folder.path().join(name));

@@ -1,6 +1,6 @@
 //! The command line, and what each command does.
 
-use super::admin::{self, Told};
+use super::admin::{self, BackendDetails};
 use super::configuration::Configuration;
 use super::drain::Selected;
 use super::memory::{Memory, MemoryError};
@@ -21,11 +21,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Exit status of `shunt status`, as monitoring plug-ins have it: warning, critical, unknown.
+/// Exit status of `shunt status`, as for monitoring plug-ins: warning, critical, unknown.
 const DEGRADED: u8 = 1;
 const NOT_SERVING: u8 = 2;
 const UNKNOWN: u8 = 3;
-/// Between the two looks from which `shunt status` tells how idle a switcher is.
+/// Interval between the two samples from which `shunt status` computes how idle a switcher is.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Shows and steers a running Shunt; checks a configuration and a machine before it runs.
@@ -99,7 +99,7 @@ enum Command {
         /// The configuration.
         file: PathBuf,
     },
-    /// The living processes of an instance, whoever started them: NAME PID START-TIME, a line each, for a supervisor.
+    /// The living processes of an instance, whichever process started them: NAME PID START-TIME, a line each, for a supervisor.
     Processes,
     /// Say what on this machine is in Shunt's way, and how to mend it. Exit status 1 if something fails.
     Doctor {
@@ -111,11 +111,11 @@ enum Command {
     },
 }
 
-/// Does what the command line says.
+/// Runs the command.
 pub fn run(arguments: Arguments) -> ExitCode {
     match execute(arguments) {
         Ok(code) => code,
-        // Its lines begin with the file's name already.
+        // Its lines already begin with the file's name.
         Err(error) if error.is::<ConfigError>() => {
             say(error);
             ExitCode::from(REFUSED)
@@ -150,7 +150,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What of the machine isn't as the file wants it is no refusal of the file.
+/// Problems of the machine do not make the file invalid.
 fn checked(file: &Path) -> anyhow::Result<String> {
     let check::Checked { summary, warnings } = check::check(file)?;
     warnings.iter().for_each(say);
@@ -162,35 +162,35 @@ fn attach(named: Option<Instance>) -> anyhow::Result<Memory> {
     Ok(memory)
 }
 
-/// What is shown is what a dead process left: say so, beside it.
+/// Warns if the values shown were left by a dead process.
 fn warn_of_missing(memory: &Memory) -> anyhow::Result<()> {
     process_problems(&processes(memory, monotonic_ms())).iter().for_each(|problem| say(problem.line().trim_end()));
     Ok(())
 }
 
-/// Whether control turns. One that stands still would let whoever asks it wait for its answer.
+/// Whether control's loop turns. Querying a stuck control would block until the timeout.
 fn control_runs(memory: &Memory) -> bool {
     let runs = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
     processes(memory, monotonic_ms()).iter().any(runs)
 }
 
-/// What control tells of each backend; what keeps it from that is said once.
-fn told(memory: &Memory, has_said: &mut bool) -> HashMap<String, Told> {
-    let told = if control_runs(memory) { admin::tell(&memory.instance) } else { Ok(HashMap::new()) };
-    told.unwrap_or_else(|error| {
-        if !std::mem::replace(has_said, true) {
+/// Control's details of each backend; a failure is printed once.
+fn backend_details(memory: &Memory, has_warned: &mut bool) -> HashMap<String, BackendDetails> {
+    let details = if control_runs(memory) { admin::backend_details(&memory.instance) } else { Ok(HashMap::new()) };
+    details.unwrap_or_else(|error| {
+        if !std::mem::replace(has_warned, true) {
             say(control_unanswered(&error).line().trim_end());
         }
         HashMap::new()
     })
 }
 
-/// Says by its exit status how bad the worst problem is.
+/// The exit status tells the severity of the worst problem.
 fn status(named: Option<Instance>, exact: bool, output: Output) -> ExitCode {
     let mut memory = None;
     let shown = instance::choose(named)
         .map_err(anyhow::Error::from)
-        .and_then(|instance| output.show(|| look(&instance, &mut memory, exact)));
+        .and_then(|instance| output.show(|| sample(&instance, &mut memory, exact)));
     match shown.map(|view| view.worst()) {
         Ok(None | Some(Severity::Notice)) => ExitCode::SUCCESS,
         Ok(Some(Severity::Degraded)) => ExitCode::from(DEGRADED),
@@ -198,15 +198,15 @@ fn status(named: Option<Instance>, exact: bool, output: Output) -> ExitCode {
         Err(error) => {
             say(format_args!("shunt: {error:#}"));
             let report = serde_json::json!({ "health": "unknown", "error": format!("{error:#}") });
-            // Where this can't be printed, the exit status says it.
+            // If this cannot be printed, the exit status still reports it.
             let _ = output::json(&report).map(|text| output.json && output::write(&text).is_ok());
             ExitCode::from(UNKNOWN)
         }
     }
 }
 
-/// One look at an instance, whose memory may come and go between two of them.
-fn look(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow::Result<StatusView> {
+/// Samples an instance once; its memory may be removed or recreated between two samples.
+fn sample(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow::Result<StatusView> {
     let attached = match memory.take() {
         Some(mut attached) => attached.refresh().map(|()| attached),
         None => Memory::attach(instance),
@@ -227,7 +227,7 @@ fn look(instance: &Instance, memory: &mut Option<Memory>, exact: bool) -> anyhow
             Outside { file, links, host }
         }
         Err(error) => {
-            say(format_args!("shunt: whether interfaces are up isn't known: {error}"));
+            say(format_args!("shunt: the state of the interfaces is unknown: {error}"));
             Outside { file, ..Outside::default() }
         }
     };
@@ -245,11 +245,11 @@ fn services(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
 
 fn backends(memory: &mut Memory, output: Output) -> anyhow::Result<()> {
     warn_of_missing(memory)?;
-    let mut has_said = false;
+    let mut has_warned = false;
     output.show(|| {
         memory.refresh()?;
-        let told = told(memory, &mut has_said);
-        Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &told, monotonic_ms()))
+        let details = backend_details(memory, &mut has_warned);
+        Ok(BackendsReport::read(memory, &Configuration::read(&memory.control)?, &details, monotonic_ms()))
     })?;
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! The active generation of the configuration table, copied out whole.
+//! A copy of the active generation of the configuration table.
 //!
-//! The command isn't among the readers that control waits for before it fills a buffer, so it looks at the active word
-//! before and after, and copies again if that changed.
+//! Control does not wait for this command before it fills a buffer, so the command reads the active word before and after
+//! the copy, and copies again if it changed.
 
 use shunt_config::document::listed;
 use shunt_shmlayout::address::{BackendId, ServiceId};
@@ -12,26 +12,26 @@ use shunt_shmlayout::service::{BackendView, ServiceView};
 use shunt_shmlayout::sync::{Ordering, fence};
 use std::collections::HashMap;
 
-/// Copies made before giving up. Control publishes at most once in 10 ms; a copy takes less than 1 ms.
+/// Maximum number of copies. Control publishes at most once per 10 ms; a copy takes less than 1 ms.
 const COPIES: usize = 20;
 
 /// Why there is no configuration to show.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
-    /// Control hasn't got that far, or doesn't run.
+    /// Control has not published yet, or does not run.
     #[error("no configuration is published yet: `shunt status` says whether shunt-control runs")]
     NothingPublished,
-    /// Every copy was overtaken.
+    /// Every copy was overwritten.
     #[error("the configuration changed {COPIES} times while it was read: try again")]
     Overtaken,
-    /// The operator named something that isn't there.
+    /// The operator's name does not exist.
     #[error("there is no {what} {name:?}; there is: {}", listed(names.iter().cloned()))]
     Unknown {
         /// "service" or "backend".
         what: &'static str,
-        /// What was asked for.
+        /// The name that was given.
         name: String,
-        /// What there is.
+        /// The names that exist.
         names: Vec<String>,
     },
 }
@@ -42,13 +42,13 @@ pub struct Service {
     pub id: ServiceId,
     /// Its name.
     pub name: String,
-    /// What stands in the table.
+    /// Its record.
     pub record: ServiceView,
     /// Its backends.
     pub members: Vec<MemberRecord>,
-    /// Ranges of its clients, if rules tell them apart.
+    /// Number of client ranges, if it has rules.
     pub classes: Vec<ClassRecord>,
-    /// How many slots name each backend.
+    /// Number of slots of each backend.
     pub slots: HashMap<BackendId, u32>,
 }
 
@@ -58,11 +58,11 @@ pub struct Backend {
     pub id: BackendId,
     /// Its name.
     pub name: String,
-    /// What stands in the table.
+    /// Its record.
     pub record: BackendView,
 }
 
-/// One generation.
+/// A copy of one generation.
 pub struct Configuration {
     /// By id.
     pub services: Vec<Service>,
@@ -79,7 +79,7 @@ impl Configuration {
                 return Err(ConfigurationError::NothingPublished);
             }
             let copy = Self::copy(&control.generations[active.buffer()]);
-            fence(Ordering::Acquire); // the copy before the second look: pairs with the fence in flip::publish()
+            fence(Ordering::Acquire); // orders the copy before the second load: pairs with the fence in flip::publish()
             if control.head.active.load(Ordering::Relaxed) == active.0 {
                 return Ok(copy);
             }
@@ -101,13 +101,13 @@ impl Configuration {
         self.backends.iter().find(|backend| backend.id == id)
     }
 
-    /// Ids of the services of this name: two, while one that left the configuration still has connections.
+    /// Ids of the services with this name: two, while a removed one still has connections.
     pub fn services_named(&self, name: &str) -> Result<Vec<ServiceId>, ConfigurationError> {
         let ids = self.services.iter().filter(|service| service.name == name).map(|service| service.id).collect();
         known("service", name, ids, || self.services.iter().map(|service| service.name.clone()).collect())
     }
 
-    /// Ids of the backends of this name.
+    /// Ids of the backends with this name.
     pub fn backends_named(&self, name: &str) -> Result<Vec<BackendId>, ConfigurationError> {
         let ids = self.backends.iter().filter(|backend| backend.name == name).map(|backend| backend.id).collect();
         known("backend", name, ids, || self.backends.iter().map(|backend| backend.name.clone()).collect())

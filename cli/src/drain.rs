@@ -7,7 +7,7 @@ use shunt_process::Instance;
 use shunt_protocol::admin::{Accepted, Command, Selection};
 use std::net::IpAddr;
 
-/// Which back-ends.
+/// Selects backends.
 #[derive(Debug, Clone, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").args(["backends", "hosts"]).required(true).multiple(true))]
 pub struct Selected {
@@ -27,23 +27,23 @@ fn address(text: &str) -> Result<IpAddr, &'static str> {
         .map_err(|_| "write the whole address of a back-end's host, as 198.18.1.11; names and networks aren't taken")
 }
 
-/// What an order changed.
+/// Result of a command.
 #[derive(Debug, Serialize)]
 pub struct DrainReport {
     /// `drained` or `enabled`.
     pub state: &'static str,
     /// Names of the back-ends.
     pub backends: Vec<String>,
-    /// The configuration epoch since which it is in force.
+    /// The configuration epoch from which it is in force.
     pub epoch: u64,
 }
 
-/// Takes the selected back-ends out, all of them or none.
+/// Drains the selected backends, all of them or none.
 pub fn drain(instance: &Instance, selected: Selected) -> anyhow::Result<()> {
     set(instance, Command::Drain, "drained", selected)
 }
 
-/// Puts the selected back-ends back, all of them or none.
+/// Enables the selected backends, all of them or none.
 pub fn enable(instance: &Instance, selected: Selected) -> anyhow::Result<()> {
     set(instance, Command::Enable, "enabled", selected)
 }

@@ -1,4 +1,4 @@
-//! Numbers as operators read them; JSON has them plain.
+//! Formats numbers for operators; JSON has them unformatted.
 
 pub use shunt_process::duration;
 
@@ -17,7 +17,7 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// The value, or a dash where there is none.
+/// The value, or a dash if there is none.
 pub fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

@@ -1,29 +1,29 @@
-//! Which instance a command is about.
+//! Selects the instance of a command.
 
 use shunt_instances::present;
 use shunt_process::{Instance, InstanceError};
 
-/// The variable that names the instance when the command line doesn't.
+/// The environment variable that names the instance, if the command line does not.
 pub const VARIABLE: &str = "SHUNT_INSTANCE";
 
-/// Why it isn't clear.
+/// Why no instance could be selected.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceChoiceError {
-    /// The environment names no instance.
+    /// The variable's value is not an instance name.
     #[error("{VARIABLE}={value:?} {source}")]
     Variable {
-        /// What it says.
+        /// The variable's value.
         value: String,
-        /// Why it is none.
+        /// Why it is invalid.
         source: InstanceError,
     },
-    /// Nobody said which.
+    /// Several instances exist, and none was named.
     #[error("there are several instances: {}; say which with --instance NAME, or {VARIABLE}", list(.0))]
     Several(Vec<Instance>),
 }
 
-/// The one on the command line; else the variable's; else the only one there is; else `shunt`, unless there are others
-/// alone.
+/// The instance named on the command line, or by the variable; otherwise the only existing one; otherwise `shunt`, unless
+/// there are only others.
 pub fn choose(named: Option<Instance>) -> Result<Instance, InstanceChoiceError> {
     if let Some(instance) = named {
         return Ok(instance);

@@ -1,7 +1,7 @@
 //! The `shunt` command: an ordinary reader of the shared memory, and a client of control's admin socket.
 //!
-//! It writes nothing that another process reads. `memory` attaches, `configuration` copies the active generation,
-//! `views` make rows and tables of both, `admin` gives orders, `check` and `doctor` look before Shunt is started.
+//! It writes nothing that another process reads. `memory` attaches, `configuration` copies the active generation, `views`
+//! build rows and tables from both, `admin` sends commands, `check` and `doctor` run before a start.
 
 mod admin;
 mod check;
@@ -20,14 +20,14 @@ use clap::Parser;
 use command::{Arguments, run};
 use std::process::ExitCode;
 
-/// EX_USAGE (sysexits.h). Not clap's 2, which `shunt status` has for an instance that doesn't serve.
+/// EX_USAGE (sysexits.h). Not clap's 2, which `shunt status` uses for an instance that does not serve.
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(arguments) => run(arguments),
         Err(refusal) => {
-            // Nobody is left to tell where this can't be printed.
+            // If this cannot be printed, there is no other channel.
             let _ = refusal.print();
             if refusal.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
         }

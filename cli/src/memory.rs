@@ -1,6 +1,6 @@
-//! The shared memory of one instance, attached read-only, as every command that shows something reads it.
+//! The shared memory of one instance, attached read-only.
 //!
-//! Nothing here needs a process of Shunt to live: the regions outlast them all.
+//! No process of Shunt needs to live: the regions outlast them all.
 
 use shunt_instances::present;
 use shunt_process::{Instance, region_name};
@@ -12,7 +12,7 @@ use shunt_shmlayout::regions::{
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-/// Why there is nothing to show.
+/// Why the memory could not be attached.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     /// Not root.
@@ -21,42 +21,42 @@ pub enum MemoryError {
     /// No shared memory of this name.
     #[error("instance {instance} is not running: {missing} does not exist; {advice}")]
     NotRunning {
-        /// The instance that was asked for.
+        /// Name of the instance.
         instance: Instance,
-        /// The file.
+        /// The missing file.
         missing: PathBuf,
-        /// What to do.
+        /// The remedy.
         advice: String,
     },
-    /// The memory isn't as it has to be.
+    /// The region is invalid.
     #[error(transparent)]
     Unfit(AttachError),
-    /// The connection table's parts don't fit each other.
+    /// The sizes of the connection table's parts contradict each other.
     #[error("the connection table of instance {0} is damaged: stop Shunt and start it again, so that it is made anew")]
     Table(Instance),
 }
 
 /// The regions of one instance.
 pub struct Memory {
-    /// Which instance.
+    /// Name of the instance.
     pub instance: Instance,
-    /// What control writes.
+    /// The control region.
     pub control: ControlRegion,
-    /// What the keeper writes.
+    /// The keeper region.
     pub keeper: KeeperRegion,
     /// The connection table.
     pub connections: Connections<'static>,
-    /// What each switcher writes, by number.
+    /// Each switcher's region, by number.
     pub switchers: Vec<SwitcherRegion>,
-    /// What goes to and from the box's own programs, if a pseudo-interface is configured.
+    /// The pseudo-interface's regions, if configured.
     pub host: Option<HostMemory>,
-    /// Of the keeper region's file, to tell a region that was made anew.
+    /// Inode of the keeper region's file, to detect that it was recreated.
     inode: Option<u64>,
 }
 
 /// The regions of the pseudo-interface.
 pub struct HostMemory {
-    /// What the interface daemon writes.
+    /// The interface daemon's region.
     pub daemon: IfdaemonRegion,
     /// The packet store of each switcher, by number.
     pub stores: Vec<StoreRegion>,
@@ -90,7 +90,7 @@ impl Memory {
         })
     }
 
-    /// Attaches anew if the regions were made anew; otherwise keeps what it has, because a mapping is never given back.
+    /// Attaches again if the regions were recreated; otherwise keeps the mappings, because they are never unmapped.
     pub fn refresh(&mut self) -> Result<(), MemoryError> {
         if keeper_inode(&self.instance) != self.inode {
             *self = Self::attach(&self.instance)?;
@@ -125,7 +125,7 @@ fn attach<R: Typed>(instance: &Instance, region: &str) -> Result<R, MemoryError>
     }
 }
 
-/// What to do about an instance that doesn't run.
+/// The remedy for an instance that does not run.
 pub fn advise(instance: &Instance) -> String {
     let others = present();
     let others: Vec<_> = others.iter().filter(|other| *other != instance).map(Instance::as_str).collect();

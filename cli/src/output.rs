@@ -1,22 +1,22 @@
-//! From a report to standard output: text or JSON, once or again and again.
+//! Prints a report as text or JSON, once or repeatedly.
 
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-/// What a command shows.
+/// A command's result.
 pub trait Report: Serialize {
-    /// The same as text.
+    /// The result as text.
     fn text(&self) -> String;
 }
 
-/// How a command shows it.
+/// Output options.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Output {
     /// Print JSON, with numbers and names that stay the same between versions.
     #[arg(long)]
     pub json: bool,
-    /// Show it again each so many seconds, until interrupted.
+    /// Repeat at this interval in seconds, until interrupted.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub watch: Option<u32>,
 }
@@ -26,11 +26,11 @@ fn seconds(text: &str) -> Result<u32, &'static str> {
     number.ok_or("write a whole number of seconds, 1 or more")
 }
 
-/// Home, and clear from there: what a terminal is sent before it is shown again.
+/// Cursor home, and clear to the end: sent to a terminal before each repetition.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 impl Output {
-    /// Shows what `make` returns, as often as asked for; returns what was shown last.
+    /// Prints the result of `make`, repeatedly if requested; returns the last one.
     pub fn show<R: Report>(self, mut make: impl FnMut() -> anyhow::Result<R>) -> anyhow::Result<R> {
         loop {
             let report = make()?;
@@ -47,12 +47,12 @@ impl Output {
     }
 }
 
-/// One object on many lines; with `--watch`, one after the other.
+/// One object on several lines; with `--watch`, one object per line.
 pub fn json(report: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(report)? + "\n")
 }
 
-/// False if nobody reads any more, as after `| head`.
+/// Returns false if the reader is gone, as after `| head`.
 pub fn write(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

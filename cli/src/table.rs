@@ -2,23 +2,23 @@
 
 use std::fmt;
 
-/// Which side of its column a cell stands on.
+/// Alignment of a column's cells.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Names.
+    /// For names.
     Left,
-    /// Numbers.
+    /// For numbers.
     Right,
 }
 
-/// Rows under titles.
+/// Rows below titles.
 pub struct Table {
     columns: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// No rows yet. A title that begins with `>` belongs to a column of numbers.
+    /// No rows. A title that begins with `>` marks a column of numbers.
     pub fn new<'t>(titles: impl IntoIterator<Item = &'t str>) -> Self {
         let column = |title: &str| match title.strip_prefix('>') {
             Some(title) => (title.to_owned(), Align::Right),
@@ -27,7 +27,7 @@ impl Table {
         Self { columns: titles.into_iter().map(column).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row; cells that are missing at its end stay empty.
+    /// Adds a row; missing cells at its end stay empty.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }

@@ -3,14 +3,14 @@
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
-/// CPUs of the switchers, as the operator asked for them.
+/// CPUs of the switchers, as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cpus {
     /// Switcher N runs on the Nth of these.
     Listed(Vec<u32>),
-    /// That many of the machine's last CPUs.
+    /// This number of the machine's last CPUs.
     Automatic {
-        /// How many switchers.
+        /// Number of switchers.
         count: u32,
     },
 }
@@ -18,7 +18,7 @@ pub enum Cpus {
 /// Why no CPU could be chosen for every switcher.
 #[derive(Debug, thiserror::Error)]
 pub enum CpuError {
-    /// The system would not tell.
+    /// The system call failed.
     #[error("sched_getaffinity: {0}; list the CPUs by number in switchers.cpus")]
     Unknown(#[from] nix::Error),
     /// More switchers than CPUs.
@@ -42,8 +42,8 @@ impl Cpus {
         }
     }
 
-    /// The CPU of each switcher. Listed ones are not compared with this process's affinity: CPUs isolated for
-    /// switchers (`isolcpus`) are outside it, and may be pinned to all the same.
+    /// The CPU of each switcher. Listed CPUs are not compared with this process's affinity: CPUs isolated for switchers
+    /// (`isolcpus`) are outside it, and may still be pinned to.
     pub fn choose(&self) -> Result<Vec<u32>, CpuError> {
         match self {
             Self::Listed(cpus) => Ok(cpus.clone()),
@@ -58,7 +58,7 @@ fn allowed_cpus() -> Result<Vec<u32>, CpuError> {
     Ok(allowed.filter_map(|cpu| u32::try_from(cpu).ok()).collect())
 }
 
-/// The last ones, because interrupts and housekeeping gather on the first.
+/// The last CPUs, because interrupts and housekeeping concentrate on the first.
 fn choose_last(allowed: &[u32], count: u32) -> Result<Vec<u32>, CpuError> {
     let too_few = CpuError::TooFew { count, allowed: allowed.len() };
     let first = allowed.len().checked_sub(count as usize).ok_or(too_few)?;

@@ -1,10 +1,10 @@
-//! Where a key or header that stands twice stood first, and what was meant: TOML's parser says "duplicate key" of all of
-//! them, also where a table that may be repeated has single brackets.
+//! Finds the first occurrence of a duplicate key or header, and what was probably meant: the TOML parser reports "duplicate
+//! key" for all of them, even for a repeatable table in single brackets.
 
 /// Tables that may be repeated.
 const REPEATED: [&str; 6] = ["interface", "service", "service.backend", "service.rule", "agent", "backend"];
 
-/// What to say instead of "duplicate key" in `line` (from 1), and what to do; `None` if the first one isn't found.
+/// The message instead of "duplicate key" in `line` (from 1), and the remedy; `None` if the first occurrence is not found.
 pub fn explain(text: &str, line: usize) -> Option<(String, String)> {
     let lines: Vec<&str> = text.lines().take(line).map(str::trim).collect();
     let (last, before) = lines.split_last()?;

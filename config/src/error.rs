@@ -1,12 +1,12 @@
-//! What can be wrong with a configuration, each said with file, line, field and the way out.
+//! Configuration errors, each with file, line, field and remedy.
 
 use std::fmt;
 use std::io;
 
-/// Problems of one file that a refusal tells.
-const MOST_TOLD: usize = 100;
+/// Maximum number of problems that one message lists.
+const PROBLEM_LIMIT: usize = 100;
 
-/// Why a configuration was refused. Nothing of it was used.
+/// Why a configuration was refused. No part of it takes effect.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file could not be opened or read.
@@ -14,7 +14,7 @@ pub enum ConfigError {
     Unreadable {
         /// The path as the operator gave it.
         file: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The path names a directory, a FIFO, a device or a socket.
@@ -32,7 +32,7 @@ pub enum ConfigError {
     TooLarge {
         /// The path as the operator gave it.
         file: String,
-        /// The most that is read.
+        /// Size limit in bytes.
         limit_bytes: u64,
     },
     /// The file is not text.
@@ -54,13 +54,13 @@ pub enum ConfigError {
     Syntax {
         /// The path as the operator gave it.
         file: String,
-        /// Line (from 1) at which the text stops making sense.
+        /// Line (from 1) of the syntax error.
         line: usize,
-        /// Character (from 1) in that line.
+        /// Column in characters (from 1).
         column: usize,
-        /// What the TOML parser expected there.
+        /// The TOML parser's message.
         message: String,
-        /// What to do.
+        /// The remedy.
         mend: String,
     },
     /// A file for `shunt-agent`, where one for Shunt was expected.
@@ -81,12 +81,12 @@ pub enum ConfigError {
         /// The path as the operator gave it.
         file: String,
     },
-    /// The text is TOML, but says something that Shunt cannot do. All that is wrong, in the order of the lines.
+    /// The text is valid TOML with invalid contents. Contains all problems, in line order.
     #[error("{}", one_a_line(.0))]
     Refused(Vec<Problem>),
 }
 
-/// One thing that is wrong in a configuration.
+/// One problem in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The path as the operator gave it.
@@ -95,7 +95,7 @@ pub struct Problem {
     pub line: usize,
     /// Path of the field, as `service.web.backend.b1.address`.
     pub field: String,
-    /// What is wrong and what to do.
+    /// The problem and its remedy.
     pub sentence: String,
 }
 
@@ -106,11 +106,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The first ones: the text goes through logs and answers, which have room for so many.
+/// Lists the first problems only: the text goes through logs and replies of limited size.
 fn one_a_line(problems: &[Problem]) -> String {
-    let mut lines: Vec<String> = problems.iter().take(MOST_TOLD).map(Problem::to_string).collect();
-    if problems.len() > MOST_TOLD {
-        lines.push(format!("and {} more; mend these first", problems.len() - MOST_TOLD));
+    let mut lines: Vec<String> = problems.iter().take(PROBLEM_LIMIT).map(Problem::to_string).collect();
+    if problems.len() > PROBLEM_LIMIT {
+        lines.push(format!("and {} more; mend these first", problems.len() - PROBLEM_LIMIT));
     }
     lines.join("\n")
 }
@@ -123,7 +123,7 @@ mod tests {
     fn many_problems_are_counted_after_the_first() {
         let problem = |line| Problem { file: "a.toml".into(), line, field: "x".into(), sentence: "is wrong".into() };
         let told = |count| ConfigError::Refused((1..=count).map(problem).collect()).to_string();
-        assert!(told(MOST_TOLD).ends_with("a.toml:100: x: is wrong"));
+        assert!(told(PROBLEM_LIMIT).ends_with("a.toml:100: x: is wrong"));
         assert!(told(60_000).ends_with("a.toml:100: x: is wrong\nand 59900 more; mend these first"));
     }
 }

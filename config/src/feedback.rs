@@ -1,24 +1,23 @@
-//! What a configuration says about load feedback: who reports, how far a report is believed, and what a service makes
-//! of it.
+//! The load-feedback part of a configuration: who reports, how far a report is trusted, and how a service uses it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// How control takes reports and what it lets them do.
+/// How control receives reports, and limits on their effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feedback {
-    /// Where agents send their reports (UDP); none if no agent reports.
+    /// Address for agents' reports (UDP); `None` if no agent reports.
     pub listen: Option<SocketAddr>,
-    /// After so long without a report a back-end counts as silent, and its weight becomes the configured one again.
+    /// After this time without a report, a back-end counts as silent and returns to its configured weight.
     pub silence_ms: u32,
-    /// Time constant of the smoothing: a step shows by 63 % after so long.
+    /// Time constant of the smoothing: after this time, 63 % of a step is visible.
     pub smoothing_ms: u32,
-    /// The most by which a learnt weight, or one on its way back to the configured one, changes in a second, in thousandths of
-    /// itself.
+    /// Maximum change of a learnt weight per second, in thousandths of itself; also for its return to the configured
+    /// weight.
     pub slew_permille_per_s: u32,
-    /// Who may report, and about whom.
+    /// Agents that may report, and their back-ends.
     pub agents: Vec<Agent>,
 }
 
@@ -31,15 +30,15 @@ impl Default for Feedback {
 /// An agent on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
-    /// Its name in its reports; unique.
+    /// Name in its reports; unique.
     pub name: String,
-    /// The file with the key that it signs with.
+    /// File with its signing key.
     pub key_file: PathBuf,
-    /// The back-ends that it reports about: nobody else may.
+    /// The back-ends that it reports about; no other agent may.
     pub backends: Vec<String>,
 }
 
-/// How a service's new connections are shared out.
+/// How a service distributes new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Algorithm {
     /// By configured weight.
@@ -47,9 +46,9 @@ pub enum Algorithm {
     Static,
     /// By weights that control moves until all back-ends are equally loaded.
     Even,
-    /// The less loaded of two that chance picks.
+    /// The less loaded of two chosen at random.
     Lightest,
-    /// The one with the fewest open connections for its weight.
+    /// The one with the fewest open connections relative to its weight.
     LeastConnections,
     /// The one with the shortest expected wait, from requests in flight and execution time.
     Latency,
@@ -81,30 +80,30 @@ impl Algorithm {
     }
 }
 
-/// Certain clients go to certain back-ends of a service. The first rule that names a client counts.
+/// Sends certain clients to certain back-ends of a service. The first rule that matches a client applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// Whose connections.
+    /// The clients that it matches.
     pub clients: Vec<Network>,
-    /// Names of the back-ends that have what these clients need; at least one.
+    /// Names of the back-ends that these clients may use; at least one.
     pub backends: Vec<String>,
 }
 
-/// How control asks HAProxy's agent-check agents beside a service's back-ends.
+/// How control polls HAProxy agent-check agents beside a service's back-ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentCheck {
-    /// Where they listen, at each back-end's address.
+    /// Port of the agents, at each back-end's address.
     pub port: u16,
-    /// From one question to the next.
+    /// Polling interval.
     pub interval_ms: u32,
 }
 
-/// A network of addresses, as `198.18.0.0/16`.
+/// A network prefix, as `198.18.0.0/16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network {
-    /// Its first address.
+    /// First address.
     pub address: Ipv4Addr,
-    /// How many bits of it count.
+    /// Prefix length in bits.
     pub prefix: u8,
 }
 
@@ -112,7 +111,7 @@ impl Network {
     /// Every client.
     pub const ALL: Self = Self { address: Ipv4Addr::UNSPECIFIED, prefix: 0 };
 
-    /// Its last address.
+    /// Last address.
     pub fn last(&self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.address.to_bits() | !mask(self.prefix))
     }
@@ -124,10 +123,10 @@ impl fmt::Display for Network {
     }
 }
 
-/// Why a text isn't a network; says what to do.
+/// Why a text is not a network, with the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
-    /// Not one at all.
+    /// Invalid syntax.
     #[error("is not a network; write for example \"198.18.0.0/16\"")]
     Malformed,
     /// IPv6.
@@ -156,7 +155,7 @@ impl FromStr for Network {
     }
 }
 
-/// The bits that count; for prefix 0 a shift by 32 would not be one.
+/// The network mask. A shift by 32, for prefix 0, would overflow.
 fn mask(prefix: u8) -> u32 {
     u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
 }

@@ -1,10 +1,10 @@
-//! Which program a file is for: both have TOML files, and one given to the other would be refused key by key.
+//! Distinguishes the two programs' TOML files: a file for the wrong program would otherwise be refused key by key.
 
 use toml::de::DeTable;
 
 use crate::error::ConfigError;
 
-/// The programs that read files this way.
+/// The programs with such a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// Keeper, control and `shunt`.
@@ -13,11 +13,11 @@ pub enum FileKind {
     Agent,
 }
 
-/// Tables and keys that only one of the two files has, at its top.
+/// Top-level tables and keys that only one of the two files has.
 const OF_SHUNT: [&str; 3] = ["switchers", "interface", "service"];
 const OF_AGENT: [&str; 3] = ["control", "key_file", "backend"];
 
-/// Refuses a file that is clearly the other program's.
+/// Refuses a file that clearly belongs to the other program.
 pub fn refuse_other_kind(document: &DeTable<'_>, file: &str, wanted: FileKind) -> Result<(), ConfigError> {
     let has = |keys: [&str; 3]| keys.iter().any(|key| document.contains_key(*key));
     match (wanted, has(OF_SHUNT), has(OF_AGENT)) {

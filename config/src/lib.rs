@@ -1,8 +1,8 @@
-//! The operator's TOML configuration: what it may say, how it is read and why it is refused.
+//! The operator's TOML configuration: its format, how it is read, and why it is refused.
 //!
 //! Owns the format. Read by the keeper (switchers, interfaces, limits), by control (everything) and by `shunt check`. The
-//! file is only ever read, and read whole: either all of it is good, defaults are filled in and a [`Config`] comes out, or
-//! a [`ConfigError`] names every line that is wrong.
+//! file is read-only and read as a whole: the result is either a [`Config`] with defaults filled in, or a [`ConfigError`]
+//! that names every invalid line.
 //!
 //! ```text
 //!  path -- read.rs --> text --> TOML table with places -- section.rs, check/ --> Config
@@ -37,7 +37,7 @@ pub use types::{
     Service, Side, Switchers, Target, Timeouts, XdpMode,
 };
 
-/// The means of reading a file this way, for other files of Shunt's: the agent's own configuration.
+/// Building blocks for reading other files in the same way, such as the agent's configuration.
 pub mod document {
     pub use crate::kind::{FileKind, refuse_other_kind};
     pub use crate::read::{parse_document, read_text, read_text_up_to};
@@ -51,7 +51,7 @@ impl Config {
         Self::parse(&read::read_text(path)?, &path.display().to_string())
     }
 
-    /// Checks `text`; `file_name` is what refusals name.
+    /// Checks `text`; messages refer to it as `file_name`.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
         let document = read::parse_document(text, file_name)?;
         kind::refuse_other_kind(document.get_ref(), file_name, kind::FileKind::Shunt)?;

@@ -1,9 +1,9 @@
-//! Which known word a mistyped one was most likely meant to be.
+//! Suggests the known word that a mistyped one most likely stands for.
 
-/// Letters of the shortest word that may be the beginning of the one that was meant.
+/// Minimum length of a word to match as a prefix.
 const SHORTEST_BEGINNING: usize = 4;
 
-/// The first of `known` that `word` begins, that begins `word`, or that differs from it by few letters.
+/// The first of `known` that is a prefix of `word`, has it as a prefix, or is within a small edit distance.
 pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let begins = |a: &str, b: &str| a.len() >= SHORTEST_BEGINNING && b.starts_with(a);
     let most = (word.len() / 3).min(2);
@@ -11,7 +11,7 @@ pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     known.iter().find(is_near).copied()
 }
 
-/// How many letters must be put in, taken out or replaced to make one word of the other (Levenshtein).
+/// Edit distance (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

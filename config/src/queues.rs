@@ -1,23 +1,23 @@
-//! Which switcher polls which queue, and what that takes of its ports and frames: computed here alone, for `shunt check`
-//! with the fewest queues that there can be, for `shunt doctor` and the keeper with those that the machine has.
+//! Assigns queues to switchers and computes the ports and frames required. `shunt check` uses it with the minimum queue
+//! counts, `shunt doctor` and the keeper with the machine's.
 
 use std::ops::RangeInclusive;
 
 use crate::error::Problem;
 use crate::types::{Config, Interface, Limits, PortKind};
 
-/// Ports that a switcher can have.
+/// Maximum ports per switcher.
 pub const MOST_PORTS: usize = 64;
-/// `limits.frames`. The fewest are a batch.
+/// Range of `limits.frames`. The minimum is one batch.
 pub const FRAMES: RangeInclusive<u32> = 64..=1 << 20;
 
-/// Rings of a queue that hold frames: one to be filled, one to be sent.
+/// Rings per queue that hold frames: the fill ring and the transmit ring.
 const RINGS: u64 = 2;
 
-/// Field path and sentence of something that can't be.
-pub(crate) type Complaint = (String, String);
+/// Field path and message of a problem.
+pub(crate) type QueueProblem = (String, String);
 
-/// What decides about ports and frames.
+/// The settings that determine ports and frames.
 pub(crate) struct Demand<'c> {
     pub switchers: u32,
     pub interfaces: &'c [Interface],
@@ -30,43 +30,43 @@ impl Config {
         Demand { switchers, interfaces: &self.interfaces, limits: &self.limits }
     }
 
-    /// The queues of an interface, of `count`, that a switcher polls.
+    /// The queues, out of `count`, of an interface that a switcher polls.
     pub fn queues_of(&self, switcher: u32, interface: usize, count: u32) -> impl Iterator<Item = u32> + '_ {
         let (demand, interface) = (self.demand(), &self.interfaces[interface]);
         (0..count).filter(move |queue| demand.poller(interface, *queue) == switcher)
     }
 
-    /// What is in the way where the interfaces have so many queues, in the configuration's order.
+    /// Problems with these queue counts, given in the configuration's order.
     pub fn queue_problems(&self, queues: &[u32]) -> Vec<Problem> {
-        let complaints = self.demand().complaints(queues);
-        complaints.into_iter().map(|(field, sentence)| self.source.problem(field, sentence)).collect()
+        let problems = self.demand().problems(queues);
+        problems.into_iter().map(|(field, sentence)| self.source.problem(field, sentence)).collect()
     }
 }
 
 impl Demand<'_> {
-    /// What no machine could do: each interface has one queue, or those that the file names.
-    pub fn least_complaints(&self) -> Vec<Complaint> {
+    /// Problems on any machine: assumes one queue per interface, or those that the file names.
+    pub fn least_problems(&self) -> Vec<QueueProblem> {
         let named = |interface: &Interface| interface.queues.keys().max().map_or(1, |last| last + 1);
-        self.complaints(&self.interfaces.iter().map(named).collect::<Vec<_>>())
+        self.problems(&self.interfaces.iter().map(named).collect::<Vec<_>>())
     }
 
-    fn complaints(&self, queues: &[u32]) -> Vec<Complaint> {
-        let mut complaints = Vec::new();
+    fn problems(&self, queues: &[u32]) -> Vec<QueueProblem> {
+        let mut problems = Vec::new();
         for (Interface { name, queues: named, .. }, count) in self.interfaces.iter().zip(queues) {
-            complaints.extend(named.keys().filter(|queue| *queue >= count).map(|queue| {
+            problems.extend(named.keys().filter(|queue| *queue >= count).map(|queue| {
                 let sentence =
                     format!("{name} has {count} queues, numbered from 0; name one of them (ethtool -l {name})");
                 (format!("interface.{name}.queues.{queue}"), sentence)
             }));
         }
         let polled: Vec<Vec<u32>> = (0..self.switchers).map(|switcher| self.polled(switcher, queues)).collect();
-        complaints.extend((0..).zip(&polled).filter_map(|(switcher, polled)| self.check_ports(switcher, polled)));
+        problems.extend((0..).zip(&polled).filter_map(|(switcher, polled)| self.check_ports(switcher, polled)));
         let busiest = (0..).zip(&polled).max_by_key(|(switcher, polled)| (self.rings(polled), u32::MAX - switcher));
-        complaints.extend(busiest.and_then(|(switcher, polled)| self.check_frames(switcher, polled)));
-        complaints
+        problems.extend(busiest.and_then(|(switcher, polled)| self.check_frames(switcher, polled)));
+        problems
     }
 
-    /// The switcher that polls a queue: as configured, else in turn.
+    /// The switcher that polls a queue: as configured, otherwise round robin.
     fn poller(&self, interface: &Interface, queue: u32) -> u32 {
         interface.queues.get(&queue).copied().unwrap_or(queue % self.switchers)
     }
@@ -79,29 +79,28 @@ impl Demand<'_> {
         self.interfaces.iter().zip(queues).map(own).collect()
     }
 
-    /// A port for each queue; one to send by where there is none, and one for all where AF_PACKET is configured.
-    fn check_ports(&self, switcher: u32, polled: &[u32]) -> Option<Complaint> {
+    /// One port per queue; a transmit-only port where there is none, and a single one for AF_PACKET.
+    fn check_ports(&self, switcher: u32, polled: &[u32]) -> Option<QueueProblem> {
         let ports_of = |(interface, polled): (&Interface, &u32)| match interface.port {
             PortKind::AfPacket => 1,
             PortKind::Auto | PortKind::AfXdp => (*polled).max(1),
         };
         let ports: u32 = self.interfaces.iter().zip(polled).map(ports_of).sum();
         (ports as usize > MOST_PORTS).then(|| {
-            let sentence =
-                format!("switcher {switcher} would have {ports} queues to poll or send by, {MOST_PORTS} is the most");
+            let sentence = format!("switcher {switcher} would need {ports} ports, more than the limit of {MOST_PORTS}");
             ("interface".to_owned(), format!("{sentence}; use more switchers, or fewer queues (ethtool -L)"))
         })
     }
 
-    /// AF_XDP queues, whose rings the frames of the pool go through; AF_PACKET has memory of its own.
+    /// AF_XDP queues, whose rings use frames of the pool; AF_PACKET has its own memory.
     fn rings(&self, polled: &[u32]) -> u64 {
         let pairs = self.interfaces.iter().zip(polled);
         let queues = pairs.filter(|(interface, _)| interface.port != PortKind::AfPacket).map(|(_, polled)| *polled);
         queues.map(u64::from).sum::<u64>() * RINGS
     }
 
-    /// With fewer, the rings of some queues take all frames, and the others never receive.
-    fn check_frames(&self, switcher: u32, polled: &[u32]) -> Option<Complaint> {
+    /// With fewer frames, the rings of some queues take all of them, and the others never receive.
+    fn check_frames(&self, switcher: u32, polled: &[u32]) -> Option<QueueProblem> {
         let Limits { frames, ring, .. } = self.limits;
         let rings = self.rings(polled);
         let needed = rings * u64::from(*ring);
@@ -157,10 +156,7 @@ mod tests {
             missing,
             "shunt.toml:5: interface.a.queues.5: a has 2 queues, numbered from 0; name one of them (ethtool -l a)"
         );
-        assert!(
-            many.contains("interface: switcher 0 would have 82 queues to poll or send by, 64 is the most"),
-            "{many}"
-        );
+        assert!(many.contains("interface: switcher 0 would need 82 ports, more than the limit of 64"), "{many}");
     }
 
     #[test]

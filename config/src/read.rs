@@ -1,4 +1,4 @@
-//! From a path to a parsed TOML document, refusing what is not a text file before anything else looks at it.
+//! Reads a path into a parsed TOML document, refusing anything but a text file first.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::Read;
@@ -12,15 +12,15 @@ use toml::de::DeTable;
 use crate::duplicate;
 use crate::error::ConfigError;
 
-/// The most that is read of a file. Ten thousand back-ends take about 1 MiB.
+/// Size limit of a file. Ten thousand back-ends take about 1 MiB.
 const LIMIT_BYTES: u64 = 4 << 20;
 
-/// The whole text of a regular file, of a configuration's size at most.
+/// The whole text of a regular file, up to the size limit of a configuration.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     read_text_up_to(path, LIMIT_BYTES)
 }
 
-/// The whole text of a regular file of at most so many bytes.
+/// The whole text of a regular file, up to `limit_bytes` bytes.
 pub fn read_text_up_to(path: &Path, limit_bytes: u64) -> Result<String, ConfigError> {
     let name = path.display().to_string();
     let unreadable = |source| ConfigError::Unreadable { file: name.clone(), source };
@@ -40,7 +40,7 @@ pub fn read_text_up_to(path: &Path, limit_bytes: u64) -> Result<String, ConfigEr
     })
 }
 
-/// Opens without waiting: a plain open of a FIFO sleeps until somebody writes to it.
+/// Opens without blocking: a plain open of a FIFO waits for a writer.
 fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits()).open(path)
 }

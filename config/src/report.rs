@@ -1,4 +1,4 @@
-//! Collects everything that is wrong in one text, so that the operator sees it all at once.
+//! Collects all problems in one text, so that the operator sees them at once.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -6,21 +6,21 @@ use std::ops::Range;
 use crate::error::{ConfigError, Problem};
 use crate::source::Source;
 
-/// Where in the file something stands.
+/// A position in the file.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// Line, from 1.
     pub line: usize,
-    /// Path of the field, as `service.web.address`.
+    /// Field path, as `service.web.address`.
     pub field: String,
 }
 
-/// A value and where it stands.
+/// A value and its position.
 #[derive(Debug, Clone)]
 pub struct Field<T> {
-    /// What stands there.
+    /// The value.
     pub value: T,
-    /// Where.
+    /// Its position.
     pub place: Place,
 }
 
@@ -33,7 +33,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// No problems yet in `text`, which is `file`'s.
+    /// Starts an empty report for `text`, the contents of `file`.
     pub fn new(file: &str, text: &str) -> Self {
         let after_newlines = text.bytes().enumerate().filter(|&(_, byte)| byte == b'\n').map(|(at, _)| at + 1);
         Self {
@@ -48,30 +48,30 @@ impl Report {
         self.line_starts.partition_point(|&start| start <= span.start)
     }
 
-    /// Remembers where a field stands.
+    /// Records the position of a field.
     pub(crate) fn note(&self, place: &Place) {
         self.source.borrow_mut().note(&place.field, place.line);
     }
 
-    /// Where everything stands that was asked for up to now.
+    /// The positions of all fields read so far.
     pub(crate) fn source(&self) -> Source {
         self.source.borrow().clone()
     }
 
-    /// One problem more.
+    /// Adds a problem.
     pub fn refuse(&self, place: &Place, sentence: impl Into<String>) {
         let file = self.source.borrow().file().to_owned();
         let Place { line, field } = place.clone();
         self.problems.borrow_mut().push(Problem { file, line, field, sentence: sentence.into() });
     }
 
-    /// One problem more, with a field at the place where it stood when it was asked for.
+    /// Adds a problem of a field, at its recorded position.
     pub(crate) fn refuse_field(&self, field: String, sentence: String) {
         let problem = self.source.borrow().problem(field, sentence);
         self.problems.borrow_mut().push(problem);
     }
 
-    /// `value` if nothing was wrong.
+    /// Returns `value` if there is no problem.
     pub fn conclude<T>(self, value: Option<T>) -> Result<T, ConfigError> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| problem.line);
@@ -82,7 +82,7 @@ impl Report {
     }
 }
 
-/// `text` in quotation marks, control characters escaped, cut when it is long: fit for a message.
+/// Quotes `text` for a message: escapes control characters, and truncates it when it is long.
 pub fn quoted(text: &str) -> String {
     const SHOWN_CHARACTERS: usize = 64;
     match text.char_indices().nth(SHOWN_CHARACTERS) {
@@ -91,7 +91,7 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// Names for a message that says which there are: the first of them, and how many more.
+/// Lists names for a message: the first ones, and the count of the rest.
 pub fn listed(names: impl IntoIterator<Item = String>) -> String {
     const SHOWN: usize = 20;
     let mut names = names.into_iter();

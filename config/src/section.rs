@@ -1,7 +1,7 @@
-//! A table of the file as the checks see it: asked for one key after the other, it reports what has the wrong type or
-//! range, remembers which keys were asked for, and at the end refuses those that nobody knows.
+//! A table of the file as the checks see it: reads one key at a time, reports wrong types and values out of range, records
+//! the keys read, and finally refuses unknown keys.
 //!
-//! Serde would stop at the first wrong type or unknown key; here an operator gets them all, each with its field path.
+//! Serde would stop at the first wrong type or unknown key; this reports all of them, each with its field path.
 
 use std::ops::RangeInclusive;
 
@@ -14,7 +14,7 @@ use crate::report::{Field, Place, Report, quoted};
 pub struct Section<'t> {
     report: &'t Report,
     table: Option<&'t DeTable<'t>>,
-    /// Its header; the field path of the root is empty.
+    /// Position of its header; the root's field path is empty.
     pub place: Place,
     asked: Vec<&'static str>,
 }
@@ -35,27 +35,27 @@ impl<'t> Section<'t> {
         self.table.is_some()
     }
 
-    /// Whether the table has `key`, right or wrong.
+    /// Whether the table has `key`, valid or not.
     pub fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// Refuses `key` of this table, at its own line if it is there.
+    /// Refuses `key` of this table, at its own line if present.
     pub fn refuse(&self, key: &str, sentence: impl Into<String>) {
         self.report.refuse(&self.place_of(key), sentence);
     }
 
-    /// Knows `key` without reading it.
+    /// Marks `key` as known without reading it.
     pub fn ignore(&mut self, key: &'static str) {
         self.asked.push(key);
     }
 
-    /// Refuses something at a place of its own.
+    /// Refuses something at its own position.
     pub fn refuse_at(&self, place: &Place, sentence: impl Into<String>) {
         self.report.refuse(place, sentence);
     }
 
-    /// Refuses the absence of `key`.
+    /// Reports `key` as missing, if it is.
     pub fn require(&self, key: &str, example: &str) {
         if !self.has(key) {
             self.refuse(key, format!("is missing; write for example {example}"));
@@ -75,7 +75,7 @@ impl<'t> Section<'t> {
         }
     }
 
-    /// What a table under `key` has in its brackets.
+    /// The text in the brackets of a table under `key`.
     fn header_of(&self, key: &str) -> String {
         match self.place.field.split(['.', '[']).next() {
             None | Some("") => key.to_owned(),
@@ -116,28 +116,28 @@ impl<'t> Section<'t> {
         flag
     }
 
-    /// A whole number within `range`.
+    /// An integer within `range`.
     pub fn number(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<Field<u32>> {
         let field = self.take(key)?;
         self.within(field, &range)
     }
 
-    /// A whole number within `range`, `default` where the file has none.
+    /// An integer within `range`; `default` if the key is missing.
     pub fn number_or(&mut self, key: &'static str, range: RangeInclusive<u32>, default: u32) -> u32 {
         self.number(key, range).map_or(default, |field| field.value)
     }
 
-    /// A list of whole numbers, all within `range`.
+    /// A list of integers, all within `range`.
     pub fn numbers(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<Field<Vec<u32>>> {
         let Field { value: items, place } = self.list(key, "[2, 3]")?;
         let items = items.into_iter().map(|item| self.within(item, &range));
-        // All are looked at before the first wrong one makes the list useless.
+        // Reads all items before the first invalid one discards the list.
         let items: Vec<Option<Field<u32>>> = items.collect();
         let value = items.into_iter().map(|item| Some(item?.value)).collect::<Option<Vec<u32>>>()?;
         Some(Field { value, place })
     }
 
-    /// The strings of a list, each with its own place; those that aren't strings are refused and left out.
+    /// The strings of a list, each with its position; other items are refused and left out.
     pub fn texts(&mut self, key: &'static str, example: &str) -> Vec<Field<&'t str>> {
         let items = self.list(key, example).map_or(Vec::new(), |list| list.value);
         items.into_iter().filter_map(|item| self.string(item)).collect()
@@ -157,7 +157,7 @@ impl<'t> Section<'t> {
         Some(Field { value: items.collect(), place })
     }
 
-    /// `true` or `false`; `default` where the file has neither.
+    /// `true` or `false`; `default` if the key is missing.
     pub fn truth_or(&mut self, key: &'static str, default: bool) -> bool {
         let Some(Field { value, place }) = self.take(key) else { return default };
         value.as_bool().unwrap_or_else(|| {
@@ -166,7 +166,7 @@ impl<'t> Section<'t> {
         })
     }
 
-    /// Every key of the table with its number, for a table whose keys the operator chooses.
+    /// Every key of the table with its integer, for a table whose keys the operator chooses.
     pub fn entries(&self, range: RangeInclusive<u32>) -> Vec<(&'t str, Field<u32>)> {
         let entries = self.table.into_iter().flatten().filter_map(|(key, value)| {
             let key: &str = key.get_ref();
@@ -189,7 +189,7 @@ impl<'t> Section<'t> {
         Some(Field { value: accepted?, place })
     }
 
-    /// One word of `words`, as what stands beside it.
+    /// One word of `words`, as the value paired with it.
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Option<Field<T>> {
         let Field { value, place } = self.text(key)?;
         let known = words.iter().find(|(word, _)| *word == value);
@@ -201,7 +201,7 @@ impl<'t> Section<'t> {
         Some(Field { value: known?.1, place })
     }
 
-    /// The table under `key`; an empty one if the file has none.
+    /// The table under `key`; an empty one if it is missing.
     pub fn section(&mut self, key: &'static str) -> Section<'t> {
         let absent = Section::new(self.report, None, self.place_of(key));
         let Some(Field { value, place }) = self.take(key) else {
@@ -215,7 +215,7 @@ impl<'t> Section<'t> {
         Section::new(self.report, Some(table), place)
     }
 
-    /// The tables under `key`, each with its name in the path if it has one, its number (from 0) otherwise.
+    /// The tables under `key`, each with its name in the path if it has one, otherwise its index (from 0).
     pub fn sections(&mut self, key: &'static str) -> Vec<Section<'t>> {
         let Some(Field { value, place }) = self.take(key) else {
             return Vec::new();
@@ -245,7 +245,7 @@ impl<'t> Section<'t> {
         tables.collect()
     }
 
-    /// Refuses every key that nobody asked for.
+    /// Refuses every key that was not read.
     pub fn finish(self) {
         for key in self.table.into_iter().flat_map(|table| table.keys()) {
             let name: &str = key.get_ref();
@@ -259,7 +259,7 @@ impl<'t> Section<'t> {
     }
 }
 
-/// The table's name, if it is one that can stand in a path.
+/// The table's name, if it is valid in a path.
 fn plain_name<'t>(table: &'t DeTable<'_>) -> Option<&'t str> {
     table.get("name")?.get_ref().as_str().filter(|name| is_plain(name))
 }

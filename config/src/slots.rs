@@ -1,15 +1,15 @@
-//! How many slots a service's table has. A prime, because the Maglev fill walks the table in steps that must reach every
-//! slot (Eisenbud et al., NSDI 2016, section 3.4).
+//! Chooses the number of slots of a service's table. It is prime, because the Maglev fill walks the table in steps that
+//! must reach every slot (Eisenbud et al., NSDI 2016, section 3.4).
 
-/// Sizes chosen from when the operator gives none.
+/// Default sizes.
 const SIZES: [u32; 4] = [1021, 4099, 16_381, 65_521];
 
-/// Slots per back-end from which shares come out even within about a percent.
+/// Slots per back-end at which shares are even to about one percent.
 const SLOTS_PER_BACKEND: u32 = 100;
 
-/// The size for a service that says none: at least 100 slots a back-end, and one for each unit of weight, so that a
-/// back-end of weight 1 among heavy ones still has its share. Back-ends of weight 0 count, so that draining one does not
-/// change the size, which would move every connection choice.
+/// The default size: at least 100 slots per back-end and one per unit of weight, so that a back-end of weight 1 among heavy
+/// ones still gets its share. Back-ends of weight 0 count, so that draining one does not change the size, which would move
+/// every connection choice.
 pub(crate) fn choose_size(weights: &[u16]) -> u32 {
     let backends = u32::try_from(weights.len()).unwrap_or(u32::MAX);
     let weight_sum = weights.iter().fold(0_u32, |sum, &weight| sum.saturating_add(weight.into()));

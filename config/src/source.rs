@@ -1,4 +1,4 @@
-//! Where each field of a configuration stands in its file, for what turns out to be impossible only on the machine.
+//! The position of each field in its file, for problems that only show on the machine.
 
 use std::collections::BTreeMap;
 
@@ -26,14 +26,14 @@ impl Source {
         &self.file
     }
 
-    /// Something wrong with a field, at its line; where the file doesn't have the field, at the nearest table around it.
+    /// A problem of a field, at its line; if the file does not have the field, at the nearest enclosing table.
     pub fn problem(&self, field: impl Into<String>, sentence: impl Into<String>) -> Problem {
         let field = field.into();
         let line = self.line(&field);
         Problem { file: self.file.clone(), line, field, sentence: sentence.into() }
     }
 
-    /// File, line and name of a field, as at the beginning of a problem.
+    /// File, line and field, as the prefix of a problem.
     pub fn place(&self, field: &str) -> String {
         format!("{}:{}: {field}", self.file, self.line(field))
     }

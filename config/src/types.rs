@@ -13,58 +13,58 @@ use shunt_protocol::idle::Idle;
 /// tags.
 pub const MTU_MAX: u32 = 1770;
 
-/// One whole configuration.
+/// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where it was read.
+    /// File and positions that it was read from.
     pub source: Source,
-    /// Which instance it is for.
+    /// Name of the instance.
     pub instance: Instance,
-    /// The account that switchers become.
+    /// Account that switchers run as.
     pub user: String,
     /// The switchers.
     pub switchers: Switchers,
     /// At least one.
     pub interfaces: Vec<Interface>,
-    /// The pseudo-interface by which the box's own programs are reached, if there is one.
+    /// The pseudo-interface for the box's own programs, if any.
     pub host: Option<Host>,
     /// Sizes of the shared memory.
     pub limits: Limits,
-    /// Times of connections in services that say nothing else.
+    /// Default connection timeouts of services.
     pub timeouts: Timeouts,
-    /// Reports of load, and what they may do.
+    /// Load reports and limits on their effect.
     pub feedback: Feedback,
-    /// The services, in the order of the file.
+    /// The services, in file order.
     pub services: Vec<Service>,
 }
 
-/// How many switchers, where, and how they wait.
+/// Number of switchers, their CPUs, and their idle mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Switchers {
-    /// One switcher for each.
+    /// One switcher per CPU.
     pub cpus: Cpus,
-    /// What a switcher does on an empty turn.
+    /// What a switcher does when a turn finds no packet.
     pub idle: Idle,
 }
 
 /// A network interface whose queues switchers poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name in the kernel.
+    /// Kernel name.
     pub name: String,
-    /// Who is reached through it.
+    /// Whether it leads to clients, back-ends or both.
     pub side: Side,
-    /// How its frames are reached.
+    /// How its frames are received and sent.
     pub port: PortKind,
-    /// How AF_XDP is bound; `Auto` for AF_PACKET.
+    /// AF_XDP bind mode; `Auto` for AF_PACKET.
     pub mode: XdpMode,
-    /// Whether a switcher fetches an AF_XDP queue's packets itself, on its own CPU, instead of leaving that to interrupts.
+    /// Whether a switcher busy-polls an AF_XDP queue on its own CPU, instead of relying on interrupts.
     pub busy_poll: bool,
-    /// Queue to switcher number, where the operator says it; empty: all automatic.
+    /// Configured queue-to-switcher assignment; empty if all are automatic.
     pub queues: BTreeMap<u32, u32>,
 }
 
-/// Who is reached through an interface.
+/// Which peers an interface leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// Clients.
@@ -75,10 +75,10 @@ pub enum Side {
     Both,
 }
 
-/// How the frames of an interface are reached.
+/// How an interface's frames are received and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortKind {
-    /// AF_XDP, or AF_PACKET where that can't be had.
+    /// AF_XDP, or AF_PACKET if AF_XDP is unavailable.
     Auto,
     /// AF_XDP only.
     AfXdp,
@@ -86,7 +86,7 @@ pub enum PortKind {
     AfPacket,
 }
 
-/// How AF_XDP is bound.
+/// AF_XDP bind mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XdpMode {
     /// The first of the others that works.
@@ -99,16 +99,16 @@ pub enum XdpMode {
     GenericCopy,
 }
 
-/// The pseudo-interface: packets to and from the box's own programs. Fixed from the keeper's start on.
+/// The pseudo-interface: packets to and from the box's own programs. Fixed at the keeper's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// The TUN device that it makes.
+    /// Name of the TUN device.
     pub device: String,
-    /// Addresses that are wholly the box's, but for ports that services have there.
+    /// Addresses of the box, except for ports that services use there.
     pub addresses: Vec<Ipv4Addr>,
-    /// Largest packet of the device; where it isn't said, that of the smallest interface.
+    /// MTU of the device; if not configured, that of the smallest interface.
     pub mtu: Option<u16>,
-    /// Whether the kernel may hand over and take packets larger than that, and without checksums.
+    /// Whether the kernel may exchange larger packets, and packets without checksums.
     pub offloads: bool,
     /// Destinations that the box's own programs reach through the switchers, whatever their source.
     pub routes: Vec<Prefix>,
@@ -123,16 +123,16 @@ pub struct Prefix {
     pub length: u8,
 }
 
-/// How much fits into the shared memory. Fixed from the keeper's start on.
+/// Capacity of the shared memory. Fixed at the keeper's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at the same time.
+    /// Concurrent connections.
     pub connections: u32,
     /// Services.
     pub services: u32,
-    /// Back-ends, each address and protocol counted once.
+    /// Back-ends; each address and protocol counts once.
     pub backends: u32,
-    /// Slots of all services' tables together.
+    /// Total slots of all services' tables.
     pub slots: u32,
     /// Neighbours (ARP cache).
     pub neighbours: u32,
@@ -162,7 +162,7 @@ impl Default for Limits {
     }
 }
 
-/// Seconds without a packet after which a connection is forgotten.
+/// Idle timeouts of connections, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// TCP, until the handshake is complete.
@@ -184,51 +184,51 @@ impl Default for Timeouts {
     }
 }
 
-/// What clients connect to.
+/// An address and port that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// Unique among services.
     pub name: String,
-    /// Where clients connect; with the protocol unique among services.
+    /// Address for clients; unique together with the protocol.
     pub address: SocketAddr,
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// Who serves it.
+    /// Whether back-ends or the box's own programs serve it.
     pub target: Target,
-    /// How packets reach the back-ends; of no meaning where the target is the host.
+    /// Forwarding mode; unused if the target is the host.
     pub mode: Mode,
-    /// Slots of its table, a prime; 0 where the target is the host.
+    /// Slots of its table, a prime; 0 if the target is the host.
     pub slots: u32,
-    /// Times of its connections.
+    /// Idle timeouts of its connections.
     pub timeouts: Timeouts,
-    /// What becomes of connections whose back-end is down, or drained for longer than `drain_timeout_s`.
+    /// What happens to connections whose back-end is down, or drained for longer than `drain_timeout_s`.
     pub on_backend_down: OnBackendDown,
-    /// How long connections may go on at a back-end that was drained or removed.
+    /// Time limit for connections at a drained or removed back-end, in seconds.
     pub drain_timeout_s: u32,
-    /// How its back-ends are checked, if they are.
+    /// Health check of its back-ends, if any.
     pub health: Option<Health>,
-    /// How new connections are shared out.
+    /// How new connections are distributed.
     pub algorithm: Algorithm,
-    /// Clients that go to certain back-ends only; the first that fits counts.
+    /// Rules for certain clients; the first match applies.
     pub rules: Vec<Rule>,
-    /// How HAProxy's agents beside the back-ends are asked, if they are.
+    /// Polling of HAProxy agent-check agents, if configured.
     pub agent_check: Option<AgentCheck>,
-    /// At least one; none where the target is the host.
+    /// At least one; empty if the target is the host.
     pub backends: Vec<Backend>,
 }
 
-/// What becomes of connections whose back-end is down, or drained for too long.
+/// What happens to connections whose back-end is down, or drained for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnBackendDown {
     /// They stay with it.
     Keep,
-    /// UDP: they go to another back-end.
+    /// UDP: they move to another back-end.
     Move,
     /// TCP: they are reset at both ends.
     Reset,
 }
 
-/// Who serves a service.
+/// What serves a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// Its back-ends.
@@ -237,7 +237,7 @@ pub enum Target {
     Host,
 }
 
-/// Transport of a service.
+/// Transport protocol of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
     /// TCP.
@@ -246,7 +246,7 @@ pub enum Protocol {
     Udp,
 }
 
-/// How a service's packets reach its back-ends.
+/// Forwarding mode of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Address and port re-written both ways.
@@ -279,37 +279,37 @@ impl Mode {
 /// A server behind a service. The same address and protocol is the same back-end, and has the same name, in every service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
-    /// What `shunt drain` calls it.
+    /// Name, as in `shunt drain NAME`.
     pub name: String,
-    /// Where it listens.
+    /// Address and port that it listens on.
     pub address: SocketAddr,
-    /// Its share of new connections in this service, 0 to 256; 0 takes none.
+    /// Relative share of new connections in this service, 0 to 256; 0 takes none.
     pub weight: u16,
-    /// Requests that it works on at a time, the same in every service that says it; learnt or reported where none does.
+    /// Number of concurrent requests, the same in every service that configures it; learnt or reported otherwise.
     pub workers: Option<u32>,
 }
 
 /// How the back-ends of a service are checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// What is asked.
+    /// What is requested.
     pub probe: Probe,
-    /// Port that is asked; the back-end's own where there is none.
+    /// Port to check; `None` for the back-end's own.
     pub port: Option<u16>,
-    /// Whether its packets take the way of a client's: with `dsr` to the service's address by the back-end's Ethernet
+    /// Whether its packets take the path of a client's: with `dsr` to the service's address through the back-end's Ethernet
     /// address, with `nat` from the clients' side.
     pub as_client: bool,
-    /// From one check to the next.
+    /// Interval between checks.
     pub interval_ms: u32,
-    /// How long an answer may take; no more than the interval.
+    /// Timeout of a check; at most the interval.
     pub timeout_ms: u32,
-    /// Good checks in a row that bring a back-end up.
+    /// Consecutive successes that bring a back-end up.
     pub rise: u32,
-    /// Bad checks in a row that take it down.
+    /// Consecutive failures that take it down.
     pub fall: u32,
 }
 
-/// What a health check asks of a back-end.
+/// What a health check requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// That it accepts a TCP connection.
@@ -318,11 +318,11 @@ pub enum Probe {
     Http {
         /// Target of the request, starting with `/`.
         path: String,
-        /// Host header; the back-end's address where there is none.
+        /// Host header; `None` for the back-end's address.
         host: Option<String>,
-        /// Lowest good status.
+        /// Lowest status that counts as success.
         status_first: u16,
-        /// Highest good status.
+        /// Highest status that counts as success.
         status_last: u16,
     },
 }

@@ -1,6 +1,6 @@
-//! Keeps the configuration that was accepted last (`shunt_instances::accepted`) for a successor of control that finds the
-//! file on disk bad: health checks, agents and feedback go on by it. Whatever is wrong with what was kept makes it
-//! worthless: then the file on disk alone counts.
+//! Saves the last accepted configuration (`shunt_instances::accepted`) for a restarted control that finds an invalid file
+//! on disk: health checks, agents and feedback continue with it. If the saved file is invalid in any way, it is ignored,
+//! and only the file on disk counts.
 
 use std::path::{Path, PathBuf};
 
@@ -11,19 +11,19 @@ use shunt_process::{Instance, accepted_configuration};
 use crate::state_file;
 use shunt_publish::candidate::Document;
 
-/// How soon saving is tried again.
+/// Interval between retries of saving.
 const RETRY_MS: u64 = 1000;
 
 /// The saved configuration of one instance.
 pub struct Accepted {
     path: PathBuf,
-    /// What is still to be written.
+    /// The text still to be written.
     unsaved: Option<String>,
     not_before_ms: u64,
 }
 
 impl Accepted {
-    /// That of an instance.
+    /// The file of an instance.
     pub fn of(instance: &Instance) -> Self {
         Self::at(accepted_configuration(instance))
     }
@@ -32,21 +32,21 @@ impl Accepted {
         Self { path, unsaved: None, not_before_ms: 0 }
     }
 
-    /// What a predecessor saved, if it is whole.
+    /// A predecessor's configuration, if it is complete.
     pub fn load(&self) -> Option<Document> {
         Document::read(&self.path)
-            .inspect_err(|error| warn!("the configuration accepted last is not to be had: {error}"))
+            .inspect_err(|error| warn!("the last accepted configuration cannot be read: {error}"))
             .ok()
     }
 
-    /// Saves what is accepted now, from the file at `origin`.
+    /// Saves the accepted configuration from the file at `origin`.
     pub fn save(&mut self, text: &str, origin: &Path, now_ms: u64) {
         self.unsaved = Some(with_origin(text, origin));
         self.not_before_ms = 0;
         self.retry(now_ms);
     }
 
-    /// Writes what couldn't be written before; must be called now and then.
+    /// Retries a failed write; must be called periodically.
     pub fn retry(&mut self, now_ms: u64) {
         let Some(text) = self.unsaved.as_ref().filter(|_| now_ms >= self.not_before_ms) else { return };
         match state_file::replace(&self.path, text.as_bytes()) {
@@ -54,14 +54,14 @@ impl Accepted {
             Err(error) => {
                 if self.not_before_ms == 0 {
                     let path = self.path.display();
-                    warn!("{path}: {error}; a control that starts again needs a good configuration file; trying on");
+                    warn!("{path}: {error}; a control that starts again needs a valid configuration file; retrying");
                 }
                 self.not_before_ms = now_ms + RETRY_MS;
             }
         }
     }
 
-    /// Whether a successor would find it.
+    /// Returns true if a successor would find it.
     pub fn is_saved(&self) -> bool {
         self.unsaved.is_none()
     }

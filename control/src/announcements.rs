@@ -1,4 +1,4 @@
-//! Which of Shunt's addresses was announced on which link, so that each is announced when it is new or the link came up. Pure.
+//! Tracks which addresses were announced on which link: each is announced when it is new or the link comes up. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,14 +8,14 @@ use shunt_publish::fib::Interfaces;
 use shunt_publish::table::Table;
 use shunt_routing::event::Link;
 
-/// What was announced.
+/// The announced addresses.
 #[derive(Default)]
 pub struct Announcements {
     made: BTreeSet<(Place, Ipv4Addr)>,
 }
 
 impl Announcements {
-    /// What is due now and wasn't before, by place.
+    /// Newly due announcements, by place.
     pub fn update(
         &mut self,
         table: &Table,
@@ -32,7 +32,7 @@ impl Announcements {
     }
 }
 
-/// Every service address, and every one of the box's own programs, on every client-side link that carries packets.
+/// All service addresses and those of the machine's own programs, on every client-side link that carries packets.
 fn due(table: &Table, links: &BTreeMap<u32, Link>, interfaces: &Interfaces) -> BTreeSet<(Place, Ipv4Addr)> {
     let services = table.services().filter(|(_, service)| !service.is_removed());
     let addresses = services.map(|(_, service)| service.identity.address).chain(table.host_addresses().iter().copied());

@@ -1,16 +1,16 @@
-//! The clocks, read here alone: everything else is given the time. Tasks that only wait (health checks, agent checks, the
-//! admin socket) have tokio's timers.
+//! The only place that reads clocks: other modules get the time as an argument. Tasks that only wait (health checks, agent
+//! checks, the admin socket) use tokio's timers.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shunt_shmlayout::clock::now_ms;
 
-/// The time, read once a turn.
+/// The time, read once per turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// CLOCK_MONOTONIC, which whatever is measured or compared is told by.
+    /// CLOCK_MONOTONIC, for every measurement and comparison.
     pub monotonic_ms: u64,
-    /// Microseconds since 1970. Somebody may set this clock back.
+    /// Microseconds since 1970. May be set back.
     pub wall_us: u64,
 }
 
@@ -21,17 +21,17 @@ impl Now {
         Self { monotonic_ms: now_ms(), wall_us }
     }
 
-    /// Milliseconds since 1970, for people only.
+    /// Milliseconds since 1970, for display only.
     pub fn wall_ms(self) -> u64 {
         self.wall_us / 1000
     }
 }
 
-/// How long something takes.
+/// Measures a duration.
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Begins now.
+    /// Starts now.
     pub fn start() -> Self {
         Self(Instant::now())
     }
@@ -42,19 +42,19 @@ impl Stopwatch {
     }
 }
 
-/// The wall clock as control has seen it since its start.
+/// The wall clock since control's start.
 pub struct WallClock {
     start: Now,
 }
 
 impl WallClock {
-    /// Begins at `start`.
+    /// Starts at `start`.
     pub fn new(start: Now) -> Self {
         Self { start }
     }
 
-    /// Microseconds since 1970: the later of what the clock says now and what it said at the start and has gone on since.
-    /// Set back, it doesn't make others' clocks look ahead.
+    /// Microseconds since 1970: the later of the clock and its value at start plus the time elapsed. If the clock is set
+    /// back, others' clocks do not appear ahead.
     pub fn latest_us(&self, now: Now) -> u64 {
         let elapsed_ms = now.monotonic_ms.saturating_sub(self.start.monotonic_ms);
         now.wall_us.max(self.start.wall_us.saturating_add(elapsed_ms.saturating_mul(1000)))

@@ -1,5 +1,5 @@
-//! Control's main loop: one task, no locks. Gathers what happens, gives it to [`Control::turn`] with the time, and carries
-//! out what that leaves to do: sockets, tasks, files and signals are here, decisions are there.
+//! Control's main loop: one task, no locks. Collects inputs, passes them to [`Control::turn`] with the time, and executes
+//! the outputs: sockets, tasks, files and signals are here, decisions are there.
 //!
 //! ```text
 //!  netlink, checks, reports of load, orders, counts, signals, time --> Inputs --> turn --> Outputs --> carry out
@@ -26,7 +26,7 @@ use crate::clock::{Now, Stopwatch};
 use crate::control::health::health_of;
 use crate::control::outside::{Circumstances, Configurations, Count, CountRequest, Event, Inputs, Outputs, Ticket};
 use crate::control::{Beginning, Control};
-use crate::health::Report;
+use crate::health::HealthUpdate;
 use crate::health::checker::Checker;
 use crate::health::notes::{Notes, NotesFile};
 use crate::resource_manager::agent_check::{Outcome, Questioner};
@@ -37,11 +37,11 @@ use crate::start::{Memory, Start, StartError, absolute, system_error};
 use shunt_protocol::admin::{Command, Reply};
 use shunt_publish::candidate::{Candidate, Document, Grounds};
 use shunt_publish::rehearsal::Rehearsal;
-use shunt_publish::retirement::Counts;
+use shunt_publish::retirement::ConnectionCounts;
 use shunt_publish::table::{NamedIds, Table};
 use shunt_routing::error::NetlinkError;
 
-/// Control with everything that it has outside of itself.
+/// Control and its connections to the outside.
 pub struct MainLoop {
     control: Control,
     follower: Follower,
@@ -52,7 +52,7 @@ pub struct MainLoop {
     accepted: Accepted,
     notes_file: NotesFile,
     configuration: ConfigurationFile,
-    /// The clients of the admin socket that have no answer yet.
+    /// The clients of the admin socket that wait for a reply.
     clients: Clients,
     counts: mpsc::UnboundedSender<Count>,
     sources: Sources,
@@ -60,9 +60,9 @@ pub struct MainLoop {
     _lock: Lock,
 }
 
-/// What the loop waits for, besides netlink and reports of load.
+/// What the loop waits for, besides netlink and load reports.
 struct Sources {
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<HealthUpdate>,
     orders: mpsc::Receiver<Order>,
     counts: mpsc::UnboundedReceiver<Count>,
     answers: mpsc::UnboundedReceiver<Outcome>,
@@ -71,18 +71,18 @@ struct Sources {
     hangup: Signal,
 }
 
-/// Where answers go.
+/// Receivers of replies.
 #[derive(Default)]
 struct Clients {
     last: u64,
     waiting: BTreeMap<Ticket, oneshot::Sender<Reply>>,
 }
 
-/// The file, and what else says whether it can be used.
+/// The file, and the other conditions for using it.
 struct ConfigurationFile {
     path: PathBuf,
     rehearsal: Rehearsal,
-    /// Of the addresses that are served.
+    /// Locks of the addresses in use.
     address_locks: AddressLocks,
 }
 
@@ -95,7 +95,7 @@ impl Configurations for ConfigurationFile {
 }
 
 impl MainLoop {
-    /// Takes the instance over.
+    /// Takes over the instance.
     pub async fn start(path: &Path) -> Result<Self, StartError> {
         let Start { candidate, accepted, rehearsal, memory, refusal, address_locks, lock } = Start::begin(path).await?;
         let instance = candidate.document.config.instance.clone();
@@ -135,7 +135,7 @@ impl MainLoop {
         Ok(main_loop)
     }
 
-    /// Runs until SIGTERM or SIGINT. The memory stays as it is, so that running switchers go on forwarding.
+    /// Runs until SIGTERM or SIGINT. The memory stays, so that running switchers continue to forward.
     pub async fn run(mut self) -> Result<(), NetlinkError> {
         loop {
             let now = Now::read();
@@ -149,7 +149,7 @@ impl MainLoop {
         Ok(())
     }
 
-    /// Waits for events, until the next turn is due anyway.
+    /// Waits for events, until the next turn is due.
     async fn wait(&mut self, next: Instant) -> Result<ControlFlow<(), Vec<Event>>, NetlinkError> {
         let sources = &mut self.sources;
         let events = tokio::select! {
@@ -198,7 +198,7 @@ impl MainLoop {
     }
 
     fn apply(&mut self, outputs: Outputs, now: Now) {
-        // No `..`: whatever a turn leaves to do is done.
+        // No `..`: every output must be handled.
         let Outputs { replies, resolve, announce, checks, paths, questions, listen, count, accepted, published: _ } =
             outputs;
         if let Some(text) = accepted {
@@ -226,19 +226,19 @@ impl MainLoop {
     fn count(&self, request: CountRequest) {
         let connections = self.control.memory().connections;
         let (services, backends) = (request.services, request.backends);
-        let scan = move || Counts::scan(&connections, services, backends);
+        let scan = move || ConnectionCounts::scan(&connections, services, backends);
         tokio::spawn(tell_count(request, scan, self.counts.clone()));
     }
 }
 
-/// Tells the result of a scan on another thread, and also that there is none: the next count waits for this one.
+/// Runs a scan on another thread and sends its result or failure: the next count waits for it.
 async fn tell_count(
     request: CountRequest,
-    scan: impl FnOnce() -> Counts + Send + 'static,
+    scan: impl FnOnce() -> ConnectionCounts + Send + 'static,
     done: mpsc::UnboundedSender<Count>,
 ) {
     let counts = tokio::task::spawn_blocking(scan).await.map_err(|error| error.to_string());
-    // Nobody listens any more only when control stops.
+    // The receiver is gone only when control stops.
     let _ = done.send(Count { request, counts });
 }
 
@@ -249,7 +249,7 @@ impl Clients {
         Ticket(self.last)
     }
 
-    /// A client that hung up meanwhile gets none.
+    /// A client that disconnected gets none.
     fn reply(&mut self, ticket: Ticket, reply: Reply) {
         if let Some(answer) = self.waiting.remove(&ticket) {
             let _ = answer.send(reply);
@@ -259,7 +259,7 @@ impl Clients {
 
 impl Sources {
     fn new(
-        reports: mpsc::UnboundedReceiver<Report>,
+        reports: mpsc::UnboundedReceiver<HealthUpdate>,
         orders: mpsc::Receiver<Order>,
         counts: mpsc::UnboundedReceiver<Count>,
         answers: mpsc::UnboundedReceiver<Outcome>,
@@ -276,7 +276,7 @@ impl Sources {
         })
     }
 
-    /// What checks and agents said of the old configuration must not be taken for others of the same name.
+    /// Results for the old configuration must not be attributed to others of the same name.
     fn before_reload(&mut self, reload: Event) -> Vec<Event> {
         let reports = std::iter::from_fn(|| self.reports.try_recv().ok()).map(Event::Health);
         let answers = std::iter::from_fn(|| self.answers.try_recv().ok()).map(Event::Answer);
@@ -284,14 +284,14 @@ impl Sources {
     }
 }
 
-/// Says in the region who its writer is.
+/// Records the writer in the region.
 fn describe(memory: &Memory) {
     let (head, pid) = (memory.control.head, std::process::id());
     head.pid.set(pid.into());
     head.start_time.set(start_time(pid).unwrap_or(0));
 }
 
-/// What becomes of packets without control: that depends on the switchers, which a complete stop ends first.
+/// Packet forwarding without control depends on the switchers, which a complete stop ends first.
 fn shutdown_message(switchers: usize) -> String {
     match switchers {
         0 => "stopping; no switcher is running".to_owned(),
@@ -316,7 +316,7 @@ mod tests {
         let (_orders, ordered) = mpsc::channel(1);
         let (_counts, counted) = mpsc::unbounded_channel();
         let mut sources = Sources::new(reported, ordered, counted, answered).unwrap();
-        reports.send(Report { key: key(), health: Health::Up, is_change: false, reason: String::new() }).unwrap();
+        reports.send(HealthUpdate { key: key(), health: Health::Up, is_change: false, reason: String::new() }).unwrap();
         answers.send(Outcome { key: key(), answer: Err("no answer".to_owned()) }).unwrap();
         let events = sources.before_reload(Event::Hangup);
         assert!(matches!(events[..], [Event::Health(_), Event::Answer(_), Event::Hangup]), "{events:?}");

@@ -1,5 +1,5 @@
-//! Packet sockets (packet(7)): what is sent and received past the kernel's IP, each with its link and Ethernet address. All of
-//! them need CAP_NET_RAW.
+//! Packet sockets (packet(7)): send and receive below the kernel's IP layer, each with a link and an Ethernet address. All
+//! need CAP_NET_RAW.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -17,16 +17,16 @@ pub const IPV4: u16 = libc::ETH_P_IP as u16;
 /// An EtherType: ARP.
 pub const ARP: u16 = libc::ETH_P_ARP as u16;
 
-/// One instruction of a filter: `code`, `jt`, `jf`, `k` of struct sock_filter (linux/filter.h).
+/// One filter instruction: `code`, `jt`, `jf`, `k` of struct sock_filter (linux/filter.h).
 pub type Instruction = (u16, u8, u8, u32);
 
-/// Opens one that doesn't block and receives nothing: with protocol 0 the kernel queues nothing to it. `Raw` sends frames,
-/// `Datagram` packets without an Ethernet header, which the kernel adds.
+/// Opens a non-blocking socket that receives nothing: with protocol 0 the kernel queues nothing. `Raw` sends frames,
+/// `Datagram` sends packets to which the kernel adds the Ethernet header.
 pub fn open(kind: SockType) -> io::Result<OwnedFd> {
     Ok(socket(AddressFamily::Packet, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?)
 }
 
-/// Makes it receive what comes in, or goes out, by one link.
+/// Receives packets that arrive or leave on one link.
 pub fn bind(socket: impl AsFd, ifindex: u32, ether_type: u16) -> io::Result<()> {
     let to = link_address(ifindex, ether_type, [0; 6])?;
     // SAFETY: `to` is live for the call, the length is its own, and a sockaddr_ll is what a packet socket is bound to;
@@ -59,14 +59,14 @@ pub fn send(socket: impl AsFd, ifindex: u32, ether_type: u16, mac: Mac, bytes: &
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Registers a socket with tokio, so that its readiness can be awaited.
+/// Registers a socket with tokio to await its readiness.
 pub fn register(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd gives the same descriptor out each time, and closes it only when dropped, which the AsyncFd that
     // takes it does after deregistering it.
     Ok(unsafe { AsyncFd::register(socket) }?)
 }
 
-/// Makes a socket of any kind take only what the program accepts (SO_ATTACH_FILTER).
+/// Restricts a socket of any kind to what the program accepts (SO_ATTACH_FILTER).
 pub fn filter(socket: impl AsFd, program: &[Instruction]) -> io::Result<()> {
     let mut program: Vec<libc::sock_filter> =
         program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();

@@ -1,4 +1,4 @@
-//! What control needs before its first turn: to be the only one, the shared memory, and a configuration to go on with.
+//! Start-up: the instance lock, the shared memory, and the configuration to use.
 //!
 //! ```text
 //!  the file on disk -- good --------------------------------------> Candidate
@@ -31,21 +31,21 @@ use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::{NamedIds, Table};
 use shunt_routing::error::NetlinkError;
 
-/// How long a keeper that isn't there yet is waited for.
+/// Timeout for a keeper that is not running yet.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked for.
+/// Interval for checking.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Why control doesn't start.
+/// Why control does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Another one runs.
+    /// Another control runs.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The connection table's parts don't fit each other.
+    /// The connection table's parts are inconsistent.
     #[error("the connection table is damaged: stop Shunt and start it again, so that it is made anew")]
     Table,
     /// Shared memory.
@@ -57,15 +57,15 @@ pub enum StartError {
     /// A file or socket.
     #[error("{what}: {source}")]
     System {
-        /// Which, and what for.
+        /// The file or socket, and its purpose.
         what: String,
-        /// The system's answer.
+        /// The system error.
         source: io::Error,
     },
 }
 
 impl StartError {
-    /// Whether another start would end the same way.
+    /// Returns true if a restart would fail the same way.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Config(_) => true,
@@ -75,7 +75,7 @@ impl StartError {
     }
 }
 
-/// Names what a system call was for.
+/// Adds the purpose of a system call to its error.
 pub fn system_error<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> StartError {
     move |error| StartError::System { what: what.into(), source: error.into() }
 }
@@ -83,20 +83,21 @@ pub fn system_error<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(
 /// The regions, mapped.
 #[derive(Clone)]
 pub struct Memory {
-    /// Ours.
+    /// Control's own region.
     pub control: ControlRegion<Writer>,
-    /// How much it has room for.
+    /// Its capacity.
     pub shape: ControlShape,
-    /// Interfaces, and what the XDP maps hold.
+    /// Interfaces, and the content of the XDP maps.
     pub keeper: KeeperRegion,
-    /// The connection table, to be counted.
+    /// The connection table, for counting.
     pub connections: Connections<'static>,
-    /// By switcher number. Mapped for writing because the consumer's end of the ring of wanted neighbours is in there.
+    /// By switcher number. Mapped writable for the consumer's end of the neighbour-request ring.
     pub switchers: Vec<SwitcherRegion<Reader, Writer>>,
 }
 
 impl Memory {
-    /// Maps everything, once a keeper is there. Without a living one what it left is used: packets flow without it.
+    /// Maps all regions once a keeper exists. Without a live keeper the regions that it left are used: packets are
+    /// forwarded without it.
     pub async fn attach(instance: &Instance) -> Result<Self, StartError> {
         let keeper = wait_for_keeper(instance).await?;
         let name = |region: &str| region_name(instance, region);
@@ -110,12 +111,12 @@ impl Memory {
         Ok(Self { control, shape, keeper, connections, switchers })
     }
 
-    /// The generation in force; [`Active::NONE`] before the first.
+    /// The active generation; [`Active::NONE`] before the first.
     pub fn active(&self) -> Active {
         Active(self.control.head.active.load(Ordering::Acquire))
     }
 
-    /// What of a configuration the memory was made otherwise for.
+    /// The settings that differ from those the memory was created with.
     fn misfit(&self, config: &Config) -> Option<Problem> {
         let switchers = (self.keeper.switchers.len() != config.switchers.cpus.count()).then_some("switchers");
         let field = other_limit(&self.control, &config.limits).or(switchers)?;
@@ -123,7 +124,7 @@ impl Memory {
         Some(config.source.problem(field, sentence))
     }
 
-    /// What a predecessor published last; nothing before the first publication.
+    /// A predecessor's last publication; empty before the first one.
     fn table(&self, rehearsal: &Rehearsal) -> Table {
         match self.active() {
             Active::NONE => rehearsal.empty_table(),
@@ -132,26 +133,26 @@ impl Memory {
     }
 }
 
-/// Everything to begin with.
+/// Everything needed to start.
 pub struct Start {
-    /// What to go on with.
+    /// The configuration to use.
     pub candidate: Candidate,
-    /// Keeps it for a successor.
+    /// Saves it for a successor.
     pub accepted: Accepted,
-    /// To try reloads out in.
+    /// Private memory to validate reloads.
     pub rehearsal: Rehearsal,
     /// The regions.
     pub memory: Memory,
-    /// Why the file on disk isn't what it goes on with.
+    /// Why the file on disk is not used, if it is not.
     pub refusal: Option<ConfigError>,
-    /// Of the candidate's addresses.
+    /// Locks of the candidate's addresses.
     pub address_locks: AddressLocks,
-    /// Until the end, so that there is no other.
+    /// Held until exit, so that no other control starts.
     pub lock: Lock,
 }
 
 impl Start {
-    /// Takes the instance over that the file at `path` is of.
+    /// Takes over the instance of the file at `path`.
     pub async fn begin(path: &Path) -> Result<Self, StartError> {
         let file = Document::read(path);
         let other = instance_of(&absolute(path));
@@ -171,25 +172,25 @@ impl Start {
         let mut address_locks = AddressLocks::open().map_err(system_error(what))?;
         let Choice { candidate, refusal } = choose(file, &accepted, &memory, &rehearsal, &mut address_locks)?;
         for key in &candidate.missing_keys {
-            error!("{key}; going on without its reports; correct it, then `shunt reload`");
+            error!("{key}; continuing without its reports; correct it, then `shunt reload`");
         }
         Ok(Self { candidate, accepted, rehearsal, memory, refusal, address_locks, lock })
     }
 }
 
-/// Whether an instance runs whose file somebody has given another name, which nothing has been started by.
+/// Returns true if an instance runs whose file was renamed and nothing was started with the new name.
 fn was_renamed(runs: &Instance, name: &Instance) -> bool {
     let keeper = |instance: &Instance| KeeperRegion::<Reader>::attach(&region_name(instance, "keeper")).ok();
     runs != name && keeper(name).is_none() && keeper(runs).is_some_and(|(keeper, _)| keeper.keeper_lives())
 }
 
-/// What to go on with.
+/// The configuration to use.
 pub(crate) struct Choice {
     pub candidate: Candidate,
     pub refusal: Option<ConfigError>,
 }
 
-/// The file, or else what ran before, where something does.
+/// The file, or the previous configuration if an instance runs.
 pub(crate) fn choose(
     file: Result<Document, ConfigError>,
     accepted: &Accepted,
@@ -200,7 +201,9 @@ pub(crate) fn choose(
     let (table, named) = (memory.table(rehearsal), NamedIds::in_generations(&memory.control.generations));
     let before = if memory.active() == Active::NONE { None } else { accepted.load() };
     let before = before.and_then(|before| {
-        fitting(before, memory).inspect_err(|error| warn!("the configuration accepted last doesn't fit:\n{error}")).ok()
+        fitting(before, memory)
+            .inspect_err(|error| warn!("the last accepted configuration does not fit:\n{error}"))
+            .ok()
     });
     let running = before.as_ref().map(|document| &document.config);
     let (table, named, local) = (&table, &named, addresses_beside);
@@ -224,13 +227,13 @@ fn fitting(document: Document, memory: &Memory) -> Result<Document, ConfigError>
 }
 
 impl Memory {
-    /// How many switchers forward packets at present.
+    /// Number of switchers that forward packets.
     pub fn running_switchers(&self) -> usize {
         self.keeper.switchers.iter().filter(|record| record.load().is_alive()).count()
     }
 }
 
-/// The keeper's region, which it describes itself in when all others are made.
+/// The keeper's region, written after all others exist.
 async fn wait_for_keeper(instance: &Instance) -> Result<KeeperRegion, StartError> {
     let (name, waited) = (region_name(instance, "keeper"), Stopwatch::start());
     let mut waits = false;
@@ -239,7 +242,7 @@ async fn wait_for_keeper(instance: &Instance) -> Result<KeeperRegion, StartError
         match attached {
             Ok(keeper) if keeper.keeper_lives() => return Ok(keeper),
             Ok(keeper) if waited.elapsed() >= PATIENCE => {
-                warn!("shunt-keeper is not running; going on with the memory it left");
+                warn!("shunt-keeper is not running; continuing with the memory it left");
                 return Ok(keeper);
             }
             Err(error) if waited.elapsed() >= PATIENCE => return Err(error.into()),
@@ -265,7 +268,7 @@ fn other_limit(control: &ControlRegion<Writer>, limits: &Limits) -> Option<&'sta
     numbers.into_iter().find(|(made, configured, _)| *made != *configured as usize).map(|(.., name)| name)
 }
 
-/// Where the configuration is, as an absolute path, so that a reload finds it whatever the working directory is by then.
+/// The absolute path of the configuration, so that a reload finds it from any working directory.
 pub fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -1,17 +1,17 @@
-//! Files in the instance's directory in which control leaves something for its successor.
+//! Files in the instance's directory that control leaves for its successor.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Replaces a file, readable by its owner alone: whoever reads it finds the old or the new content whole. After a failure
-/// the old one is gone too, because it isn't true any more.
+/// Replaces a file, readable by its owner only. A reader gets the old or the new content, complete. After a failure the old
+/// file is removed too, because it is out of date.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let written = write(&new, content).and_then(|()| fs::rename(&new, path));
     written.inspect_err(|_| {
-        // What isn't there need not be removed.
+        // A missing file need not be removed.
         let _ = fs::remove_file(&new);
         let _ = fs::remove_file(path);
     })
@@ -19,7 +19,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    // A plain open of a FIFO would wait until somebody reads it.
+    // A plain open of a FIFO would block until a reader opens it.
     options.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NONBLOCK);
     let mut file = options.open(path)?;
     file.write_all(content)

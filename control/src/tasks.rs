@@ -1,4 +1,4 @@
-//! The tasks that a configuration asks for, one for a backend of a service: started and stopped by what changed in it.
+//! Tasks of a configuration, one per backend of a service: changes start and stop them.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use tokio::task::AbortHandle;
 
 use crate::health::BackendKey;
 
-/// Tasks that run until they are asked for no more, or this is dropped. `T` is what a task does.
+/// Tasks that run until removed or dropped. `T` describes a task.
 pub struct Tasks<T> {
     running: BTreeMap<BackendKey, Running<T>>,
 }
@@ -29,7 +29,7 @@ impl<T> Default for Tasks<T> {
 }
 
 impl<T: PartialEq> Tasks<T> {
-    /// Runs exactly these from now on. One whose job is the same goes on undisturbed.
+    /// Runs exactly these from now on; unchanged ones continue.
     pub fn apply(
         &mut self,
         wanted: impl IntoIterator<Item = (BackendKey, T)>,

@@ -11,7 +11,7 @@ use namespaces::{Peer, in_namespace, ip};
 use shunt_control::routing_daemon::announce::{Announcer, Place};
 use shunt_control::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use shunt_control::routing_daemon::resolve::Resolver;
-use shunt_routing::event::{Link, Neighbour, NeighbourKey, NeighbourState, Table};
+use shunt_routing::event::{Link, Neighbour, NeighbourKey, NeighbourState, RouteTable};
 use shunt_routing::intervals::{intervals, next_hop};
 use shunt_routing::state::State;
 
@@ -265,7 +265,7 @@ fn events_lost_for_want_of_room_are_made_good() {
         }
         batch.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
         assert!(batch.wait().unwrap().success());
-        let added = |s: &State| s.routes.keys().filter(|r| r.prefix_len == 32 && r.table == Table::Main).count();
+        let added = |s: &State| s.routes.keys().filter(|r| r.prefix_len == 32 && r.table == RouteTable::Main).count();
         until(&mut follower, "all routes", |s| (added(s) == 1000).then_some(())).await;
         assert!(follower.overruns() > 0, "4 KB held everything: nothing was tested");
     });

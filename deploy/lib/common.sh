@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What every script here shares: messages, privileges, where the binaries are.
+# Shared by all scripts here: messages, privileges, and the location of the binaries.
 # Sourced; the script that sources it has set -euo pipefail.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -18,14 +18,14 @@ fail() {
     exit 1
 }
 
-# The command line is wrong.
+# Reports an invalid command line.
 misuse() {
     warn "$*"
     exit 2
 }
 
-# on_exit COMMAND: runs COMMAND with the exit status when the script ends, also by a signal: a closed pipe or terminal
-# would end bash without its EXIT trap.
+# on_exit COMMAND: runs COMMAND with the exit status when the script ends, even by a signal: a closed pipe or terminal would
+# end bash without its EXIT trap.
 on_exit() {
     # shellcheck disable=SC2064 # expanded now
     trap "finish $1" EXIT
@@ -35,7 +35,7 @@ on_exit() {
     trap 'exit 143' TERM
 }
 
-# Nothing interrupts the clean-up, and a step that fails doesn't keep the next one from being done.
+# Ignores signals during the clean-up; a failed step does not prevent the next one.
 finish() {
     local status=$?
     trap '' HUP INT PIPE TERM
@@ -55,12 +55,12 @@ require_commands() {
     done
 }
 
-# As many open connections as this machine allows for whatever is started from here.
+# Raises the limit of open descriptors to the machine's maximum, for all processes started from here.
 raise_descriptor_limit() {
     ulimit -S -n "$(ulimit -H -n)"
 }
 
-# Sets SHUNT_BIN to the folder that has Shunt's binaries.
+# Sets SHUNT_BIN to the folder with Shunt's binaries.
 find_binaries() {
     local folder binary
     folder=${SHUNT_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/release}
@@ -79,7 +79,7 @@ require_number() {
     fi
 }
 
-# Refuses a value that isn't one of the words after it.
+# Refuses a value that is not one of the words after it.
 require_word() {
     local option=$1 value=$2 word
     shift 2
@@ -89,7 +89,7 @@ require_word() {
     misuse "$option takes one of: $*; not '$value'"
 }
 
-# The CPUs that this process may run on, one a line.
+# The CPUs that this process may run on, one per line.
 allowed_cpus() {
     local list range
     list=$(awk '/^Cpus_allowed_list:/ {print $2}' /proc/self/status)

@@ -1,12 +1,13 @@
 # shellcheck shell=bash
-# Namespaces and links of a laboratory. All traffic stays on veth pairs inside namespaces that this file
-# made: 198.18.0.0/15 is the range set aside for benchmarks (RFC 2544, RFC 6890).
+# Namespaces and links of a laboratory. All traffic stays on veth pairs inside namespaces created here: 198.18.0.0/15 is
+# reserved for benchmarks (RFC 2544, RFC 6890).
 
 add_namespace() {
     local namespace=$1
     ip netns add "$namespace"
     ip -n "$namespace" link set lo up
-    # A veth has no spoofed neighbours, and direct server return comes back by another link than it left.
+    # No reverse-path filtering: a veth has no spoofed neighbours, and replies of direct server return arrive on a different
+    # link.
     within "$namespace" sysctl -q -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
 }
 
@@ -45,7 +46,7 @@ mac_of() {
     ip -n "$1" -json link show dev "$2" | jq -r '.[0].address'
 }
 
-# Whoever owns the address without announcing it: direct server return (the balancer alone answers ARP for it).
+# Adds an address without announcing it, for direct server return: only the balancer answers ARP for it.
 add_silent_address() {
     local namespace=$1 address=$2
     within "$namespace" sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Background processes of a laboratory, tracked by files "$RUN/pids/NAME" holding "PID START-TIME": the start time
-# (clock ticks since boot) tells a process of ours from a later one that was given the same number.
-# Each is the leader of its own process group, so that its children end with it.
+# Background processes of a laboratory, tracked by files "$RUN/pids/NAME" containing "PID START-TIME": the start time (clock
+# ticks since boot) distinguishes our process from a later one with the same id. Each leads its own process group, so that
+# its children end with it.
 
 # start_process NAME COMMAND...
 start_process() {
@@ -9,7 +9,7 @@ start_process() {
     shift
     mkdir -p "$RUN/pids" "$RUN/log"
     setsid "$@" </dev/null >>"$RUN/log/$name" 2>&1 &
-    # Bash would report how each ended, in the middle of other output.
+    # Prevents bash from reporting how each ended, in the middle of other output.
     disown
     printf '%s %s\n' "$!" "$(start_time "$!")" >"$RUN/pids/$name"
 }
@@ -17,12 +17,12 @@ start_process() {
 start_time() {
     local stat fields
     read -r stat 2>/dev/null <"/proc/$1/stat" || return 0
-    # The command's name may hold blanks: count from the parenthesis that closes it (field 2).
+    # The command's name may contain blanks: count from its closing parenthesis (field 2).
     read -ra fields <<<"${stat##*) }"
     printf '%s' "${fields[19]}"
 }
 
-# Prints the process id of NAME if its group still has a member that runs.
+# Prints the process id of NAME if its group still has a running member.
 running_process() {
     local pid recorded now
     [[ -f $RUN/pids/$1 ]] || return 1
@@ -42,18 +42,18 @@ await_end() {
     done
 }
 
-# Asks NAME to end, and ends it after SECONDS (default 5).
+# Sends SIGTERM to NAME, and SIGKILL after SECONDS (default 5).
 stop_process() {
     local name=$1 bound=${2:-5} pid
     if pid=$(running_process "$name"); then
-        # Without its leader, the rest of the group is asked.
+        # If the leader is gone, signals the rest of the group.
         kill -TERM "$pid" 2>/dev/null || kill -TERM -- "-$pid" 2>/dev/null || true
         await_end "$name" "$bound" || kill_process "$name"
     fi
     rm -f "$RUN/pids/$name"
 }
 
-# Ends NAME and its children at once, as a crash would.
+# Kills NAME and its children at once, as in a crash.
 kill_process() {
     local name=$1 pid
     if pid=$(running_process "$name"); then
@@ -71,7 +71,7 @@ process_names() {
     done
 }
 
-# The end of every log, before a failure's clean-up removes them.
+# Shows the end of every log, before the clean-up after a failure removes them.
 show_logs() {
     local file
     for file in "$RUN"/log/* "$RUN"/*/error.log; do

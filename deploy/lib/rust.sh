@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Which Rust builds Shunt: that of the search path if it is new enough, otherwise that of rustup. Sourced after common.sh.
+# Selects the Rust that builds Shunt: the one in the search path if it is new enough, otherwise rustup's. Sourced after
+# common.sh.
 
 readonly CARGO_BIN=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
 
@@ -8,7 +9,7 @@ wanted_rust() {
     awk -F'"' '/^rust-version/ {print $2}' "$ROOT/Cargo.toml"
 }
 
-# The version of the cargo that the search path leads to; nothing if there is none that runs.
+# The version of cargo in the search path; empty if none runs.
 present_rust() {
     local version
     version=$(cd "$ROOT" && cargo --version 2>/dev/null) || return 0
@@ -21,7 +22,7 @@ is_new_enough() {
     [[ -n $have ]] && printf '%s\n' "$(wanted_rust)" "${have%%-*}" | sort -V -C
 }
 
-# Puts rustup's Rust first in the search path, unless what that leads to is new enough. Fails if neither is.
+# Puts rustup's Rust first in the search path, unless the current one is new enough. Fails if neither is.
 choose_rust() {
     is_new_enough || { PATH=$CARGO_BIN:$PATH && is_new_enough; }
 }

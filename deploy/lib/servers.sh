@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The servers behind a service: nginx, which answers with its own name, and the TCP and UDP echo.
+# The servers behind a service: nginx, which answers with its own name, and a TCP and UDP echo.
 # State: "$RUN/NAME/".
 
 readonly BIG_FILE_BYTES=10485760
 
-# The same bytes on every server, so that a client can compare; counted, so that misplaced bytes show.
+# The same bytes on every server, so that a client can compare them; numbered, so that misplaced bytes show.
 make_big_file() {
     mkdir -p "$RUN/www"
     head -c "$BIG_FILE_BYTES" <(seq -w 1 2000000) >"$RUN/www/big"
@@ -42,7 +42,7 @@ http {
 CONFIGURATION
 }
 
-# start_nginx NAME NAMESPACE LISTEN [PREFIX COMMAND...]: the prefix places it, for example "taskset -c 0".
+# start_nginx NAME NAMESPACE LISTEN [PREFIX COMMAND...]: the prefix sets its CPUs, for example "taskset -c 0".
 start_nginx() {
     local name=$1 namespace=$2 listen=$3
     shift 3

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Shunt itself in a laboratory: its configuration, its start, and when it is ready.
+# Shunt in a laboratory: its configuration, its start, and its readiness.
 # The configuration is "$RUN/shunt.toml"; the instance has the laboratory's name.
 
 readonly SERVICE_ADDRESS=198.18.0.100
@@ -8,7 +8,7 @@ readonly HOST_ADDRESS=198.18.0.101
 readonly HOST_DEVICE=shunt0
 readonly READY_SECONDS=30
 
-# write_interfaces PORT [LINE]: the two interfaces that every laboratory has.
+# write_interfaces PORT [LINE]: the two interfaces of every laboratory.
 write_interfaces() {
     local port=$1
     printf '\n[[interface]]\nname = "client0"\nside = "client"\nport = "%s"\n' "$port"
@@ -40,7 +40,7 @@ write_service() {
         "$1" "$2" "$SERVICE_ADDRESS" "$3" "$4"
 }
 
-# write_health KIND [LINE]: a dead back-end is known within fall x interval, about a second.
+# write_health KIND [LINE]: a dead back-end is detected within fall x interval, about a second.
 write_health() {
     printf '\n[service.health]\nkind = "%s"\n%s\ninterval_ms = 500\ntimeout_ms = 300\nrise = 2\nfall = 2\n' \
         "$1" "${2:-}"
@@ -63,14 +63,14 @@ start_shunt() {
 }
 
 # await_shunt INSTANCE CLIENT_NAMESPACE NAME...
-# Ready means seen from outside: the operator's status answers, and a client has had an answer from every back-end,
-# so that their neighbours are resolved too.
+# Ready as seen from outside: the operator's status answers, and a client has got an answer from every back-end, so that
+# their neighbours are resolved too.
 await_shunt() {
     local instance=$1 client=$2 deadline=$((SECONDS + READY_SECONDS)) answer
     shift 2
     local -A missing=()
     for answer in "$@"; do missing[$answer]=1; done
-    # 1 is degraded: a back-end that is meant to be down is no obstacle.
+    # 1 is degraded: a back-end that is down on purpose does not count.
     until "$SHUNT_BIN/shunt" --instance "$instance" status >/dev/null 2>&1 || (($? == 1)); do
         check_progress "$deadline" "'shunt --instance $instance status' says that it does not serve"
     done
@@ -81,7 +81,7 @@ await_shunt() {
     done
 }
 
-# Fails when Shunt has ended or the DEADLINE is over.
+# Fails if Shunt has ended or the DEADLINE has passed.
 check_progress() {
     local deadline=$1 what=$2
     running_process shunt >/dev/null || fail "Shunt ended at its start"
@@ -89,7 +89,7 @@ check_progress() {
     sleep 0.1
 }
 
-# Removes what an instance that was killed left behind. Only when nothing of it runs.
+# Removes what a killed instance left behind. Only when no process of it runs.
 remove_instance() {
     local instance=$1
     rm -rf "/run/shunt/$instance"

@@ -1,5 +1,5 @@
-//! The addresses that the box's programs may send from: those that the keeper gave the device. The kernel is asked, so
-//! that a change needs no message.
+//! The source addresses that the box's programs may use: those that the keeper assigned to the device. They are read from
+//! the kernel, so that a change needs no message.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use shunt_netlink::addresses_of;
 
-/// A flood of foreign sources makes the kernel be asked no more often than this.
+/// Minimum interval between kernel requests, for a flood of foreign sources.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// What is known of the device's addresses.
+/// A cache of the device's addresses.
 pub struct Addresses {
     device: String,
     known: BTreeSet<Ipv4Addr>,
@@ -18,19 +18,19 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Nothing is known yet.
+    /// An empty cache.
     pub fn new(device: String) -> Self {
         Self { device, known: BTreeSet::new(), not_before: Instant::now() }
     }
 
-    /// Whether this is one of them. Before saying no, looks whether it is a new one. One that was removed is believed until
-    /// then: the kernel sends nothing from it.
+    /// Whether the device has this address. Before it returns false it refreshes the cache. A removed address counts until
+    /// the next refresh: the kernel sends nothing from it.
     pub fn contains(&mut self, address: Ipv4Addr) -> bool {
-        self.known.contains(&address) || (self.ask() && self.known.contains(&address))
+        self.known.contains(&address) || (self.refresh() && self.known.contains(&address))
     }
 
-    /// Whether the kernel was asked.
-    fn ask(&mut self) -> bool {
+    /// Refreshes the cache, unless that was done recently; returns whether it did.
+    fn refresh(&mut self) -> bool {
         let now = Instant::now();
         if now < self.not_before {
             return false;

@@ -1,7 +1,7 @@
-//! The daemon's loop: both directions in turn, and sleep when neither has anything.
+//! The daemon's loop: serves both directions in turn, and sleeps when neither has packets.
 //!
-//! It looks a while longer before it sleeps, because a wake-up costs both sides a system call, and says in every store
-//! that it sleeps before its last look (`store/doorbell.rs`).
+//! It keeps polling for a while before it sleeps, because a wake-up costs both sides a system call. It arms every store's
+//! doorbell before its last check (`store/doorbell.rs`).
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -16,29 +16,30 @@ use crate::device::Device;
 use crate::from_host::{FromHost, Progress};
 use crate::to_host::ToHost;
 
-/// How long nothing has to come before the daemon sleeps: several times what a wake-up costs.
+/// Idle time before the daemon sleeps: several times the cost of a wake-up.
 const AWAKE: Duration = Duration::from_micros(50);
-/// Longest sleep: what a switcher published before it was killed, and could not tell, waits no longer. Also the heartbeat.
+/// Longest sleep, and so the heartbeat interval. It bounds the delay of packets whose switcher was killed between
+/// publishing and ringing.
 const LONGEST_NAP_MS: u16 = 100;
 
-/// Everything.
+/// The daemon's state.
 pub struct Bridge {
-    /// The device.
+    /// The TUN device.
     pub device: Device,
-    /// What ends the sleep.
+    /// The eventfd that ends the sleep.
     pub wake: OwnedFd,
-    /// To the host.
+    /// Switchers to device.
     pub to_host: ToHost,
-    /// From the host.
+    /// Device to switchers.
     pub from_host: FromHost,
-    /// Where each switcher looks whether the daemon sleeps.
+    /// The doorbell of each store, which its switcher reads.
     pub stores: Vec<&'static StoreDaemon<Writer>>,
-    /// The daemon's own numbers.
+    /// The daemon's counters.
     pub head: &'static IfdaemonHead<Writer>,
 }
 
 impl Bridge {
-    /// Until the device is gone. SIGTERM ends the process where it stands: all that has to outlive it is in shared memory.
+    /// Runs until the device is gone. SIGTERM ends the process at any point: all persistent state is in shared memory.
     pub fn run(&mut self) -> nix::Result<()> {
         let mut last_moved = Instant::now();
         loop {
@@ -71,7 +72,7 @@ impl Bridge {
             Err(errno) => return Err(errno),
         }
         if events[1].any() == Some(true) {
-            // Empty already if two switchers' signals came as one.
+            // Already empty if the signals of two switchers were merged.
             let _ = nix::unistd::read(&self.wake, &mut [0; 8]);
         }
         Ok(())

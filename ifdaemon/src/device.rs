@@ -1,4 +1,4 @@
-//! The TUN device, by its descriptor: one packet a system call, behind a vnet header if it has offloads. Never waits.
+//! The TUN device: one packet per system call, behind a vnet header if it has offloads. Non-blocking.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,12 +11,12 @@ pub struct Device {
 }
 
 impl Device {
-    /// The keeper has opened it so that it doesn't wait.
+    /// The keeper opened the descriptor as non-blocking.
     pub fn new(descriptor: OwnedFd) -> Self {
         Self { descriptor }
     }
 
-    /// The next packet's length, headers included; `None` if there is none.
+    /// Reads the next packet and returns its length, headers included; `None` if there is none.
     pub fn read(&self, to: &mut [u8]) -> nix::Result<Option<usize>> {
         match read(&self.descriptor, to) {
             Ok(length) => Ok(Some(length)),
@@ -25,7 +25,7 @@ impl Device {
         }
     }
 
-    /// Gives the kernel a packet. An error is that of this packet, or the device is down.
+    /// Writes a packet. An error concerns this packet only, or the device is down.
     pub fn write(&self, packet: &[u8]) -> nix::Result<()> {
         write(&self.descriptor, packet).map(drop)
     }

@@ -1,15 +1,15 @@
-//! From the device to the switchers (patent Fig. 8): what the box's own programs send.
+//! From the device to the switchers (patent Fig. 8): packets that the box's own programs send.
 //!
-//! Unlike a switcher, the daemon may wait: while a ring has no room for what one read can bring, packets stay in the
-//! device's queue, where the kernel's TCP sees that it has to slow down. A switcher that takes nothing for [`PATIENCE`] is
-//! not waited for: its packets are dropped and counted, so that the others' go on.
+//! Unlike a switcher, the daemon may wait: while a ring has no room for the segments of one read, packets stay in the
+//! device's queue, which slows down the kernel's TCP. If a switcher takes nothing for [`PATIENCE`], its packets are dropped
+//! and counted, so that the others' continue.
 
 use std::time::{Duration, Instant};
 
 use shunt_protocol::limits::STORE_PACKETS;
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::{DaemonDrop, IfdaemonHead, StoreDaemon};
-use shunt_shmlayout::store::{PACKET_BYTES, Producer, Refusal};
+use shunt_shmlayout::store::{PACKET_BYTES, PacketProducer, PushError};
 use zerocopy::FromBytes;
 
 use crate::addresses::Addresses;
@@ -18,27 +18,27 @@ use crate::inspect::inspect;
 use crate::offload::segment::segment;
 use crate::offload::vnet_header::{SEGMENT_NONE, VnetHeader};
 
-/// Segments that one read brings at the most, of usual size (65535 / 1448 = 46).
+/// Maximum segments of one read at the usual size (65535 / 1448 = 46).
 const BURST: u64 = 64;
 const _: () = assert!(BURST <= *STORE_PACKETS.start() as u64);
 
-/// How long a full ring holds up the others: longer than a switcher that shares its CPU may have to wait for it.
+/// How long a full ring may block the others: longer than a switcher that shares its CPU can be descheduled.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// Reads a turn at the most, so that the other direction has its turn too.
+/// Maximum reads per turn, so that the other direction gets its turn.
 const READS: usize = 32;
-/// Largest packet with offloads, and its header.
+/// Largest packet with offloads, plus its vnet header.
 const BUFFER: usize = 65536 + 64;
 
-/// The way to one switcher.
+/// The ring of one switcher.
 struct Lane {
-    ring: Producer<'static>,
+    ring: PacketProducer<'static>,
     counters: &'static StoreDaemon<Writer>,
-    /// Since when there has been no room.
+    /// When the ring became full; `None` while it has room.
     full_since: Option<Instant>,
 }
 
 impl Lane {
-    /// Whether its switcher is worth waiting for.
+    /// Whether the daemon still waits for this switcher.
     fn must_wait(&mut self, now: Instant) -> bool {
         if self.ring.room() >= BURST {
             self.full_since = None;
@@ -54,11 +54,11 @@ impl Lane {
                 head.packets_out.add(1);
                 head.bytes_out.add(packet.len() as u64);
             }
-            Err(Refusal::Full) => {
+            Err(PushError::Full) => {
                 self.counters.dropped.add(1);
                 drop_by(head, DaemonDrop::RingFull);
             }
-            Err(Refusal::Oversized) => drop_by(head, DaemonDrop::Oversized),
+            Err(PushError::Oversized) => drop_by(head, DaemonDrop::Oversized),
         }
     }
 }
@@ -68,7 +68,7 @@ pub fn drop_by(head: &IfdaemonHead<Writer>, reason: DaemonDrop) {
     head.drops[reason as usize].add(1);
 }
 
-/// The direction's state.
+/// State of this direction.
 pub struct FromHost {
     lanes: Vec<Lane>,
     head: &'static IfdaemonHead<Writer>,
@@ -78,7 +78,7 @@ pub struct FromHost {
     buffer: Vec<u8>,
 }
 
-/// What a turn came to.
+/// Result of a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// Packets were moved.
@@ -90,9 +90,9 @@ pub enum Progress {
 }
 
 impl FromHost {
-    /// To these rings, in the order of their switchers.
+    /// Creates the direction from these rings, in switcher order.
     pub fn new(
-        rings: Vec<(Producer<'static>, &'static StoreDaemon<Writer>)>,
+        rings: Vec<(PacketProducer<'static>, &'static StoreDaemon<Writer>)>,
         head: &'static IfdaemonHead<Writer>,
         addresses: Addresses,
         mtu: u32,
@@ -102,7 +102,7 @@ impl FromHost {
         Self { lanes, head, addresses, mtu: mtu as usize, has_offloads, buffer: vec![0; BUFFER] }
     }
 
-    /// Reads until the device has nothing or a ring has no room. Fails if the device is gone.
+    /// Reads until the device is empty or a ring has no room. Fails if the device is gone.
     pub fn turn(&mut self, device: &Device) -> nix::Result<Progress> {
         let mut progress = Progress::Idle;
         for _ in 0..READS {
@@ -117,12 +117,12 @@ impl FromHost {
             progress = Progress::Moved;
         }
         for lane in &mut self.lanes {
-            lane.ring.publish(); // a switcher polls, or looks each millisecond: there is nobody to wake
+            lane.ring.publish(); // a switcher polls at least once per millisecond, so no wake-up is needed
         }
         Ok(progress)
     }
 
-    /// Checks what was read, and gives its packets to the switcher of its connection.
+    /// Checks the packet that was read, and passes its segments to the switcher of its connection.
     fn take(&mut self, length: usize) {
         let bytes = &mut self.buffer[..length];
         let (header, packet) = match self.has_offloads {

@@ -1,4 +1,4 @@
-//! What the daemon looks at in a packet of the box's own programs: whether it may go on, and to which switcher.
+//! Checks packets of the box's own programs, and selects the switcher for each.
 
 use std::net::Ipv4Addr;
 
@@ -6,16 +6,16 @@ use shunt_packet::{PROTOCOL_TCP, PROTOCOL_UDP, ipv4};
 use shunt_shmlayout::regions::DaemonDrop;
 use zerocopy::FromBytes;
 
-/// A packet that is IPv4.
+/// An accepted IPv4 packet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Inspected {
-    /// Who sent it.
+    /// Source address.
     pub source: Ipv4Addr,
-    /// The same for all packets of a connection, so that one switcher gets them in their order.
+    /// Equal for all packets of a connection, so that one switcher gets them in order.
     pub hash: u64,
 }
 
-/// Looks at a packet as the device hands it over.
+/// Checks a packet as read from the device.
 pub fn inspect(packet: &[u8]) -> Result<Inspected, DaemonDrop> {
     match packet.first().map(|byte| byte >> 4) {
         Some(4) => {}
@@ -30,7 +30,7 @@ pub fn inspect(packet: &[u8]) -> Result<Inspected, DaemonDrop> {
     {
         return Err(DaemonDrop::Malformed);
     }
-    // Only the first fragment has ports: a datagram in fragments is told from others by its addresses alone.
+    // Only the first fragment has ports, so fragments are hashed by their addresses alone.
     let has_ports = matches!(ip.protocol, PROTOCOL_TCP | PROTOCOL_UDP) && !ip.is_fragment();
     let ports = packet.get(header_length..header_length + 4).filter(|_| has_ports).unwrap_or(&[0; 4]);
     let [a, b] = [ip.source, ip.destination].map(|address| u64::from(u32::from_be_bytes(address)));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_go_on_is_told_by_reason() {
+    fn rejected_packets_have_a_reason() {
         let good = packet(icmp_echo(HOST, CLIENT).build());
         assert!(inspect(&good).is_ok());
         let with = |at: usize, byte: u8| {

@@ -1,8 +1,8 @@
 //! `shunt-ifdaemon`: the interface daemon (patent Fig. 8, interface daemon 53), which bridges a TUN device to the packet
 //! stores of the switchers.
 //!
-//! Its life on one page: get device and stores from the keeper, map, give up every privilege, run. It writes its own region
-//! and its ends of the stores; the device outlives it with the keeper.
+//! Its life in short: get device and stores from the keeper, map them, drop all privileges, run. It writes its own region
+//! and its ends of the stores; the device outlives it in the keeper.
 
 mod addresses;
 mod bridge;
@@ -20,7 +20,7 @@ use log::info;
 use nix::sys::signal::{SigSet, Signal};
 use shunt_process::privileges;
 use shunt_process::{Instance, Lock, LockError, give_up, ifdaemon_lock, keeper_socket, start_log};
-use shunt_protocol::handover::ifdaemon::{Handover, ask};
+use shunt_protocol::handover::ifdaemon::{DeviceHandover, ask};
 use shunt_protocol::handover::{HandoverError, wait_for_keeper};
 use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::header::start_time;
@@ -36,7 +36,7 @@ use to_host::ToHost;
 #[derive(Debug, Parser)]
 #[command(name = "shunt-ifdaemon", version)]
 struct Arguments {
-    /// Which instance.
+    /// Name of the instance.
     #[arg(long, value_name = "NAME", default_value_t)]
     instance: Instance,
 }
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether another start would end the same way.
+/// Whether a restart would fail in the same way.
 fn is_refusal(error: &anyhow::Error) -> bool {
     error.downcast_ref().is_some_and(LockError::is_refusal)
         || error.downcast_ref().is_some_and(HandoverError::is_refusal)
@@ -70,7 +70,7 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
     head.start_time.set(start_time(std::process::id()).unwrap_or(0));
     head.generation.add(1);
     head.pid.set(std::process::id().into());
-    privileges::give_up(&manifest.user)?;
+    privileges::drop_to(&manifest.user)?;
     let offloads = if manifest.has_offloads { "with" } else { "without" };
     info!("{}: MTU {}, {offloads} offloads, user {}: running", manifest.device, manifest.mtu, manifest.user);
     bridge.run().with_context(|| {
@@ -82,14 +82,14 @@ fn run(instance: &Instance) -> anyhow::Result<()> {
     })
 }
 
-/// Maps everything, and goes on where a predecessor stopped.
-fn assemble(handover: Handover) -> anyhow::Result<Bridge> {
+/// Maps all regions, and continues where a predecessor stopped.
+fn assemble(handover: DeviceHandover) -> anyhow::Result<Bridge> {
     let manifest = handover.manifest;
     let (region, _) = IfdaemonRegion::<Writer>::from_fd(&handover.region, "ifdaemon")?;
     let stores = handover.stores.iter().enumerate();
     let stores = stores.map(|(number, fd)| StoreRegion::<Reader, Writer>::from_fd(fd, &format!("store.{number}")));
     let stores = stores.map(|mapped| mapped.map(|(store, _)| store)).collect::<Result<Vec<_>, _>>()?;
-    // A predecessor that was killed asleep still says so.
+    // A predecessor that was killed while asleep leaves the doorbell armed.
     stores.iter().filter(|store| store.daemon.doorbell.is_armed()).for_each(|store| store.daemon.doorbell.disarm());
     let head = region.head;
     let to_host = stores.iter().map(|store| store.to_host.consumer()).collect();

@@ -1,37 +1,37 @@
-//! From the switchers to the device (patent Fig. 8): what the box's own programs get.
+//! From the switchers to the device (patent Fig. 8): packets for the box's own programs.
 
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::{DaemonDrop, IfdaemonHead};
-use shunt_shmlayout::store::{Consumer, PACKET_BYTES};
+use shunt_shmlayout::store::{PACKET_BYTES, PacketConsumer};
 
 use crate::device::Device;
 use crate::from_host::drop_by;
 use crate::offload::coalesce::Coalescer;
 
-/// Packets of one switcher a turn at the most, so that the others and the other direction have their turn too.
+/// Maximum packets per switcher and turn, so that the others and the other direction get their turn.
 const BATCH: usize = 64;
 
-/// The direction's state.
+/// State of this direction.
 pub struct ToHost {
-    rings: Vec<Consumer<'static>>,
+    rings: Vec<PacketConsumer<'static>>,
     head: &'static IfdaemonHead<Writer>,
-    /// With offloads.
+    /// Joins segments, if the device has offloads.
     coalescer: Option<Coalescer>,
     packet: [u8; PACKET_BYTES],
 }
 
 impl ToHost {
-    /// From these rings.
-    pub fn new(rings: Vec<Consumer<'static>>, head: &'static IfdaemonHead<Writer>, has_offloads: bool) -> Self {
+    /// Creates the direction from these rings.
+    pub fn new(rings: Vec<PacketConsumer<'static>>, head: &'static IfdaemonHead<Writer>, has_offloads: bool) -> Self {
         Self { rings, head, coalescer: has_offloads.then(Coalescer::new), packet: [0; PACKET_BYTES] }
     }
 
-    /// Whether a packet waits.
+    /// Whether a packet is ready.
     pub fn has_packet(&mut self) -> bool {
-        self.rings.iter_mut().any(Consumer::has_packet)
+        self.rings.iter_mut().any(PacketConsumer::has_packet)
     }
 
-    /// Writes a batch of each ring to the device. Whether there was anything.
+    /// Writes a batch from each ring to the device; returns whether there was any packet.
     pub fn turn(&mut self, device: &Device) -> bool {
         let Self { rings, head, coalescer, packet } = self;
         let mut write = |bytes: &[u8]| {
@@ -52,7 +52,7 @@ impl ToHost {
                     None => write(&packet[..length]),
                 }
             }
-            // A connection's packets come by one ring: what follows isn't in the next one.
+            // A connection uses one ring, so the next ring cannot continue this train.
             if let Some(coalescer) = coalescer {
                 coalescer.flush(&mut write);
             }

@@ -14,8 +14,8 @@ use nix::unistd::{read, write};
 use shunt_packet::checksum;
 use shunt_packet::tcp::ACK;
 use shunt_packet::testing::{tcp, udp};
-use shunt_protocol::handover::ifdaemon::Manifest;
-use shunt_protocol::handover::{Answer, Request, accept, receive, send};
+use shunt_protocol::handover::ifdaemon::DeviceManifest;
+use shunt_protocol::handover::{Request, Response, accept, receive, send};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::{DaemonDrop, IfdaemonRegion, IfdaemonShape, StoreRegion, StoreShape, Whole};
 use shunt_shmlayout::store::PACKET_BYTES;
@@ -96,7 +96,7 @@ impl Keeper {
         let connection = accept(self.listener.as_fd()).expect("the daemon's request");
         let (request, _) = receive::<Request>(connection.as_fd()).expect("a request");
         assert!(matches!(request, Request::Ifdaemon), "{request:?}");
-        let manifest = Manifest {
+        let manifest = DeviceManifest {
             user: "nobody".into(),
             device: "lo".into(),
             mtu: 1500,
@@ -105,7 +105,7 @@ impl Keeper {
         };
         let regions = std::iter::once(&self.region.1).chain(self.stores.iter().map(|(_, fd)| fd)).map(AsFd::as_fd);
         let descriptors: Vec<_> = regions.chain([self.wake.as_fd(), self.device.as_fd()]).collect();
-        send(connection.as_fd(), &Answer::Granted(Some(manifest)), &descriptors).expect("sent");
+        send(connection.as_fd(), &Response::Granted(Some(manifest)), &descriptors).expect("sent");
         wait("the daemon runs", || self.region.0.head.generation.get() > generation);
         daemon
     }

@@ -1,5 +1,5 @@
-//! The configuration that an instance accepted last: a file in its directory with the whole text and, as its last line,
-//! where the text came from. Control writes it, for successors of control and keeper that find the file on disk bad.
+//! The configuration that an instance accepted last: a file in its directory with the whole text and, as its last line, the
+//! path of its origin. Control writes it for successors of control and keeper that find an invalid file on disk.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use shunt_process::{Instance, accepted_configuration, instances};
 
 const ORIGIN: &str = "# accepted from ";
 
-/// What to keep of a `text` that came from the file at `origin`. Its lines keep their numbers.
+/// The text to keep for a configuration read from `origin`. Line numbers stay the same.
 pub fn with_origin(text: &str, origin: &Path) -> String {
     format!("{}\n{ORIGIN}{}\n", text.trim_end_matches('\n'), origin.display())
 }
 
-/// The instance whose configuration came from the file at this absolute path, if it is one alone.
+/// The instance whose configuration came from the file at this absolute path, if exactly one matches.
 pub fn instance_of(file: &Path) -> Option<Instance> {
     let found: Vec<Instance> =
         instances().into_iter().filter(|instance| is_from(&accepted_configuration(instance), file)).collect();

@@ -1,14 +1,14 @@
-//! Locks on the addresses that control serves, so that of two instances that take one at the same moment one is refused.
+//! Locks on the addresses that control serves: of two instances that claim one concurrently, one is refused.
 //!
-//! Memory shows an address only once it is published. Until then a lock does, which ends with its process:
+//! Shared memory shows an address only after it is published. Until then a lock protects it, which ends with its process:
 //!
 //! ```text
-//!  nobody's -- claim(): look, lock, look again --> locked, not in memory yet -- published --> locked, in memory
+//!  unclaimed -- claim(): check, lock, check again --> locked, not in memory yet -- published --> locked, in memory
 //!                         \- refused: another instance has locked it, or has it in memory
 //! ```
 //!
-//! A control that was killed gives its locks back; what its switchers serve is in memory. One file for each network
-//! namespace, a byte for each address: a file for each would be a descriptor for each.
+//! A killed control releases its locks; the addresses that its switchers serve are in shared memory. There is one file per
+//! network namespace with one byte per address, because a file per address would need a descriptor per address.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -25,40 +25,41 @@ use shunt_shmlayout::header::own_network_namespace;
 
 use crate::{TakenAddress, addresses};
 
-/// Bytes of IPv6 addresses begin here, above those of IPv4.
+/// First byte for IPv6 addresses, above those of IPv4.
 const IPV6: u64 = 1 << 62;
 
 /// The locks of one control.
 #[derive(Debug)]
 pub struct AddressLocks {
     path: PathBuf,
-    /// Locked by all who have it open, so that the last one can remove it.
+    /// Held shared by every process that has the file open, so that the last one can remove it.
     file: Flock<File>,
     held: BTreeSet<IpAddr>,
 }
 
 impl AddressLocks {
-    /// Holds none yet.
+    /// Holds no locks yet.
     pub fn open() -> io::Result<Self> {
         Self::at(&claim_lock("addresses", own_network_namespace()?, "all"))
     }
 
-    /// The same in a file of the caller's.
+    /// The same, with a given file.
     pub fn at(path: &Path) -> io::Result<Self> {
-        // Waits for one who is removing it, and takes the next one then.
+        // Blocks while another process removes the file, then uses its replacement.
         let file = open_locked(path, FlockArg::LockShared)?.map_err(|_| Errno::EWOULDBLOCK)?;
         Ok(Self { path: path.to_owned(), file, held: BTreeSet::new() })
     }
 
-    /// Takes the addresses of a configuration, or says which ones another instance has. Those of which `is_ours` says that
-    /// this instance serves them already are never refused. To be followed by [`AddressLocks::settle`].
+    /// Locks the addresses of a configuration, or returns those that another instance has. Addresses for which `is_ours`
+    /// returns true are already served by this instance and are never refused. Must be followed by
+    /// [`AddressLocks::settle`].
     pub fn claim(&mut self, config: &Config, is_ours: impl Fn(IpAddr) -> bool) -> io::Result<Vec<TakenAddress>> {
         let look = || TakenAddress::find(config, &is_ours);
         let taken = look();
         if !taken.is_empty() {
             return Ok(taken);
         }
-        // In order, so that two that want several don't refuse each other.
+        // In order, so that two instances that claim several addresses do not refuse each other.
         for address in addresses(config) {
             if !self.lock(address)? && !is_ours(address) {
                 return Ok(vec![TakenAddress { address, instance: None }]);
@@ -67,7 +68,7 @@ impl AddressLocks {
         Ok(look())
     }
 
-    /// Keeps the locks of the configuration that is used from now on, and gives back all others.
+    /// Keeps the locks of the configuration now in use, and releases all others.
     pub fn settle(&mut self, used: Option<&Config>) {
         let used = used.map(addresses).unwrap_or_default();
         for address in self.held.extract_if(.., |address| !used.contains(address)) {
@@ -76,7 +77,7 @@ impl AddressLocks {
         }
     }
 
-    /// Whether it is ours now.
+    /// Whether the lock was acquired.
     fn lock(&mut self, address: IpAddr) -> io::Result<bool> {
         match fcntl(&*self.file, FcntlArg::F_OFD_SETLK(&range(address, libc::F_WRLCK))) {
             Ok(_) => {
@@ -90,20 +91,20 @@ impl AddressLocks {
 }
 
 impl Drop for AddressLocks {
-    /// The last one removes the file; one that was killed leaves it for the next.
+    /// The last holder removes the file; a killed one leaves it for the next.
     fn drop(&mut self) {
         if self.file.relock(FlockArg::LockExclusiveNonblock).is_ok() && is_at(&self.file, &self.path) {
-            // What stays is in nobody's way.
+            // A file left behind does no harm.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// The byte of an address.
+/// The lock byte of an address.
 fn range(address: IpAddr, kind: libc::c_int) -> libc::flock {
     let start = match address.to_canonical() {
         IpAddr::V4(address) => u64::from(address.to_bits()),
-        // Two that share a byte are refused for nothing, which is as rare as two such numbers by chance.
+        // Two addresses that share a byte refuse each other needlessly, which is as rare as a hash collision.
         IpAddr::V6(address) => IPV6 | (((address.to_bits() >> 64) ^ address.to_bits()) as u64 & (IPV6 - 1)),
     };
     libc::flock {
@@ -184,9 +185,9 @@ mod tests {
         assert_eq!(claim(&mut a, &both), [""; 0]);
     }
 
-    /// With another lock than all others', two would never refuse each other.
+    /// A lock under another namespace's number would exclude no other instance.
     #[test]
-    fn without_its_namespace_nothing_is_locked() {
+    fn an_unknown_network_namespace_is_an_error() {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("SKIPPED: mount namespaces need root");
             return;

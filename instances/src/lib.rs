@@ -1,10 +1,10 @@
-//! Other living instances in this network namespace, and what they have to themselves: interfaces, addresses, the name of
-//! a pseudo-interface.
+//! Other living instances in this network namespace, and the resources that each has exclusively: interfaces, addresses,
+//! the name of a pseudo-interface.
 //!
-//! How much shared memory one has is here, too (`shapes`), because the keeper makes it and the doctor counts it.
+//! `shapes` computes the size of an instance's shared memory, because the keeper creates it and the doctor counts it.
 //!
-//! The keeper asks before it takes anything, control before it uses a configuration. What an instance has stands in its
-//! shared memory, also while its keeper or control is dead. Memory of another version tells nothing.
+//! The keeper checks them before it claims anything, control before it uses a configuration. An instance's resources are in
+//! its shared memory, even while its keeper or control is dead. Memory of another version is ignored.
 
 pub mod accepted;
 mod address_locks;
@@ -30,14 +30,14 @@ use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRecord, Type
 
 /// Another living instance.
 pub struct Other {
-    /// Its name.
+    /// Name of the instance.
     pub instance: Instance,
     keeper: KeeperRegion,
     control: Option<ControlRegion>,
 }
 
 impl Other {
-    /// All of them.
+    /// All other living instances.
     pub fn living(own: &Instance) -> impl Iterator<Item = Self> {
         let others = instances().into_iter().filter(move |other| other != own);
         others.filter_map(Self::attach).filter(|other| other.lives_here() || other.is_supervised_here())
@@ -49,12 +49,12 @@ impl Other {
         Some(Self { keeper, control: control.map(|(control, _)| control), instance })
     }
 
-    /// Whether a process of it lives: control alone means that its supervisor starts the others again.
+    /// Whether a process of it lives. Control alone counts, because its supervisor restarts the others.
     fn lives_here(&self) -> bool {
         self.keeper.lives_here() || self.control.is_some_and(|control| control.lives_here())
     }
 
-    /// Whether its supervisor lives, though nobody else may: it starts the others again.
+    /// Whether its supervisor lives, even if no other process does: it restarts them.
     fn is_supervised_here(&self) -> bool {
         supervises_here(&supervisor_pid(&self.instance), &supervisor_lock(&self.instance))
     }
@@ -75,21 +75,21 @@ impl Other {
         (self.keeper.head.device_index.get() != 0).then(|| self.keeper.head.device_name())
     }
 
-    /// Whether its active configuration has an address, for a service or the pseudo-interface.
+    /// Whether its active configuration contains an address, for a service or the pseudo-interface.
     pub fn has_address(&self, address: IpAddr) -> bool {
         self.control.is_some_and(|control| control.has_address(&Address::from(address)))
     }
 }
 
-/// The CPUs that living switchers of other instances are pinned to, whatever network namespace those are in.
+/// The CPUs that living switchers of other instances are pinned to, in any network namespace.
 pub fn pinned_cpus(own: &Instance) -> Vec<(u32, Instance)> {
     let others = instances().into_iter().filter(|other| other != own).filter_map(Other::attach);
     let pinned = others.flat_map(|other| other.cpus().into_iter().map(move |cpu| (cpu, other.instance.clone())));
     pinned.collect()
 }
 
-/// The configuration accepted last of the running instance that was started by the file at `path`, or why that can't be
-/// used. What is on disk by now may be bad, or for another start.
+/// The configuration accepted last by the running instance that was started with the file at `path`, or why it cannot be
+/// used. The file on disk may be invalid by now, or meant for another start.
 pub fn running_configuration(path: &Path) -> Option<Result<Config, ConfigError>> {
     let instance = instance_of(&std::path::absolute(path).ok()?)?;
     runs(&instance).then(|| Config::load(&accepted_configuration(&instance)))
@@ -100,8 +100,8 @@ pub fn runs(instance: &Instance) -> bool {
     Other::attach(instance.clone()).is_some_and(|found| found.lives_here())
 }
 
-/// Whether the process whose id is in the file `pid` has the lock's file open, which only a supervisor keeps open, and is in
-/// this network namespace. Asking for the lock itself would be in the way of a supervisor that starts.
+/// Whether the process whose id is in the file `pid` has the lock's file open, which only a supervisor keeps open, and is
+/// in this network namespace. Trying the lock itself could make a starting supervisor fail.
 fn supervises_here(pid: &Path, lock: &Path) -> bool {
     let id = std::fs::read_to_string(pid).ok().and_then(|text| text.trim().parse::<u32>().ok());
     let Some((id, lock)) = id.zip(inode(std::fs::metadata(lock))) else { return false };
@@ -110,19 +110,18 @@ fn supervises_here(pid: &Path, lock: &Path) -> bool {
     holds && network_namespace(id) == network_namespace(std::process::id())
 }
 
-/// An address that another instance has. Two that answer ARP for one address, be it on different interfaces, take each
-/// other's clients.
+/// An address that another instance has. Two instances that answer ARP for one address, even on different interfaces, take
+/// each other's clients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("address {address} is {}: stop that instance, or choose another address", holder(.instance))]
 pub struct TakenAddress {
     address: IpAddr,
-    /// `None` if it is taking the address at this moment, and has nothing to show for it yet.
+    /// `None` if it is claiming the address right now and has not published it yet.
     instance: Option<Instance>,
 }
 
 impl TakenAddress {
-    /// Every address of a configuration that another instance has, but for those of which `is_ours` says that this one has
-    /// them already.
+    /// Every address of a configuration that another instance has, except those for which `is_ours` returns true.
     pub fn find(config: &Config, is_ours: impl Fn(IpAddr) -> bool) -> Vec<Self> {
         let wanted: Vec<IpAddr> = addresses(config).into_iter().filter(|address| !is_ours(*address)).collect();
         let others = Other::living(&config.instance).filter(|_| !wanted.is_empty());
@@ -134,7 +133,7 @@ impl TakenAddress {
         taken.collect()
     }
 
-    /// The same with the file, line and field of the configuration that wants it.
+    /// The problem, with file, line and field in the configuration.
     pub fn problem(&self, config: &Config) -> Problem {
         let service = config.services.iter().find(|service| service.address.ip() == self.address);
         let field = service.map(|service| format!("service.{}.address", service.name));

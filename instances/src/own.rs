@@ -1,4 +1,4 @@
-//! The machine's own addresses, which no service may have: everything else that uses one would be cut off.
+//! The machine's own addresses. No service may have one, because all other uses of it would be cut off.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,13 +9,13 @@ use shunt_shmlayout::address::Address;
 
 use crate::Other;
 
-/// The box's own addresses, but for those of these pseudo-interfaces.
+/// The box's own addresses, except those of these pseudo-interfaces.
 pub fn local_addresses(pseudo_interfaces: &BTreeSet<String>) -> io::Result<BTreeSet<Address>> {
     let state = shunt_routing::addresses().map_err(io::Error::other)?;
     Ok(on_interfaces(&state, pseudo_interfaces).into_keys().collect())
 }
 
-/// The box's own addresses, but for those of pseudo-interfaces. Those of other instances are told as theirs elsewhere.
+/// The box's own addresses, except those of pseudo-interfaces. Those of other instances are reported separately.
 pub fn addresses_beside(config: &Config) -> io::Result<BTreeSet<Address>> {
     Ok(interfaces_beside(config)?.into_keys().collect())
 }
@@ -26,7 +26,7 @@ pub fn interfaces_beside(config: &Config) -> io::Result<BTreeMap<Address, String
     Ok(on_interfaces(&state, &pseudo_interfaces(config)))
 }
 
-/// Of this instance, which needn't run, and of all others.
+/// Pseudo-interfaces of this instance, running or not, and of all others.
 fn pseudo_interfaces(config: &Config) -> BTreeSet<String> {
     let others = Other::living(&config.instance).filter_map(|other| other.device());
     others.chain(config.host.iter().map(|host| host.device.clone())).collect()
@@ -41,7 +41,7 @@ fn on_interfaces(state: &State, but: &BTreeSet<String>) -> BTreeMap<Address, Str
     named.filter(|(_, name)| !but.contains(name)).collect()
 }
 
-/// What of a configuration takes addresses that the box itself has (SSH!), or would have twice.
+/// Addresses in a configuration that the box itself has (SSH!), as problems.
 pub fn own_addresses(config: &Config, local: &BTreeSet<Address>) -> Vec<Problem> {
     let hosts = config.host.iter().flat_map(|host| &host.addresses);
     let hosts = hosts.filter(|address| local.contains(&Address::from_v4(address.octets()))).map(|address| {

@@ -1,5 +1,5 @@
-//! The living processes of one instance, whoever started them: those that its shared memory names, and those that hold its
-//! locks. A keeper that is starting has a lock and no memory yet; a switcher has memory and no lock.
+//! The living processes of one instance, whichever process started them: those recorded in its shared memory, and those
+//! that hold its locks. A starting keeper has a lock but no memory yet; a switcher has memory but no lock.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,14 +12,14 @@ use shunt_process::{
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, Typed};
 
-/// One of them. Its start time tells it from a later process with the same id.
+/// A living process. Its start time distinguishes it from a later process with the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// `keeper`, `control`, `ifdaemon` or `switcher.N`.
     pub name: String,
-    /// Its id.
+    /// Process id.
     pub pid: u32,
-    /// When it started ([`start_time`]).
+    /// Start time ([`start_time`]).
     pub start_time: u64,
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for Process {
     }
 }
 
-/// All of them, by name. The holder of a lock comes before what memory says: the lock is taken first.
+/// All living processes, by name. A lock's holder takes precedence over shared memory: the lock is taken first.
 pub fn living_processes(instance: &Instance) -> Vec<Process> {
     let keeper = <KeeperRegion>::attach(&region_name(instance, "keeper")).ok();
     let control = <ControlRegion>::attach(&region_name(instance, "control")).ok();
@@ -45,7 +45,7 @@ pub fn living_processes(instance: &Instance) -> Vec<Process> {
     all.into_values().collect()
 }
 
-/// Every instance that has memory, or a living process: an empty directory, or a lock that nobody holds, is none.
+/// Every instance that has shared memory or a living process. An empty directory or an unheld lock does not count.
 pub fn present() -> Vec<Instance> {
     instances().into_iter().filter(is_present).collect()
 }
@@ -69,21 +69,22 @@ fn of_keeper(keeper: &KeeperRegion) -> Vec<Process> {
     own.into_iter().chain(switchers).chain(daemon).collect()
 }
 
-/// The process with this id, if it is the one that started then.
+/// The process with this id, if its start time matches.
 fn living(name: &str, pid: u32, started: Option<u64>) -> Option<Process> {
     let start_time = start_time(pid).filter(|found| pid != 0 && started.is_none_or(|started| started == *found))?;
     Some(Process { name: name.to_owned(), pid, start_time })
 }
 
-/// Who holds the lock, if somebody does. The kernel's list is asked, because trying the lock would be in the way of a
-/// process that starts.
+/// The process that holds the lock, if any. This reads the kernel's list, because trying the lock could make a starting
+/// process fail.
 fn holder(path: &Path) -> Option<u32> {
     let (device, inode) = inode(std::fs::metadata(path))?;
     let file = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
     std::fs::read_to_string("/proc/locks").ok()?.lines().find_map(|line| holder_of(line, &file))
 }
 
-/// Of a line as `1: FLOCK  ADVISORY  WRITE 713 00:19:1234 0 EOF` (proc_locks(5)). One that waits has an arrow before FLOCK.
+/// Parses a line such as `1: FLOCK  ADVISORY  WRITE 713 00:19:1234 0 EOF` (proc_locks(5)). A waiting process has an arrow
+/// before FLOCK.
 fn holder_of(line: &str, file: &str) -> Option<u32> {
     let mut words = line.split_whitespace().skip(1);
     let is_lock = words.next()? == "FLOCK";

@@ -1,4 +1,4 @@
-//! How much shared memory an instance of a configuration has: what the keeper makes, and the doctor looks for room for.
+//! Sizes of an instance's shared memory: the keeper creates it, and the doctor checks for room.
 
 use shunt_config::Config;
 use shunt_shmlayout::connections::CHUNK as CONNECTIONS_CHUNK;
@@ -10,22 +10,22 @@ use shunt_shmlayout::regions::{
 
 /// The shape of each region.
 pub struct Shapes {
-    /// Control's.
+    /// The control region.
     pub control: ControlShape,
-    /// The keeper's.
+    /// The keeper region.
     pub keeper: KeeperShape,
-    /// The connection table's.
+    /// The connection table.
     pub connections: ConnectionsShape,
-    /// Of each switcher's.
+    /// Each switcher's region.
     pub switcher: SwitcherShape,
-    /// Of each packet store, where a pseudo-interface is configured.
+    /// Each packet store, if a pseudo-interface is configured.
     pub store: Option<StoreShape>,
-    /// How many switchers there are.
+    /// Number of switchers.
     pub switchers: usize,
 }
 
 impl Shapes {
-    /// With room for as many ports.
+    /// Computes the shapes, with room for this number of ports.
     pub fn new(config: &Config, ports: u64) -> Self {
         let limits = &config.limits;
         let (interfaces, switchers) = (config.interfaces.len() as u64, config.switchers.cpus.count());
@@ -33,7 +33,7 @@ impl Shapes {
         Self {
             control: ControlShape::new(services, backends, limits.slots, limits.neighbours, limits.routes),
             keeper: KeeperShape { interfaces, switchers: switchers as u64, ports, reserved: [0; 5] },
-            // Each switcher records into chunks of its own: one without any would refuse every connection.
+            // Each switcher records into its own chunks: without one it would refuse every connection.
             connections: ConnectionsShape::new(limits.connections.max((switchers * CONNECTIONS_CHUNK) as u32)),
             switcher: SwitcherShape {
                 services: services.into(),

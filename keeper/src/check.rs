@@ -1,4 +1,4 @@
-//! Everything that can be in the way, looked at before anything is disturbed; all of it is told at once.
+//! Checks everything that could prevent a start, before anything is changed, and reports all problems at once.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,17 +18,17 @@ const CPUS: &str = "/sys/devices/system/cpu";
 const ETHERNET: u64 = 14 + 8;
 const _: () = assert!(MTU_MAX as u64 == CHUNK - HEADROOM - ETHERNET);
 
-/// What was found out on the way.
+/// What the checks found out.
 pub(super) struct Facts {
     /// The interfaces, in the configuration's order.
     pub interfaces: Vec<NetworkInterface>,
-    /// The CPU of each switcher.
+    /// CPU number of each switcher.
     pub cpus: Vec<u32>,
-    /// How many addresses the box has itself.
+    /// Number of the box's own addresses.
     pub addresses: u32,
 }
 
-/// Only root can do what a keeper does.
+/// The keeper needs root.
 pub(super) fn require_root() -> Result<(), KeeperError> {
     if geteuid().is_root() {
         return Ok(());
@@ -38,8 +38,8 @@ pub(super) fn require_root() -> Result<(), KeeperError> {
     Err(KeeperError::Problems(vec![problem.into()]))
 }
 
-/// Looks at everything. What heals by itself or by the operator while packets flow is only a warning where living switchers
-/// need this keeper.
+/// Runs all checks. With living switchers that need this keeper, problems that resolve themselves, or that the operator can
+/// resolve while packets flow, are only warnings.
 pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperError> {
     let mut problems = Vec::new();
     let mut passing = Vec::new();
@@ -52,14 +52,14 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     problems.extend(cpus.iter().filter_map(|cpu| check_cpu(config, Path::new(CPUS), *cpu)));
     let shared = shared_cpus(config, &cpus, &pinned_cpus(&config.instance));
     shared.iter().for_each(|problem| log::warn!("{problem}"));
-    // Those that other instances serve are the claims' to tell.
+    // Addresses that other instances serve are reported by the claims.
     let local = own_or_none(addresses_beside(config), is_needed)?;
     passing.extend(check_addresses(config, &local));
     problems.extend(check_account(config, find_account(&config.user).err()));
     check_pinned_memory(config, &mut problems);
     passing.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
     let interfaces: Vec<_> = interfaces.into_iter().flatten().collect();
-    judge(&mut problems, passing, is_needed);
+    report(&mut problems, passing, is_needed);
     if problems.is_empty() {
         problems.extend(plan::check(config, &interfaces));
     }
@@ -70,7 +70,7 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     }
 }
 
-/// Without the list nothing is checked against it: another start may have it.
+/// Without the list, a first start fails and is retried; a restart beside running switchers skips the check.
 fn own_or_none(local: std::io::Result<BTreeSet<Address>>, is_needed: bool) -> Result<BTreeSet<Address>, KeeperError> {
     local.or_else(|error| match is_needed {
         true => {
@@ -81,8 +81,8 @@ fn own_or_none(local: std::io::Result<BTreeSet<Address>>, is_needed: bool) -> Re
     })
 }
 
-/// What passes is a problem of a start from nothing alone.
-fn judge(problems: &mut Vec<String>, passing: Vec<String>, is_needed: bool) {
+/// Reports transient problems: errors at a first start, warnings while switchers run.
+fn report(problems: &mut Vec<String>, passing: Vec<String>, is_needed: bool) {
     if is_needed {
         passing.iter().for_each(|problem| log::warn!("{problem}; going on, because switchers run"));
     } else {
@@ -90,7 +90,7 @@ fn judge(problems: &mut Vec<String>, passing: Vec<String>, is_needed: bool) {
     }
 }
 
-/// Each switcher looks its account up itself: a look-up that fails now refuses nothing.
+/// A failed look-up is only a warning: each switcher repeats it.
 fn check_account(config: &Config, fault: Option<AccountError>) -> Option<String> {
     let fault = fault?;
     let problem = blame(config, "user", &fault.to_string());
@@ -133,9 +133,9 @@ fn check_interface(
     Some(found)
 }
 
-/// AF_PACKET only copies packets: a kernel that forwards would forward what Shunt forwards, too; and where the box has the
-/// pseudo-interface's addresses, it would take the packets for its programs by both ways. Strict filtering lets it see
-/// that those come in by the wrong interface.
+/// AF_PACKET only copies packets: a kernel that forwards would forward the same packets as Shunt, and a box with the
+/// pseudo-interface's addresses would receive its programs' packets on both paths. Strict reverse-path filtering drops the
+/// copies that arrive on the wrong interface.
 pub(super) fn check_packet_copies(config: &Config, name: &str, interface: &NetworkInterface) -> Vec<String> {
     let forwards = interface.forwards.then(|| {
         format!(
@@ -153,8 +153,8 @@ pub(super) fn check_packet_copies(config: &Config, name: &str, interface: &Netwo
     forwards.into_iter().chain(twice).map(blame).collect()
 }
 
-/// What the box sends in packets of this size has to fit through every interface. `found` is in the configuration's order,
-/// `None` where an interface doesn't exist.
+/// Packets of this size that the box sends must fit through every interface. `found` is in the configuration's order,
+/// `None` where an interface does not exist.
 fn check_mtu(config: &Config, host: &Host, found: &[Option<NetworkInterface>]) -> Option<String> {
     let mtu = u32::from(host.mtu?);
     let all =
@@ -166,7 +166,7 @@ fn check_mtu(config: &Config, host: &Host, found: &[Option<NetworkInterface>]) -
     Some(blame(config, "host.mtu", &sentence))
 }
 
-/// `cpus` is the folder of the kernel's CPUs, which has those that are offline, too. CPU 0 has no switch in many kernels.
+/// `cpus` is the kernel's CPU directory, which lists offline CPUs too. Many kernels have no switch for CPU 0.
 fn check_cpu(config: &Config, cpus: &Path, cpu: u32) -> Option<String> {
     let folder = cpus.join(format!("cpu{cpu}"));
     let sentence = if !folder.exists() {
@@ -179,7 +179,7 @@ fn check_cpu(config: &Config, cpus: &Path, cpu: u32) -> Option<String> {
     Some(blame(config, "switchers.cpus", &sentence))
 }
 
-/// The CPUs that switchers of other instances have, too. Both go on, slower: that is said and not refused.
+/// Warns of CPUs that switchers of other instances share: both run, but slower.
 fn shared_cpus(config: &Config, cpus: &[u32], pinned: &[(u32, Instance)]) -> Vec<String> {
     let shared = pinned.iter().filter(|(cpu, _)| cpus.contains(cpu)).map(|(cpu, other)| {
         let sentence = format!(
@@ -207,10 +207,10 @@ fn check_pinned_memory(config: &Config, problems: &mut Vec<String>) {
     }
 }
 
-/// Whether /dev/shm has room for `needed` bytes once it has been given back `unused` ones.
-pub(super) fn check_shared_memory(needed: u64, unused: u64) -> Result<(), KeeperError> {
+/// Checks that /dev/shm has room for `needed` bytes, counting what the keeper is about to free.
+pub(super) fn check_shared_memory(needed: u64, reclaimable: u64) -> Result<(), KeeperError> {
     let free = system::shared_memory_free().map_err(super::system_error("/dev/shm"))?;
-    let free = free.saturating_add(unused);
+    let free = free.saturating_add(reclaimable);
     if needed <= free {
         return Ok(());
     }
@@ -240,15 +240,15 @@ mod tests {
     ";
 
     #[test]
-    fn a_list_of_own_addresses_that_cannot_be_had_stops_only_a_start_from_nothing() {
+    fn a_failed_list_of_own_addresses_stops_only_a_first_start() {
         let failed = || Err(std::io::ErrorKind::Interrupted.into());
         assert_eq!(own_or_none(failed(), true).expect("switchers run"), BTreeSet::new());
         let error = own_or_none(failed(), false).expect_err("nothing was checked");
-        assert!(matches!(error, KeeperError::System { .. }), "{error}: not for the operator to mend");
+        assert!(matches!(error, KeeperError::System { .. }), "{error}: the next start may succeed");
     }
 
     #[test]
-    fn an_account_that_cannot_be_looked_up_refuses_no_start() {
+    fn a_failed_account_look_up_does_not_stop_the_start() {
         let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
         assert!(check_account(&config, Some(AccountError::Missing("x".into()))).is_some());
         let unknown = AccountError::LookUp { name: "x".into(), error: nix::Error::EIO };
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_given_back_counts_as_free() {
+    fn reclaimable_memory_counts_as_free() {
         assert!(check_shared_memory(1 << 60, 0).is_err());
         assert!(check_shared_memory(1 << 60, 1 << 60).is_ok());
     }
@@ -350,9 +350,9 @@ mod tests {
         let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
         let passing = || check_addresses(&config, &[Address::from_v4([198, 18, 0, 100])].into());
         let mut problems = Vec::new();
-        judge(&mut problems, passing(), true);
+        report(&mut problems, passing(), true);
         assert_eq!(problems, Vec::<String>::new());
-        judge(&mut problems, passing(), false);
+        report(&mut problems, passing(), false);
         assert_eq!(problems, passing());
     }
 

@@ -1,9 +1,9 @@
-//! What an instance has to itself in its network namespace: its interfaces, its addresses, and the name of its
-//! pseudo-interface.
+//! The resources that an instance needs exclusively in its network namespace: its interfaces, its addresses, and the name
+//! of its pseudo-interface.
 //!
-//! Two instances on one interface would take each other's queues or packets, and two with one address each other's
-//! clients. What another living instance has is in its memory (`shunt_instances`). A lock for each interface and device,
-//! which ends with the keeper that holds it, decides between keepers that start at the same time.
+//! Two instances on one interface would take each other's queues or packets; two with one address, each other's clients.
+//! The resources of other living instances are in their shared memory (`shunt_instances`). A lock per interface and device,
+//! released when its keeper ends, decides between keepers that start concurrently.
 
 use std::path::PathBuf;
 
@@ -15,35 +15,36 @@ use shunt_shmlayout::header::own_network_namespace;
 
 use super::KeeperError;
 
-/// Held until the value is dropped.
+/// The locks, held until the value is dropped.
 pub(super) struct Claims {
     _locks: Vec<Lock>,
 }
 
-/// A thing that one instance at a time can have. Addresses are locked by control, which changes them at a reload
-/// (`shunt_instances::AddressLocks`): of two keepers that start at the same time and see nothing of each other yet, one has a
-/// control that is refused.
+/// A resource that only one instance at a time can have. Control locks addresses, because they change at a reload
+/// (`shunt_instances::AddressLocks`): of two keepers that start concurrently and do not yet see each other, one gets a
+/// control that refuses to start.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Thing {
+enum Resource {
     Interface { name: String, index: u32 },
     Device(String),
 }
 
 impl Claims {
-    /// Takes all that the configuration names, or nothing. An interface that doesn't exist is for the checks to tell.
+    /// Claims every resource that the configuration names, or none. The checks report an interface that does not exist.
     pub fn take(config: &Config) -> Result<Claims, KeeperError> {
-        let namespace = own_network_namespace().map_err(super::system_error("which network namespace this is"))?;
-        let things = things(config);
-        let locks: Vec<(PathBuf, &Thing)> = things.iter().map(|thing| (thing.lock(namespace), thing)).collect();
-        Self::take_unless(config, &locks, || used(config, &things))
+        let namespace = own_network_namespace().map_err(super::system_error("find the network namespace"))?;
+        let resources = resources(config);
+        let locks: Vec<(PathBuf, &Resource)> =
+            resources.iter().map(|resource| (resource.lock(namespace), resource)).collect();
+        Self::take_unless(config, &locks, || used(config, &resources))
     }
 
-    /// `used` is asked before any lock is taken: another instance's keeper that is being started again must find its own
-    /// free. It is asked again once all are held: a keeper that was killed in between has given its locks back, while
-    /// its switchers still have the queues.
+    /// `used` is called before any lock is taken, because a restarting keeper of another instance must find its own locks
+    /// free. It is called again once all are held: a keeper killed in between has released its locks, while its switchers
+    /// still have the queues.
     fn take_unless(
         config: &Config,
-        locks: &[(PathBuf, &Thing)],
+        locks: &[(PathBuf, &Resource)],
         mut used: impl FnMut() -> Vec<String>,
     ) -> Result<Claims, KeeperError> {
         let mut refuse = || match used() {
@@ -52,33 +53,33 @@ impl Claims {
         };
         refuse()?;
         let mut held = Vec::new();
-        for (path, thing) in locks {
+        for (path, resource) in locks {
             let lock = Lock::claim(path, &config.instance)?;
-            held.push(lock.map_err(|holder| KeeperError::Problems(vec![thing.refusal(&holder)]))?);
+            held.push(lock.map_err(|holder| KeeperError::Problems(vec![resource.refusal(&holder)]))?);
         }
         refuse()?;
         Ok(Claims { _locks: held })
     }
 }
 
-fn things(config: &Config) -> Vec<Thing> {
+fn resources(config: &Config) -> Vec<Resource> {
     let interface =
-        |name: &String| Some(Thing::Interface { name: name.clone(), index: if_nametoindex(name.as_str()).ok()? });
+        |name: &String| Some(Resource::Interface { name: name.clone(), index: if_nametoindex(name.as_str()).ok()? });
     let interfaces = config.interfaces.iter().filter_map(|it| interface(&it.name));
-    interfaces.chain(config.host.iter().map(|host| Thing::Device(host.device.clone()))).collect()
+    interfaces.chain(config.host.iter().map(|host| Resource::Device(host.device.clone()))).collect()
 }
 
-/// What living instances have of these things and of the addresses, as refusals.
-fn used(config: &Config, things: &[Thing]) -> Vec<String> {
-    let things = Other::living(&config.instance).flat_map(|other| {
-        let taken = things.iter().filter(|thing| thing.is_used(&other));
-        taken.map(|thing| thing.refusal(&format!("instance \"{}\"", other.instance))).collect::<Vec<_>>()
+/// The resources and addresses that living instances already use, as problems.
+fn used(config: &Config, resources: &[Resource]) -> Vec<String> {
+    let resources = Other::living(&config.instance).flat_map(|other| {
+        let taken = resources.iter().filter(|resource| resource.is_used(&other));
+        taken.map(|resource| resource.refusal(&format!("instance \"{}\"", other.instance))).collect::<Vec<_>>()
     });
     let addresses = TakenAddress::find(config, |_| false);
-    things.chain(addresses.iter().map(|taken| taken.problem(config).to_string())).collect()
+    resources.chain(addresses.iter().map(|taken| taken.problem(config).to_string())).collect()
 }
 
-impl Thing {
+impl Resource {
     fn is_used(&self, other: &Other) -> bool {
         match self {
             Self::Interface { index, .. } => other.has_interface(*index),
@@ -111,10 +112,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_becomes_used_while_the_locks_are_taken_is_refused_and_they_are_given_back() {
+    fn a_resource_used_while_the_locks_are_taken_is_refused_and_the_locks_are_released() {
         let text = "instance = \"claims-test\"\n[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n";
         let config = Config::parse(text, "shunt.toml").unwrap();
-        let (folder, device) = (tempfile::tempdir().unwrap(), Thing::Device("shunt0".to_owned()));
+        let (folder, device) = (tempfile::tempdir().unwrap(), Resource::Device("shunt0".to_owned()));
         let path = folder.path().join("device.lock");
         let locks = [(path.clone(), &device)];
         for answers in [vec![vec!["a"]], vec![vec![], vec!["b"]]] {

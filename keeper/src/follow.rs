@@ -1,12 +1,12 @@
-//! Keeping the XDP maps and the pseudo-interface in step with the configuration table, and the maps with the box's own
+//! Synchronizes the XDP maps and the pseudo-interface with the configuration table, and the maps with the box's own
 //! addresses.
 //!
-//! Control announces a coming epoch in `prepared`; the maps then get the addresses of both generations, the
-//! pseudo-interface those that the box's own programs have, and `owned` answers, so that no packet of a new service or
-//! backend is missed when control flips, and none of an old one either.
+//! Control announces the next epoch in `prepared`. The maps then get the addresses of both generations, the
+//! pseudo-interface gets those of the box's own programs, and `owned` confirms it: the flip misses no packet of a new
+//! service or backend, and none of an old one.
 //!
-//! Control waits for a keeper only so long. One that was stopped in the middle may read a generation that control fills
-//! again: it notices, and begins anew ([`Reading`]).
+//! Control waits for a keeper only up to a timeout. A keeper that was stopped meanwhile may read a generation that control
+//! refills: it detects this and starts over ([`Reading`]).
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -26,12 +26,12 @@ use super::regions::Regions;
 use crate::bpf::{Redirect, RedirectError};
 use shunt_instances::local_addresses;
 
-/// How often the box's own addresses are asked for.
+/// Interval for reading the box's own addresses.
 const LOCAL_INTERVAL: Duration = Duration::from_millis(250);
-/// After something was refused, the next try is this much later.
+/// Delay before a failed update is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What could not be put into place.
+/// Why an update failed.
 #[derive(Debug, thiserror::Error)]
 enum FollowError {
     #[error(transparent)]
@@ -42,43 +42,43 @@ enum FollowError {
     Local(std::io::Error),
 }
 
-/// What of the generations is in the maps.
+/// The state of the XDP maps and the pseudo-interface.
 pub(super) struct Follower {
     control: ControlRegion,
     keeper: KeeperRegion<Writer>,
     redirects: Vec<Redirect>,
     pseudo: Option<PseudoInterface>,
-    /// What the maps hold; `None` before the first turn.
+    /// The reading that the maps hold; `None` before the first turn.
     owned: Option<Reading>,
     local: BTreeSet<Address>,
     next_local: Instant,
     not_before: Instant,
-    local_fault: Fault,
-    own_fault: Fault,
+    local_log: LogOnce,
+    own_log: LogOnce,
 }
 
-/// What was said last of something that is tried again and again.
+/// Logs a repeated error once, until it changes.
 #[derive(Default)]
-struct Fault(Option<String>);
+struct LogOnce(Option<String>);
 
-impl Fault {
-    /// Says what is wrong, once until it changes.
+impl LogOnce {
+    /// Logs the error, if it differs from the last one.
     fn note(&mut self, outcome: &Result<(), FollowError>) {
-        if let Some(text) = self.news(outcome) {
-            log::error!("{text}; trying again, which is said no more until something else is wrong");
+        if let Some(text) = self.changed(outcome) {
+            log::error!("{text}; retrying, with no further message until the error changes");
         }
     }
 
-    fn news(&mut self, outcome: &Result<(), FollowError>) -> Option<String> {
+    fn changed(&mut self, outcome: &Result<(), FollowError>) -> Option<String> {
         let text = outcome.as_ref().err().map(FollowError::to_string);
-        let is_news = text != self.0;
+        let has_changed = text != self.0;
         self.0.clone_from(&text);
-        text.filter(|_| is_news)
+        text.filter(|_| has_changed)
     }
 }
 
 impl Follower {
-    /// Nothing is in step before the first turn.
+    /// Maps and pseudo-interface are unsynchronized until the first turn.
     pub fn new(regions: &Regions, redirects: Vec<Redirect>, pseudo: Option<PseudoInterface>) -> Follower {
         let now = Instant::now();
         Follower {
@@ -90,22 +90,22 @@ impl Follower {
             local: BTreeSet::new(),
             next_local: now,
             not_before: now,
-            local_fault: Fault::default(),
-            own_fault: Fault::default(),
+            local_log: LogOnce::default(),
+            own_log: LogOnce::default(),
         }
     }
 
-    /// One look at everything.
+    /// Checks everything once.
     pub fn turn(&mut self) {
         let now = Instant::now();
         if now >= self.next_local {
             let outcome = self.follow_local();
             self.next_local = now + if outcome.is_ok() { LOCAL_INTERVAL } else { RETRY };
-            self.local_fault.note(&outcome);
+            self.local_log.note(&outcome);
         }
         let reading = Reading::begin(&self.control.head.fills, &self.control.head.prepared);
         if self.owned.is_none_or(|owned| reading.is_news_to(owned)) && now >= self.not_before {
-            // Disturbed, it is the next turn's: control has something new then.
+            // If control refilled the buffer meanwhile, the next turn reads the new generation.
             if let Some(addresses) = Addresses::read(&self.control, reading) {
                 self.own(reading, &addresses, now);
             }
@@ -114,8 +114,8 @@ impl Follower {
     }
 
     fn own(&mut self, reading: Reading, addresses: &Addresses, now: Instant) {
-        let outcome = self.put_into_place(addresses);
-        self.own_fault.note(&outcome);
+        let outcome = self.apply(addresses);
+        self.own_log.note(&outcome);
         if outcome.is_err() {
             self.not_before = now + RETRY;
             return;
@@ -126,7 +126,7 @@ impl Follower {
         log::debug!("the XDP maps hold the addresses of epoch word {word}");
     }
 
-    fn put_into_place(&mut self, addresses: &Addresses) -> Result<(), FollowError> {
+    fn apply(&mut self, addresses: &Addresses) -> Result<(), FollowError> {
         if let Some(pseudo) = &mut self.pseudo {
             pseudo.set_addresses(addresses.hosts.clone())?;
         }
@@ -154,7 +154,7 @@ impl Follower {
         self.pseudo.as_ref()
     }
 
-    /// Takes the programs off the interfaces, and the pseudo-interface away.
+    /// Detaches the programs and removes the pseudo-interface.
     pub fn detach(self) {
         drop(self.pseudo);
         for redirect in self.redirects {
@@ -167,17 +167,17 @@ impl Follower {
 
 type Backend = (Address, PortBe, u8);
 
-/// What generations name.
+/// The addresses that the generations contain.
 #[derive(Default, PartialEq, Eq, Debug)]
 struct Addresses {
     services: BTreeSet<Address>,
     backends: BTreeSet<Backend>,
-    /// Those that packets to the box's own programs have.
+    /// Destinations of packets to the box's own programs.
     hosts: BTreeSet<Ipv4Addr>,
 }
 
 impl Addresses {
-    /// Of the generations that are whole; `None` if control wrote meanwhile.
+    /// Reads the complete generations; `None` if control wrote meanwhile.
     fn read(control: &ControlRegion, reading: Reading) -> Option<Self> {
         let mut addresses = Self::default();
         reading.buffers().for_each(|buffer| addresses.add(&control.generations[buffer]));
@@ -217,17 +217,17 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_said_once_until_another_comes_or_it_is_mended() {
-        let mut fault = Fault::default();
+    fn an_error_is_logged_once_until_it_changes_or_clears() {
+        let mut log = LogOnce::default();
         let failed = |kind: std::io::ErrorKind| Err(FollowError::Local(kind.into()));
         let (first, second) = (failed(std::io::ErrorKind::OutOfMemory), failed(std::io::ErrorKind::PermissionDenied));
-        let said = [&first, &first, &second, &first, &Ok(()), &first, &first].map(|it| fault.news(it).is_some());
+        let said = [&first, &first, &second, &first, &Ok(()), &first, &first].map(|it| log.changed(it).is_some());
         assert_eq!(said, [true, false, true, true, false, true, false]);
     }
 
     /// A keeper that is stopped while it reads, for so long that control fills that buffer again.
     #[test]
-    fn a_generation_that_is_filled_meanwhile_is_never_taken_for_one() {
+    fn a_generation_refilled_while_read_is_rejected() {
         let region = ControlRegion::anonymous(&ControlShape::new(4, 4, 64, 8, 8)).expect("memory");
         let (head, [a, b]) = (region.head, &region.generations);
         fill(a, OLD);

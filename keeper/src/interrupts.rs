@@ -1,13 +1,13 @@
-//! Whose work receiving is: what the keeper sets at an interface for it, and puts back at the stop.
+//! Interface settings for busy polling and receive threads: the keeper sets them and restores them when it stops.
 //!
-//! *Busy polling*: with `SO_PREFER_BUSY_POLL` alone the kernel still begins a softirq for what arrives between two calls.
-//! With interrupts put off it leaves packets to the next call, and takes them itself only if none comes for the timeout: so
-//! a switcher that dies or is stopped costs the interface nothing but that delay.
+//! *Busy polling*: with `SO_PREFER_BUSY_POLL` alone the kernel still raises a softirq for packets between two calls. With
+//! interrupts deferred it leaves packets to the next call, and fetches them itself only after a timeout without a call: if
+//! a switcher dies or stops, the interface loses nothing but that delay.
 //!
-//! *Receive threads*: the kernel's work on a queue is a thread's, and packets gather for a moment while some come anyway, so
-//! that neither the thread nor the switcher behind it is woken for each. The first after a pause isn't delayed.
+//! *Receive threads*: a kernel thread works on the queue, and packets are batched briefly while traffic flows, so that
+//! neither the thread nor the switcher wakes up per packet. The first packet after a pause is not delayed.
 //!
-//! The kernel's own packets, such as SSH's, arrive by the same way. (Linux, Documentation/networking/napi.rst.)
+//! The kernel's own packets, such as SSH's, arrive on the same queues. (Linux, Documentation/networking/napi.rst.)
 
 use std::path::PathBuf;
 use std::{fs, io};
@@ -15,13 +15,13 @@ use std::{fs, io};
 /// Name and value.
 pub(super) type Setting = (&'static str, u64);
 
-/// How often the kernel finds nothing before it lets interrupts happen again, and how long it waits for a call, in ns.
+/// Empty polls before the kernel re-enables interrupts, and the timeout for the next call, in ns.
 pub(super) const BUSY_POLLING: &[Setting] = &[("napi_defer_hard_irqs", 2), ("gro_flush_timeout", 200_000)];
-/// 100 us: with less, timers and changes of context cost more than gathering saves; with more, latency grows.
+/// 100 us: a lower value costs more timers and context switches than batching saves; a higher one adds latency.
 pub(super) const RECEIVE_THREADS: &[Setting] =
     &[("napi_defer_hard_irqs", 2), ("gro_flush_timeout", 100_000), ("threaded", 1)];
 
-/// One interface's settings before, which it gets back when this is dropped.
+/// Previous settings of one interface, restored on drop.
 pub(super) struct Restore {
     interface: String,
     before: Vec<Setting>,
@@ -29,33 +29,33 @@ pub(super) struct Restore {
 }
 
 impl Restore {
-    /// Sets them; says so and goes on without where the system doesn't have one. What a killed keeper `left` counts as the
-    /// system's default, which most likely stood there.
+    /// Applies the settings; logs and skips those that fail. Values that a killed keeper `left` count as the system's
+    /// default, which they most likely replaced.
     pub fn after_setting(interface: String, settings: &[Setting], left: bool) -> Restore {
         let mut before = Vec::new();
         for (name, value) in settings {
             match read(&interface, name).and_then(|found| write(&interface, name, *value).map(|()| found)) {
                 Ok(found) => before.push((*name, if left && is_ours(name, found) { 0 } else { found })),
-                Err(error) => log::warn!("interface {interface}: {error}; it stays as it was"),
+                Err(error) => log::warn!("interface {interface}: {error}; the setting stays unchanged"),
             }
         }
         let is_complete = before.len() == settings.len();
         Restore { interface, before, is_complete }
     }
 
-    /// Leaves the interface as it is set.
+    /// Keeps the current settings instead of restoring them.
     pub fn leave(mut self) {
         self.before.clear();
     }
 
-    /// The interface, if not all could be set.
+    /// The interface's name, if a setting failed.
     pub fn incomplete(&self) -> Option<&str> {
         (!self.is_complete).then_some(&self.interface)
     }
 }
 
 impl Drop for Restore {
-    /// An interface that is gone needs nothing.
+    /// An interface that is gone needs no restoring.
     fn drop(&mut self) {
         for (name, value) in &self.before {
             match write(&self.interface, name, *value) {

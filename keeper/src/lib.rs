@@ -33,6 +33,7 @@ use std::fs::Permissions;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -46,30 +47,32 @@ use host::PseudoInterface;
 use ports::Ports;
 use reception::Reception;
 use regions::Regions;
-use serve::Server;
+use serve::HandoverServer;
 pub use system::NetworkInterface;
 
-/// How often control's `prepared` word is looked at.
+/// Interval for checking control's `prepared` word.
 const TURN_MS: u16 = 10;
+/// How long a keeper that stops waits for the processes that use its memory.
+const USERS_END_WITHIN: Duration = Duration::from_secs(2);
 
-/// Why the keeper doesn't run. Nothing is left changed by a keeper that didn't come up.
+/// Why the keeper does not run. A keeper that fails to start leaves nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
-    /// Another one runs.
+    /// Another keeper of the instance runs.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// One or more things are in the way; one line each.
+    /// One or more problems, one per line.
     #[error("{}", .0.join("\n"))]
     Problems(Vec<String>),
-    /// A file.
+    /// A file operation failed.
     #[error("{path}: {error}")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// Shared memory.
+    /// A region could not be created or attached.
     #[error(transparent)]
     Attach(#[from] shunt_shmlayout::header::AttachError),
     /// The XDP program.
@@ -77,40 +80,42 @@ pub enum KeeperError {
     Redirect {
         /// File, line and field of the interface.
         place: String,
-        /// What.
+        /// The error.
         error: crate::bpf::RedirectError,
     },
     /// bpffs.
     #[error("mounting a bpffs: {0}")]
     Mount(crate::bpf::RedirectError),
-    /// An AF_XDP queue.
+    /// An AF_XDP queue could not be opened.
     #[error("{place}: {error}")]
     XdpPort {
         /// File, line and field of the interface.
         place: String,
-        /// What.
+        /// The error.
         error: crate::port::af_xdp::OpenError,
     },
-    /// An AF_PACKET port.
+    /// An AF_PACKET port could not be opened.
     #[error("{place}: {error}")]
     PacketPort {
         /// File, line and field of the interface.
         place: String,
-        /// What.
+        /// The error.
         error: crate::port::af_packet::OpenError,
     },
-    /// The configuration is another one than the switchers run with.
-    #[error("{what} is not as the running switchers have it; stop Shunt (deploy/shunt-supervisor) and start it again")]
+    /// The configuration differs from the one that the running switchers use.
+    #[error(
+        "{what} differs from the running switchers' setting; stop Shunt (deploy/shunt-supervisor) and start it again"
+    )]
     Changed {
-        /// What differs.
+        /// The field that differs.
         what: String,
     },
-    /// A system call.
+    /// A system call failed.
     #[error("{what}: {error}")]
     System {
-        /// Which.
+        /// Name of the call.
         what: &'static str,
-        /// The system's answer.
+        /// The system's error.
         error: std::io::Error,
     },
 }
@@ -123,21 +128,21 @@ fn file_error<E: Into<std::io::Error>>(path: impl Into<PathBuf>) -> impl FnOnce(
     move |error| KeeperError::File { path: path.into(), error: error.into() }
 }
 
-/// A keeper that is up.
+/// A started keeper.
 struct Keeper {
     config: Config,
     regions: Regions,
-    server: Server,
+    server: HandoverServer,
     follower: Follower,
     reception: Reception,
-    /// Until the end, so that there is no other.
+    /// Held until the keeper ends, so that no second keeper runs.
     _claims: Claims,
     _lock: Lock,
 }
 
 /// Runs until SIGTERM or SIGINT, then removes everything.
 pub fn run(config: Config) -> Result<(), KeeperError> {
-    // Blocked before anything exists, so that a signal during the start isn't the end of a half-made instance.
+    // Blocked before anything exists, so that a signal during the start cannot leave a half-made instance.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
@@ -150,12 +155,12 @@ pub fn run(config: Config) -> Result<(), KeeperError> {
     Ok(())
 }
 
-/// Nobody else's business, whoever made it.
+/// Restricts the runtime directory to root, whichever process created it.
 fn close_directory(directory: &Path) -> Result<(), KeeperError> {
     std::fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(file_error(directory))
 }
 
-/// What is wrong with either is told at once.
+/// Combines both results, with the problems of both.
 fn both<A, B>(a: Result<A, KeeperError>, b: Result<B, KeeperError>) -> Result<(A, B), KeeperError> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),
@@ -187,17 +192,17 @@ impl Keeper {
         }
     }
 
-    /// All that follows the memory.
+    /// The steps after the shared memory is in place.
     fn start_on(
         config: &Config,
         facts: &check::Facts,
         regions: &Regions,
         is_restart: bool,
-    ) -> Result<(Server, Follower, Reception), KeeperError> {
-        // Only now: a keeper that is refused must not take another one's socket away.
+    ) -> Result<(HandoverServer, Follower, Reception), KeeperError> {
+        // Only now: a keeper that fails earlier must not remove another one's socket.
         serve::remove_stale(&config.instance)?;
         if !is_restart {
-            // What was accepted for memory that is gone says nothing of this start.
+            // A configuration accepted for memory that is gone does not apply to this start.
             teardown::remove_saved(&config.instance);
         }
         let pseudo = PseudoInterface::open(config, facts, regions)?;
@@ -210,18 +215,18 @@ impl Keeper {
         regions: &Regions,
         pseudo: Option<PseudoInterface>,
         is_restart: bool,
-    ) -> Result<(Server, Follower, Reception), KeeperError> {
+    ) -> Result<(HandoverServer, Follower, Reception), KeeperError> {
         let directory = bpf_directory(&config.instance);
-        // Asked once: a switcher that dies from here on is found dead where its sockets are taken back.
-        let is_used = regions.living().next().is_some();
-        if !is_used {
-            // Nobody has a queue: everything is planned and opened anew, only the connections are kept.
+        // Checked once: if a switcher dies after this, taking its sockets back finds it dead.
+        let has_switchers = regions.living().next().is_some();
+        if !has_switchers {
+            // No process has a queue: all ports are planned and opened again; only connections are kept.
             regions.forget_ports();
             crate::bpf::unmount(&directory).map_err(KeeperError::Mount)?;
         }
         pins::require(regions, &directory)?;
         crate::bpf::mount(&directory).map_err(KeeperError::Mount)?;
-        let ports = if is_used {
+        let ports = if has_switchers {
             Ports::take_back(config, facts, regions, &directory)?
         } else {
             Ports::open(config, facts, regions, &directory, is_restart)?
@@ -230,9 +235,9 @@ impl Keeper {
         ports.log(config);
         let Ports { records, sockets, redirects, reception } = ports;
         let mut follower = Follower::new(regions, redirects, pseudo);
-        // Before anybody is told that the keeper is ready: after a crash the configuration table is there already.
+        // Before clients can connect: after a crash the configuration table exists already.
         follower.turn();
-        let server = Server::open(config, &facts.cpus, records, sockets)?;
+        let server = HandoverServer::open(config, &facts.cpus, records, sockets)?;
         log::info!("instance \"{}\" is ready below {}", config.instance, runtime_directory(&config.instance).display());
         Ok((server, follower, reception))
     }
@@ -257,9 +262,19 @@ impl Keeper {
         }
     }
 
-    /// Takes everything away: packets are the kernel's again, memory and files are gone. While a switcher or the interface
-    /// daemon lives, all stays for the next keeper, as after a kill.
+    /// A signal to the whole process group (Ctrl-C, timeout(1)) ends switchers and interface daemon at the same time as the
+    /// keeper.
+    fn wait_for_users(&self) {
+        let until = Instant::now() + USERS_END_WITHIN;
+        while self.regions.are_used() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Removes everything: the kernel gets all packets again, memory and files are gone. While a switcher or the interface
+    /// daemon lives, everything stays for the next keeper, as after a kill.
     fn stop(self) {
+        self.wait_for_users();
         let users = self.regions.users();
         if !users.is_empty() {
             log::warn!(
@@ -270,7 +285,7 @@ impl Keeper {
             return;
         }
         log::info!("stopping: removing XDP programs, queues, pseudo-interface and shared memory");
-        // First: without the XDP program a veth has no NAPI, and takes no setting of it.
+        // First: without the XDP program a veth has no NAPI and rejects its settings.
         drop(self.reception);
         self.follower.detach();
         drop(self.server);

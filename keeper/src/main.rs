@@ -31,8 +31,8 @@ fn run(path: &Path) -> anyhow::Result<()> {
     Ok(shunt_keeper::run(configuration(path)?)?)
 }
 
-/// What a running instance accepted last, as long as it runs: whatever is on disk by now, its switchers need a keeper. Else
-/// what is on disk.
+/// The configuration that a running instance accepted last, because its switchers need a keeper whatever is on disk;
+/// otherwise the file on disk.
 fn configuration(path: &Path) -> Result<Config, ConfigError> {
     choose(Config::load(path), running_configuration(path))
 }
@@ -55,7 +55,7 @@ fn choose(
     }
 }
 
-/// Whether the configuration or the machine has to change first.
+/// Whether a restart would fail until the configuration or the machine changes.
 fn is_refusal(error: &anyhow::Error) -> bool {
     error.is::<ConfigError>()
         || error.downcast_ref().is_some_and(|error| match error {

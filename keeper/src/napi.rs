@@ -1,5 +1,5 @@
-//! Which kernel thread works off which of an interface's queues, where the interface has such threads (generic netlink,
-//! family "netdev": Linux, Documentation/netlink/specs/netdev.yaml, from 6.8 on).
+//! Maps an interface's queues to their NAPI kernel threads, if it has any (generic netlink, family "netdev": Linux,
+//! Documentation/netlink/specs/netdev.yaml, from 6.8 on).
 
 use std::io;
 
@@ -12,7 +12,7 @@ use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 use netlink_sys::protocols::NETLINK_GENERIC;
 use nix::unistd::Pid;
 
-use shunt_netlink::Requests;
+use shunt_netlink::RequestSocket;
 
 /// `NETDEV_CMD_NAPI_GET`, and the attributes of its answers (`NETDEV_A_NAPI_*`).
 const NAPI_GET: u8 = 11;
@@ -74,10 +74,10 @@ impl ParseableParametrized<[u8], GenlHeader> for Napi {
     }
 }
 
-/// The threads of the interface with this index, in the order of its queues: drivers register their NAPI instances in it.
-/// Empty where the interface has none.
+/// Kernel threads of the interface with this index, in queue order: drivers register their NAPI instances in it. Empty if
+/// the interface has none.
 pub(super) fn threads(interface: u32) -> io::Result<Vec<Pid>> {
-    let mut requests = Requests::open(NETLINK_GENERIC)?;
+    let mut requests = RequestSocket::open(NETLINK_GENERIC)?;
     let family = family(&mut requests)?;
     let asked = Napi { interface, ..Napi::default() };
     let question = GenlMessage::new(GenlHeader { cmd: NAPI_GET, version: 1 }, asked, family);
@@ -87,7 +87,7 @@ pub(super) fn threads(interface: u32) -> io::Result<Vec<Pid>> {
     Ok(answers.iter().filter_map(|napi| napi.thread).map(|pid| Pid::from_raw(pid as i32)).collect())
 }
 
-fn family(requests: &mut Requests) -> io::Result<u16> {
+fn family(requests: &mut RequestSocket) -> io::Result<u16> {
     let name = Napi::family_name().to_owned();
     let question = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![GenlCtrlAttrs::FamilyName(name)] };
     let mut family = None;

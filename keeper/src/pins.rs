@@ -1,5 +1,5 @@
-//! Whether a keeper that takes a running instance over sees what its predecessor pinned. The bpffs is mounted in one mount
-//! namespace: `ip netns exec` and many settings of systemd make another, in which the folder is there and empty.
+//! Checks that a keeper that takes over a running instance sees its predecessor's pins. A bpffs is mounted in one mount
+//! namespace: `ip netns exec` and many systemd settings create another, in which the directory exists but is empty.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use super::KeeperError;
 use super::regions::Regions;
 use crate::bpf::is_bpffs;
 
-/// Refuses where living switchers have AF_XDP ports whose programs can't be seen: another program can't be attached beside
-/// them, and without theirs no packet comes.
+/// Fails if living switchers have AF_XDP ports whose programs are not visible: no second program can be attached beside
+/// them, and without theirs no packet arrives.
 pub(super) fn require(regions: &Regions, directory: &Path) -> Result<(), KeeperError> {
     let has_xdp = regions.keeper.ports().any(|port| port.kind() == Some(PortKind::AfXdp));
     let living: Vec<u32> = regions.living().map(|(_, pid)| pid).collect();
@@ -21,7 +21,7 @@ pub(super) fn require(regions: &Regions, directory: &Path) -> Result<(), KeeperE
     Err(KeeperError::Problems(vec![refusal(directory, living[0], living.iter().find(sees).copied())]))
 }
 
-/// The same folder in the mount namespace of a process.
+/// The same directory in the mount namespace of a process.
 fn seen_by(pid: u32, path: &Path) -> std::path::PathBuf {
     Path::new("/proc").join(pid.to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path))
 }

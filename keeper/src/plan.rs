@@ -1,4 +1,4 @@
-//! Which switcher polls which queue. Pure: from the configuration and the interfaces' numbers of queues.
+//! Assigns queues to switchers. Pure: computed from the configuration and the interfaces' queue counts.
 //!
 //! Each queue is polled by exactly one switcher, and every switcher can send on every interface.
 
@@ -9,8 +9,8 @@ use super::system::NetworkInterface;
 
 const _: () = assert!(MOST_PORTS == PORTS);
 
-/// The ports of all switchers, in the order of their numbers within each switcher. `kinds` says how each interface is
-/// reached; the modes of AF_XDP ports are filled in when they are known.
+/// The ports of all switchers, in port-number order per switcher. `kinds` has the port kind of each interface; the modes of
+/// AF_XDP ports are filled in later.
 pub(super) fn plan(config: &Config, interfaces: &[NetworkInterface], kinds: &[PortKind]) -> Vec<PortRecord> {
     let switchers = config.switchers.cpus.count() as u16;
     let mut ports = Vec::new();
@@ -19,7 +19,7 @@ pub(super) fn plan(config: &Config, interfaces: &[NetworkInterface], kinds: &[Po
             let port = PortRecord { switcher, interface, kind: kind.code(), ..PortRecord::default() };
             match kind {
                 PortKind::AfXdp => plan_queues(config, interfaces, port, &mut ports),
-                // The kernel spreads connections over the sockets: one is enough for all queues.
+                // The kernel spreads connections over the sockets, so one covers all queues.
                 PortKind::AfPacket => {
                     ports.push(PortRecord { mode: PortMode::Mmap.code(), flags: PORT_RECEIVES, ..port });
                 }
@@ -29,7 +29,7 @@ pub(super) fn plan(config: &Config, interfaces: &[NetworkInterface], kinds: &[Po
     ports
 }
 
-/// The queues of one interface that are one switcher's; a port to send by if there are none.
+/// Adds one switcher's queues of an interface; a transmit-only port if it has none.
 fn plan_queues(config: &Config, interfaces: &[NetworkInterface], port: PortRecord, ports: &mut Vec<PortRecord>) {
     let interface = usize::from(port.interface);
     let own = config.queues_of(port.switcher.into(), interface, interfaces[interface].queues);
@@ -40,13 +40,13 @@ fn plan_queues(config: &Config, interfaces: &[NetworkInterface], port: PortRecor
     }
 }
 
-/// What can't be planned.
+/// Problems of the queue assignment, one message each.
 pub(super) fn check(config: &Config, interfaces: &[NetworkInterface]) -> Vec<String> {
     let queues: Vec<u32> = interfaces.iter().map(|interface| interface.queues).collect();
     config.queue_problems(&queues).iter().map(Problem::to_string).collect()
 }
 
-/// Room for any plan of this configuration, whichever kinds come out.
+/// Upper bound on the port count for any port kinds.
 pub(super) fn most_ports(config: &Config, interfaces: &[NetworkInterface]) -> usize {
     let switchers = config.switchers.cpus.count();
     interfaces.iter().map(|interface| interface.queues as usize + switchers).sum()

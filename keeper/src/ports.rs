@@ -1,5 +1,5 @@
-//! Opening every interface queue (patent Fig. 11), and after a restart of the keeper getting them back from the living
-//! switchers, so that no queue is ever closed while somebody uses it.
+//! Opens every interface queue (patent Fig. 11). A restarted keeper retrieves the sockets from the living switchers, so
+//! that no queue is closed while in use.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -23,17 +23,17 @@ use shunt_protocol::port::Role;
 
 /// The open ports.
 pub(super) struct Ports {
-    /// What each is; the order within a switcher is that of its port numbers.
+    /// One record per port; a switcher's ports are in the order of their port numbers.
     pub records: Vec<PortRecord>,
-    /// The socket of each.
+    /// The socket of each port, in the order of `records`.
     pub sockets: Vec<OwnedFd>,
     /// The XDP program of each interface that has one.
     pub redirects: Vec<Redirect>,
-    /// Whose work receiving is.
+    /// Interface settings and kernel threads for receiving.
     pub reception: Reception,
 }
 
-/// What opening needs to know.
+/// What opening a port requires.
 struct Opener<'a> {
     config: &'a Config,
     facts: &'a Facts,
@@ -42,10 +42,10 @@ struct Opener<'a> {
     is_restart: bool,
 }
 
-/// How an interface is reached, as far as known: AF_XDP with the program attached so, or AF_PACKET.
-type Way = Option<(AttachMode, Redirect)>;
+/// How an interface is reached: by AF_XDP with the program in this attach mode, or, if `None`, by AF_PACKET.
+type Attachment = Option<(AttachMode, Redirect)>;
 
-/// A queue that couldn't be opened, and of which interface.
+/// A queue that could not be opened.
 struct Failure {
     interface: usize,
     is_unsupported: bool,
@@ -53,8 +53,8 @@ struct Failure {
 }
 
 impl Ports {
-    /// Opens everything anew. An interface whose port is `auto` falls back to AF_PACKET, and says why.
-    /// `is_restart`: a keeper before this one was killed.
+    /// Opens every port. An interface whose port is `auto` falls back to AF_PACKET, with a warning. `is_restart`: the
+    /// previous keeper was killed.
     pub fn open(
         config: &Config,
         facts: &Facts,
@@ -63,37 +63,36 @@ impl Ports {
         is_restart: bool,
     ) -> Result<Ports, KeeperError> {
         let opener = Opener::new(config, facts, regions, is_restart)?;
-        let mut ways = Vec::new();
+        let mut attachments = Vec::new();
         for interface in 0..facts.interfaces.len() {
-            ways.push(opener.attach(interface, directory)?);
+            attachments.push(opener.attach(interface, directory)?);
         }
         let mut modes = opener.bind_modes();
         loop {
             let mode = modes[0];
-            let records = opener.plan(&ways, mode);
+            let records = opener.plan(&attachments, mode);
             match opener.open_all(&records, mode) {
-                Ok(sockets) => return opener.insert(opener.without_vain_polls(records, &sockets), sockets, ways),
+                Ok(sockets) => {
+                    return opener.insert(opener.without_useless_busy_polls(records, &sockets), sockets, attachments);
+                }
                 Err(failure) if failure.is_unsupported && modes.len() > 1 => {
-                    log::info!("{}; copying instead", failure.error);
+                    log::info!("{}; falling back to copy mode", failure.error);
                     modes.remove(0);
                 }
-                Err(failure) if opener.may_fall_back(failure.interface) && !is_taken(&failure.error) => {
+                Err(failure) if opener.may_fall_back(failure.interface) || is_taken(&failure.error) => {
                     opener.fall_back(failure.interface, &failure.error)?;
-                    if let Some((_, redirect)) = ways[failure.interface].take()
+                    if let Some((_, redirect)) = attachments[failure.interface].take()
                         && let Err(error) = redirect.detach()
                     {
                         log::warn!("{error}");
                     }
-                }
-                Err(failure) if is_taken(&failure.error) => {
-                    return Err(KeeperError::Problems(vec![failure.error.to_string()]));
                 }
                 Err(failure) => return Err(*failure.error),
             }
         }
     }
 
-    /// Gets the sockets of living switchers back, opens those of dead ones anew, and takes the pinned programs over.
+    /// Retrieves the sockets of living switchers, reopens those of dead ones, and takes over the pinned programs.
     pub fn take_back(
         config: &Config,
         facts: &Facts,
@@ -118,18 +117,18 @@ impl Ports {
                 }
             }
         }
-        let mut ways: Vec<Way> = Vec::new();
+        let mut attachments: Vec<Attachment> = Vec::new();
         for interface in 0..facts.interfaces.len() {
             let mut modes = records.iter().filter(|port| usize::from(port.interface) == interface && is_xdp(port));
-            ways.push(match modes.next().map(attach_mode) {
+            attachments.push(match modes.next().map(attach_mode) {
                 Some(mode) => Some((mode, opener.redirect(interface, mode, directory)?)),
                 None => None,
             });
         }
-        opener.insert(records, sockets, ways)
+        opener.insert(records, sockets, attachments)
     }
 
-    /// Says for each port what it is.
+    /// Logs kind, mode, queue and switcher of each port.
     pub fn log(&self, config: &Config) {
         for port in &self.records {
             let interface = &config.interfaces[usize::from(port.interface)].name;
@@ -153,8 +152,8 @@ impl Ports {
     }
 }
 
-/// Whether somebody else has the queue or the interface's XDP program. AF_PACKET beside that one would answer for the
-/// same packets, or get none.
+/// Whether another process has the queue or the interface's XDP program. An AF_PACKET port beside it would answer the same
+/// packets, or receive none.
 fn is_taken(error: &KeeperError) -> bool {
     match error {
         KeeperError::XdpPort { error, .. } => error.is_busy(),
@@ -181,7 +180,7 @@ fn take_from(regions: &Regions, number: usize, pid: u32, ports: usize) -> Result
     let descriptors = PORT_DESCRIPTORS..PORT_DESCRIPTORS + ports as i32;
     let taken = descriptors.map(|descriptor| take_descriptor(process.as_fd(), descriptor));
     let sockets = taken.collect::<Result<Vec<_>, _>>().map_err(super::system_error("pidfd_getfd"))?;
-    log::info!("took {ports} port(s) back from switcher {number}, pid {pid}");
+    log::info!("retrieved {ports} port(s) from switcher {number}, pid {pid}");
     Ok(sockets)
 }
 
@@ -205,18 +204,18 @@ impl<'a> Opener<'a> {
         self.config.source.place(&format!("interface.{}", self.name(interface)))
     }
 
-    /// The program on one interface.
+    /// Attaches the program to one interface, or takes it over.
     fn redirect(&self, interface: usize, mode: AttachMode, directory: &Path) -> Result<Redirect, KeeperError> {
         let (found, limits) = (&self.facts.interfaces[interface], &self.config.limits);
-        // Both generations' addresses stand in the maps at the same time.
+        // The maps hold the addresses of both generations at the same time.
         let (services, backends) = (2 * limits.services + HOST_ADDRESSES as u32, 2 * limits.backends);
         let sizes = Sizes { queues: found.queues, services, backends, local: self.facts.addresses };
         let attached = Redirect::attach(directory, found.index, mode, sizes);
         attached.map_err(|error| KeeperError::Redirect { place: self.place(interface), error })
     }
 
-    /// Puts the program on an interface in the best mode it has; `None` where AF_PACKET is configured or the way out.
-    fn attach(&self, interface: usize, directory: &Path) -> Result<Way, KeeperError> {
+    /// Attaches the program in the best mode available; `None` if AF_PACKET is configured or the fallback.
+    fn attach(&self, interface: usize, directory: &Path) -> Result<Attachment, KeeperError> {
         let configured = &self.config.interfaces[interface];
         if configured.port == ConfiguredKind::AfPacket {
             return Ok(None);
@@ -239,7 +238,7 @@ impl<'a> Opener<'a> {
         self.config.interfaces[interface].port == ConfiguredKind::Auto
     }
 
-    /// AF_PACKET instead, if the configuration and the machine allow it.
+    /// Falls back to AF_PACKET, if the configuration and the machine allow it, and no other process has the queue.
     fn fall_back(&self, interface: usize, error: &KeeperError) -> Result<(), KeeperError> {
         let name = self.name(interface);
         if !self.may_fall_back(interface) || is_taken(error) {
@@ -249,7 +248,7 @@ impl<'a> Opener<'a> {
         if !problems.is_empty() {
             return Err(KeeperError::Problems(refusals(self.config.interfaces[interface].mode, error, problems)));
         }
-        log::warn!("{error}; going on with AF_PACKET on {name}");
+        log::warn!("{error}; falling back to AF_PACKET on {name}");
         Ok(())
     }
 
@@ -265,19 +264,19 @@ impl<'a> Opener<'a> {
         }
     }
 
-    fn plan(&self, ways: &[Way], bind: BindMode) -> Vec<PortRecord> {
-        let kind = |way: &Way| if way.is_some() { PortKind::AfXdp } else { PortKind::AfPacket };
-        let kinds: Vec<PortKind> = ways.iter().map(kind).collect();
+    fn plan(&self, attachments: &[Attachment], bind: BindMode) -> Vec<PortRecord> {
+        let kind = |attachment: &Attachment| if attachment.is_some() { PortKind::AfXdp } else { PortKind::AfPacket };
+        let kinds: Vec<PortKind> = attachments.iter().map(kind).collect();
         let mut records = plan::plan(self.config, &self.facts.interfaces, &kinds);
         for port in records.iter_mut().filter(|port| is_xdp(port)) {
-            let attach = ways[usize::from(port.interface)].as_ref().map(|(mode, _)| *mode);
+            let attach = attachments[usize::from(port.interface)].as_ref().map(|(mode, _)| *mode);
             port.mode = match (bind, attach) {
                 (BindMode::ZeroCopy, _) => PortMode::ZeroCopy,
                 (BindMode::Copy, Some(AttachMode::Generic)) => PortMode::GenericCopy,
                 (BindMode::Copy, _) => PortMode::NativeCopy,
             }
             .code();
-            // Generic XDP runs behind the driver's queue: there is nothing that a socket could fetch, or a thread.
+            // Generic XDP runs behind the driver's queue, so neither a socket nor a receive thread can fetch from it.
             if port.flags & PORT_RECEIVES == 0 || port.mode() == Some(PortMode::GenericCopy) {
                 continue;
             }
@@ -290,13 +289,14 @@ impl<'a> Opener<'a> {
         records
     }
 
-    /// Where the kernel can't tell a socket its queue's NAPI instance, its calls fetch nothing: interrupts must go on.
-    fn without_vain_polls(&self, mut records: Vec<PortRecord>, sockets: &[OwnedFd]) -> Vec<PortRecord> {
+    /// Clears the busy-poll flag where the kernel cannot associate the socket with its queue's NAPI instance: its calls
+    /// would fetch nothing, so interrupts must stay enabled.
+    fn without_useless_busy_polls(&self, mut records: Vec<PortRecord>, sockets: &[OwnedFd]) -> Vec<PortRecord> {
         for (port, socket) in records.iter_mut().zip(sockets).filter(|(port, _)| port.flags & PORT_BUSY_POLLS != 0) {
             if !af_xdp::can_busy_poll(socket.as_fd()) {
                 port.flags &= !PORT_BUSY_POLLS;
                 log::info!(
-                    "interface {}: queue {}: this kernel has no busy polling for it by AF_XDP; interrupts go on \
+                    "interface {}: queue {}: this kernel cannot busy-poll it through AF_XDP; interrupts stay enabled \
                      (switchers.idle = \"wait\" keeps their work on the switcher's CPU)",
                     self.name(usize::from(port.interface)),
                     port.queue
@@ -350,7 +350,7 @@ impl<'a> Opener<'a> {
         {
             let name = self.name(interface);
             log::warn!(
-                "interface {name}: busy polling: {error}; it needs CAP_NET_ADMIN and Linux 5.11; interrupts go on"
+                "interface {name}: busy polling: {error}; it needs CAP_NET_ADMIN and Linux 5.11; interrupts stay enabled"
             );
         }
         Ok(socket)
@@ -360,7 +360,7 @@ impl<'a> Opener<'a> {
         let interface = usize::from(port.interface);
         let (index, ring) = (self.facts.interfaces[interface].index, self.config.limits.ring);
         let role = if port.flags & PORT_RECEIVES == 0 { Role::TransmitOnly } else { Role::Both };
-        // Groups are numbered per network namespace; the interface's index tells ours apart.
+        // Fanout group numbers are per network namespace; the interface index makes this one unique.
         let fanout = (self.regions.switchers.len() > 1).then_some(index as u16);
         af_packet::open(index, ring, role, fanout).map_err(|error| Failure {
             interface,
@@ -369,28 +369,28 @@ impl<'a> Opener<'a> {
         })
     }
 
-    /// Makes the programs send each queue's packets to its socket: from here on service addresses are served.
+    /// Directs each queue's packets to its socket. From here on, service addresses are served.
     fn insert(
         &self,
         mut records: Vec<PortRecord>,
         sockets: Vec<OwnedFd>,
-        mut ways: Vec<Way>,
+        mut attachments: Vec<Attachment>,
     ) -> Result<Ports, KeeperError> {
         for (port, socket) in records.iter().zip(&sockets).filter(|(port, _)| is_xdp(port)) {
             let interface = usize::from(port.interface);
-            if let Some((_, redirect)) = &mut ways[interface] {
+            if let Some((_, redirect)) = &mut attachments[interface] {
                 let error = |error| KeeperError::Redirect { place: self.place(interface), error };
                 redirect.set_port(port.queue.into(), socket.as_fd()).map_err(error)?;
             }
         }
-        let redirects = ways.into_iter().flatten().map(|(_, redirect)| redirect).collect();
+        let redirects = attachments.into_iter().flatten().map(|(_, redirect)| redirect).collect();
         let keeper = self.regions.keeper;
         let reception = Reception::begin(self.config, self.facts, keeper, &mut records, self.is_restart);
         Ok(Ports { records, sockets, redirects, reception })
     }
 }
 
-/// Where neither kind can be used. Whoever asked for a mode of AF_XDP isn't helped by what AF_PACKET would need.
+/// The problems if neither port kind can be used. AF_PACKET's requirements are omitted if an AF_XDP mode was configured.
 fn refusals(mode: XdpMode, error: &KeeperError, of_packet: Vec<String>) -> Vec<String> {
     std::iter::once(error.to_string()).chain(of_packet.into_iter().filter(|_| mode == XdpMode::Auto)).collect()
 }
@@ -400,9 +400,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_af_packet_would_need_is_told_only_where_no_mode_was_asked_for() {
+    fn af_packet_requirements_are_reported_only_if_no_mode_is_configured() {
         let error = KeeperError::Problems(vec!["no zero-copy".into()]);
-        let told = |mode| refusals(mode, &error, vec!["AF_PACKET needs more".into()]).len();
-        assert_eq!([XdpMode::Auto, XdpMode::ZeroCopy, XdpMode::NativeCopy].map(told), [2, 1, 1]);
+        let count = |mode| refusals(mode, &error, vec!["AF_PACKET needs more".into()]).len();
+        assert_eq!([XdpMode::Auto, XdpMode::ZeroCopy, XdpMode::NativeCopy].map(count), [2, 1, 1]);
     }
 }

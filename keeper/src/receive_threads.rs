@@ -1,5 +1,5 @@
-//! The kernel's receive threads (threaded NAPI: Linux, Documentation/networking/napi.rst), each on the CPU of the switcher
-//! that polls the queue: so that receiving costs no other CPU anything, and wakes a waiting switcher on its own.
+//! Pins the kernel's receive threads (threaded NAPI: Linux, Documentation/networking/napi.rst) to the CPU of the switcher
+//! that polls the queue: receiving then uses no other CPU and wakes a waiting switcher on its own.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::napi;
-use shunt_process::scheduling::set_turn;
+use shunt_process::scheduling::set_time_slice;
 
-/// How often is looked whether the threads are still the same: an interface that was down has others.
+/// Interval for re-checking the threads: an interface that was down gets new ones.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A receive thread's turn on its CPU. The threads of all interfaces of a switcher share its CPU: with the scheduler's
-/// usual turns (1.4 ms on two CPUs) packets of one interface waited that long behind those of another. The kernel allows
-/// no less; more lets packets wait longer, and saves changes of context.
+/// Scheduler slice of a receive thread. The threads of all interfaces of a switcher share its CPU: with the default slice
+/// (1.4 ms on two CPUs), packets of one interface waited that long for those of another. This is the kernel's minimum; a
+/// longer slice adds latency and saves context switches.
 const TURN: Duration = Duration::from_micros(100);
 
 /// The threads of one interface.
@@ -25,18 +25,18 @@ pub(super) struct ReceiveThreads {
     /// By queue, the CPU of its switcher.
     cpus: Vec<u32>,
     pinned: Vec<Pid>,
-    /// That the kernel doesn't tell.
-    is_told: bool,
+    /// Whether the failure to list the threads has been logged.
+    has_warned: bool,
     next: Instant,
 }
 
 impl ReceiveThreads {
-    /// Nothing is pinned before the first [`ReceiveThreads::keep`].
+    /// Pins nothing before the first [`ReceiveThreads::keep`].
     pub fn new(name: String, index: u32, cpus: Vec<u32>) -> ReceiveThreads {
-        ReceiveThreads { name, index, cpus, pinned: Vec::new(), is_told: false, next: Instant::now() }
+        ReceiveThreads { name, index, cpus, pinned: Vec::new(), has_warned: false, next: Instant::now() }
     }
 
-    /// Pins those that aren't yet.
+    /// Pins the threads that are not pinned yet.
     pub fn keep(&mut self, now: Instant) {
         if now < self.next {
             return;
@@ -48,8 +48,8 @@ impl ReceiveThreads {
                 self.pin(&threads);
                 self.pinned = threads;
             }
-            Err(error) if !self.is_told => {
-                self.is_told = true;
+            Err(error) if !self.has_warned => {
+                self.has_warned = true;
                 log::warn!(
                     "interface {}: which receive threads it has isn't known: {error}; from Linux 6.8 on they can be pinned, now \
                      they run anywhere",
@@ -63,14 +63,14 @@ impl ReceiveThreads {
     fn pin(&self, threads: &[Pid]) {
         let name = &self.name;
         for (number, thread) in threads.iter().enumerate() {
-            // More threads than queues, or fewer: which is whose isn't known, but all work for these switchers.
+            // If the counts differ, threads cannot be matched to queues, but all work for these switchers.
             let own = (threads.len() == self.cpus.len()).then(|| number..number + 1);
             let cpus = &self.cpus[own.unwrap_or(0..self.cpus.len())];
             match set_of(cpus).and_then(|set| pin(*thread, &set)) {
                 Ok(()) => {
                     log::info!("interface {name}: receive thread {thread} runs on CPU {cpus:?}");
-                    if let Err(error) = set_turn(*thread, TURN) {
-                        log::warn!("interface {name}: receive thread {thread} keeps the usual turns: {error}");
+                    if let Err(error) = set_time_slice(*thread, TURN) {
+                        log::warn!("interface {name}: receive thread {thread} keeps the default slice: {error}");
                     }
                 }
                 Err(error) => log::warn!(
@@ -82,7 +82,8 @@ impl ReceiveThreads {
     }
 }
 
-/// The kernel tells the machine's pid: in a pid namespace it is nobody's, or somebody else's.
+/// The kernel reports the pid of the initial pid namespace; in another one it may belong to no process, or to a different
+/// one.
 fn pin(thread: Pid, cpus: &CpuSet) -> nix::Result<()> {
     let name = std::fs::read_to_string(format!("/proc/{thread}/comm")).unwrap_or_default();
     if !name.starts_with("napi/") {

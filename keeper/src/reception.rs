@@ -1,4 +1,4 @@
-//! Receiving, as the ports' records say that it is done: interfaces' settings, and the kernel's threads.
+//! Applies the receive flags of the port records: interface settings and the kernel's receive threads.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -11,8 +11,8 @@ use super::check::Facts;
 use super::interrupts::{BUSY_POLLING, RECEIVE_THREADS, Restore, Setting};
 use super::receive_threads::ReceiveThreads;
 
-/// In force until it is dropped; then interfaces have their settings again, unless a switcher lives, for which the next
-/// keeper finds them as they are.
+/// In force until dropped. Dropping restores the interfaces' settings, unless a switcher is alive: then they stay for the
+/// next keeper.
 pub(super) struct Reception {
     restores: Vec<Restore>,
     keeper: KeeperRegion<Writer>,
@@ -20,7 +20,7 @@ pub(super) struct Reception {
 }
 
 impl Reception {
-    /// Sets the interfaces. A record says "threaded" no more where that could not be set. `left`: a keeper was killed before.
+    /// Applies the settings, and clears the "threaded" flag where that fails. `left`: the previous keeper was killed.
     pub fn begin(
         config: &Config,
         facts: &Facts,
@@ -44,7 +44,7 @@ impl Reception {
         Reception { threads: threads.collect(), keeper, restores }
     }
 
-    /// Threads that are new are pinned; interfaces that were down have new ones.
+    /// Pins new threads: an interface that was down gets new ones.
     pub fn keep(&mut self) {
         let now = Instant::now();
         self.threads.iter_mut().for_each(|threads| threads.keep(now));

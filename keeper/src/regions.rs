@@ -1,4 +1,4 @@
-//! The shared memory of an instance: made at the first start, taken over after a restart of the keeper.
+//! The shared memory of an instance: created at the first start, reattached after a restart of the keeper.
 
 use std::fs::DirEntry;
 use std::os::fd::OwnedFd;
@@ -17,38 +17,38 @@ use shunt_shmlayout::frames::{self, CHUNK};
 use shunt_shmlayout::header::{AttachError, start_time};
 use shunt_shmlayout::map::{Region, read_only};
 use shunt_shmlayout::regions::{
-    ConnectionsRegion, ControlRegion, InterfaceRecord, KeeperRegion, PORTS, PortRecord, Side, SwitcherRecord,
+    ConnectionsRegion, ControlRegion, InterfaceRecord, InterfaceSide, KeeperRegion, PORTS, PortRecord, SwitcherRecord,
     SwitcherRegion, Typed, Whole,
 };
 use zerocopy::IntoBytes;
 
 use super::check::{Facts, check_shared_memory};
-use super::host::HostMemory;
+use super::host::HostRegions;
 use super::{KeeperError, file_error, plan};
 
 /// One switcher's memory.
 pub(super) struct Switcher {
     pub region: SwitcherRegion<Writer>,
     pub region_fd: OwnedFd,
-    /// The same to read only, for the other switchers.
+    /// The same region read-only, for the other switchers.
     pub view_fd: OwnedFd,
     pub frames_fd: OwnedFd,
 }
 
 impl Switcher {
-    /// The frame pool, mapped for as long as the value lives.
+    /// Maps the frame pool for the lifetime of the returned value.
     pub fn frames(&self) -> Result<MmapRaw, KeeperError> {
         use std::os::fd::AsRawFd;
         MmapRaw::map_raw(self.frames_fd.as_raw_fd()).map_err(super::system_error("mapping a frame pool"))
     }
 
-    /// Takes back the frames that a port's rings held, because its socket was closed.
+    /// Reclaims the frames in a port's rings, because its socket was closed.
     pub fn forget(&self, port: u8) {
-        frames::forget(self.region.frame_owners, self.region.journal, port);
+        frames::reclaim(self.region.frame_owners, self.region.journal, port);
     }
 }
 
-/// All regions, and descriptors to hand over.
+/// All regions, and the descriptors to hand over.
 pub(super) struct Regions {
     pub control: ControlRegion,
     pub control_fd: OwnedFd,
@@ -56,23 +56,23 @@ pub(super) struct Regions {
     pub keeper_fd: OwnedFd,
     pub connections_fd: OwnedFd,
     pub switchers: Vec<Switcher>,
-    /// Packet stores, where a pseudo-interface is configured.
-    pub host: Option<HostMemory>,
-    /// Their names, in the order of making.
+    /// Packet stores, if a pseudo-interface is configured.
+    pub host: Option<HostRegions>,
+    /// Region names, in the order of creation.
     pub names: Vec<String>,
 }
 
-/// Names of regions; the Nth switcher's are `switcher.N` and `frames.N`. Those of the host, if any, are the last.
+/// Names of regions; the Nth switcher's are `switcher.N` and `frames.N`. The host's regions, if any, come last.
 fn names(config: &Config, switchers: usize) -> Vec<String> {
     let instance = &config.instance;
     let fixed = ["control", "keeper", "connections"].map(String::from).into_iter();
     let each = (0..switchers).flat_map(|number| [format!("switcher.{number}"), format!("frames.{number}")]);
-    let host = config.host.iter().flat_map(|_| HostMemory::names(instance, switchers));
+    let host = config.host.iter().flat_map(|_| HostRegions::names(instance, switchers));
     fixed.chain(each).map(|region| region_name(instance, &region)).chain(host).collect()
 }
 
 impl Regions {
-    /// Takes over what is there if it fits (`true`), makes it anew if not and no switcher lives on it.
+    /// Attaches existing regions if they fit (`true`); otherwise recreates them, unless a switcher runs on them.
     pub fn attach_or_create(config: &Config, facts: &Facts) -> Result<(Regions, bool), KeeperError> {
         let shapes = Shapes::new(config, plan::most_ports(config, &facts.interfaces) as u64);
         let names = names(config, shapes.switchers);
@@ -81,12 +81,12 @@ impl Regions {
             Ok(regions) => match regions.difference(config, facts) {
                 None => return Ok((regions, true)),
                 Some(what) if regions.are_used() => return Err(KeeperError::Changed { what }),
-                Some(what) => log::info!("{what} changed and nobody uses it: making the shared memory anew"),
+                Some(what) => log::info!("{what} changed and no process uses the shared memory: recreating it"),
             },
             Err(error) => match (living_user(&names[1])?, error) {
                 (Some(pid), error) => return Err(KeeperError::Changed { what: unusable(&error, pid) }),
                 (None, AttachError::Missing(_)) => {}
-                (None, error) => log::warn!("{error}; nobody uses it, making it anew"),
+                (None, error) => log::warn!("{error}; no process uses it: recreating it"),
             },
         }
         check_shared_memory(shapes.bytes(), bytes_of(&config.instance)?)?;
@@ -110,7 +110,7 @@ impl Regions {
             let frames_fd = create_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
             switchers.push(Switcher { region: region.lend(), region_fd, view_fd: read_only(&pair[0])?, frames_fd });
         }
-        let host = shapes.store.map(|store| HostMemory::create(of_host, &store)).transpose()?;
+        let host = shapes.store.map(|store| HostRegions::create(of_host, &store)).transpose()?;
         let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
         let names = names.to_vec();
         Ok(Regions { control: control.lend(), control_fd, keeper, keeper_fd, connections_fd, switchers, host, names })
@@ -127,13 +127,13 @@ impl Regions {
             let frames_fd = open_frames(&pair[1], shapes.switcher.frames * CHUNK)?;
             switchers.push(Switcher { region, region_fd, view_fd: read_only(&pair[0])?, frames_fd });
         }
-        let host = shapes.store.map(|store| HostMemory::attach(of_host, &store)).transpose()?;
+        let host = shapes.store.map(|store| HostRegions::attach(of_host, &store)).transpose()?;
         let (control_fd, keeper_fd) = (read_only(&names[0])?, read_only(&names[1])?);
         let names = names.to_vec();
         Ok(Regions { control, control_fd, keeper, keeper_fd, connections_fd, switchers, host, names })
     }
 
-    /// What of interfaces and switchers isn't as the regions have it.
+    /// The first interface or switcher setting that differs from the regions.
     fn difference(&self, config: &Config, facts: &Facts) -> Option<String> {
         for (id, (configured, found)) in config.interfaces.iter().zip(&facts.interfaces).enumerate() {
             let known: InterfaceRecord = self.keeper.interfaces[id].load();
@@ -150,12 +150,12 @@ impl Regions {
         (had_device && self.host.is_none()).then(|| "[host]".into())
     }
 
-    /// What the keeper region says of a switcher.
+    /// A switcher's record in the keeper region.
     pub fn switcher(&self, number: usize) -> SwitcherRecord {
         self.keeper.switchers[number].load()
     }
 
-    /// Writes down who has a switcher's descriptors.
+    /// Records which process has a switcher's descriptors.
     pub fn set_switcher(&self, number: usize, record: &SwitcherRecord) {
         self.keeper.switchers[number].store(record);
     }
@@ -167,7 +167,7 @@ impl Regions {
     }
 
     /// Whether a switcher or the interface daemon runs on this memory.
-    fn are_used(&self) -> bool {
+    pub fn are_used(&self) -> bool {
         !self.users().is_empty()
     }
 
@@ -178,7 +178,7 @@ impl Regions {
         switchers.chain(daemon).collect()
     }
 
-    /// Takes all frames back from all ports, because their sockets are closed.
+    /// Reclaims all frames of all ports, because their sockets are closed.
     pub fn forget_ports(&self) {
         for switcher in &self.switchers {
             (0..PORTS as u8).for_each(|port| switcher.forget(port));
@@ -212,8 +212,8 @@ impl Regions {
     }
 }
 
-/// The lock of a keeper in another mount namespace may be in another /run, while /dev/shm is one: two would serve the same
-/// switchers, or take each other's memory away.
+/// A keeper in another mount namespace may hold its lock in another /run, while both share /dev/shm: two keepers would
+/// serve the same switchers, or remove each other's memory.
 fn refuse_living_keeper(name: &str) -> Result<(), KeeperError> {
     let Ok((region, _)) = KeeperRegion::<Reader>::attach(name) else { return Ok(()) };
     let pid = region.head.pid.get() as u32;
@@ -226,14 +226,14 @@ fn refuse_living_keeper(name: &str) -> Result<(), KeeperError> {
     )]))
 }
 
-/// Whether a switcher of the instance lives, by what a keeper before this one wrote.
+/// Whether a switcher of the instance is alive, according to the previous keeper's region.
 pub(super) fn has_living_switchers(config: &Config) -> bool {
     let keeper = <KeeperRegion>::attach(&region_name(&config.instance, "keeper"));
     keeper.is_ok_and(|(region, _)| region.has_living_switcher())
 }
 
-/// A switcher or interface daemon that runs according to a keeper region, even if the other regions can't be attached. An
-/// error of the system says nothing of who lives.
+/// The pid of a living switcher or interface daemon in a keeper region, even if the other regions cannot be attached. A
+/// system error leaves open which processes live.
 fn living_user(keeper: &str) -> Result<Option<u32>, AttachError> {
     let region = match KeeperRegion::<Reader>::attach(keeper) {
         Ok((region, _)) => region,
@@ -254,11 +254,11 @@ fn unusable(error: &AttachError, user: u32) -> String {
     }
 }
 
-fn side(side: ConfiguredSide) -> Side {
+fn side(side: ConfiguredSide) -> InterfaceSide {
     match side {
-        ConfiguredSide::Client => Side::Client,
-        ConfiguredSide::Backend => Side::Backend,
-        ConfiguredSide::Both => Side::Both,
+        ConfiguredSide::Client => InterfaceSide::Client,
+        ConfiguredSide::Backend => InterfaceSide::Backend,
+        ConfiguredSide::Both => InterfaceSide::Both,
     }
 }
 
@@ -285,7 +285,7 @@ fn path(name: &str) -> PathBuf {
 fn create_frames(name: &str, bytes: u64) -> Result<OwnedFd, KeeperError> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR;
     let fd = shm_open(name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(file_error(path(name)))?;
-    // Sets the size and takes the memory: a full /dev/shm shows here and not as SIGBUS later.
+    // Allocates the memory now, so that a full /dev/shm is an error here and not a SIGBUS later.
     fallocate(&fd, FallocateFlags::empty(), 0, bytes as i64).map_err(file_error(path(name)))?;
     Ok(fd)
 }
@@ -306,7 +306,7 @@ fn open_frames(name: &str, bytes: u64) -> Result<OwnedFd, AttachError> {
     })
 }
 
-/// Removes every region of the instance, also those of more switchers than are configured now.
+/// Removes every region of the instance, including those of switchers that are no longer configured.
 pub(super) fn remove_all(instance: &Instance) -> Result<(), KeeperError> {
     for entry in entries(instance)? {
         let name = format!("/{}", entry.file_name().to_string_lossy());
@@ -315,7 +315,7 @@ pub(super) fn remove_all(instance: &Instance) -> Result<(), KeeperError> {
     Ok(())
 }
 
-/// What [`remove_all`] gives back.
+/// The bytes that [`remove_all`] frees.
 fn bytes_of(instance: &Instance) -> Result<u64, KeeperError> {
     use std::os::unix::fs::MetadataExt;
     const BLOCK: u64 = 512;
@@ -331,7 +331,7 @@ fn entries(instance: &Instance) -> Result<Vec<DirEntry>, KeeperError> {
     Ok(all.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).collect())
 }
 
-/// The connection table's secret: new for each table, so that no client can aim at one bucket.
+/// The connection table's hash key: random per table, so that no client can target a single bucket.
 fn secret() -> Result<[u64; 2], KeeperError> {
     use std::io::Read;
     const SOURCE: &str = "/dev/urandom";

@@ -112,7 +112,7 @@ fn a_keeper_that_lives_by_the_memory_alone_is_told() {
     assert!(text.contains(&format!("already running as pid {other}, with another /run")), "{text}");
 }
 
-/// The regions of an instance, and what a start without interfaces needs.
+/// The regions of an instance without interfaces, removed on drop.
 struct Memory {
     config: Config,
     facts: Facts,
@@ -146,7 +146,7 @@ impl Drop for Memory {
 }
 
 #[test]
-fn memory_of_which_a_part_is_missing_stays_while_a_switcher_lives_on_the_rest() {
+fn memory_with_a_missing_region_is_kept_while_a_switcher_lives() {
     let (memory, regions) = Memory::new("missing-part");
     let pid = std::process::id();
     let switcher = SwitcherRecord { pid, start_time: start_time(pid).expect("it lives"), ..regions.switcher(0) };
@@ -162,7 +162,7 @@ fn memory_of_which_a_part_is_missing_stays_while_a_switcher_lives_on_the_rest() 
 }
 
 #[test]
-fn memory_that_is_to_be_removed_is_counted() {
+fn the_instances_own_memory_is_counted() {
     let (memory, _regions) = Memory::new("counted-memory");
     let all = bytes_of(&memory.config.instance).expect("/dev/shm");
     assert!(all >= 128 * CHUNK, "a frame pool alone: {all}");

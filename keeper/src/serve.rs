@@ -21,13 +21,13 @@ use super::regions::Regions;
 use super::{KeeperError, file_error};
 use shunt_protocol::handover::ifdaemon;
 use shunt_protocol::handover::{
-    Answer, HandoverError, Manifest, PortManifest, Request, SocketKind, accept, receive, send,
+    HandoverError, Manifest, PortManifest, Request, Response, SocketKind, accept, receive, send,
 };
 
-/// Somebody who connects and says nothing holds the keeper up no longer than this.
+/// Timeout for a client that connects and sends nothing.
 const PATIENCE_MS: i64 = 200;
 
-/// Removes the socket of a keeper that was killed: while there is one, others think that this keeper is ready.
+/// Removes the socket of a keeper that was killed: its existence would signal that this keeper is ready.
 pub(super) fn remove_stale(instance: &Instance) -> Result<(), KeeperError> {
     remove_if_there(&keeper_socket(instance))
 }
@@ -39,8 +39,8 @@ fn remove_if_there(path: &Path) -> Result<(), KeeperError> {
     }
 }
 
-/// The listening socket and what is handed out.
-pub(super) struct Server {
+/// The listening socket and the descriptors that it hands out.
+pub(super) struct HandoverServer {
     path: PathBuf,
     socket: OwnedFd,
     manifests: Vec<Manifest>,
@@ -48,7 +48,7 @@ pub(super) struct Server {
     ports: Vec<Vec<OwnedFd>>,
 }
 
-impl Drop for Server {
+impl Drop for HandoverServer {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.path) {
             log::warn!("{}: {error}", self.path.display());
@@ -56,18 +56,18 @@ impl Drop for Server {
     }
 }
 
-impl Server {
-    /// Listens. The socket's file is what tells others that the keeper is ready, so this comes last.
+impl HandoverServer {
+    /// Starts to listen. The socket's file signals that the keeper is ready, so this is the last step of the start.
     pub fn open(
         config: &Config,
         cpus: &[u32],
         records: Vec<PortRecord>,
         sockets: Vec<OwnedFd>,
-    ) -> Result<Server, KeeperError> {
+    ) -> Result<HandoverServer, KeeperError> {
         let path = keeper_socket(&config.instance);
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(file_error(&path))?;
-        // Under another name until somebody listens, so that whoever sees the socket can connect.
+        // Bound under another name until it listens, so that a process that finds the socket can connect.
         let unready = path.with_extension("unready");
         remove_if_there(&unready)?;
         let address = UnixAddr::new(&unready).map_err(file_error(&path))?;
@@ -79,15 +79,15 @@ impl Server {
         for (port, socket) in records.iter().zip(sockets) {
             ports[usize::from(port.switcher)].push(socket);
         }
-        Ok(Server { path, socket: listener, manifests, ports })
+        Ok(HandoverServer { path, socket: listener, manifests, ports })
     }
 
-    /// To be polled.
+    /// The listening socket, for `poll`.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Answers one switcher, or the interface daemon.
+    /// Answers one request of a switcher or the interface daemon.
     pub fn answer(&self, regions: &Regions, pseudo: Option<&PseudoInterface>) {
         match accept(self.socket()) {
             Ok(connection) => {
@@ -122,13 +122,13 @@ impl Server {
             }
             Err(HandoverError::Refused(reason)) => {
                 log::warn!("{who}, pid {pid}, refused: {reason}");
-                send(connection, &Answer::<()>::Refused(reason), &[])
+                send(connection, &Response::<()>::Refused(reason), &[])
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Hands device and packet stores to the interface daemon, after making sure that nobody else has them.
+    /// Hands the device and the packet stores to the interface daemon, unless a living process has them.
     fn grant_daemon(
         &self,
         connection: BorrowedFd<'_>,
@@ -137,7 +137,7 @@ impl Server {
         pseudo: Option<&PseudoInterface>,
     ) -> Result<(), HandoverError> {
         let (Some(pseudo), Some(memory)) = (pseudo, &regions.host) else {
-            return send(connection, &Answer::Granted(None::<ifdaemon::Manifest>), &[]);
+            return send(connection, &Response::Granted(None::<ifdaemon::DeviceManifest>), &[]);
         };
         if let Some(other) = regions.keeper.living_daemon().filter(|other| *other != pid) {
             let reason = format!("shunt-ifdaemon is already running as pid {other}; kill it first");
@@ -146,11 +146,11 @@ impl Server {
         let Some(start_time) = start_time(pid) else {
             return Err(HandoverError::Refused(format!("pid {pid} is gone")));
         };
-        // Written down first, as for a switcher.
+        // Recorded first, as for a switcher.
         let head = regions.keeper.head;
         head.ifdaemon_start_time.set(start_time);
         head.ifdaemon_pid.set(pid.into());
-        let manifest = ifdaemon::Manifest {
+        let manifest = ifdaemon::DeviceManifest {
             user: self.manifests[0].user.clone(),
             device: pseudo.name().into(),
             mtu: pseudo.mtu(),
@@ -159,10 +159,10 @@ impl Server {
         };
         let regions = std::iter::once(&memory.daemon_fd).chain(&memory.store_fds).map(AsFd::as_fd);
         let descriptors: Vec<_> = regions.chain([pseudo.wake(), pseudo.device()]).collect();
-        send(connection, &Answer::Granted(Some(manifest)), &descriptors).inspect_err(|_| head.ifdaemon_pid.set(0))
+        send(connection, &Response::Granted(Some(manifest)), &descriptors).inspect_err(|_| head.ifdaemon_pid.set(0))
     }
 
-    /// Hands the descriptors out, after making sure that nobody else has them.
+    /// Hands a switcher's descriptors out, unless a living process has them.
     fn grant(
         &self,
         connection: BorrowedFd<'_>,
@@ -178,7 +178,7 @@ impl Server {
             )));
         };
         let record = regions.switcher(number);
-        // The fence: two processes on the same rings would give each frame two owners.
+        // Fencing: two processes on the same rings would give each frame two owners.
         if record.is_alive() && record.pid != pid {
             let other = record.pid;
             return Err(HandoverError::Refused(format!(
@@ -190,10 +190,10 @@ impl Server {
         };
         let switcher = &regions.switchers[number];
         if !record.is_alive() {
-            // Control takes the new one for living from now on, and would wait for it to leave what the dead one used.
+            // From now on control considers the new process alive, and would wait for it to leave what the dead one used.
             switcher.region.head.in_use.store(0, Ordering::Release);
         }
-        // Written down first: were it the other way round, a keeper killed in between would not know of this switcher.
+        // Recorded first: in the other order, a keeper killed in between would not know of this switcher.
         let granted = SwitcherRecord { pid, start_time, handovers: record.handovers + 1, ..record };
         regions.set_switcher(number, &granted);
         let own = [
@@ -209,7 +209,7 @@ impl Server {
         let ports = self.ports[number].iter().map(AsFd::as_fd);
         let descriptors = own.into_iter().chain(all).map(AsFd::as_fd).chain(store.into_iter().flatten()).chain(ports);
         let descriptors: Vec<_> = descriptors.collect();
-        send(connection, &Answer::Granted(manifest.clone()), &descriptors).inspect_err(|_| {
+        send(connection, &Response::Granted(manifest.clone()), &descriptors).inspect_err(|_| {
             regions.set_switcher(number, &SwitcherRecord { pid: 0, start_time: 0, ..granted });
         })
     }

@@ -1,4 +1,4 @@
-//! What the machine says of itself: interfaces, addresses, room. Only questions, nothing is changed.
+//! Reads interfaces, addresses and free memory from the system; changes nothing.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -22,15 +22,15 @@ pub struct NetworkInterface {
     pub queues: u32,
     /// Whether it is up.
     pub is_up: bool,
-    /// Whether the kernel forwards what comes in there.
+    /// Whether the kernel forwards packets that arrive on it.
     pub forwards: bool,
-    /// Whether the kernel drops what comes in there from a source that it would reach by another interface (RFC 3704,
-    /// strict).
+    /// Whether the kernel drops packets whose source it would reach through another interface (strict reverse-path
+    /// filtering, RFC 3704).
     pub filters_reverse_path: bool,
 }
 
 impl NetworkInterface {
-    /// Looks one up; `None` if there is none of that name, or it isn't an Ethernet.
+    /// Looks up an interface by name; `None` if it does not exist or is not Ethernet.
     pub fn find(name: &str) -> Option<NetworkInterface> {
         let index = if_nametoindex(name).ok()?;
         let folder = Path::new("/sys/class/net").join(name);
@@ -63,8 +63,8 @@ fn link(name: &str) -> Option<([u8; 6], InterfaceFlags)> {
     })
 }
 
-/// A descriptor of the process with this id, if `lives` still says that it is the one that is meant: it may have died, and
-/// another process have its id, before the descriptor made sure whose it is.
+/// Opens the process with this id, if `lives` confirms it afterwards: before the descriptor pinned it, the process may have
+/// died and its id been reused.
 pub(super) fn open_living(pid: u32, lives: impl FnOnce() -> bool) -> Result<OwnedFd, KeeperError> {
     let process = open_process(pid).map_err(system_error("pidfd_open"))?;
     if lives() { Ok(process) } else { Err(system_error("a process that has just died")(nix::Error::ESRCH)) }
@@ -76,8 +76,8 @@ pub(super) fn shared_memory_free() -> nix::Result<u64> {
     Ok(system.blocks_available() * system.fragment_size())
 }
 
-/// Bytes that the kernel lets this process pin; `None` for as many as it likes. CAP_IPC_LOCK (bit 14 of the effective
-/// capabilities, capabilities(7)) frees from the limit.
+/// Bytes that this process may pin; `None` if unlimited. CAP_IPC_LOCK (bit 14 of the effective capabilities,
+/// capabilities(7)) lifts the limit.
 pub(super) fn pinned_memory_limit() -> Option<u64> {
     use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
     const CAP_IPC_LOCK: u32 = 14;

@@ -1,11 +1,11 @@
-//! Taking away what an instance left in the system. Errors are said, and the rest is done all the same.
+//! Removes what an instance left in the system. Errors are logged and do not stop the rest.
 
 use shunt_process::{Instance, accepted_configuration, bpf_directory, health_notes};
 use shunt_shmlayout::map::Region;
 
 use super::regions::Regions;
 
-/// Removes the regions; who has one mapped keeps it until it ends.
+/// Unlinks the regions; existing mappings stay valid.
 pub(super) fn remove_memory(regions: &Regions) {
     for name in &regions.names {
         if let Err(error) = Region::unlink(name) {
@@ -14,7 +14,7 @@ pub(super) fn remove_memory(regions: &Regions) {
     }
 }
 
-/// Removes what control keeps for a successor: it tells of the memory that goes.
+/// Removes the files that control keeps for a successor: they describe the memory that is removed.
 pub(super) fn remove_saved(instance: &Instance) {
     for path in [accepted_configuration(instance), health_notes(instance)] {
         match std::fs::remove_file(&path) {
@@ -24,7 +24,7 @@ pub(super) fn remove_saved(instance: &Instance) {
     }
 }
 
-/// Removes the bpffs and, with it, whatever is still pinned there: that detaches the programs.
+/// Unmounts the bpffs, which removes its pins and so detaches the programs.
 pub(super) fn remove_pins(instance: &Instance) {
     if let Err(error) = crate::bpf::unmount(&bpf_directory(instance)) {
         log::warn!("{error}");

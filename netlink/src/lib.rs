@@ -1,8 +1,8 @@
-//! The kernel asked and followed by netlink, the same for every process.
+//! Netlink requests and events, for every process.
 //!
-//! `requests` is the one loop that sends a request and reads its answers; `socket` opens sockets and takes datagrams apart,
-//! for it and for whoever follows events. No meaning is given to messages here. What the kernel could not deliver
-//! (ENOBUFS) or this side could not hold (EMSGSIZE) is an error of [`receive`], never a silence.
+//! `requests` is the only request loop; `socket` opens sockets and splits datagrams into messages, for requests and for
+//! event subscribers. This crate does not interpret messages. [`receive`] returns an error for events that the kernel could
+//! not deliver (ENOBUFS) and for a datagram larger than the buffer (EMSGSIZE); nothing is lost silently.
 #![forbid(unsafe_code)]
 
 mod interface;
@@ -10,5 +10,5 @@ mod requests;
 mod socket;
 
 pub use interface::addresses_of;
-pub use requests::{Dump, MAX_DUMPS, Requests};
+pub use requests::{Dump, MAX_DUMPS, RequestSocket};
 pub use socket::{DATAGRAM_BYTES, enlarge, for_each_message, open, receive};

@@ -1,4 +1,4 @@
-//! Requests to the kernel over netlink, of any family: each is answered before the next is made.
+//! Synchronous netlink requests to the kernel, of any family.
 
 use std::io;
 
@@ -10,44 +10,44 @@ use netlink_sys::Socket;
 
 use crate::socket::{self, DATAGRAM_BYTES};
 
-/// A dump that a change interrupted is made again, this often in all.
+/// Attempts at a dump that changes interrupt.
 pub const MAX_DUMPS: usize = 5;
 
-/// Whether what a dump lists was there at one moment.
+/// Whether a dump is consistent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "what an interrupted dump lists may lack something"]
+#[must_use = "an interrupted dump may lack entries"]
 pub enum Dump {
-    /// It was.
-    Whole,
-    /// Something changed meanwhile: entries may be missing, or be there twice.
+    /// No change interrupted it.
+    Consistent,
+    /// A change interrupted it: entries may be missing or duplicated.
     Interrupted,
 }
 
-/// A socket for requests.
-pub struct Requests {
+/// A socket for requests, each answered before the next is sent.
+pub struct RequestSocket {
     socket: Socket,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
-impl Requests {
-    /// For one of netlink's protocols.
+impl RequestSocket {
+    /// Opens a socket of a netlink protocol (`NETLINK_ROUTE` and so on).
     pub fn open(protocol: isize) -> io::Result<Self> {
         Ok(Self { socket: socket::open(protocol)?, sequence: 0, buffer: vec![0; DATAGRAM_BYTES] })
     }
 
-    /// Sends one, and gives each message that is answered to `take`. `flags` must ask for an end: NLM_F_ACK. An error is the
-    /// kernel's refusal, or the socket's.
+    /// Sends a request and passes each answer to `take`. `flags` must include NLM_F_ACK, so that the answer has an end. Errors
+    /// come from the kernel or the socket.
     pub fn exchange<T>(&mut self, request: T, flags: u16, take: impl FnMut(T, u16)) -> io::Result<()>
     where
         T: NetlinkSerializable + NetlinkDeserializable + Into<NetlinkPayload<T>>,
     {
         self.send(request, flags)?;
-        // An answer that isn't a dump's can't be interrupted.
+        // Only a dump can be interrupted.
         self.answers(take).map(|_| ())
     }
 
-    /// Asks once for a list, and gives each of its messages to `take`.
+    /// Requests a dump once and passes each of its messages to `take`.
     pub fn dump<T>(&mut self, request: T, take: impl FnMut(T, u16)) -> io::Result<Dump>
     where
         T: NetlinkSerializable + NetlinkDeserializable + Into<NetlinkPayload<T>>,
@@ -56,12 +56,12 @@ impl Requests {
         self.answers(take)
     }
 
-    /// What of a list `choose` gives, all of one moment. An error if changes went on interrupting the dump, too.
+    /// Returns what `choose` picks from a consistent dump. Fails if changes interrupt every attempt.
     pub fn list<T, U>(&mut self, request: T, choose: impl Fn(T) -> Option<U>) -> io::Result<Vec<U>>
     where
         T: Clone + NetlinkSerializable + NetlinkDeserializable + Into<NetlinkPayload<T>>,
     {
-        first_whole(|listed| self.dump(request.clone(), |message, _| listed.extend(choose(message))))
+        first_consistent(|listed| self.dump(request.clone(), |message, _| listed.extend(choose(message))))
     }
 
     fn send<T>(&mut self, request: T, flags: u16) -> io::Result<()>
@@ -79,10 +79,10 @@ impl Requests {
         self.socket.send(&bytes, 0).map(drop)
     }
 
-    /// Reads the answers to the last request up to the end.
+    /// Reads all answers to the last request.
     fn answers<T: NetlinkDeserializable>(&mut self, mut take: impl FnMut(T, u16)) -> io::Result<Dump> {
         let sequence = self.sequence;
-        let mut outcome = Dump::Whole;
+        let mut outcome = Dump::Consistent;
         loop {
             let datagram = match socket::receive(&self.socket, &mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -90,7 +90,7 @@ impl Requests {
             };
             let mut end = None;
             socket::for_each_message(datagram, |message: NetlinkMessage<T>| {
-                // Left over from a request that failed half way.
+                // A late answer to an earlier request that failed.
                 if message.header.sequence_number != sequence {
                     return;
                 }
@@ -112,19 +112,19 @@ impl Requests {
     }
 }
 
-fn first_whole<U>(mut dump: impl FnMut(&mut Vec<U>) -> io::Result<Dump>) -> io::Result<Vec<U>> {
+fn first_consistent<U>(mut dump: impl FnMut(&mut Vec<U>) -> io::Result<Dump>) -> io::Result<Vec<U>> {
     for _ in 0..MAX_DUMPS {
         let mut listed = Vec::new();
-        if dump(&mut listed)? == Dump::Whole {
+        if dump(&mut listed)? == Dump::Consistent {
             return Ok(listed);
         }
     }
     Err(io::Error::other(format!(
-        "changes interrupted the kernel's list {MAX_DUMPS} times; try again when they are over"
+        "changes interrupted the dump {MAX_DUMPS} times; try again when the network is quiet"
     )))
 }
 
-/// The last message of a dump has the error that ended it, negative, or 0 (Linux, net/netlink/af_netlink.c, netlink_dump_done).
+/// The last message of a dump carries a negative errno, or 0 (Linux, net/netlink/af_netlink.c, netlink_dump_done).
 fn end_of_dump(done: &DoneMessage) -> io::Result<()> {
     match done.code {
         0 => Ok(()),
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_refusal_ends_its_request_alone() {
-        let mut requests = Requests::open(NETLINK_ROUTE).unwrap();
+        let mut requests = RequestSocket::open(NETLINK_ROUTE).unwrap();
         let mut nobody = LinkMessage::default();
         nobody.header.index = i32::MAX as u32;
         let refused = requests.exchange(RouteNetlinkMessage::GetLink(nobody), NLM_F_ACK, |_, _| panic!("an answer"));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_that_failed_ends_with_the_kernels_error() {
+    fn a_failed_dump_returns_the_kernels_error() {
         let mut done = DoneMessage::default();
         assert!(end_of_dump(&done).is_ok());
         done.code = -nix::libc::ENOMEM;
@@ -160,13 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_dump_is_a_list() {
+    fn an_interrupted_dump_is_repeated_then_an_error() {
         let list = |interrupted: usize| {
             let mut made = 0;
-            first_whole(|listed| {
+            first_consistent(|listed| {
                 made += 1;
                 listed.push(made);
-                Ok(if made > interrupted { Dump::Whole } else { Dump::Interrupted })
+                Ok(if made > interrupted { Dump::Consistent } else { Dump::Interrupted })
             })
         };
         assert_eq!(list(0).unwrap(), [1]);
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        let mut requests = Requests::open(NETLINK_ROUTE).unwrap();
+        let mut requests = RequestSocket::open(NETLINK_ROUTE).unwrap();
         requests.buffer.truncate(16);
         let all = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let lost = requests.dump(all, |_, _| {}).unwrap_err();

@@ -1,4 +1,4 @@
-//! Netlink sockets and the datagrams they carry. No meaning is given to messages here.
+//! Netlink sockets and their datagrams. Messages are not interpreted here.
 
 use std::io;
 
@@ -8,19 +8,19 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// The kernel makes no larger netlink message in a dump (32 KiB), and no event comes near.
+/// Receive buffer: the kernel's dump messages are at most 32 KiB, and events are much smaller.
 pub const DATAGRAM_BYTES: usize = 64 << 10;
 
-/// Opens a socket of one of netlink's protocols that only the kernel can send to.
+/// Opens a socket of a netlink protocol that receives from the kernel only.
 pub fn open(protocol: isize) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
-    // Port 0 is the kernel: with it as the peer, nobody else's messages are received.
+    // Port 0 is the kernel: a socket connected to it rejects messages from other processes.
     socket.connect(&SocketAddr::new(0, 0))?;
     Ok(socket)
 }
 
-/// Above net.core.rmem_max only with CAP_NET_ADMIN; otherwise as much as is allowed.
+/// Sets the receive buffer's size. Exceeding net.core.rmem_max needs CAP_NET_ADMIN; without it, the kernel caps the size.
 pub fn enlarge(socket: &Socket, bytes: usize) -> io::Result<()> {
     if setsockopt(socket, sockopt::RcvBufForce, &bytes).is_err() {
         setsockopt(socket, sockopt::RcvBuf, &bytes)?;
@@ -28,13 +28,13 @@ pub fn enlarge(socket: &Socket, bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// One datagram; EMSGSIZE if it did not fit, ENOBUFS if the kernel had no room for others before it.
+/// Receives one datagram. EMSGSIZE: it did not fit. ENOBUFS: the kernel dropped earlier ones for lack of buffer space.
 pub fn receive<'a>(socket: &Socket, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
     let received = socket.recv(&mut &mut *buffer, nix::libc::MSG_TRUNC)?;
     buffer.get(..received).ok_or(Errno::EMSGSIZE.into())
 }
 
-/// Several messages share a datagram. One that can't be decoded is skipped: the next may be whole.
+/// Passes each message of a datagram to `take`. A message that cannot be decoded is skipped with a warning.
 pub fn for_each_message<T: NetlinkDeserializable>(mut datagram: &[u8], mut take: impl FnMut(NetlinkMessage<T>)) {
     while let Ok(header) = NetlinkBuffer::new_checked(&datagram) {
         let length = header.length() as usize;

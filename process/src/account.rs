@@ -2,23 +2,23 @@
 
 use nix::unistd::User;
 
-/// Why an account can't be used.
+/// Why an account cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// There is none of that name.
-    #[error("there is no account \"{0}\"; name one that has no rights (nobody)")]
+    /// No account has that name.
+    #[error("there is no account \"{0}\"; name an unprivileged one (nobody)")]
     Missing(String),
-    /// Nobody knows whether there is one.
-    #[error("account \"{name}\" can't be looked up: {error}; see /etc/nsswitch.conf, or name a local one (nobody)")]
+    /// The look-up failed, so the account may exist.
+    #[error("account \"{name}\" cannot be looked up: {error}; check /etc/nsswitch.conf, or name a local one (nobody)")]
     LookUp {
-        /// Of the account.
+        /// The account's name.
         name: String,
-        /// The system's answer.
+        /// The system's error.
         error: nix::Error,
     },
 }
 
-/// The account of that name.
+/// Looks an account up by name.
 pub fn find_account(name: &str) -> Result<User, AccountError> {
     account_of(name, User::from_name(name))
 }
@@ -26,7 +26,7 @@ pub fn find_account(name: &str) -> Result<User, AccountError> {
 fn account_of(name: &str, found: nix::Result<Option<User>>) -> Result<User, AccountError> {
     match found {
         Ok(Some(account)) => Ok(account),
-        // The two errors are "not found", too (getpwnam_r(3)).
+        // Both errors can mean "not found" (getpwnam_r(3)).
         Ok(None) | Err(nix::Error::ENOENT | nix::Error::ESRCH) => Err(AccountError::Missing(name.into())),
         Err(error) => Err(AccountError::LookUp { name: name.into(), error }),
     }
@@ -37,14 +37,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_that_is_missing_is_told_by_name() {
+    fn a_missing_account_is_named() {
         assert!(find_account("nobody").is_ok());
         let fault = find_account("no-such-account").expect_err("a fault").to_string();
-        assert!(fault.starts_with("there is no account \"no-such-account\"; name one"), "{fault}");
+        assert!(fault.starts_with("there is no account \"no-such-account\"; name an unprivileged one"), "{fault}");
     }
 
     #[test]
-    fn a_look_up_that_fails_is_not_an_account_that_is_missing() {
+    fn a_failed_look_up_is_not_a_missing_account() {
         let fault = |found| account_of("nobody", found).expect_err("a fault");
         for missing in [Ok(None), Err(nix::Error::ENOENT), Err(nix::Error::ESRCH)] {
             assert!(matches!(fault(missing), AccountError::Missing(_)));

@@ -1,6 +1,6 @@
-//! Lengths of time as operators read them.
+//! Durations formatted for operators.
 
-/// A length of time: `350ms`, `4.2s`, `3m05s`, `2h07m`, `3d04h`.
+/// Formats a duration: `350ms`, `4.2s`, `3m05s`, `2h07m`, `3d04h`.
 pub fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {

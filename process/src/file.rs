@@ -1,4 +1,4 @@
-//! Files that are locked, and may be removed by their holder: which file is it that a path leads to?
+//! Lock files that their holder may remove, and how to tell whether a path still names the locked file.
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -7,19 +7,19 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What tells a file from all others: device and inode.
+/// Identity of a file: device and inode.
 pub fn inode(found: io::Result<Metadata>) -> Option<(u64, u64)> {
     found.map(|found| (found.dev(), found.ino())).ok()
 }
 
-/// Whether the path still leads to this file.
+/// Whether the path still names this file.
 pub fn is_at(file: &File, path: &Path) -> bool {
     let held = inode(file.metadata());
     held.is_some() && held == inode(std::fs::metadata(path))
 }
 
-/// Opens the file at the path, made if need be in a directory that is closed to others, and locks it. The file without a
-/// lock where another process has it and `how` doesn't wait.
+/// Opens and locks the file at `path`. Creates the file, and its directory with mode 0700, if missing. Returns the unlocked
+/// file if another process holds the lock and `how` is non-blocking.
 pub fn open_locked(path: &Path, how: FlockArg) -> io::Result<Result<Flock<File>, File>> {
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -29,7 +29,7 @@ pub fn open_locked(path: &Path, how: FlockArg) -> io::Result<Result<Flock<File>,
     loop {
         match Flock::lock(options.open(path)?, how) {
             Ok(locked) if is_at(&locked, path) => return Ok(Ok(locked)),
-            // Its last holder removed it between the opening and the locking: the next to open makes another.
+            // Its last holder removed it between open and lock: the next open creates a new file.
             Ok(_) => {}
             Err((file, Errno::EWOULDBLOCK)) => return Ok(Err(file)),
             Err((_, errno)) => return Err(errno.into()),

@@ -1,8 +1,8 @@
-//! What all of Shunt's processes do alike, whatever they are for.
+//! What every process of Shunt needs.
 //!
-//! Which instance a process belongs to and where that one's files are (`paths`), that it is the only one of its kind
-//! (`lock`, `file`), where its log and its last message go (`stderr`, `exit`), and the account and the CPU that it runs with
-//! (`account`, `privileges`, `scheduling`). It knows no configuration and no other crate of Shunt.
+//! The instance's name and paths (`paths`), the lock that keeps a second process out (`lock`, `file`), the log and the last
+//! message (`stderr`, `exit`), and the account and CPU of a process (`account`, `privileges`, `scheduling`). This crate
+//! depends on no configuration and no other crate of Shunt.
 
 mod account;
 mod duration;

@@ -1,5 +1,5 @@
-//! One process of each kind an instance, and one instance on each interface: a file that the holder keeps locked, and that
-//! says who it is. The lock ends with its process, however that ends.
+//! Lock files: one process of each kind per instance, and one instance per interface. The file names its holder. The kernel
+//! releases the lock when the process ends, however it ends.
 
 use crate::Instance;
 use crate::file::{is_at, open_locked};
@@ -8,59 +8,59 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Why this process may not run.
+/// Why a lock could not be acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another does.
-    #[error("{program} is already running{}, or use another instance name", stop(.pid))]
+    /// Another process holds it.
+    #[error("{program} is already running{}, or use another instance name", stop_hint(.pid))]
     Held {
-        /// What this process is.
+        /// Name of this program.
         program: &'static str,
-        /// The other's pid; empty where the disk was too full to note it.
+        /// The holder's pid; empty if the disk was too full to record it.
         pid: String,
     },
-    /// The file can't be had.
+    /// The lock file could not be opened or locked.
     #[error("{path}: {source}; {}", advice(.source, .path))]
     System {
-        /// The lock's file.
+        /// The lock file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Who it is, and how to stop it.
-fn stop(pid: &str) -> String {
+/// The holder's pid and how to stop it.
+fn stop_hint(pid: &str) -> String {
     match pid {
         "" => "; stop it first".to_owned(),
         pid => format!(" as pid {pid}; stop it first (kill {pid})"),
     }
 }
 
-/// What to do so that the file can be had.
+/// Remedy for a lock file that could not be opened or locked.
 fn advice(source: &io::Error, path: &Path) -> String {
     if !is_full(source.kind()) {
         return "run it as root".to_owned();
     }
     let folder = path.parent().unwrap_or(path).display();
-    format!("the disk is full: make room on the file system of {folder} (df {folder}); the next start goes on")
+    format!("the disk is full: make room on the file system of {folder} (df {folder}); then start it again")
 }
 
 fn is_full(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Held until it is dropped, or its process ends.
+/// A held lock, released on drop or when the process ends.
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
     file: Flock<File>,
-    /// The file's directory goes with it, if nothing else is in there: it is the instance's.
+    /// Whether dropping the lock also removes its directory, if empty: it belongs to the instance.
     removes_directory: bool,
 }
 
 impl LockError {
-    /// Whether another start would end the same way.
+    /// Whether a restart would fail the same way.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Held { .. } => true,
@@ -70,7 +70,7 @@ impl LockError {
 }
 
 impl Lock {
-    /// Takes it at once, or says who has it. Makes the file's directory, closed to others.
+    /// Acquires the lock without waiting; the error names the holder. Creates the file's directory with mode 0700.
     pub fn take(path: &Path, program: &'static str) -> Result<Self, LockError> {
         let pid = std::process::id().to_string();
         let mut lock = Self::acquire(path, &pid)?.map_err(|pid| LockError::Held { program, pid })?;
@@ -78,8 +78,8 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Takes what only one instance may have, or says which one has it. Its directory is all instances', and stays: other
-    /// processes may have it mounted (`ReadWritePaths` of systemd).
+    /// Claims a resource that only one instance may use, or returns a description of the holder. All instances share the
+    /// directory, so it is not removed: other processes may have it mounted (`ReadWritePaths` of systemd).
     pub fn claim(path: &Path, instance: &Instance) -> Result<Result<Self, String>, LockError> {
         let holder = format!("instance \"{instance}\" (shunt-keeper pid {})", std::process::id());
         let refused =
@@ -87,15 +87,15 @@ impl Lock {
         Ok(Self::acquire(path, &holder)?.map_err(refused))
     }
 
-    /// Takes it and notes `holder` in it; else what its holder noted.
+    /// Acquires the lock and writes `holder` into the file, or returns what the present holder wrote.
     fn acquire(path: &Path, holder: &str) -> Result<Result<Self, String>, LockError> {
         let system = |source: io::Error| LockError::System { path: path.to_owned(), source };
         match open_locked(path, FlockArg::LockExclusiveNonblock).map_err(system)? {
             Ok(mut locked) => {
-                match note(&mut locked, holder) {
-                    // The lock holds without it: only a refusal would name the holder.
+                match write_holder(&mut locked, holder) {
+                    // The lock is valid without it: the name is only for another process's error message.
                     Err(error) if is_full(error.kind()) => {}
-                    noted => noted.map_err(system)?,
+                    written => written.map_err(system)?,
                 }
                 Ok(Ok(Self { path: path.to_owned(), file: locked, removes_directory: false }))
             }
@@ -109,7 +109,7 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// Removes the file while it is still locked, and the instance's directory if nothing is left in it.
+    /// Removes the file while it is still locked, then the instance's directory if it is empty.
     fn drop(&mut self) {
         if is_at(&self.file, &self.path) && std::fs::remove_file(&self.path).is_ok() && self.removes_directory {
             let _ = self.path.parent().map(std::fs::remove_dir);
@@ -117,7 +117,7 @@ impl Drop for Lock {
     }
 }
 
-fn note(file: &mut File, holder: &str) -> io::Result<()> {
+fn write_holder(file: &mut File, holder: &str) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{holder}")

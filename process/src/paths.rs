@@ -1,4 +1,4 @@
-//! The instance's name, and the paths and regions that follow from it, the same for every process of the instance.
+//! The instance's name and the paths and region names derived from it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,17 @@ use std::str::FromStr;
 
 const RUNTIME_ROOT: &str = "/run/shunt";
 
-/// Name of one instance: 1 to 32 of `a`-`z`, `0`-`9` and `-`, so that it can stand in paths and region names.
+/// Name of an instance: 1 to 32 of `a`-`z`, `0`-`9` and `-`, safe in paths and region names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Instance(String);
 
-/// A name that no instance can have.
+/// An invalid instance name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not an instance name; write 1 to 32 of a-z, 0-9 and -")]
 pub struct InstanceError;
 
 impl Instance {
-    /// The bare name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -52,58 +52,58 @@ pub fn runtime_directory(instance: &Instance) -> PathBuf {
     Path::new(RUNTIME_ROOT).join(instance.as_str())
 }
 
-/// Where the keeper hands descriptors over (SOCK_SEQPACKET).
+/// Socket over which the keeper hands out descriptors (SOCK_SEQPACKET).
 pub fn keeper_socket(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("keeper.sock")
 }
 
-/// Where control takes orders (SOCK_STREAM, one JSON object a line).
+/// Control's command socket (SOCK_STREAM, one JSON object per line).
 pub fn control_socket(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("control.sock")
 }
 
-/// The configuration that control accepted last, for a control that starts while the file on disk is bad.
+/// The configuration that control last accepted, used when control starts and the file on disk is invalid.
 pub fn accepted_configuration(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("accepted.toml")
 }
 
-/// What control's health checks last found, for a control that starts again.
+/// The last results of control's health checks, read by a restarted control.
 pub fn health_notes(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("health.json")
 }
 
-/// What a running keeper holds locked, so that a second one stops.
+/// Lock file held by the running keeper.
 pub fn keeper_lock(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("keeper.lock")
 }
 
-/// What a running control holds locked, so that a second one stops.
+/// Lock file held by the running control.
 pub fn control_lock(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("control.lock")
 }
 
-/// What a running interface daemon holds locked, so that a second one stops.
+/// Lock file held by the running interface daemon.
 pub fn ifdaemon_lock(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("ifdaemon.lock")
 }
 
-/// What a running supervisor (deploy/shunt-supervisor) holds open and locked, so that a second one stops.
+/// Lock file held by the running supervisor (deploy/shunt-supervisor).
 pub fn supervisor_lock(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("supervisor.lock")
 }
 
-/// Where the supervisor writes its process id.
+/// File with the supervisor's process id.
 pub fn supervisor_pid(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("pids/supervisor")
 }
 
-/// What a running keeper holds locked, so that no other instance uses the same thing: `kind` is `interface` or `device`,
-/// `namespace` the network namespace's inode, in which `name` is unique. No instance can be called so.
+/// Lock file by which a running keeper claims a device for its instance. `kind` is `interface` or `device`; `namespace` is
+/// the inode of the network namespace in which `name` is unique. The file name is not a valid instance name.
 pub fn claim_lock(kind: &str, namespace: u64, name: &str) -> PathBuf {
     Path::new(RUNTIME_ROOT).join(format!("{kind}.{namespace}.{name}.lock"))
 }
 
-/// Every instance that has a directory, whether it runs or not.
+/// Every instance that has a runtime directory, running or not.
 pub fn instances() -> Vec<Instance> {
     instances_in(Path::new(RUNTIME_ROOT))
 }
@@ -115,12 +115,12 @@ fn instances_in(root: &Path) -> Vec<Instance> {
     names
 }
 
-/// Where the keeper mounts its bpffs and pins links and maps.
+/// Directory where the keeper mounts its bpffs and pins links and maps.
 pub fn bpf_directory(instance: &Instance) -> PathBuf {
     runtime_directory(instance).join("bpf")
 }
 
-/// Name of a shared-memory region, as `/shunt.NAME.control`.
+/// Name of a shared-memory region: `/shunt.INSTANCE.REGION`.
 pub fn region_name(instance: &Instance, region: &str) -> String {
     format!("/shunt.{instance}.{region}")
 }

@@ -1,5 +1,4 @@
-//! How a switcher gives up what it started with: a CPU to run on, before others where it
-//! waits, then an ordinary user without a capability.
+//! CPU pinning, real-time scheduling, and dropping privileges to an ordinary user without capabilities.
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, setgroups, setresgid, setresuid};
@@ -7,40 +6,40 @@ use nix::unistd::{Pid, setgroups, setresgid, setresuid};
 use crate::account::{AccountError, find_account};
 use crate::scheduling;
 
-/// Why the switcher can't run as it should.
+/// Failure to set up the CPU, the scheduling or the account of a process.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
-    /// Not pinned.
+    /// The thread could not be pinned to its CPU.
     #[error("pin to CPU {cpu}: {error}; name a CPU of this machine that the process may use in switchers.cpus")]
     Pin {
-        /// The CPU.
+        /// The CPU's number.
         cpu: u32,
-        /// The system's answer.
+        /// The system's error.
         error: nix::Error,
     },
-    /// Not scheduled before others.
+    /// Real-time scheduling was refused.
     #[error(
-        "run before others on its CPU: {0}; a flood of packets may keep the switcher from working them off; give it CAP_SYS_NICE, and real-time time where the kernel groups it"
+        "set real-time priority: {0}; a flood of packets may starve the switcher; give it CAP_SYS_NICE and, with real-time group scheduling, a real-time runtime for its cgroup"
     )]
-    First(std::io::Error),
-    /// No such user, or none that can be looked up.
-    #[error("become the user that the configuration names: {0}")]
+    RealTime(std::io::Error),
+    /// The account does not exist, or cannot be looked up.
+    #[error(transparent)]
     Account(#[from] AccountError),
-    /// Refused by the system.
-    #[error("give up privileges ({step}): {error}; start the switcher as root")]
+    /// The system refused a step of dropping privileges.
+    #[error("drop privileges ({step}): {error}; start the switcher as root")]
     Refused {
-        /// What was tried.
+        /// The system call that failed.
         step: &'static str,
-        /// The system's answer.
+        /// The system's error.
         error: nix::Error,
     },
-    /// Root came back.
-    #[error("privileges could be taken back after they were given up")]
+    /// User id 0 could be set again.
+    #[error("privileges could be regained after they were dropped")]
     Regained,
 }
 
 impl PrivilegeError {
-    /// Whether a restart would fail in the same way. A directory service that didn't answer may answer again.
+    /// Whether a restart would fail in the same way. A failed account look-up may succeed later.
     pub fn is_refusal(&self) -> bool {
         !matches!(self, Self::Account(AccountError::LookUp { .. }))
     }
@@ -56,15 +55,14 @@ pub fn pin(cpu: u32) -> Result<(), PrivilegeError> {
     pin().map_err(|error| PrivilegeError::Pin { cpu, error })
 }
 
-/// Makes the calling thread run as soon as it can, before the kernel's receive threads on its CPU: they go on when it
-/// waits, so that a flood of packets fills the interface's queue, where it costs least, and never starves the switcher.
-pub fn go_first() -> Result<(), PrivilegeError> {
-    scheduling::set_real_time().map_err(PrivilegeError::First)
+/// Gives the calling thread real-time priority, above the kernel's receive threads on its CPU. Those run while it sleeps, so
+/// a flood of packets overflows the interface's queue, where a drop costs least, and never starves the switcher.
+pub fn set_real_time() -> Result<(), PrivilegeError> {
+    scheduling::set_real_time().map_err(PrivilegeError::RealTime)
 }
 
-/// Becomes `user`, without supplementary groups and, with the user id, without any capability; for good, and for
-/// whatever would be executed.
-pub fn give_up(user: &str) -> Result<(), PrivilegeError> {
+/// Permanently switches to `user`, without supplementary groups or capabilities. Executed programs cannot regain them.
+pub fn drop_to(user: &str) -> Result<(), PrivilegeError> {
     let refused = |step| move |error| PrivilegeError::Refused { step, error };
     let account = find_account(user)?;
     nix::sys::prctl::set_no_new_privs().map_err(refused("no_new_privs"))?;
@@ -83,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_look_up_that_fails_is_tried_again() {
+    fn only_a_failed_look_up_is_retried() {
         let look_up = AccountError::LookUp { name: "nobody".into(), error: nix::Error::EIO };
         assert!(!PrivilegeError::Account(look_up).is_refusal());
         assert!(PrivilegeError::Account(AccountError::Missing("nobody".into())).is_refusal());

@@ -1,5 +1,5 @@
-//! Standard error, as messages and as the log. What becomes of a line never changes what its process does: a full disk
-//! loses lines, and so does a pipe that nobody reads; the log counts them and says so when there is room again.
+//! Standard error, for messages and the log. A write never blocks or fails its process: a full disk or a pipe without a
+//! reader loses lines. The log counts lost lines and reports the count once there is room again.
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,15 +11,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// A write of so many bytes to a pipe goes in whole or not at all (PIPE_BUF, pipe(7)).
-const WHOLE: usize = 4096;
-/// What a log pipe is asked to hold, so that bursts wait in the kernel; the most that an ordinary user may have (bytes).
+/// Bytes that a write to a pipe transfers atomically (PIPE_BUF, pipe(7)).
+const ATOMIC_BYTES: usize = 4096;
+/// Requested capacity of a log pipe, bytes, to buffer bursts in the kernel. The default limit of an unprivileged user.
 const PIPE_BYTES: i32 = 1 << 20;
 
 static LOG: OnceLock<Mutex<Log>> = OnceLock::new();
 
-/// Sends the process's log to standard error, at `RUST_LOG`'s level, otherwise "info". To be called once, before the
-/// process gives up the right to open its standard error.
+/// Sends the process's log to standard error, at `RUST_LOG`'s level, "info" by default. Call it once, before the process
+/// drops the right to open its standard error.
 pub fn start_log(with_module: bool) {
     LOG.get_or_init(|| Mutex::new(Log::over(io::stderr().as_fd())));
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
@@ -28,7 +28,7 @@ pub fn start_log(with_module: bool) {
         .init();
 }
 
-/// Prints a line to standard error, by way of the log once that is started. An error is ignored: there is nobody to tell.
+/// Prints a line to standard error, through the log once that is started. Errors are ignored: there is nowhere to report them.
 pub fn say(text: impl Display) {
     let line = format!("{text}\n");
     match LOG.get() {
@@ -41,7 +41,7 @@ fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What env_logger writes to: a whole line each time.
+/// The target of env_logger, which writes a whole line per call.
 struct Lines;
 
 impl Write for Lines {
@@ -57,11 +57,11 @@ impl Write for Lines {
     }
 }
 
-/// A log that is written without waiting. The queue is the kernel's, so nothing is left to flush at the end.
+/// A log with non-blocking writes. The kernel holds the queue, so there is nothing to flush at exit.
 struct Log {
     out: File,
     is_socket: bool,
-    /// Lines since the last that could be written.
+    /// Lines lost since the last successful write.
     lost: u64,
 }
 
@@ -70,11 +70,12 @@ impl Log {
         let copy = File::from(fd.try_clone_to_owned().expect("a free descriptor at the start of a process"));
         let kind = copy.metadata().map(|metadata| metadata.file_type());
         let is_kind = |is: fn(&std::fs::FileType) -> bool| kind.as_ref().is_ok_and(is);
-        // O_NONBLOCK on the inherited description would be everybody's who shares it. A file keeps it, with its offset.
+        // O_NONBLOCK on the inherited file description would affect every process that shares it, so pipes and terminals are
+        // reopened. A regular file keeps its description, and with it the shared offset.
         let blocks = is_kind(FileTypeExt::is_fifo) || is_kind(FileTypeExt::is_char_device);
         let out = if blocks { reopen(&copy).unwrap_or(copy) } else { copy };
         if is_kind(FileTypeExt::is_fifo) {
-            // A smaller queue does, too.
+            // A smaller queue suffices.
             let _ = fcntl(&out, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
         }
         Self { out, is_socket: is_kind(FileTypeExt::is_socket), lost: 0 }
@@ -91,7 +92,7 @@ impl Log {
 
     fn write(&mut self, mut line: &[u8]) -> io::Result<()> {
         while !line.is_empty() {
-            let piece = &line[..line.len().min(WHOLE)];
+            let piece = &line[..line.len().min(ATOMIC_BYTES)];
             match self.write_piece(piece) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => line = &line[written..],
@@ -107,7 +108,7 @@ impl Log {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             return Ok(send(self.out.as_raw_fd(), piece, flags)?);
         }
-        // For a pipe that could not be opened anew: where it is writable, a piece finds room.
+        // For a pipe that could not be reopened: a writable pipe has room for ATOMIC_BYTES.
         let mut ready = [PollFd::new(self.out.as_fd(), PollFlags::POLLOUT)];
         if poll(&mut ready, PollTimeout::ZERO)? == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -116,7 +117,7 @@ impl Log {
     }
 }
 
-/// A description of its own for what `file` stands for, which doesn't wait.
+/// Opens the target of `file` again, with a non-blocking file description of its own.
 fn reopen(file: &File) -> io::Result<File> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     OpenOptions::new().write(true).custom_flags(flags.bits()).open(format!("/proc/self/fd/{}", file.as_raw_fd()))

@@ -1,4 +1,4 @@
-//! What may be ordered, and what is answered: one type for both ends, one line of JSON each way.
+//! Operator commands and replies: the same types for both ends, one line of JSON each way.
 //!
 //! ```text
 //! {"command":"reload"}                           {"ok":true,"services":2,"backends":5,"epoch":7}
@@ -16,59 +16,59 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// An order.
+/// An operator command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Command {
     /// Read the configuration again.
     Reload,
-    /// Take backends out: their connections finish, new ones go elsewhere.
+    /// Take backends out of service: existing connections finish, new ones go elsewhere.
     Drain(Selection),
-    /// Put backends back.
+    /// Put backends back into service.
     Enable(Selection),
-    /// Tell what isn't in shared memory: why each backend is up or down, and how far draining is.
+    /// Report what is not in shared memory: why each backend is up or down, and the progress of draining.
     Backends,
-    /// Tell which is the configuration file, and what came of the last reload.
+    /// Report the path of the configuration file and the result of the last reload.
     Configuration,
 }
 
-/// Which backends an order is about. It is carried out for all of them or for none.
+/// The backends that a command selects. It applies to all of them or to none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
-    /// Those of these names.
+    /// Backends by name.
     #[serde(default)]
     pub backends: Vec<String>,
-    /// All those of these addresses.
+    /// All backends at these addresses.
     #[serde(default)]
     pub hosts: Vec<IpAddr>,
 }
 
 impl Command {
-    /// From one line.
+    /// Parses one line.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(line)
             .map_err(|error| format!("not an order: {error}; write for example {{\"command\":\"reload\"}} in one line"))
     }
 
-    /// As one line, with its end.
+    /// Encodes one line, with its terminator.
     pub fn line(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string(self)? + "\n")
     }
 }
 
-/// An order that is being carried out.
+/// A command that was accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Accepted {
-    /// The configuration was taken over.
+    /// The configuration was replaced.
     Reloaded {
-        /// How many services it has.
+        /// Number of services.
         services: usize,
-        /// How many backends.
+        /// Number of backends.
         backends: usize,
     },
-    /// Backends were taken out or put back.
+    /// Backends were taken out of service or put back.
     Changed {
         /// Their names.
         backends: Vec<String>,
@@ -83,13 +83,13 @@ pub enum BackendState {
     Up,
     /// All of its checks fail.
     Down,
-    /// The operator took it out.
+    /// The operator took it out of service.
     Drained,
-    /// It left the configuration, and has connections.
+    /// It left the configuration and still has connections.
     Removed,
 }
 
-/// A backend as only control knows it.
+/// The state of a backend that only control knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendStatus {
     /// Its name.
@@ -100,64 +100,65 @@ pub struct BackendStatus {
     pub state: BackendState,
     /// What its checks last found, and why.
     pub health: String,
-    /// By service that somebody reports about: why its weight is what it is.
+    /// By service with load feedback: the reason for the backend's weight.
     pub feedback: BTreeMap<String, String>,
-    /// Its connections at the last count, which is made every few seconds while somebody is drained or removed.
+    /// Connections at the last count, which repeats every few seconds while a backend is drained or removed.
     pub connections: Option<u64>,
 }
 
-/// The configuration file, as control read it last. Whether it is good now is for the asker to find out: reading a large one
-/// takes longer than control may stand still.
+/// The configuration file as control last read it. The requester checks whether it is valid now: reading a large one takes
+/// longer than control may block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStatus {
     /// Its path.
     pub file: String,
-    /// Why it was refused when control last read it, at a reload or at its start; nothing if it was accepted.
+    /// Why control refused it at the last reload or at start; `None` if it was accepted.
     pub refusal: Option<String>,
-    /// Whether what is in force couldn't be saved for a control that starts while the file is bad.
+    /// Whether saving the accepted configuration failed; a control that starts while the file is invalid needs the saved
+    /// one.
     pub unsaved: bool,
-    /// Keys of agents that can't be read, and why.
+    /// Agent keys that cannot be read, and why.
     pub missing_keys: Vec<String>,
-    /// What keeps load reports from counting.
+    /// Problems with load reports.
     pub reports: ReportPath,
-    /// Backends that are up, and whose replies don't come.
+    /// Backends that are up but send no replies through the switchers.
     pub unanswered: Vec<UnansweredBackend>,
 }
 
-/// A backend that answers none of its connections by the switchers.
+/// A backend that answers none of its connections through the switchers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnansweredBackend {
     /// Its name.
     pub name: String,
     /// Connections sent to it since its last answer.
     pub connections: u64,
-    /// How long ago the first of them was seen.
+    /// Time since the first of them was observed.
     pub age_ms: u64,
-    /// Whether it ever answered one.
+    /// Whether it has ever answered one.
     pub has_answered: bool,
 }
 
-/// How load reports come in. All ages are in milliseconds.
+/// The state of load reporting. All ages are in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportPath {
-    /// `feedback.listen` where control can't listen there, and why.
+    /// `feedback.listen`, and why control cannot listen there.
     pub not_listening: Option<(String, String)>,
-    /// Agents that don't report.
+    /// Agents that do not report.
     pub silent: Vec<SilentAgent>,
-    /// Reports that were refused lately, by source and reason.
+    /// Recently refused reports, by source and reason.
     pub refused: Vec<RefusedReports>,
 }
 
-/// An agent that doesn't report.
+/// An agent that does not report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SilentAgent {
     /// Its name.
     pub name: String,
-    /// Whose load isn't known.
+    /// Backends whose load is unknown.
     pub backends: Vec<String>,
-    /// How long ago it last reported, or, if it never did, how long control has waited for it.
+    /// Time since its last report, or since control began to wait for the first one.
     pub age_ms: u64,
-    /// Whether it ever reported to this control.
+    /// Whether it has reported to this control process.
     pub has_reported: bool,
 }
 
@@ -168,44 +169,44 @@ pub struct RefusedReports {
     pub source: String,
     /// The agent that they name, which may not be the sender.
     pub agent: Option<String>,
-    /// The name of the outcome.
+    /// The agent that they name, which may not be their sender.
     pub reason: String,
     /// How many.
     pub count: u64,
-    /// How long ago the last one came.
+    /// Number of reports.
     pub age_ms: u64,
 }
 
-/// An answer. The variants are told apart by their fields, in this order.
+/// A reply. Decoding tries the variants in this order by their fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Reply {
-    /// What was ordered is in force: every living switcher goes by it.
+    /// The command is in force: every live switcher uses it.
     InForce {
-        /// What it was.
+        /// The accepted command.
         #[serde(flatten)]
         what: Accepted,
-        /// Since which epoch.
+        /// The epoch that first contains it.
         epoch: u64,
     },
     /// The backends.
     Backends {
-        /// By id.
+        /// Ordered by id.
         backends: Vec<BackendStatus>,
     },
     /// The configuration file.
     Configuration(FileStatus),
-    /// It was accepted and stands, and isn't in force yet.
+    /// The command was accepted but is not yet in force.
     Pending {
-        /// What it was.
+        /// The accepted command.
         #[serde(flatten)]
         what: Accepted,
-        /// What is in the way.
+        /// What delays it.
         error: String,
     },
-    /// It can't be done, and nothing changed.
+    /// The command cannot be executed; nothing changed.
     Refused {
-        /// Why, and what to do.
+        /// The reason, and the remedy.
         error: String,
     },
 }
@@ -218,19 +219,19 @@ struct Line<R> {
 }
 
 impl Reply {
-    /// As one line, with its end.
+    /// Encodes one line, with its terminator.
     pub fn line(&self) -> String {
         let text = serde_json::to_string(&Line { ok: self.is_ok(), reply: self });
         text.unwrap_or_else(|error| format!("{{\"ok\":false,\"error\":\"{error}\"}}")) + "\n"
     }
 
-    /// From one line; `None` if control of this version wouldn't write it.
+    /// Parses one line; `None` if this version of control would not write it.
     pub fn parse(line: &str) -> Option<Self> {
         let Line { ok, reply } = serde_json::from_str::<Line<Self>>(line).ok()?;
         (ok == reply.is_ok()).then_some(reply)
     }
 
-    /// Whether what was ordered is done.
+    /// Returns true if the command is in force or answered.
     fn is_ok(&self) -> bool {
         match self {
             Self::InForce { .. } | Self::Backends { .. } | Self::Configuration(_) => true,

@@ -1,5 +1,5 @@
-//! How switchers and the interface daemon get their descriptors from the keeper: one question and one answer over
-//! `keeper.sock` (SOCK_SEQPACKET), the descriptors beside the answer (SCM_RIGHTS). Shared by both ends.
+//! How switchers and the interface daemon get their descriptors from the keeper: one request and one response over
+//! `keeper.sock` (SOCK_SEQPACKET), with the descriptors attached to the response (SCM_RIGHTS). Both ends use this module.
 //!
 //! ```text
 //! switcher -> keeper   {"Switcher":{"number":0}}
@@ -8,7 +8,7 @@
 //!                      {"Refused":"why, and what to do"}
 //! ```
 //!
-//! What the interface daemon gets is in [`ifdaemon`].
+//! [`ifdaemon`] describes the interface daemon's handover.
 //!
 //! The switcher keeps port `i` open as descriptor [`PORT_DESCRIPTORS`]` + i`, so that a keeper that was killed finds the
 //! sockets in the living switcher ([`take_descriptor`]) and no queue is ever closed.
@@ -36,51 +36,51 @@ use crate::idle::Idle;
 const PATIENCE: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(20);
-/// Number of the wake-up's descriptor in switchers and in the interface daemon: an eventfd that ends the daemon's sleep.
+/// Descriptor number of the wake-up eventfd in switchers and in the interface daemon: it ends the daemon's sleep.
 pub const WAKE_DESCRIPTOR: RawFd = 255;
-/// Number of the first port's descriptor in a switcher.
+/// Descriptor number of the first port in a switcher.
 pub const PORT_DESCRIPTORS: RawFd = 256;
-/// Descriptors before the switchers' and the ports' ones.
+/// Descriptors before those of all switchers and of the ports.
 const REGIONS: usize = 5;
-/// SCM_MAX_FD of the kernel.
+/// The kernel's SCM_MAX_FD.
 const MOST_DESCRIPTORS: usize = 253;
-/// Room for the manifest of as many ports as there can be.
+/// Buffer for a manifest with the largest number of ports.
 const MESSAGE: usize = 64 * 1024;
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Request {
     /// A switcher.
     Switcher {
-        /// Which one.
+        /// Its number.
         number: u16,
     },
     /// The interface daemon.
     Ifdaemon,
 }
 
-/// What the keeper answers.
+/// The keeper's response.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Answer<Granted> {
-    /// No, with the reason.
+pub enum Response<Granted> {
+    /// The reason, and the remedy.
     Refused(String),
-    /// Yes; the descriptors are beside it.
+    /// Granted; the descriptors are attached.
     Granted(Granted),
 }
 
-/// What the descriptors are.
+/// Describes the attached descriptors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The CPU to run on.
     pub cpu: u32,
-    /// What follows an empty turn.
+    /// The action after an empty turn.
     pub idle: Idle,
-    /// The account to become.
+    /// The user to switch to.
     pub user: String,
-    /// Slots of each ring.
+    /// Slots per ring.
     pub ring: u32,
-    /// How many switchers there are.
+    /// Number of switchers.
     pub switchers: u16,
     /// Whether there is a packet store (a pseudo-interface is configured).
     pub has_store: bool,
@@ -88,20 +88,20 @@ pub struct Manifest {
     pub ports: Vec<PortManifest>,
 }
 
-/// What one port is.
+/// Describes one port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortManifest {
-    /// The interface, by its index in the keeper region.
+    /// Index of the interface in the keeper region.
     pub interface: u16,
     /// The interface's queue.
     pub queue: u16,
-    /// Which kind of socket.
+    /// The socket family.
     pub kind: SocketKind,
-    /// Whether it receives, or only sends.
+    /// Whether it also receives.
     pub receives: bool,
-    /// Whether it fetches them from the device itself.
+    /// Whether it busy-polls the device.
     pub busy_polls: bool,
-    /// Whether a thread of the kernel's on the same CPU receives them.
+    /// Whether a kernel thread on the same CPU receives its packets.
     pub threaded: bool,
 }
 
@@ -131,63 +131,63 @@ pub struct Regions<Descriptor> {
 
 /// The switcher's end of the packet store.
 #[derive(Debug)]
-pub struct Store {
+pub struct StoreDescriptors {
     /// The region `store.N`.
     pub region: OwnedFd,
     /// The eventfd that ends the interface daemon's sleep; descriptor [`WAKE_DESCRIPTOR`].
     pub wake: OwnedFd,
 }
 
-/// All that a switcher gets.
+/// A switcher's descriptors.
 #[derive(Debug)]
 pub struct Handover {
-    /// What is what.
+    /// Describes the descriptors.
     pub manifest: Manifest,
     /// The regions.
     pub regions: Regions<OwnedFd>,
     /// Every switcher's region, read-only, by number.
     pub switchers: Vec<OwnedFd>,
     /// The packet store, if there is one.
-    pub store: Option<Store>,
+    pub store: Option<StoreDescriptors>,
     /// The ports' sockets, in the manifest's order.
     pub ports: Vec<OwnedFd>,
 }
 
-/// Why there was no handover.
+/// Why a handover failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
-    /// No keeper.
+    /// No keeper listens.
     #[error("{path}: {error}; is shunt-keeper running? It makes this socket (shunt-keeper --config FILE)")]
     Connect {
         /// The keeper's socket.
         path: PathBuf,
-        /// The system's answer.
+        /// The system error.
         error: io::Error,
     },
-    /// Somebody else's keeper: its folder is closed to this user.
+    /// The keeper's directory denies access to this user.
     #[error("{0}: permission denied; must run as root")]
     NotRoot(PathBuf),
-    /// The keeper went away or the message was too long.
-    #[error("talking with shunt-keeper: {0}")]
+    /// The keeper closed the connection, or the message was too long.
+    #[error("connection to shunt-keeper: {0}")]
     Talk(io::Error),
-    /// Another version at the other end.
+    /// The peer runs another version.
     #[error("shunt-keeper's answer: {0}; keeper and switcher are of different builds")]
-    Answer(#[from] serde_json::Error),
-    /// Descriptors missing.
-    #[error("shunt-keeper sent {sent} descriptors, {expected} are needed; keeper and switcher are of different builds")]
+    Response(#[from] serde_json::Error),
+    /// The number of descriptors does not match the manifest.
+    #[error("shunt-keeper sent {sent} descriptors, expected {expected}; keeper and switcher are of different builds")]
     Descriptors {
-        /// How many came.
+        /// Number received.
         sent: usize,
-        /// How many the manifest speaks of.
+        /// Number that the manifest requires.
         expected: usize,
     },
-    /// The keeper said no.
+    /// The keeper refused the request.
     #[error("shunt-keeper refused: {0}")]
     Refused(String),
 }
 
 impl HandoverError {
-    /// Whether another start would end the same way.
+    /// Returns true if a restart would fail the same way.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::NotRoot(_) | Self::Refused(_))
     }
@@ -199,7 +199,7 @@ impl From<nix::Error> for HandoverError {
     }
 }
 
-/// Asks until there is a keeper: whoever asks may have been started first. What a longer wait is for is said once.
+/// Retries until a keeper answers, since processes may start in any order. Logs the reason once if the wait takes long.
 pub fn wait_for_keeper<T>(
     ask: impl Fn() -> Result<T, HandoverError>,
     say: impl FnOnce(String),
@@ -220,13 +220,13 @@ pub fn wait_for_keeper<T>(
     }
 }
 
-/// Asks the keeper for everything that switcher `number` needs.
+/// Requests everything that switcher `number` needs.
 pub fn ask(keeper: &Path, number: u16) -> Result<Handover, HandoverError> {
     let (manifest, descriptors) = request(keeper, &Request::Switcher { number })?;
     sort(manifest, descriptors)
 }
 
-/// One question and its answer.
+/// Sends one request and receives its response.
 fn request<Granted: for<'a> Deserialize<'a>>(
     keeper: &Path,
     question: &Request,
@@ -240,14 +240,14 @@ fn request<Granted: for<'a> Deserialize<'a>>(
         socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(connect_error)?;
     connect(socket.as_raw_fd(), &address).map_err(connect_error)?;
     send(socket.as_fd(), question, &[])?;
-    let (answer, descriptors) = receive::<Answer<Granted>>(socket.as_fd())?;
+    let (answer, descriptors) = receive::<Response<Granted>>(socket.as_fd())?;
     match answer {
-        Answer::Refused(reason) => Err(HandoverError::Refused(reason)),
-        Answer::Granted(granted) => Ok((granted, descriptors)),
+        Response::Refused(reason) => Err(HandoverError::Refused(reason)),
+        Response::Granted(granted) => Ok((granted, descriptors)),
     }
 }
 
-/// Tells regions and ports apart, and puts the ports' descriptors where the keeper looks for them.
+/// Separates regions from ports, and moves the ports to the descriptor numbers where the keeper expects them.
 fn sort(manifest: Manifest, descriptors: Vec<OwnedFd>) -> Result<Handover, HandoverError> {
     let of_store = if manifest.has_store { 2 } else { 0 };
     let expected = REGIONS + usize::from(manifest.switchers) + of_store + manifest.ports.len();
@@ -262,7 +262,7 @@ fn sort(manifest: Manifest, descriptors: Vec<OwnedFd>) -> Result<Handover, Hando
     let switchers = descriptors.by_ref().take(manifest.switchers.into()).collect();
     let mut next = || descriptors.next().ok_or(HandoverError::Descriptors { sent, expected });
     let store = match manifest.has_store {
-        true => Some(Store { region: next()?, wake: renumber(&next()?, WAKE_DESCRIPTOR)? }),
+        true => Some(StoreDescriptors { region: next()?, wake: renumber(&next()?, WAKE_DESCRIPTOR)? }),
         false => None,
     };
     let ports = (PORT_DESCRIPTORS..).zip(descriptors).map(|(number, port)| renumber(&port, number));
@@ -271,20 +271,20 @@ fn sort(manifest: Manifest, descriptors: Vec<OwnedFd>) -> Result<Handover, Hando
 
 fn renumber(descriptor: &OwnedFd, number: RawFd) -> Result<OwnedFd, HandoverError> {
     let copy = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(number))?;
-    // SAFETY: the kernel just made this descriptor for us.
+    // SAFETY: the kernel just created this descriptor for this process.
     let copy = unsafe { OwnedFd::from_raw_fd(copy) };
     if copy.as_raw_fd() == number {
         Ok(copy)
     } else {
-        let used = format!("descriptor {number} is in use already, start the switcher with fewer open files");
+        let used = format!("descriptor {number} is already in use; start the switcher with fewer open files");
         Err(HandoverError::Talk(io::Error::other(used)))
     }
 }
 
-/// The next switcher that wants to talk. The keeper's end.
+/// Accepts the next connection; for the keeper.
 pub fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     let descriptor = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
-    // SAFETY: the kernel just made this descriptor for us.
+    // SAFETY: the kernel just created this descriptor for this process.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
@@ -312,7 +312,7 @@ pub fn receive<T: for<'a> Deserialize<'a>>(socket: BorrowedFd<'_>) -> Result<(T,
     let mut descriptors = Vec::new();
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = part {
-            // SAFETY: the kernel installed these descriptors for this message, nobody else knows them.
+            // SAFETY: the kernel installed these descriptors for this message; no other code owns them.
             descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
         }
     }
@@ -326,18 +326,18 @@ pub fn receive<T: for<'a> Deserialize<'a>>(socket: BorrowedFd<'_>) -> Result<(T,
     Ok((serde_json::from_slice(&text[..length])?, descriptors))
 }
 
-/// A copy of another process's descriptor. Needs the right to trace that process (root has it).
+/// Duplicates another process's descriptor. Needs permission to trace that process; root has it.
 pub fn take_descriptor(process: BorrowedFd<'_>, number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: no memory involved.
     let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
     if copy < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel just made this descriptor for us, and descriptors fit an i32.
+    // SAFETY: the kernel just created this descriptor for this process, and descriptors fit an i32.
     Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
 }
 
-/// A descriptor of a process, which stays that process's even if its number is used again.
+/// A pidfd: it refers to this process even after its number is reused.
 pub fn open_process(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: no memory involved.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -382,9 +382,9 @@ mod tests {
         let (keeper, switcher) = pair();
         let file = tempfile::tempfile().expect("a file");
         let descriptors = vec![file.as_fd(); REGIONS + 2 + 2 + 64];
-        send(keeper.as_fd(), &Answer::Granted(manifest(64)), &descriptors).expect("sent");
-        let (answer, received) = receive::<Answer<Manifest>>(switcher.as_fd()).expect("received");
-        let Answer::Granted(granted) = answer else { panic!("{answer:?}") };
+        send(keeper.as_fd(), &Response::Granted(manifest(64)), &descriptors).expect("sent");
+        let (answer, received) = receive::<Response<Manifest>>(switcher.as_fd()).expect("received");
+        let Response::Granted(granted) = answer else { panic!("{answer:?}") };
         assert_eq!((granted, received.len()), (manifest(64), REGIONS + 2 + 2 + 64));
     }
 
@@ -392,9 +392,9 @@ mod tests {
     fn missing_descriptors_and_a_dead_keeper_are_told() {
         let (keeper, switcher) = pair();
         let error = sort(manifest(1), Vec::new()).expect_err("no descriptors").to_string();
-        assert!(error.contains("sent 0 descriptors, 10 are needed"), "{error}");
+        assert!(error.contains("sent 0 descriptors, expected 10"), "{error}");
         drop(keeper);
-        assert!(matches!(receive::<Answer<Manifest>>(switcher.as_fd()), Err(HandoverError::Talk(_))));
+        assert!(matches!(receive::<Response<Manifest>>(switcher.as_fd()), Err(HandoverError::Talk(_))));
         let error = ask(Path::new("/nonexistent/keeper.sock"), 0).expect_err("no socket").to_string();
         assert!(error.contains("is shunt-keeper running?"), "{error}");
     }

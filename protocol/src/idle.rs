@@ -1,14 +1,14 @@
-//! What a switcher does when no packet came: the configuration says it, the keeper hands it over.
+//! What a switcher does after an empty turn: set in the configuration, handed over by the keeper.
 
 use serde::{Deserialize, Serialize};
 
-/// What a switcher does when no packet came.
+/// What a switcher does after an empty turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Idle {
-    /// Polls again: its CPU is its own.
+    /// Polls again, on a dedicated CPU.
     Spin,
-    /// Lets others run first (`sched_yield`): its CPU is shared.
+    /// Yields to other processes (`sched_yield`), on a shared CPU.
     Yield,
-    /// Sleeps until packets come; the kernel's receive threads share its CPU.
+    /// Sleeps until packets arrive; the kernel's receive threads share its CPU.
     Wait,
 }

@@ -1,8 +1,8 @@
-//! Bounds that the configuration is checked by, and that processes build on.
+//! Limits that the configuration checks and that processes rely on.
 
 use std::ops::RangeInclusive;
 
-/// Slots of a ring (`limits.ring`). The fewest are a batch: a switcher refills rings in halves of it.
+/// Slots of a ring (`limits.ring`). The minimum is one batch: a switcher refills a ring in halves.
 pub const RING_SLOTS: RangeInclusive<u32> = 64..=1 << 16;
-/// Packets of a store (`limits.store`). The fewest are the segments of one large packet that the kernel hands over.
+/// Packets of a store (`limits.store`). The minimum holds the segments of one large packet from the kernel.
 pub const STORE_PACKETS: RangeInclusive<u32> = 64..=1 << 16;

@@ -1,4 +1,4 @@
-//! The socket calls that the kinds of port have in common.
+//! Socket calls that several kinds of port use.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -8,12 +8,12 @@ fn check(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A new raw socket, closed on exec, that receives nothing before it is bound.
+/// Opens a raw socket, closed on exec, that receives nothing until it is bound.
 pub fn create(family: i32) -> io::Result<OwnedFd> {
     // SAFETY: no memory involved.
     let fd = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     check(fd)?;
-    // SAFETY: a descriptor that the kernel just gave and nobody else has.
+    // SAFETY: the kernel just created this descriptor; no other code owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -31,7 +31,7 @@ pub fn set_option<T: Copy>(socket: BorrowedFd<'_>, level: i32, option: i32, valu
     })
 }
 
-/// Reads one of libc's structs of integers and how many of its bytes the kernel knows; the rest is zero.
+/// Reads an option: one of libc's structs of integers, and the number of bytes that the kernel wrote; the rest is zero.
 pub fn option<T: Copy>(socket: BorrowedFd<'_>, level: i32, option: i32) -> io::Result<(T, usize)> {
     let mut value = std::mem::MaybeUninit::<T>::zeroed();
     let mut length = size_of::<T>() as libc::socklen_t;
@@ -49,7 +49,7 @@ pub fn bind<T: Copy>(socket: BorrowedFd<'_>, address: &T) -> io::Result<()> {
     })
 }
 
-/// A send without data: the kernel goes on with the transmit ring. The error number if it couldn't.
+/// Sends without data, so that the kernel processes the transmit ring. Returns the error number on failure.
 #[inline]
 pub fn poke_send(socket: BorrowedFd<'_>) -> Result<(), i32> {
     let flags = libc::MSG_DONTWAIT;
@@ -58,8 +58,8 @@ pub fn poke_send(socket: BorrowedFd<'_>) -> Result<(), i32> {
     if sent < 0 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(0)) } else { Ok(()) }
 }
 
-/// A receive without data: a sleeping driver looks at the fill ring, and with busy polling the kernel fetches packets.
-/// The error number if it couldn't.
+/// Receives without data: a sleeping driver checks the fill ring, and with busy polling the kernel fetches packets. Returns
+/// the error number on failure.
 #[inline]
 pub fn poke_receive(socket: BorrowedFd<'_>) -> Result<(), i32> {
     let (nothing, flags) = (std::ptr::null_mut(), libc::MSG_DONTWAIT);

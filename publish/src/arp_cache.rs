@@ -1,25 +1,25 @@
-//! The ARP cache in shared memory, kept in step with the kernel's neighbour table.
+//! The ARP cache in shared memory, synchronised with the kernel's neighbour table.
 //!
-//! Entries that a generation names (backends' next hops, gateways) are "kept": they are never given away, and they lose
-//! their Ethernet address only when the kernel says that the neighbour doesn't answer (FAILED). While the kernel is
-//! merely unsure of it, asks for the first time or has thrown its own entry away, the last address goes on to serve.
-//! All other entries are clients on the links: what the kernel forgets of them is forgotten here, and switchers answer to
-//! where the client's last packet came from.
+//! Entries that a generation references (backends' next hops, gateways) are "kept": they are never reused, and they lose
+//! their Ethernet address only when the kernel reports that the neighbour does not answer (FAILED). While the kernel
+//! revalidates the neighbour, resolves it for the first time or has evicted its own entry, the last address stays in use.
+//! All other entries are clients on the links: an entry is removed when the kernel removes its own, and switchers then
+//! reply to the source of the client's last packet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::address::{BackendId, Mac, NeighbourId};
-use shunt_shmlayout::config_table::{Generation, Route};
+use shunt_shmlayout::config_table::{FibRoute, Generation};
 use shunt_shmlayout::neighbours::Neighbours;
 
 use super::fib::{Hop, Interfaces};
 use shunt_routing::event::{Neighbour, NeighbourKey, NeighbourState};
 
-/// Where each hop stands in the cache.
+/// The cache entry of each hop.
 pub type Interned = BTreeMap<Hop, NeighbourId>;
 
-/// What the kernel last said of a neighbour.
+/// The kernel's last state of a neighbour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Sighting {
     mac: Option<Mac>,
@@ -29,14 +29,14 @@ struct Sighting {
 /// Control's side of the cache.
 pub struct ArpCache {
     table: Neighbours<'static, Writer>,
-    /// Entries that must not be given away.
+    /// Entries that must not be reused.
     named: BTreeSet<NeighbourId>,
     kept: BTreeSet<Hop>,
     seen: BTreeMap<Hop, Sighting>,
 }
 
 impl ArpCache {
-    /// Takes the cache over as it stands, with the entries that `generations` name.
+    /// Takes over the existing cache and the entries that `generations` reference.
     pub fn new<A: Access>(table: Neighbours<'static, Writer>, generations: &[Generation<A>]) -> Self {
         let ids = (0..table.0.len()).map(|id| NeighbourId(id as u32));
         let known = ids.filter_map(|id| table.get(id));
@@ -50,7 +50,7 @@ impl ArpCache {
         Self { table, named, kept, seen: seen.collect() }
     }
 
-    /// Finds or makes the entries of `hops`, which are the kept ones from now on. One that finds no place is left out.
+    /// Finds or creates the entries of `hops`, which become the kept ones. A hop without a free entry is omitted.
     pub fn keep<A: Access>(&mut self, hops: BTreeSet<Hop>, generations: &[Generation<A>]) -> Interned {
         self.named = named_in(generations);
         let mut interned = Interned::new();
@@ -67,12 +67,12 @@ impl ArpCache {
         interned
     }
 
-    /// The hops that are kept.
+    /// The kept hops.
     pub fn kept(&self) -> impl Iterator<Item = &Hop> {
         self.kept.iter()
     }
 
-    /// Takes in what the kernel knows now.
+    /// Applies the kernel's current neighbours.
     pub fn follow(&mut self, known: &BTreeMap<NeighbourKey, Neighbour>, interfaces: &Interfaces) {
         let now: BTreeMap<Hop, Sighting> =
             known.values().filter_map(|neighbour| Some((interfaces.hop(&neighbour.key)?, sight(neighbour)?))).collect();
@@ -90,7 +90,7 @@ impl ArpCache {
         match sighting.mac {
             Some(mac) => {
                 let id = self.table.intern(hop.interface, &hop.address, |id| self.named.contains(&id));
-                // Without a place a client's replies still go where its packets come from.
+                // Without an entry, replies still go to the source of the client's packets.
                 if let Ok(id) = id {
                     self.table.resolve(id, Some(mac));
                 }
@@ -107,7 +107,7 @@ impl ArpCache {
     }
 }
 
-/// `None` for what can't be anybody's next hop: multicast and broadcast entries, which the kernel lists too.
+/// `None` for an address that cannot be a next hop: the kernel also lists multicast and broadcast entries.
 fn sight(neighbour: &Neighbour) -> Option<Sighting> {
     let mac = neighbour.usable_mac().filter(|mac| *mac != [0; 6]);
     if mac.is_some_and(|mac| mac[0] & 1 != 0) || neighbour.key.address.is_multicast() {
@@ -122,8 +122,8 @@ fn named_in<A: Access>(generations: &[Generation<A>]) -> BTreeSet<NeighbourId> {
         let backends = (0..generation.backends.len()).filter_map(|id| generation.backend(BackendId(id as u16)));
         named.extend(backends.map(|backend| backend.neighbour));
         named.extend(generation.routes().filter_map(|route| match route {
-            Route::Gateway(_, gateway) => Some(gateway),
-            Route::OnLink(_) | Route::Unknown => None,
+            FibRoute::Gateway(_, gateway) => Some(gateway),
+            FibRoute::OnLink(_) | FibRoute::Unknown => None,
         }));
     }
     named

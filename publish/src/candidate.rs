@@ -1,5 +1,5 @@
-//! A configuration with everything that it comes to. Whatever can be refused is refused while one is made; to use one
-//! can't fail, so that a reload is taken whole or not at all.
+//! A checked configuration and everything derived from it. Creating a candidate performs every check; using one cannot
+//! fail, so that a reload is applied completely or not at all.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,17 +14,17 @@ use crate::agents::{Agents, KeyMissing};
 use crate::rehearsal::Rehearsal;
 use crate::table::{NamedIds, Table};
 
-/// A configuration with the text that says it.
+/// A configuration and its text.
 #[derive(Debug)]
 pub struct Document {
-    /// What stands in the file.
+    /// Content of the file.
     pub text: String,
-    /// What it says.
+    /// The parsed configuration.
     pub config: Config,
 }
 
 impl Document {
-    /// Reads and checks a file.
+    /// Reads and validates a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = document::read_text(path)?;
         let config = Config::parse(&text, &path.display().to_string())?;
@@ -32,36 +32,37 @@ impl Document {
     }
 }
 
-/// What a configuration is held against.
+/// What a configuration is validated against.
 pub struct Grounds<'a> {
-    /// Memory as large as the shared one.
+    /// Private memory of the same size as the shared one.
     pub rehearsal: &'a Rehearsal,
-    /// Services and backends up to now.
+    /// The current services and backends.
     pub table: &'a Table,
-    /// Ids that are taken.
+    /// Ids in use.
     pub named: &'a NamedIds,
-    /// What runs; `None` at the first start.
+    /// The running configuration; `None` at the first start.
     pub running: Option<&'a Config>,
-    /// Asks for the machine's own addresses, which no service may have: [`shunt_instances::addresses_beside`].
+    /// Lists the machine's own addresses, which no service may have: [`shunt_instances::addresses_beside`].
     pub local: fn(&Config) -> io::Result<BTreeSet<Address>>,
-    /// Whether an agent's key that can't be used refuses it. A reload needs them all: its author is there to mend one.
+    /// Whether an unusable agent key refuses the configuration. A reload requires all keys, since its author can fix them.
     pub needs_keys: bool,
 }
 
-/// Ready to be used.
+/// A configuration that is ready to be applied.
 pub struct Candidate {
-    /// What it says.
+    /// The configuration and its text.
     pub document: Document,
-    /// What the table becomes.
+    /// The resulting table.
     pub table: Table,
-    /// Who may report.
+    /// The agents that may report.
     pub agents: Agents,
-    /// Keys that can't be used: reports of their agents are refused.
+    /// Unusable keys: reports of their agents are refused.
     pub missing_keys: Vec<KeyMissing>,
 }
 
 impl Candidate {
-    /// One that may change what runs. Its addresses are locked from then on, or if it is refused those of what runs.
+    /// Validates a configuration that may replace the running one, and locks its addresses. If it is refused, the running
+    /// configuration's addresses stay locked.
     pub fn new(document: Document, grounds: &Grounds<'_>, locks: &mut AddressLocks) -> Result<Self, ConfigError> {
         let candidate = Self::lock_and_check(document, grounds, locks);
         locks.settle(candidate.as_ref().map_or(grounds.running, |candidate| Some(&candidate.document.config)));
@@ -100,7 +101,7 @@ impl Candidate {
         }
     }
 
-    /// What ran before: it goes on with its addresses, which switchers serve.
+    /// The configuration that ran before; it keeps its addresses, which switchers serve.
     pub fn resumed(document: Document, grounds: &Grounds<'_>, locks: &mut AddressLocks) -> Result<Self, ConfigError> {
         let Document { config, .. } = &document;
         if let Err(error) = locks.claim(config, |_| true) {
@@ -114,7 +115,7 @@ impl Candidate {
     }
 }
 
-/// Every field that differs although it can't while Shunt runs.
+/// Lists the changed fields that cannot change while Shunt runs.
 fn fixed_differences(now: &Config, next: &Config) -> Vec<Problem> {
     let whole = [
         (now.instance != next.instance, "instance"),
@@ -141,7 +142,7 @@ fn fixed_differences(now: &Config, next: &Config) -> Vec<Problem> {
     fields.map(problem).chain(interface_differences(now, next)).collect()
 }
 
-/// Interfaces that came, went or changed, each by its name.
+/// Interfaces that were added, removed or changed, each by its name.
 fn interface_differences(now: &Config, next: &Config) -> Vec<Problem> {
     const RESTART: &str = "restart Shunt to change it";
     let problem = |field: String, text: &str| next.source.problem(field, format!("{text}; {RESTART}"));

@@ -1,5 +1,5 @@
-//! `capability`: requests of certain clients and networks go to the servers that have what they need. From rules to
-//! ranges of addresses, which switchers search. (Certain ports are services of their own.)
+//! `capability`: restricts clients of certain networks to suitable servers. Converts rules into address ranges, which
+//! switchers search. (Certain ports are separate services.)
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -7,13 +7,13 @@ use std::net::Ipv4Addr;
 
 use shunt_config::Rule;
 
-/// Sorted disjoint ranges by their first address, each with the number of the first rule that names its clients, or none.
-/// Whoever stands before the first range is in no rule.
+/// Sorted disjoint ranges by first address, each with the number of the first matching rule, if any. Addresses before the
+/// first range match no rule.
 pub fn ranges(rules: &[Rule]) -> Vec<(Ipv4Addr, Option<usize>)> {
     let mut edges: Vec<(u32, Edge)> = rules.iter().enumerate().flat_map(|(number, rule)| edges(number, rule)).collect();
     edges.sort_unstable_by_key(|(at, _)| *at);
     let mut ranges: Vec<(Ipv4Addr, Option<usize>)> = Vec::new();
-    // How many networks of each rule contain the addresses from here on.
+    // Number of networks of each rule that contain the addresses from here on.
     let mut open: BTreeMap<usize, usize> = BTreeMap::new();
     for here in edges.chunk_by(|(one, _), (other, _)| one == other) {
         here.iter().for_each(|(_, edge)| edge.apply(&mut open));
@@ -25,13 +25,13 @@ pub fn ranges(rules: &[Rule]) -> Vec<(Ipv4Addr, Option<usize>)> {
     ranges
 }
 
-/// Where a network of a rule begins, or the address behind its last one.
+/// The first address of a rule's network, or the address after its last one.
 enum Edge {
     Begin(usize),
     Behind(usize),
 }
 
-/// Behind the last address of all there is nobody.
+/// No address follows the last one.
 fn edges(number: usize, rule: &Rule) -> impl Iterator<Item = (u32, Edge)> + '_ {
     let begins = rule.clients.iter().map(move |network| (network.address.to_bits(), Edge::Begin(number)));
     let ends = rule.clients.iter().filter_map(|network| network.last().to_bits().checked_add(1));

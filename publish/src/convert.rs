@@ -1,4 +1,4 @@
-//! The configuration's words as shared memory has them: one conversion for each, total.
+//! Converts the configuration's types to those of shared memory; each conversion is total.
 
 use shunt_shmlayout::address::Protocol;
 use shunt_shmlayout::mode::Mode;

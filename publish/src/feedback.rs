@@ -1,4 +1,4 @@
-//! What feedback makes of a service's members: factors of their weights, and who declines.
+//! Applies feedback to a service's members: weight factors and declined members.
 
 use shunt_shmlayout::address::{BackendId, ServiceId};
 
@@ -6,8 +6,8 @@ use super::service::NEUTRAL_PERMILLE;
 use super::table::Table;
 
 impl Table {
-    /// Takes over what feedback makes of a service's members. What is hardly another factor stays as it was, so that
-    /// noise makes no publications. False if nothing changed.
+    /// Applies feedback to a service's members. Keeps factors that hardly change, so that noise causes no publications.
+    /// Returns false if nothing changed.
     pub fn set_feedback(&mut self, service: ServiceId, made: &[(BackendId, u16, bool)]) -> bool {
         let Some(service) = self.services.get_mut(&service) else { return false };
         let mut changed = false;
@@ -24,7 +24,7 @@ impl Table {
         changed
     }
 
-    /// Forgets what feedback made of a service that nobody reports about any more: nobody would take it back.
+    /// Resets the feedback of a service without reports, because no report would.
     pub fn forget_feedback(&mut self, service: ServiceId) {
         let Some(service) = self.services.get_mut(&service) else { return };
         for member in &mut service.members {
@@ -34,7 +34,7 @@ impl Table {
     }
 }
 
-/// Whether a factor is so different that a publication is worth it: by a hundredth, or where it returns to neutral.
+/// Returns true if a factor changed enough for a publication: by a hundredth, or back to neutral.
 fn differs(now: u16, next: u16) -> bool {
     let hundredth = now.div_ceil(100);
     now.abs_diff(next) >= hundredth || now != next && next == NEUTRAL_PERMILLE

@@ -1,16 +1,16 @@
-//! The forwarding table (FIB): the routing daemon's intervals of addresses, in terms of Shunt's own interfaces. Pure.
+//! The forwarding table (FIB): the routing daemon's address intervals in terms of Shunt's own interfaces. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shunt_shmlayout::address::{Address, InterfaceId};
-use shunt_shmlayout::regions::{KeeperRegion, Side};
+use shunt_shmlayout::regions::{InterfaceSide, KeeperRegion};
 
 use super::own::OwnAddresses;
 use shunt_routing::event::NeighbourKey;
 use shunt_routing::intervals::{Interval, intervals};
 use shunt_routing::state::State;
 
-/// Which of the system's interfaces are Shunt's, from the keeper's table.
+/// Maps the system's interfaces to Shunt's, from the keeper's table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interfaces {
     ids: BTreeMap<u32, InterfaceId>,
@@ -18,7 +18,7 @@ pub struct Interfaces {
 }
 
 impl Interfaces {
-    /// As the keeper has them now.
+    /// Reads the keeper's current table.
     pub fn read(keeper: &KeeperRegion) -> Self {
         let mut interfaces = Self::default();
         for (id, record) in keeper.interfaces() {
@@ -29,15 +29,15 @@ impl Interfaces {
         interfaces
     }
 
-    /// Adds one.
-    pub fn add(&mut self, ifindex: u32, id: InterfaceId, side: Side) {
+    /// Adds an interface.
+    pub fn add(&mut self, ifindex: u32, id: InterfaceId, side: InterfaceSide) {
         self.ids.insert(ifindex, id);
         if side.has_clients() {
             self.client_side.insert(ifindex);
         }
     }
 
-    /// Shunt's id of an interface; `None` if it isn't Shunt's.
+    /// Shunt's id of an interface; `None` if Shunt does not use it.
     pub fn id(&self, ifindex: u32) -> Option<InterfaceId> {
         self.ids.get(&ifindex).copied()
     }
@@ -47,12 +47,12 @@ impl Interfaces {
         self.ids.iter().find(|(_, known)| **known == id).map(|(ifindex, _)| *ifindex)
     }
 
-    /// Those by which clients are reached.
+    /// The interfaces towards clients.
     pub fn client_side(&self) -> &BTreeSet<u32> {
         &self.client_side
     }
 
-    /// A neighbour of the kernel's as a hop; `None` if it isn't behind an interface of Shunt's.
+    /// Converts a kernel neighbour to a hop; `None` if it is not behind one of Shunt's interfaces.
     pub fn hop(&self, key: &NeighbourKey) -> Option<Hop> {
         Some(Hop { interface: self.id(key.ifindex)?, address: key.address.into() })
     }
@@ -63,38 +63,38 @@ impl Interfaces {
     }
 }
 
-/// Who is sent the frame: an address behind an interface.
+/// The receiver of a frame: an address behind an interface.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Hop {
-    /// Out of this interface.
+    /// The outgoing interface.
     pub interface: InterfaceId,
-    /// To this neighbour.
+    /// The neighbour's address.
     pub address: Address,
 }
 
 /// The next hop of an interval of addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FibEntry {
-    /// Not by an interface of Shunt's.
+    /// Not reachable through Shunt's interfaces.
     Nowhere,
-    /// Each is a neighbour on this interface.
+    /// Each address is a neighbour on this interface.
     OnLink(InterfaceId),
-    /// By a gateway.
+    /// Through a gateway.
     Gateway(Hop),
 }
 
-/// The forwarding table as sorted intervals, each from its address to the next one's.
+/// The forwarding table as sorted intervals, each up to the next one's first address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fib(Vec<(Address, FibEntry)>);
 
 impl Fib {
-    /// From the kernel's routes, with `own` as any other addresses.
+    /// Builds the table from the kernel's routes; `own` addresses are treated as any others.
     pub fn new(state: &State, interfaces: &Interfaces, own: &OwnAddresses) -> Self {
         let mut fib: Vec<(Address, FibEntry)> = Vec::new();
         let routes = state.routes.values().filter(|route| !own.hides(route));
         for interval in intervals(routes, &state.links) {
             let entry = entry_of(&interval, interfaces);
-            // Intervals that differ only in interfaces that aren't Shunt's are one.
+            // Merges intervals that differ only in interfaces that Shunt does not use.
             if fib.last().is_none_or(|(_, last)| *last != entry) {
                 fib.push((Address(interval.start.to_be_bytes()), entry));
             }
@@ -102,12 +102,12 @@ impl Fib {
         Self(fib)
     }
 
-    /// The intervals by their first addresses.
+    /// The intervals by first address.
     pub fn intervals(&self) -> &[(Address, FibEntry)] {
         &self.0
     }
 
-    /// Who is sent a frame for `to`.
+    /// The next hop for `to`.
     pub fn hop(&self, to: Address) -> Option<Hop> {
         let after = self.0.partition_point(|(start, _)| *start <= to);
         match self.0.get(after.checked_sub(1)?)?.1 {
@@ -117,7 +117,7 @@ impl Fib {
         }
     }
 
-    /// Every gateway.
+    /// All gateways.
     pub fn gateways(&self) -> impl Iterator<Item = Hop> + '_ {
         self.0.iter().filter_map(|(_, entry)| match entry {
             FibEntry::Gateway(hop) => Some(*hop),

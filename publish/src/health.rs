@@ -1,10 +1,10 @@
-//! Whether a backend takes new connections.
+//! The health of a backend.
 
-/// Whether a backend takes new connections, as far as its check can tell.
+/// Whether a backend's check passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It answers.
+    /// The check passes.
     Up,
-    /// It doesn't.
+    /// The check fails.
     Down,
 }

@@ -1,4 +1,4 @@
-//! What makes a service or a backend the same one: through a reload, and through a restart of control.
+//! Identifies a service or a backend across reloads and restarts of control.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,16 +9,16 @@ use super::convert;
 /// Address, port and protocol. Names may change; ids follow this.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Identity {
-    /// Where it listens.
+    /// Its address.
     pub address: Address,
-    /// On which port.
+    /// Its port.
     pub port: PortBe,
-    /// By which protocol.
+    /// Its protocol.
     pub protocol: Protocol,
 }
 
 impl Identity {
-    /// From the configuration's words.
+    /// Converts the configuration's types.
     pub fn new(at: SocketAddr, protocol: shunt_config::Protocol) -> Self {
         Self { address: at.ip().into(), port: PortBe::new(at.port()), protocol: convert::protocol(protocol) }
     }

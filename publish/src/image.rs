@@ -1,6 +1,6 @@
-//! One generation as records, ready to be written: what table, FIB and ARP cache come to. Pure up to `write`.
+//! The content of one generation as records: derived from table, FIB and ARP cache. Pure except for `write`.
 //!
-//! Two images that are equal need no publication.
+//! Equal images need no publication.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +23,7 @@ use super::identity::Identity;
 use super::service::{Member, Service};
 use super::table::{Backend, Table};
 
-/// A generation's content.
+/// The content of one generation.
 #[derive(PartialEq, Default)]
 pub struct Image {
     services: Vec<(ServiceId, ServiceRecord, Name)>,
@@ -31,21 +31,21 @@ pub struct Image {
     members: Vec<MemberRecord>,
     stale: Vec<StaleRecord>,
     classes: Vec<ClassRecord>,
-    /// By service, one after the other.
+    /// By service, consecutively.
     slots: Vec<Rc<[u16]>>,
     fib: Vec<FibRecord>,
-    /// By address, port and protocol number; for an address as such, port and protocol are 0.
+    /// By address, port and protocol number; port and protocol are 0 for an address alone.
     endpoints: Vec<((Address, PortBe, u8), Endpoint)>,
 }
 
-/// The next hops that an image of these names: backends' and gateways.
+/// The next hops that an image of these references: backends' and gateways.
 pub fn hops(table: &Table, fib: &Fib) -> BTreeSet<Hop> {
     let backends = table.backends().filter_map(|(_, backend)| fib.hop(backend.identity.address));
     backends.chain(fib.gateways()).collect()
 }
 
 impl Image {
-    /// Joins what is known. Hops that `interned` doesn't have count as unreachable.
+    /// Combines the sources. Hops missing in `interned` count as unreachable.
     pub fn new(table: &Table, fib: &Fib, interned: &Interned) -> Self {
         let mut image = Self { stale: table.stale(), ..Self::default() };
         let down = table.down();
@@ -80,13 +80,13 @@ impl Image {
             neighbour,
         };
         self.backends.push((id, view.record(), Name::new(&backend.name)));
-        // Replies of mode dsr don't come back through Shunt.
+        // Replies of mode dsr bypass Shunt.
         if backend.translated {
             self.endpoints.push(((address, port, protocol.code()), Endpoint::Backend(id)));
         }
     }
 
-    /// Returns where the next service's slots begin.
+    /// Returns the first slot of the next service.
     fn add_service(&mut self, table: &Table, id: ServiceId, service: &Service, slots_first: usize) -> usize {
         let Identity { address, port, protocol } = service.identity;
         let members_first = self.members.len();
@@ -118,7 +118,7 @@ impl Image {
         self.add_classes(table, service, &view, slots_first + service.slots.cells().len())
     }
 
-    /// The members and slots of each class, and the ranges that name them.
+    /// The members and slots of each class, and the ranges that select them.
     fn add_classes(&mut self, table: &Table, service: &Service, record: &ServiceView, slots_first: usize) -> usize {
         let mut next = slots_first;
         let mut classes = Vec::new();
@@ -149,7 +149,7 @@ impl Image {
         next
     }
 
-    /// Whether nobody would be lost: every service and backend that `generation` has is in the image too.
+    /// Returns true if the image contains every service and backend of `generation`.
     pub fn covers<A: Access>(&self, generation: &Generation<A>) -> bool {
         let services: BTreeSet<_> = self.services.iter().map(|(id, ..)| *id).collect();
         let backends: BTreeSet<_> = self.backends.iter().map(|(id, ..)| *id).collect();
@@ -159,10 +159,9 @@ impl Image {
             && backend_ids.filter(|id| generation.backend(*id).is_some()).all(|id| backends.contains(&id))
     }
 
-    /// Fills an idle generation. `published_ms` is wall-clock time, `now_ms` of CLOCK_MONOTONIC.
-    ///
-    /// The table has checked that there is room for everything but endpoints, whose hash may be unlucky. What was written
-    /// is of no use then, and harms nobody.
+    /// Fills an idle generation. `published_ms` is wall-clock time, `now_ms` is CLOCK_MONOTONIC. The table has checked the
+    /// capacity of everything except endpoints, whose hash table may collide; the partly written generation is then
+    /// discarded.
     pub fn write(&self, generation: &Generation<Writer>, published_ms: u64, now_ms: u64) -> Result<(), WriteError> {
         generation.clear();
         for (id, record, name) in &self.services {
@@ -206,12 +205,12 @@ fn member_record(table: &Table, member: &Member) -> MemberRecord {
         backend: member.backend.0,
         weight: member.weight,
         effective: table.effective_weight(member),
-        // 0 says that it declined, so that a restarted control doesn't take it for one whose checks fail.
+        // 0 marks a declined backend, so that a restarted control does not treat its checks as failing.
         factor_permille: if member.declined { 0 } else { member.factor_permille },
     }
 }
 
-/// The key of an address as such, whatever the port.
+/// The key of an address alone, for any port.
 fn any_port(address: Address) -> (Address, PortBe, u8) {
     (address, PortBe::ZERO, 0)
 }

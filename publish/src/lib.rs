@@ -1,5 +1,5 @@
-//! Publication: from what control knows to the configuration table that switchers read (patent Fig. 4, configuration
-//! table 64 with its two buffers, routing table 62, ARP cache).
+//! Publication: builds the configuration table that switchers read from control's state (patent Fig. 4, configuration table
+//! 64 with its two buffers, routing table 62, ARP cache).
 //!
 //! ```text
 //!  Config, health, drain --> Table  \      (a reload's first into memory of its own: rehearsal)
@@ -8,8 +8,8 @@
 //!                     \--> ArpCache (in place: one word a neighbour)
 //! ```
 //!
-//! `table` and `fib` (the forwarding table) are plain values, `image` joins them into records, `publisher` decides when a buffer
-//! may be filled and flipped. Only control writes the region; it is also what a restarted control starts from (`recover`).
+//! `table` and `fib` (the forwarding table) are plain values, `image` combines them into records, `publisher` decides when
+//! a buffer may be filled and flipped. Only control writes the region; a restarted control starts from it (`recover`).
 
 pub mod agents;
 pub mod arp_cache;

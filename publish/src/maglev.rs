@@ -1,34 +1,34 @@
-//! Maglev's consistent hashing (Eisenbud et al., NSDI 2016, section 3.4), with weights honoured exactly.
+//! Maglev's consistent hashing (Eisenbud et al., NSDI 2016, section 3.4), with exact weights.
 //!
-//! Every backend has its own permutation of the slots, drawn from its key alone, and takes its next preferred free slot
-//! whenever its turn comes. Turns are spread by weight: a backend of half the greatest weight has a turn in every
-//! second round. Each backend stops at its quota, its exact share of the slots rounded to a whole number, so that the
-//! table is right to one slot whatever the weights are.
+//! Each backend has its own permutation of the slots, derived from its key alone, and takes its next preferred free slot on
+//! each of its turns. The weight determines the turns: a backend of half the greatest weight gets a turn in every second
+//! round. Each backend stops at its quota, its exact share of the slots rounded to an integer, so that the table deviates
+//! by at most one slot for any weights.
 
 use std::net::{IpAddr, SocketAddr};
 
 use siphasher::sip::SipHasher24;
 
-/// What an empty slot holds. No backend may have this id.
+/// An empty slot. No backend may have this id.
 pub const NO_BACKEND: u16 = u16::MAX;
 
-// Fixed for ever: another key would send every client of a restarted or upgraded balancer to another backend.
+// Must never change: another key would move every client of a restarted or upgraded balancer to another backend.
 const OFFSET_KEY: (u64, u64) = (0x5368_756e_7420_6f66, 0x6673_6574_206b_6579);
 const SKIP_KEY: (u64, u64) = (0x5368_756e_7420_736b, 0x6970_2020_206b_6579);
 const BACKEND_KEY: (u64, u64) = (0x5368_756e_7420_6261, 0x636b_656e_6420_6964);
 
-/// A backend that asks for slots.
+/// A backend that requests slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// What is written into its slots; not [`NO_BACKEND`].
+pub struct SlotCandidate {
+    /// The value of its slots; not [`NO_BACKEND`].
     pub id: u16,
-    /// Decides which slots it prefers: [`stable_key`], not the id, so that renumbering moves no connection.
+    /// Determines its preferred slots: [`stable_key`], not the id, so that renumbering moves no connection.
     pub key: u64,
-    /// Its share, in proportion to the sum of all weights; 0 takes no slot.
+    /// Its share relative to the sum of all weights; 0 takes no slot.
     pub weight: u32,
 }
 
-/// The key of a backend, equal in every build and on every machine.
+/// The key of a backend, identical in every build and on every machine.
 pub fn stable_key(address: SocketAddr, protocol: u8) -> u64 {
     let ip = match address.ip() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -41,16 +41,16 @@ pub fn stable_key(address: SocketAddr, protocol: u8) -> u64 {
     SipHasher24::new_with_keys(BACKEND_KEY.0, BACKEND_KEY.1).hash(&bytes)
 }
 
-/// Fills `slots`; their number should be a prime of at least a hundred times the number of candidates.
+/// Fills `slots`; their count should be a prime of at least a hundred times the number of candidates.
 ///
-/// Returns false, and leaves every slot [`NO_BACKEND`], if no candidate may take any.
-pub fn fill(slots: &mut [u16], candidates: &[Candidate]) -> bool {
+/// Returns false, and sets every slot to [`NO_BACKEND`], if no candidate has weight.
+pub fn fill(slots: &mut [u16], candidates: &[SlotCandidate]) -> bool {
     slots.fill(NO_BACKEND);
-    let mut takers: Vec<Candidate> = candidates.iter().copied().filter(|c| c.weight > 0).collect();
+    let mut takers: Vec<SlotCandidate> = candidates.iter().copied().filter(|c| c.weight > 0).collect();
     if slots.is_empty() || takers.is_empty() {
         return false;
     }
-    // The order of the configuration file must not matter.
+    // The result must not depend on the order in the configuration file.
     takers.sort_unstable_by_key(|c| (c.key, c.id));
     let mut permutations: Vec<_> = takers.iter().map(|c| Permutation::new(c.key, slots.len())).collect();
     let mut taken = Taken::new(slots.len());
@@ -62,14 +62,14 @@ pub fn fill(slots: &mut [u16], candidates: &[Candidate]) -> bool {
     true
 }
 
-/// How many slots each taker gets: the floor of its exact share, and the slots left over to the largest remainders.
-fn quotas(takers: &[Candidate], slots: usize) -> Vec<usize> {
+/// Slots per taker: the floor of its exact share; the remaining slots go to the largest remainders.
+fn quotas(takers: &[SlotCandidate], slots: usize) -> Vec<usize> {
     let sum: u128 = takers.iter().map(|c| u128::from(c.weight)).sum();
-    let share = |c: &Candidate| u128::from(c.weight) * slots as u128;
+    let share = |c: &SlotCandidate| u128::from(c.weight) * slots as u128;
     let mut quotas: Vec<usize> = takers.iter().map(|c| (share(c) / sum) as usize).collect();
     let left_over = slots - quotas.iter().sum::<usize>();
     let mut by_remainder: Vec<usize> = (0..takers.len()).collect();
-    // Stable, so that equal remainders are decided by the key.
+    // Stable, so that the key decides between equal remainders.
     by_remainder.sort_by_key(|&i| std::cmp::Reverse(share(&takers[i]) % sum));
     for &i in &by_remainder[..left_over] {
         quotas[i] += 1;
@@ -77,8 +77,8 @@ fn quotas(takers: &[Candidate], slots: usize) -> Vec<usize> {
     quotas
 }
 
-/// The taker of each turn, in order: a counting sort of all turns by the round they fall into.
-fn turns(takers: &[Candidate], quotas: &[usize], slots: usize) -> Vec<usize> {
+/// The taker of each turn, in order: a counting sort of all turns by round.
+fn turns(takers: &[SlotCandidate], quotas: &[usize], slots: usize) -> Vec<usize> {
     let greatest = takers.iter().map(|c| c.weight).max().unwrap_or(1);
     // Turn n of a taker falls into round n * greatest / weight. A quota is below its exact share + 1, so that no round
     // reaches slots * greatest / sum + 1, which is at most slots + 1.
@@ -101,7 +101,7 @@ fn turns(takers: &[Candidate], quotas: &[usize], slots: usize) -> Vec<usize> {
     turns
 }
 
-/// The order in which one backend prefers the slots: `offset + n * skip` modulo their number.
+/// One backend's preference order: `offset + n * skip` modulo the number of slots.
 struct Permutation {
     next: usize,
     skip: usize,
@@ -110,13 +110,13 @@ struct Permutation {
 
 impl Permutation {
     fn new(key: u64, slots: usize) -> Self {
-        // Of 64 bits on every machine, whatever a usize has.
+        // 64 bits on every machine, regardless of usize.
         let below = |(k0, k1): (u64, u64), limit: usize| {
             let hash = SipHasher24::new_with_keys(k0, k1).hash(&key.to_be_bytes());
             (hash % limit as u64) as usize
         };
         let mut skip = below(SKIP_KEY, slots.saturating_sub(1).max(1)) + 1;
-        // Nothing to do where the number of slots is a prime; elsewhere the walk would miss slots and never end.
+        // Has no effect if the number of slots is prime; otherwise the walk would miss slots and never end.
         while greatest_common_divisor(skip, slots) != 1 {
             skip += 1;
         }
@@ -144,7 +144,7 @@ fn greatest_common_divisor(mut a: usize, mut b: usize) -> usize {
     a
 }
 
-/// One bit a slot: 8 KB for the largest default table, which stays in the first-level cache where the slots don't.
+/// One bit per slot: 8 KB for the largest default table, which fits the first-level cache while the slots do not.
 struct Taken(Vec<u64>);
 
 impl Taken {
@@ -167,20 +167,20 @@ mod tests {
 
     use super::*;
 
-    fn candidate(id: u16, weight: u32) -> Candidate {
+    fn candidate(id: u16, weight: u32) -> SlotCandidate {
         let address = SocketAddr::from(([198, 18, (id >> 8) as u8, id as u8], 80));
-        Candidate { id, key: stable_key(address, 6), weight }
+        SlotCandidate { id, key: stable_key(address, 6), weight }
     }
 
-    fn weighted(weights: &[u32]) -> Vec<Candidate> {
+    fn weighted(weights: &[u32]) -> Vec<SlotCandidate> {
         (0..).zip(weights).map(|(id, &weight)| candidate(id, weight)).collect()
     }
 
-    fn equals(n: u16) -> Vec<Candidate> {
+    fn equals(n: u16) -> Vec<SlotCandidate> {
         (0..n).map(|id| candidate(id, 1)).collect()
     }
 
-    fn table(size: usize, candidates: &[Candidate]) -> Vec<u16> {
+    fn table(size: usize, candidates: &[SlotCandidate]) -> Vec<u16> {
         let mut slots = vec![0; size];
         assert!(fill(&mut slots, candidates));
         slots

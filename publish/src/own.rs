@@ -1,23 +1,23 @@
-//! The machine's own addresses as backends (patent Fig. 7, the first embodiment of the pseudo-interface): a service's
-//! packets are sent to the control machine's real address on the back-end network, by a switcher's interface, and come in
-//! by an interface that is the kernel's.
+//! The machine's own addresses as backends (patent Fig. 7, the first embodiment of the pseudo-interface): switchers send a
+//! service's packets to the control machine's real address on the back-end network; they leave through a switcher's
+//! interface and return through a kernel interface.
 //!
-//! The kernel resolves no address of its own, and has a local route to each, so both are answered here: the way is what
-//! the main table says, and the Ethernet address is that of the link that has the address. Pure.
+//! The kernel resolves no own address and has a local route to each, so this module supplies both: the route from the main
+//! table, and the Ethernet address of the link that has the address. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::fib::{Hop, Interfaces};
-use shunt_routing::event::{Mac, Neighbour, NeighbourKey, NeighbourState, Route, Table};
+use shunt_routing::event::{Mac, Neighbour, NeighbourKey, NeighbourState, Route, RouteTable};
 use shunt_routing::state::State;
 
-/// The machine's own addresses on links that are the kernel's, with the link's Ethernet address.
+/// The machine's own addresses on the kernel's links, with each link's Ethernet address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnAddresses(BTreeMap<IpAddr, Mac>);
 
 impl OwnAddresses {
-    /// As the kernel has them now.
+    /// Reads the kernel's current addresses.
     pub fn new(state: &State, interfaces: &Interfaces) -> Self {
         let of_kernel = |ifindex: &u32| interfaces.id(*ifindex).is_none();
         let addresses = state.addresses.iter().filter(|address| of_kernel(&address.ifindex));
@@ -28,17 +28,17 @@ impl OwnAddresses {
         Self(macs.collect())
     }
 
-    /// Whether it is one of them.
+    /// Returns true for an own address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains_key(&address)
     }
 
-    /// Whether a route only says that an address is the machine's own.
+    /// Returns true if a route only marks an own address.
     pub fn hides(&self, route: &Route) -> bool {
-        route.key.table == Table::Local && self.contains(route.key.prefix)
+        route.key.table == RouteTable::Local && self.contains(route.key.prefix)
     }
 
-    /// The neighbours that these hops are, of those that are the machine itself.
+    /// The neighbour entries of those hops that are the machine itself.
     pub fn neighbours<'a>(
         &'a self,
         hops: impl Iterator<Item = &'a Hop> + 'a,
@@ -57,14 +57,14 @@ mod tests {
     use super::super::fib::Fib;
     use super::super::testing::{IFINDEX, INTERFACE, interfaces, kernel};
     use super::*;
-    use shunt_routing::event::{Address, RouteKey, Target};
+    use shunt_routing::event::{LinkAddress, RouteKey, RouteTarget};
 
     /// An address of the machine's, with the kernel's local route to it.
     fn own(state: &mut State, ifindex: u32, text: &str) -> IpAddr {
         let address: IpAddr = text.parse().unwrap();
-        state.addresses.insert(Address { ifindex, address, prefix_len: 32 });
-        let key = RouteKey { table: Table::Local, prefix: address, prefix_len: 32, metric: 0 };
-        state.routes.insert(key, Route { key, target: Target::Local, alternatives: false });
+        state.addresses.insert(LinkAddress { ifindex, address, prefix_len: 32 });
+        let key = RouteKey { table: RouteTable::Local, prefix: address, prefix_len: 32, metric: 0 };
+        state.routes.insert(key, Route { key, target: RouteTarget::Local, alternatives: false });
         address
     }
 

@@ -1,12 +1,12 @@
-//! When a generation may be filled, and when it becomes the active one.
+//! Decides when a generation may be filled and when it becomes active.
 //!
 //! ```text
-//!  Idle -- room(): nobody uses the buffer --> fill(): written, and announced to the keeper --> Prepared
+//!  Idle -- room(): buffer is unused    --> fill(): written, and announced to the keeper --> Prepared
 //!    ^ \________ written in part only: emptied, and tried again later ________/                    |
 //!    '------------- advance(): the keeper owns its addresses, is dead, or takes too long ----------'
 //! ```
 //!
-//! Control alone writes `active` and `prepared`. Nothing here waits: the main loop asks again each turn.
+//! Only control writes `active` and `prepared`. Nothing here blocks: the main loop retries each turn.
 
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::config_table::Generation;
@@ -14,30 +14,30 @@ use shunt_shmlayout::flip::{self, Active};
 use shunt_shmlayout::regions::{ControlRegion, KeeperRegion, SwitcherRegion};
 use shunt_shmlayout::sync::Ordering;
 
-/// The least time from one publication to the next, so that what changes together is published together and a flapping
-/// backend costs a bounded share of control's CPU.
+/// Minimum interval between publications: combines simultaneous changes, and bounds the CPU time that a flapping backend
+/// costs.
 const GAP_MS: u64 = 10;
-/// How long the keeper may take to put new addresses into the XDP maps.
+/// Timeout for the keeper to update the XDP maps with new addresses.
 const KEEPER_MS: u64 = 100;
-/// The least time from a failure to fill a buffer to the next attempt.
+/// Minimum interval after a failure to fill a buffer.
 const RETRY_MS: u64 = 1_000;
 
-/// A switcher that uses an older generation than it should.
+/// A switcher that still uses an older generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holder {
     /// Its number.
     pub switcher: usize,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// The epoch it uses.
+    /// The epoch in use.
     pub epoch: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Idle,
-    /// A predecessor of this process died between announcing an epoch and making it active. The keeper may have taken
-    /// addresses from its half-filled buffer, and must not mistake our buffer of that epoch for the one it knows.
+    /// A predecessor died between announcing an epoch and activating it. The keeper may have read addresses from its partly
+    /// filled buffer, and must not mistake this process's buffer of that epoch for the one it knows.
     Retracting {
         until_ms: u64,
     },
@@ -56,7 +56,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Goes on where the last control stopped.
+    /// Resumes where the last control stopped.
     pub fn new(
         region: ControlRegion<Writer>,
         keeper: KeeperRegion,
@@ -72,7 +72,7 @@ impl Publisher {
         Self { region, keeper, switchers, phase, not_before_ms: now_ms }
     }
 
-    /// The generation in force.
+    /// The active generation.
     pub fn active(&self) -> Active {
         Active(self.region.head.active.load(Ordering::Relaxed)) // control's own
     }
@@ -94,8 +94,8 @@ impl Publisher {
         Some(self.region.generations[idle])
     }
 
-    /// Has the buffer from `room` written, and announces its epoch to the keeper, who believes nothing that it reads of the
-    /// buffer meanwhile. If writing fails, the buffer is emptied and nothing is announced.
+    /// Fills the buffer from `room` and announces its epoch to the keeper, which ignores the buffer until then. If filling
+    /// fails, empties the buffer and announces nothing.
     pub fn fill<E>(
         &mut self,
         idle: &Generation<Writer>,
@@ -112,13 +112,13 @@ impl Publisher {
         written
     }
 
-    /// Whether every live switcher uses the active generation, and none is being published.
+    /// Returns true if every live switcher uses the active generation and no publication is in progress.
     pub fn is_settled(&self) -> bool {
         let words = self.live_switchers().map(|(_, switcher)| &switcher.head.in_use);
         self.phase == Phase::Idle && flip::idle_buffer(&self.region.head.active, words).is_some()
     }
 
-    /// Whether the keeper is waited for.
+    /// Returns true while the keeper's confirmation is pending.
     pub fn is_on_its_way(&self) -> bool {
         self.phase != Phase::Idle
     }
@@ -128,7 +128,7 @@ impl Publisher {
         self.phase = Phase::Prepared { until_ms: now_ms + KEEPER_MS };
     }
 
-    /// Makes what is prepared the active generation as soon as the keeper owns its addresses.
+    /// Activates the prepared generation once the keeper owns its addresses.
     pub fn advance(&mut self, now_ms: u64) -> Option<Active> {
         let Phase::Prepared { until_ms } = self.phase else { return None };
         let owned = self.keeper.head.owned.load(Ordering::Acquire); // pairs with the keeper's store
@@ -140,7 +140,8 @@ impl Publisher {
         Some(flip::publish(&self.region.head.active))
     }
 
-    /// The live switchers that use an older generation than this; one that uses none yet begins with the active one.
+    /// The live switchers that use a generation older than `epoch`; a switcher without a generation will start with the
+    /// active one.
     pub fn behind(&self, epoch: u64) -> Vec<Holder> {
         let in_use = |switcher: &SwitcherRegion| switcher.head.in_use.load(Ordering::Acquire);
         let holding = self.live_switchers().map(|(number, switcher)| (number, switcher, in_use(switcher)));
@@ -154,9 +155,9 @@ impl Publisher {
             .collect()
     }
 
-    /// Those whose process lives that the keeper gave the memory to: what a switcher writes about itself proves nothing. A
-    /// record that is read while the keeper writes it is of a switcher that hasn't got the memory yet, and will begin with
-    /// the active generation.
+    /// The switchers whose process is alive and got the memory from the keeper: a switcher's own claims prove nothing. A
+    /// record that the keeper is writing belongs to a switcher that has not got the memory yet and will start with the
+    /// active generation.
     fn live_switchers(&self) -> impl Iterator<Item = (usize, &SwitcherRegion)> {
         let all = self.switchers.iter().zip(self.keeper.switchers).enumerate();
         let living = all.filter(|(_, (_, record))| record.load().is_alive());

@@ -1,6 +1,6 @@
-//! What a restarted control takes over from its predecessor: the active generation, read back into a [`Table`].
+//! Restores a predecessor's state after a restart: reads the active generation back into a [`Table`].
 //!
-//! Slots aren't read: the master fills the same ones from the same weights, once the configuration says how many.
+//! Slots are not read: the master recomputes them from the same weights once the configuration gives their number.
 
 use shunt_shmlayout::access::Access;
 use shunt_shmlayout::address::{BackendId, ServiceId};
@@ -14,7 +14,7 @@ use super::table::{Backend, Capacity, Table};
 use crate::health::Health;
 
 impl Table {
-    /// What was last published: ids, drained flags, health, and what feedback made of weights.
+    /// The last publication: ids, drained flags, health and feedback factors.
     pub fn recover<A: Access>(generation: &Generation<A>) -> Self {
         let mut table = Self::new(Capacity::of(generation));
         for (index, name) in generation.backend_names.iter().enumerate() {
@@ -59,7 +59,7 @@ fn service<A: Access>(table: &Table, record: &ServiceView, name: Name, generatio
     service
 }
 
-/// The effective weight tells the health, except where it is 0 for another reason too: then the backend's own flag does.
+/// The effective weight gives the health. If it is 0 for another reason as well, the backend's own flag gives it.
 fn recover_member<A: Access>(table: &Table, generation: &Generation<A>, record: &MemberRecord) -> Option<Member> {
     let backend = BackendId(record.backend);
     let drained = table.backends.get(&backend)?.drained;

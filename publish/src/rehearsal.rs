@@ -1,6 +1,5 @@
-//! A publication into memory that nobody reads: whether a configuration can be published is found out by publishing it.
-//! `shunt check` does so with the configured limits, control with the very shape of the shared memory, before it uses
-//! anything of what it read.
+//! A publication into private memory: checks whether a configuration can be published by publishing it. `shunt check` uses
+//! the configured limits, control the exact shape of the shared memory, before it uses any of the configuration.
 
 use std::io;
 
@@ -16,37 +15,37 @@ use super::fib::Fib;
 use super::image::Image;
 use super::table::{Capacity, NamedIds, Table};
 
-/// Memory of the right size. It is never given back: one for each process is enough.
+/// Memory of the required size. It is never freed: a process needs one.
 pub struct Rehearsal(Generation<Writer>);
 
 impl Rehearsal {
-    /// In memory of the shape of a control region's. Pages are taken when they are first written.
+    /// Allocates the shape of a control region. Pages are allocated on first write.
     pub fn new(shape: &ControlShape) -> io::Result<Self> {
         Ok(Self(ControlRegion::scratch(shape)?.generations[0]))
     }
 
-    /// In memory as the keeper would make it.
+    /// Allocates the shape that the keeper would create.
     pub fn of_limits(limits: &Limits) -> io::Result<Self> {
         let Limits { services, backends, slots, neighbours, routes, .. } = *limits;
         Self::new(&ControlShape::new(services, backends, slots, neighbours, routes))
     }
 
-    /// Without services and backends.
+    /// An empty table of this capacity.
     pub fn empty_table(&self) -> Table {
         Table::new(Capacity::of(&self.0))
     }
 
-    /// The table that a configuration makes of `before`, if all of it can be published.
+    /// Applies a configuration to `before`; returns the table if it can be published.
     pub fn table(&self, before: &Table, config: &Config, named: &NamedIds) -> Result<Table, Unpublishable> {
         let table = before.configured(config, named)?;
-        // Next hops don't take part: where one isn't known or has no place, a record says so.
+        // Next hops are left out: a record marks those that are unknown or have no entry.
         let image = Image::new(&table, &Fib::default(), &Interned::new());
         image.write(&self.0, 0, 0).map_err(|error| blame(&table, error))?;
         Ok(table)
     }
 }
 
-/// The field that has the address.
+/// The field that contains the address.
 fn blame(table: &Table, WriteError { at, endpoint }: WriteError) -> Unpublishable {
     let field = match endpoint {
         Endpoint::Service(id) | Endpoint::HostService(id) => service_field(table, |(own, _)| *own == id),

@@ -1,8 +1,8 @@
-//! The end of what left the configuration: once no connection names it, and no switcher can make one that does.
+//! Frees what left the configuration once no connection references it and no switcher can create one that does.
 //!
-//! Pure but for the scan of the connection table, which takes its time and runs beside the main loop. A scan counts for
-//! what was removed in the generation that every live switcher used when it began: such a switcher finds no slot that
-//! names a removed backend, and no slot at all in a removed service.
+//! Pure except for the scan of the connection table, which is slow and runs beside the main loop. A scan is valid for what
+//! was removed in the generation that every live switcher used when it started: such a switcher finds no slot with a
+//! removed backend, and no slot at all in a removed service.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,17 @@ use super::table::Table;
 
 /// Live connections by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct ConnectionCounts {
     services: Vec<u64>,
     backends: Vec<u64>,
 }
 
-impl Counts {
-    /// Looks through the whole connection table.
+impl ConnectionCounts {
+    /// Scans the whole connection table.
     pub fn scan(connections: &Connections<'_>, services: usize, backends: usize) -> Self {
         let mut counts = Self { services: vec![0; services], backends: vec![0; backends] };
         for (connection, ..) in connections.live() {
-            // Ids come from shared memory: one that is out of range names nobody.
+            // Ids come from shared memory: an id out of range is ignored.
             if let Some(count) = counts.services.get_mut(usize::from(connection.service.0)) {
                 *count += 1;
             }
@@ -46,24 +46,24 @@ impl Counts {
     }
 }
 
-/// What was removed when a scan began.
+/// What was removed when a scan started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leaving {
-    /// Services.
+    /// Removed services.
     pub services: BTreeSet<ServiceId>,
-    /// Backends.
+    /// Removed backends.
     pub backends: BTreeSet<BackendId>,
 }
 
 impl Leaving {
-    /// Whether nobody is.
+    /// Returns true if nothing was removed.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.backends.is_empty()
     }
 }
 
 impl Table {
-    /// Whatever is only kept for its connections.
+    /// Everything that is kept only for its connections.
     pub fn leaving(&self) -> Leaving {
         Leaving {
             services: self.services().filter(|(_, service)| service.is_removed()).map(|(id, _)| id).collect(),
@@ -71,14 +71,14 @@ impl Table {
         }
     }
 
-    /// Whether connections are to be counted: somebody leaves, or the operator wants to know how far a drain is.
+    /// Returns true if connections must be counted: something is leaving or draining.
     pub fn is_draining(&self) -> bool {
         self.backends.values().any(|backend| backend.removed || backend.drained)
             || self.services.values().any(Service::is_removed)
     }
 
-    /// Forgets those of `leaving` that have no connection. Returns the names of those forgotten.
-    pub fn retire(&mut self, leaving: &Leaving, counts: &Counts) -> Vec<String> {
+    /// Frees those of `leaving` without connections. Returns their names.
+    pub fn retire(&mut self, leaving: &Leaving, counts: &ConnectionCounts) -> Vec<String> {
         let mut names = Vec::new();
         self.services.retain(|id, service| {
             let gone = service.is_removed() && leaving.services.contains(id) && counts.of_service(*id) == 0;

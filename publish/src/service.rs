@@ -1,5 +1,4 @@
-//! One service: its members, the classes of its clients, and the slots of each, filled anew where weights in force
-//! changed.
+//! One service: its members, client classes, and the slots of each, recomputed when effective weights change.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -18,39 +17,39 @@ use crate::health::Health;
 use crate::maglev::stable_key;
 use crate::weights;
 
-/// A factor that changes nothing.
+/// The factor that leaves a weight unchanged.
 pub const NEUTRAL_PERMILLE: u16 = 1000;
 
-/// A backend's part in one service.
+/// A backend's membership in one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Which backend.
+    /// The backend's id.
     pub backend: BackendId,
-    /// Weight by configuration.
+    /// The configured weight.
     pub weight: u16,
-    /// What this service's check of it says.
+    /// Result of this service's check.
     pub health: Health,
-    /// By how much feedback multiplies the weight, thousandths.
+    /// Feedback factor of the weight, thousandths.
     pub factor_permille: u16,
-    /// It wants no new connections itself.
+    /// It declines new connections.
     pub declined: bool,
 }
 
-/// Cells that name members, as often as their weight says.
+/// Cells that contain members in proportion to their weights.
 #[derive(Clone, Debug, Default)]
 pub struct Slots {
     cells: Rc<[u16]>,
-    /// What they were made from.
-    filled_from: Vec<weights::Member>,
+    /// The members that they were computed from.
+    filled_from: Vec<weights::WeightedMember>,
 }
 
 impl Slots {
-    /// The cells; none if no member takes connections.
+    /// The cells; empty if no member accepts connections.
     pub fn cells(&self) -> &Rc<[u16]> {
         &self.cells
     }
 
-    fn refill(&mut self, wanted: usize, members: Vec<weights::Member>) {
+    fn refill(&mut self, wanted: usize, members: Vec<weights::WeightedMember>) {
         if members == self.filled_from && (self.cells.is_empty() || self.cells.len() == wanted) {
             return;
         }
@@ -60,43 +59,43 @@ impl Slots {
     }
 }
 
-/// Clients that go to some of the members only.
+/// Clients that are restricted to some of the members.
 #[derive(Clone, Debug)]
 pub struct Class {
-    /// Which.
+    /// The members' ids.
     pub members: Vec<BackendId>,
     /// Their slots.
     pub slots: Slots,
 }
 
-/// A service.
+/// A service and its derived tables.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// The operator's name for it.
+    /// The configured name.
     pub name: String,
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub identity: Identity,
-    /// Who serves it.
+    /// The backends or the host.
     pub target: Target,
-    /// How packets reach the backends and come back.
+    /// The path of packets to the backends and back.
     pub mode: Mode,
-    /// How new connections are shared out.
+    /// The algorithm that distributes new connections.
     pub algorithm: Algorithm,
-    /// Idle times of its connections.
+    /// Idle timeouts of its connections.
     pub timeouts: Timeouts,
-    /// What becomes of stale connections.
+    /// The action for stale connections.
     pub on_backend_down: OnBackendDown,
-    /// How long connections may go on at a backend that was taken out.
+    /// How long connections may continue on a backend that was taken out.
     pub drain_timeout_s: u32,
-    /// When they become stale.
+    /// The deadlines of its connections.
     pub deadlines: Deadlines,
-    /// Its backends; none once it is removed, as a configured service has at least one or is the host's.
+    /// Its backends; empty once it is removed, as a configured service has at least one or is the host's.
     pub members: Vec<Member>,
     /// All members' slots.
     pub slots: Slots,
     /// By rule.
     pub classes: Vec<Class>,
-    /// Sorted disjoint ranges of clients by their first address, each of a class or, without, of all members.
+    /// Sorted disjoint client ranges by first address, each of a class, or of all members without one.
     pub ranges: Vec<(Address, Option<usize>)>,
     pub(super) slots_wanted: usize,
 }
@@ -121,7 +120,7 @@ impl Service {
         }
     }
 
-    /// Whether it is only kept for its connections.
+    /// Returns true if it is kept only for its connections.
     pub fn is_removed(&self) -> bool {
         match self.target {
             Target::Backends => self.members.is_empty(),
@@ -129,12 +128,12 @@ impl Service {
         }
     }
 
-    /// Cells of its own table and of its classes'.
+    /// Number of cells of its own table and of its classes'.
     pub(super) fn cells_wanted(&self) -> usize {
         self.slots_wanted * (1 + self.classes.len())
     }
 
-    /// Records that it takes in the table of members.
+    /// Number of its records in the member table.
     pub(super) fn members_wanted(&self) -> usize {
         self.members.len() + self.classes.iter().map(|class| class.members.len()).sum::<usize>()
     }
@@ -143,7 +142,7 @@ impl Service {
         self.member(backend).map(|member| member.health)
     }
 
-    /// The member that is this backend.
+    /// The member with this backend id.
     pub fn member(&self, backend: BackendId) -> Option<&Member> {
         self.members.iter().find(|member| member.backend == backend)
     }
@@ -152,7 +151,7 @@ impl Service {
         self.members.iter_mut().find(|member| member.backend == backend)
     }
 
-    /// Takes the rules over; `find` knows the backends by name.
+    /// Applies the rules; `find` looks backends up by name.
     pub(super) fn classify(&mut self, rules: &[Rule], find: impl Fn(&str) -> Option<BackendId>) {
         let class = |rule: &Rule| Class {
             members: rule.backends.iter().filter_map(|name| find(name)).collect(),
@@ -165,7 +164,7 @@ impl Service {
             .collect();
     }
 
-    /// Only kept for its connections from now on.
+    /// Keeps the service only for its connections from now on.
     pub(super) fn remove(&mut self) {
         self.deadlines.note_departed(&self.members, &[]);
         self.members.clear();
@@ -185,10 +184,10 @@ impl Service {
     }
 }
 
-/// A member as the master sees it.
-pub(super) fn weigh(member: &Member, backends: &BTreeMap<BackendId, Backend>) -> Option<weights::Member> {
+/// Converts a member for the master.
+pub(super) fn weigh(member: &Member, backends: &BTreeMap<BackendId, Backend>) -> Option<weights::WeightedMember> {
     let backend = backends.get(&member.backend)?;
-    Some(weights::Member {
+    Some(weights::WeightedMember {
         id: member.backend.0,
         key: stable_key(backend.identity.socket_address(), backend.identity.protocol.code()),
         configured_weight: member.weight.into(),

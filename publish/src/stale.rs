@@ -1,8 +1,8 @@
-//! Whose connections are stale: pairs of backend and service between which no new ones are made any more, because the
-//! backend is down, or since it was drained, declined or left the configuration and its drain timeout is over.
+//! Stale connections: those of a backend and service that get no new ones, because the backend is down, or because its
+//! drain timeout has passed since it was drained, declined or left the configuration.
 //!
-//! The switchers act on it (`switcher/src/filter/stale.rs`). A deadline is published when it is set, not when it is over, so it
-//! holds without control too, and a restarted control reads it back.
+//! The switchers apply it (`switcher/src/filter/stale.rs`). A deadline is published when it is set, not when it expires, so
+//! it holds without control, and a restarted control reads it back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,17 +15,17 @@ use super::service::{Member, Service};
 use super::table::{Backend, Table};
 use crate::health::Health;
 
-/// When connections of one service to its backends become stale.
+/// When one service's connections to its backends become stale.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deadlines {
-    /// Backends that the configuration took out of the service.
+    /// Backends that the configuration removed from the service.
     departed: BTreeSet<BackendId>,
-    /// By backend that takes no new connections by somebody's will: seconds of CLOCK_MONOTONIC.
+    /// By backend that was taken out or declined: the deadline, seconds of CLOCK_MONOTONIC.
     ends_s: BTreeMap<BackendId, u32>,
 }
 
 impl Deadlines {
-    /// Notes who was a member and is none any more.
+    /// Records former members.
     pub(super) fn note_departed(&mut self, before: &[Member], now: &[Member]) {
         let stays = |backend: BackendId| now.iter().any(|member| member.backend == backend);
         self.departed.extend(before.iter().map(|member| member.backend));
@@ -34,10 +34,10 @@ impl Deadlines {
 }
 
 impl Service {
-    /// Gives each backend that is out its deadline, and takes it from those that are back.
+    /// Sets the deadline of each backend that is out, and clears it for those that are back.
     fn set_deadlines(&mut self, backends: &BTreeMap<BackendId, Backend>, now_s: u32) {
         let Deadlines { departed, ends_s } = &mut self.deadlines;
-        // So long after its deadline the last connection has been reset, has moved or was idle for too long.
+        // By this time after the deadline, the last connection has been reset, moved or expired.
         let idle_s = self.timeouts.established_ms / 1000;
         let is_over = |id: &BackendId| ends_s.get(id).is_some_and(|end_s| now_s > end_s.saturating_add(idle_s));
         departed.retain(|id| backends.contains_key(id) && !is_over(id));
@@ -50,7 +50,7 @@ impl Service {
         }
     }
 
-    /// The backends whose connections are stale, each from when on.
+    /// The backends with stale connections, and each start time.
     fn stale(&self) -> BTreeMap<BackendId, u32> {
         let mut stale = self.deadlines.ends_s.clone();
         let down = self.members.iter().filter(|member| member.health == Health::Down);
@@ -58,12 +58,12 @@ impl Service {
         stale
     }
 
-    /// Records that it takes in the table of stale pairs if all of its backends, now and before, are out.
+    /// Number of its records in the stale table if all its backends, present and former, are out.
     pub(super) fn stale_wanted(&self) -> usize {
         if self.heeds_stale() { self.members.len() + self.deadlines.departed.len() } else { 0 }
     }
 
-    /// Whether a switcher has to know: UDP flows that are to stay need no look.
+    /// Returns true if switchers need the deadline; UDP flows that stay need no check.
     fn heeds_stale(&self) -> bool {
         match (self.identity.protocol, self.on_backend_down) {
             (Protocol::Tcp, OnBackendDown::Keep | OnBackendDown::Move | OnBackendDown::Reset) => true,
@@ -76,12 +76,12 @@ impl Service {
 impl Table {
     /// Sets the deadlines of those that were taken out since the last call.
     pub fn set_deadlines(&mut self, now_ms: u64) {
-        // Rounded up, so that it is never 0, which says "down".
+        // Rounded up, so that it is never 0, which means "down".
         let now_s = u32::try_from(now_ms / 1000 + 1).unwrap_or(u32::MAX);
         self.services.values_mut().for_each(|service| service.set_deadlines(&self.backends, now_s));
     }
 
-    /// As the switchers look it up, sorted.
+    /// Sorted, as the switchers search it.
     pub(super) fn stale(&self) -> Vec<StaleRecord> {
         let services = self.services().filter(|(_, service)| service.heeds_stale());
         let records = services.flat_map(|(service, it)| {
@@ -97,7 +97,7 @@ impl Table {
         records
     }
 
-    /// Reads the deadlines back. Whoever was down when it was drained gets a new one.
+    /// Reads the deadlines back. A backend that was down when it was drained gets a new one.
     pub(super) fn recover_deadlines<A: Access>(&mut self, generation: &Generation<A>) {
         for StaleRecord { backend, service, from_s } in generation.stale_pairs().filter(|pair| pair.from_s != 0) {
             let Some(service) = self.services.get_mut(&ServiceId(service)) else { continue };

@@ -1,8 +1,8 @@
-//! What services there are, which backends serve them, and with what weight: plain values, ids included.
+//! Services, their backends and weights: plain values, including ids.
 //!
-//! Owned by control's main loop. A configuration, a change of health and the operator's drain each make a new state of
-//! it; slots are filled anew only where effective weights changed. What leaves the configuration stays as "removed"
-//! until its last connection is gone (`retirement`): a removed backend has no slot, a removed service no member.
+//! Owned by control's main loop. A configuration, a health change and the operator's drain each produce a new state; slots
+//! are recomputed only where effective weights changed. What leaves the configuration stays as "removed" until its last
+//! connection ends (`retirement`): a removed backend has no slot, a removed service no member.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,25 +17,25 @@ use super::identity::Identity;
 use super::service::{Member, NEUTRAL_PERMILLE, Service, weigh};
 use crate::health::Health;
 
-/// How much a generation has room for.
+/// Capacity of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Services, removed ones included.
+    /// Services, including removed ones.
     pub services: usize,
-    /// Backends, removed ones included.
+    /// Backends, including removed ones.
     pub backends: usize,
     /// Cells of all services' tables.
     pub slots: usize,
     /// Pairs of service (or class of its clients) and backend.
     pub members: usize,
-    /// Ranges of clients.
+    /// Client ranges.
     pub classes: usize,
-    /// Pairs of service and backend whose connections may be stale.
+    /// Pairs of service and backend with possibly stale connections.
     pub stale: usize,
 }
 
 impl Capacity {
-    /// That of a mapped generation.
+    /// Reads the capacity of a mapped generation.
     pub fn of<A: Access>(generation: &Generation<A>) -> Self {
         Self {
             services: generation.services.len(),
@@ -48,7 +48,7 @@ impl Capacity {
     }
 }
 
-/// Ids that a generation in memory still gives a meaning, so that they can't be given to anybody else yet.
+/// Ids that a generation in memory still references and that must not be reused yet.
 #[derive(Clone, Debug, Default)]
 pub struct NamedIds {
     services: BTreeSet<ServiceId>,
@@ -56,7 +56,7 @@ pub struct NamedIds {
 }
 
 impl NamedIds {
-    /// Those in either generation.
+    /// Ids in either generation.
     pub fn in_generations<A: Access>(generations: &[Generation<A>]) -> Self {
         let mut named = Self::default();
         for generation in generations {
@@ -69,19 +69,19 @@ impl NamedIds {
     }
 }
 
-/// A backend.
+/// A backend and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// The operator's name for it.
+    /// The configured name.
     pub name: String,
-    /// Where it listens.
+    /// Address and port.
     pub identity: Identity,
-    /// The operator took it out.
+    /// Whether the operator drained it.
     pub drained: bool,
-    /// The configuration doesn't name it any more.
+    /// Whether it left the configuration.
     pub removed: bool,
-    /// A service in mode `nat` has used it, so that its replies are to be found. Stays on while it is in the table: its
-    /// connections keep the mode they were made in.
+    /// Whether a service in mode `nat` has used it, so that its replies must be found. Stays set while it is in the table:
+    /// connections keep the mode they were created in.
     pub translated: bool,
 }
 
@@ -95,7 +95,7 @@ pub struct Table {
     names: Names,
 }
 
-/// Ids of what is configured, by the operator's names: looked up for each result of a health check.
+/// Ids of configured services and backends by name: looked up for each result of a health check.
 #[derive(Clone, Debug, Default)]
 struct Names {
     services: BTreeMap<String, ServiceId>,
@@ -103,54 +103,54 @@ struct Names {
 }
 
 impl Table {
-    /// Without services and backends.
+    /// An empty table.
     pub fn new(capacity: Capacity) -> Self {
         let (services, backends) = (BTreeMap::new(), BTreeMap::new());
         Self { capacity, services, backends, host_addresses: BTreeSet::new(), names: Names::default() }
     }
 
-    /// The addresses of the box's own programs.
+    /// Addresses of the machine's own programs.
     pub fn host_addresses(&self) -> &BTreeSet<Address> {
         &self.host_addresses
     }
 
-    /// Whether an address is a service's, a removed one's too, or one of the box's own programs'.
+    /// Returns true if the address belongs to a service, including removed ones, or to the machine's own programs.
     pub fn has_address(&self, address: &Address) -> bool {
         self.host_addresses.contains(address)
             || self.services.values().any(|service| service.identity.address == *address)
     }
 
-    /// The services, removed ones included.
+    /// The services, including removed ones.
     pub fn services(&self) -> impl Iterator<Item = (ServiceId, &Service)> {
         self.services.iter().map(|(id, service)| (*id, service))
     }
 
-    /// The backends, removed ones included.
+    /// The backends, including removed ones.
     pub fn backends(&self) -> impl Iterator<Item = (BackendId, &Backend)> {
         self.backends.iter().map(|(id, backend)| (*id, backend))
     }
 
-    /// A backend by its id, a removed one too.
+    /// A backend by id, including removed ones.
     pub fn backend(&self, id: BackendId) -> Option<&Backend> {
         self.backends.get(&id)
     }
 
-    /// Whether the operator took a backend out.
+    /// Returns true if the operator drained the backend.
     pub fn is_drained(&self, id: BackendId) -> bool {
         self.backends.get(&id).is_some_and(|backend| backend.drained)
     }
 
-    /// The configured service of that name.
+    /// The configured service of this name.
     pub fn service_named(&self, name: &str) -> Option<ServiceId> {
         self.names.services.get(name).copied()
     }
 
-    /// The configured backend of that name.
+    /// The configured backend of this name.
     pub fn backend_named(&self, name: &str) -> Option<BackendId> {
         self.names.backends.get(name).copied()
     }
 
-    /// To be called when names have changed, or what is removed.
+    /// Must be called after names or removed flags change.
     pub(super) fn index_names(&mut self) {
         let services = self.services().filter(|(_, service)| !service.is_removed());
         let services = services.map(|(id, service)| (service.name.clone(), id)).collect();
@@ -159,29 +159,29 @@ impl Table {
         self.names = Names { services, backends };
     }
 
-    /// What the check of a backend by a service says; up where there is none.
+    /// Result of a service's check of a backend; up without a check.
     pub fn health(&self, service: ServiceId, backend: BackendId) -> Health {
         self.services.get(&service).and_then(|service| service.health_of(backend)).unwrap_or(Health::Up)
     }
 
-    /// Whether every check of a backend passes.
+    /// Returns true if every check of a backend passes.
     pub fn is_up(&self, backend: BackendId) -> bool {
         self.services.values().all(|service| service.health_of(backend) != Some(Health::Down))
     }
 
-    /// Those of which a check fails: all at once, for asking about each goes through all services.
+    /// Backends with a failing check; computed at once, since each query would scan all services.
     pub fn down(&self) -> BTreeSet<BackendId> {
         let members = self.services.values().flat_map(|service| &service.members);
         members.filter(|member| member.health == Health::Down).map(|member| member.backend).collect()
     }
 
-    /// The weight in force of a member, before feedback.
+    /// The effective weight of a member, before feedback.
     pub fn effective_weight(&self, member: &Member) -> u16 {
         let weight = weigh(member, &self.backends).map_or(0, |member| member.effective_weight());
         u16::try_from(weight).unwrap_or(u16::MAX)
     }
 
-    /// Notes what a check found. False if it changes nothing.
+    /// Records a check's result. Returns false if nothing changed.
     pub fn set_health(&mut self, service: ServiceId, backend: BackendId, health: Health) -> bool {
         let Some(service) = self.services.get_mut(&service) else { return false };
         let Some(member) = service.member_mut(backend) else { return false };
@@ -191,7 +191,7 @@ impl Table {
         changed
     }
 
-    /// Takes a backend out of service, or puts it back. False if it is so already.
+    /// Drains a backend or puts it back into service. Returns false if nothing changed.
     pub fn set_drained(&mut self, backend: BackendId, drained: bool) -> bool {
         let Some(backend) = self.backends.get_mut(&backend) else { return false };
         let changed = backend.drained != drained;
@@ -200,8 +200,8 @@ impl Table {
         changed
     }
 
-    /// The table after a reload. Ids, health and drained flags of whatever stays are kept. `named` tells ids that can't
-    /// be given out.
+    /// The table after a reload. Ids, health and drained flags of what stays are kept. `named` contains ids that must not
+    /// be reused.
     pub fn configured(&self, config: &Config, named: &NamedIds) -> Result<Self, Unpublishable> {
         let mut next = self.clone();
         next.configure_backends(config, named)?;
@@ -245,7 +245,7 @@ impl Table {
                 entry.translated |= convert::mode(service.mode).sees_replies();
             }
         }
-        // Whoever is configured again one day starts in service, however long its last connections lived.
+        // A backend that is configured again later starts in service, however long its last connections lived.
         self.backends.values_mut().filter(|backend| backend.removed).for_each(|backend| backend.drained = false);
         Ok(())
     }
@@ -309,7 +309,7 @@ impl Table {
         self.check_sum("backend", stale, Service::stale_wanted, too_many)
     }
 
-    /// Blames the first service that takes more than the others left.
+    /// Reports the first service whose demand exceeds the remaining capacity.
     fn check_sum(
         &self,
         key: &str,
@@ -340,7 +340,7 @@ fn members(
         Some(_) => before.health_of(id).unwrap_or(Health::Up),
         None => Health::Up,
     };
-    // Where feedback has no say any more, its last word doesn't count.
+    // Where feedback no longer applies, its last result is discarded.
     let heeds = configured.algorithm == Algorithm::Even || configured.agent_check.is_some();
     let member = |(backend, weight)| {
         let before = before.member(backend);
@@ -352,7 +352,7 @@ fn members(
 }
 
 fn timeouts(service: &shunt_config::Service) -> Timeouts {
-    // The configuration allows 30 days at most, which fit.
+    // The configuration allows at most 30 days, which fits.
     let ms = |seconds: u32| seconds.saturating_mul(1000);
     let times = &service.timeouts;
     match service.protocol {

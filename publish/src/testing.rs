@@ -6,7 +6,8 @@ use shunt_shmlayout::address::{BackendId, InterfaceId, ServiceId};
 use shunt_shmlayout::config_table::Generation;
 use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::regions::{
-    ControlRegion, ControlShape, KeeperRegion, KeeperShape, Side, SwitcherRecord, SwitcherRegion, SwitcherShape, Whole,
+    ControlRegion, ControlShape, InterfaceSide, KeeperRegion, KeeperShape, SwitcherRecord, SwitcherRegion,
+    SwitcherShape, Whole,
 };
 
 use super::arp_cache::ArpCache;
@@ -16,7 +17,7 @@ use super::image::{Image, hops};
 use super::own::OwnAddresses;
 use super::publisher::Publisher;
 use super::table::{Capacity, NamedIds, Table};
-use shunt_routing::event::{Link, Route, RouteKey, Table as RouteTable, Target};
+use shunt_routing::event::{Link, Route, RouteKey, RouteTable, RouteTarget};
 use shunt_routing::state::State;
 
 /// The kernel's number of the only interface.
@@ -66,7 +67,7 @@ pub fn region() -> ControlRegion<Writer> {
     ControlRegion::anonymous(&ControlShape::new(8, 16, 2000, 64, 64)).expect("memory")
 }
 
-/// A keeper region that nobody has claimed.
+/// An unclaimed keeper region.
 pub fn keeper() -> KeeperRegion<Writer> {
     KeeperRegion::anonymous(&KeeperShape { interfaces: 2, switchers: 2, ports: 4, reserved: [0; 5] }).expect("memory")
 }
@@ -84,7 +85,7 @@ pub fn switcher() -> SwitcherRegion<Writer, Writer> {
 /// The only interface.
 pub fn interfaces() -> Interfaces {
     let mut interfaces = Interfaces::default();
-    interfaces.add(IFINDEX, INTERFACE, Side::Both);
+    interfaces.add(IFINDEX, INTERFACE, InterfaceSide::Both);
     interfaces
 }
 
@@ -106,7 +107,7 @@ pub fn kernel() -> State {
         let prefix = prefix.parse().expect("an address");
         let key = RouteKey { table: RouteTable::Main, prefix, prefix_len, metric: 0 };
         let gateway = gateway.map(|text: &str| text.parse().expect("an address"));
-        state.routes.insert(key, Route { key, target: Target::Via { ifindex, gateway }, alternatives: false });
+        state.routes.insert(key, Route { key, target: RouteTarget::Via { ifindex, gateway }, alternatives: false });
     }
     state
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, Mac, PortBe, Protocol, TCP};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, Route};
+use shunt_shmlayout::config_table::{BackendRecord, FibRoute, Generation};
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::flip::{Active, follow};
 use shunt_shmlayout::mode::Mode;
@@ -13,7 +13,7 @@ use shunt_shmlayout::sync::Ordering;
 
 use super::error::{CapacityError, Unpublishable};
 use super::publisher::Publisher;
-use super::retirement::Counts;
+use super::retirement::ConnectionCounts;
 use super::table::NamedIds;
 use super::testing::*;
 use crate::health::Health;
@@ -55,8 +55,8 @@ fn a_switcher_finds_services_backends_and_ways() {
     let backend = generation.backend(world.backend(2)).unwrap();
     let hop = world.region.neighbours.get(backend.neighbour);
     assert_eq!(hop, Some((INTERFACE, Address::from_v4([198, 18, 1, 2]), None)));
-    assert_eq!(generation.route(&Address::from_v4([198, 18, 0, 77])), Some(Route::OnLink(INTERFACE)));
-    let Some(Route::Gateway(INTERFACE, gateway)) = generation.route(&Address::from_v4([203, 0, 113, 1])) else {
+    assert_eq!(generation.route(&Address::from_v4([198, 18, 0, 77])), Some(FibRoute::OnLink(INTERFACE)));
+    let Some(FibRoute::Gateway(INTERFACE, gateway)) = generation.route(&Address::from_v4([203, 0, 113, 1])) else {
         panic!("no gateway")
     };
     assert_eq!(world.region.neighbours.get(gateway).unwrap().1, Address::from_v4([198, 18, 0, 254]));
@@ -134,13 +134,13 @@ fn a_removed_backend_stays_until_its_last_connection_and_both_generations_forgot
 }
 
 /// Counts as a scan of the connection table would make them.
-fn counts(backends: &[(BackendId, usize)]) -> Counts {
+fn counts(backends: &[(BackendId, usize)]) -> ConnectionCounts {
     use shunt_shmlayout::address::ServiceId;
     use shunt_shmlayout::connections::{Activity, LastHop, Owner, Snapshot, State};
     use shunt_shmlayout::regions::{ConnectionsRegion, ConnectionsShape, Whole};
     let region = ConnectionsRegion::anonymous(&ConnectionsShape::new(1024)).unwrap();
     let table = region.table().unwrap();
-    let mut owner = Owner::adopt(table, 0, 1, Default::default());
+    let mut owner = Owner::adopt(table, 0, Default::default());
     let (activity, hop) = (
         Activity { last_seen_ms: 1, state: State::Established, flags: 0 },
         LastHop { mac: [2; 6], interface: INTERFACE },
@@ -161,7 +161,7 @@ fn counts(backends: &[(BackendId, usize)]) -> Counts {
             owner.record(&connection, table.hashes(&connection), activity, hop).unwrap();
         }
     }
-    let counts = Counts::scan(&region.lend().table().unwrap(), 8, 16);
+    let counts = ConnectionCounts::scan(&region.lend().table().unwrap(), 8, 16);
     let total: usize = backends.iter().map(|(_, number)| number).sum();
     assert_eq!(counts.of_service(ServiceId(0)), total as u64);
     counts

@@ -1,28 +1,28 @@
-//! `static`, and what all algorithms begin with: which backends take part in a service, with what weight, and the slots that
-//! result.
+//! `static`, and the first step of every algorithm: the backends that take part in a service, their weights, and the
+//! resulting slots.
 
-use super::maglev::{self, Candidate};
+use super::maglev::{self, SlotCandidate};
 use crate::health::Health;
 
-/// One backend of a service, with everything that decides how many new connections it gets.
+/// A backend of one service, with the values that determine its share of new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// What its slots hold.
+pub struct WeightedMember {
+    /// The backend's id, as in the slots.
     pub id: u16,
     /// [`maglev::stable_key`] of its address and protocol.
     pub key: u64,
-    /// The weight the operator wrote.
+    /// The configured weight.
     pub configured_weight: u32,
-    /// By how much feedback multiplies it, thousandths.
+    /// Feedback factor of the weight, thousandths.
     pub factor_permille: u32,
-    /// What the health check says; up where there is none.
+    /// Result of the health check; up without a check.
     pub health: Health,
-    /// Taken out by the operator or by itself: its connections finish, and it gets no new one.
+    /// Taken out by the operator or declined: existing connections finish, and it gets no new ones.
     pub out: bool,
 }
 
-impl Member {
-    /// The weight that counts for new connections, before feedback.
+impl WeightedMember {
+    /// The weight for new connections, before feedback.
     pub fn effective_weight(&self) -> u32 {
         match self.health {
             Health::Up if !self.out => self.configured_weight,
@@ -30,17 +30,17 @@ impl Member {
         }
     }
 
-    /// The weight in its slots, in thousandths of a configured one.
+    /// The weight in the slots, in thousandths of a configured weight.
     fn slots_weight(&self) -> u32 {
         self.effective_weight() * self.factor_permille
     }
 }
 
-/// Fills a service's slots. False if no member takes new connections: the table is then empty, and clients are told so
-/// by a reset instead of waiting for a dead backend.
-pub fn distribute(slots: &mut [u16], members: &[Member]) -> bool {
+/// Fills a service's slots. Returns false if no member accepts new connections: the table is then empty, and clients get a
+/// reset instead of waiting for a dead backend.
+pub fn distribute(slots: &mut [u16], members: &[WeightedMember]) -> bool {
     let candidates: Vec<_> =
-        members.iter().map(|m| Candidate { id: m.id, key: m.key, weight: m.slots_weight() }).collect();
+        members.iter().map(|m| SlotCandidate { id: m.id, key: m.key, weight: m.slots_weight() }).collect();
     maglev::fill(slots, &candidates)
 }
 
@@ -48,14 +48,14 @@ pub fn distribute(slots: &mut [u16], members: &[Member]) -> bool {
 mod tests {
     use super::*;
 
-    fn member(id: u16, health: Health, out: bool) -> Member {
-        Member { id, key: u64::from(id) * 7919, configured_weight: 3, factor_permille: 1000, health, out }
+    fn member(id: u16, health: Health, out: bool) -> WeightedMember {
+        WeightedMember { id, key: u64::from(id) * 7919, configured_weight: 3, factor_permille: 1000, health, out }
     }
 
     #[test]
     fn a_factor_moves_the_share() {
         let mut slots = vec![0; 1021];
-        let light = Member { factor_permille: 250, ..member(1, Health::Up, false) };
+        let light = WeightedMember { factor_permille: 250, ..member(1, Health::Up, false) };
         assert!(distribute(&mut slots, &[light, member(2, Health::Up, false)]));
         assert_eq!(slots.iter().filter(|slot| **slot == 1).count(), 204);
     }

@@ -1,6 +1,6 @@
-//! The answers of HAProxy's agent checks ("agent-check" in its configuration manual, section 5.2): one line of text that
-//! a server's agent sends to whoever connects, and then closes. Written by this agent for HAProxy, and read by control
-//! from agents that were made for HAProxy.
+//! HAProxy agent-check answers (configuration manual, section 5.2): a server's agent sends one line of text to each client
+//! that connects, then closes the connection. The agent writes them for HAProxy; control reads them from agents made for
+//! HAProxy.
 //!
 //! ```text
 //!  75%                 weight, in hundredths of the configured one
@@ -10,60 +10,60 @@
 
 use std::fmt;
 
-/// Of an answer, no more is worth reading.
+/// Longest answer that is parsed, bytes.
 pub const LONGEST_BYTES: usize = 512;
-/// HAProxy takes more, but no weight grows that far.
+/// Weight limit; HAProxy accepts more.
 const LARGEST_PERCENT: u16 = 1000;
 
-/// What an agent said. What it didn't say stays as it was.
+/// A parsed answer. An absent field leaves the previous value unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Answer {
-    /// Whether it can serve.
-    pub health: Option<Health>,
-    /// Whether it is to get new connections.
+pub struct AgentAnswer {
+    /// Whether the server can serve.
+    pub health: Option<AgentHealth>,
+    /// Whether the server receives new connections.
     pub administration: Option<Administration>,
-    /// Share of its configured weight, hundredths.
+    /// Share of the configured weight, hundredths.
     pub weight_percent: Option<u16>,
-    /// The most connections that it wants at a time.
+    /// Connection limit.
     pub most_connections: Option<u32>,
 }
 
 /// Whether a server can serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// It can.
+pub enum AgentHealth {
+    /// The server can serve.
     Up,
-    /// It can't: "down", "failed" or "stopped".
+    /// The server cannot serve: "down", "failed" or "stopped".
     Down,
 }
 
-/// Whether a server is to get new connections.
+/// Whether a server receives new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Administration {
-    /// It is.
+    /// It receives new connections.
     Ready,
-    /// Only those that belong to what it has.
+    /// It receives only packets of existing connections.
     Drain,
-    /// None, and it isn't to be checked.
+    /// It receives no connections and no health checks.
     Maintenance,
 }
 
-/// Why an answer is none.
+/// Why an answer cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnAnswer {
-    /// Nothing before the end of the line.
+    /// The first line has no words.
     #[error("an empty answer")]
     Empty,
-    /// Longer than any.
+    /// More than [`LONGEST_BYTES`].
     #[error("an answer of more than {LONGEST_BYTES} bytes")]
     TooLong,
-    /// A word that means nothing, cut where it is long.
+    /// An unknown word, truncated to 32 characters.
     #[error("{0:?} is unknown in an agent's answer")]
     Word(String),
 }
 
-impl Answer {
-    /// Reads the first line of what came.
+impl AgentAnswer {
+    /// Parses the first line of `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self, NotAnAnswer> {
         if bytes.len() > LONGEST_BYTES {
             return Err(NotAnAnswer::TooLong);
@@ -82,8 +82,8 @@ impl Answer {
     fn with(mut self, word: &[u8]) -> Option<Self> {
         let word = std::str::from_utf8(word).ok()?.to_ascii_lowercase();
         match word.as_str() {
-            "up" => self.health = Some(Health::Up),
-            "down" | "failed" | "stopped" => self.health = Some(Health::Down),
+            "up" => self.health = Some(AgentHealth::Up),
+            "down" | "failed" | "stopped" => self.health = Some(AgentHealth::Down),
             "ready" => self.administration = Some(Administration::Ready),
             "drain" => self.administration = Some(Administration::Drain),
             "maint" => self.administration = Some(Administration::Maintenance),
@@ -97,17 +97,17 @@ impl Answer {
     }
 }
 
-/// Digits alone: no sign, as `parse` would take.
+/// Accepts digits only; `parse` alone would accept a sign.
 fn number(digits: &str) -> Option<u32> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-impl fmt::Display for Answer {
-    /// As it is sent, without the line's end.
+impl fmt::Display for AgentAnswer {
+    /// The wire format, without the line terminator.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let health = self.health.map(|health| match health {
-            Health::Up => "up".to_owned(),
-            Health::Down => "down".to_owned(),
+            AgentHealth::Up => "up".to_owned(),
+            AgentHealth::Down => "down".to_owned(),
         });
         let administration = self.administration.map(|administration| match administration {
             Administration::Ready => "ready".to_owned(),
@@ -126,28 +126,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse(text: &str) -> Result<Answer, String> {
-        Answer::parse(text.as_bytes()).map_err(|error| error.to_string())
+    fn parse(text: &str) -> Result<AgentAnswer, String> {
+        AgentAnswer::parse(text.as_bytes()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn what_the_manual_lists_is_understood() {
-        let nothing = Answer::default();
-        let weight = |percent| Answer { weight_percent: Some(percent), ..nothing };
-        let administration = |administration| Answer { administration: Some(administration), ..nothing };
-        let health = |health| Answer { health: Some(health), ..nothing };
+        let nothing = AgentAnswer::default();
+        let weight = |percent| AgentAnswer { weight_percent: Some(percent), ..nothing };
+        let administration = |administration| AgentAnswer { administration: Some(administration), ..nothing };
+        let health = |health| AgentAnswer { health: Some(health), ..nothing };
         assert_eq!(parse("75%\n"), Ok(weight(75)));
         assert_eq!(parse("0%\r\nmore"), Ok(weight(0)));
         assert_eq!(parse("99999%\n"), Ok(weight(1000)));
-        assert_eq!(parse("maxconn:30\n"), Ok(Answer { most_connections: Some(30), ..nothing }));
+        assert_eq!(parse("maxconn:30\n"), Ok(AgentAnswer { most_connections: Some(30), ..nothing }));
         assert_eq!(parse("ready\n"), Ok(administration(Administration::Ready)));
         assert_eq!(parse("drain"), Ok(administration(Administration::Drain)));
         assert_eq!(parse("MAINT\n"), Ok(administration(Administration::Maintenance)));
         for down in ["down", "failed", "stopped#out of memory", "down #, 75%"] {
-            assert_eq!(parse(down), Ok(health(Health::Down)), "{down}");
+            assert_eq!(parse(down), Ok(health(AgentHealth::Down)), "{down}");
         }
-        let all = Answer { administration: Some(Administration::Ready), ..health(Health::Up) };
-        assert_eq!(parse(" up,\tready  40%\n"), Ok(Answer { weight_percent: Some(40), ..all }));
+        let all = AgentAnswer { administration: Some(Administration::Ready), ..health(AgentHealth::Up) };
+        assert_eq!(parse(" up,\tready  40%\n"), Ok(AgentAnswer { weight_percent: Some(40), ..all }));
     }
 
     #[test]
@@ -159,22 +159,22 @@ mod tests {
             assert_eq!(parse(word), Err(format!("{word:?} is unknown in an agent's answer")));
         }
         assert_eq!(parse(&"u".repeat(513)), Err("an answer of more than 512 bytes".to_owned()));
-        assert_eq!(Answer::parse(b"up \xff"), Err(NotAnAnswer::Word("\u{fffd}".to_owned())));
+        assert_eq!(AgentAnswer::parse(b"up \xff"), Err(NotAnAnswer::Word("\u{fffd}".to_owned())));
     }
 
     proptest! {
         #[test]
         fn what_is_written_is_what_is_read(health: Option<bool>, weight in prop::option::of(0..=1000_u16), most: Option<u32>) {
-            let health = health.map(|up| if up { Health::Up } else { Health::Down });
+            let health = health.map(|up| if up { AgentHealth::Up } else { AgentHealth::Down });
             let administration = weight.map(|weight| if weight == 0 { Administration::Drain } else { Administration::Ready });
-            let answer = Answer { health, administration, weight_percent: weight, most_connections: most };
-            prop_assume!(answer != Answer::default());
+            let answer = AgentAnswer { health, administration, weight_percent: weight, most_connections: most };
+            prop_assume!(answer != AgentAnswer::default());
             prop_assert_eq!(parse(&format!("{answer}\n")), Ok(answer));
         }
 
         #[test]
         fn arbitrary_answers_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = Answer::parse(&bytes);
+            let _ = AgentAnswer::parse(&bytes);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What an agent tells control, and how it travels: written by the agent, read by control's resource manager.
+//! Load reports and their wire format: written by the agent, read by control's resource manager.
 //!
 //! One report is one UDP datagram of at most [`LONGEST_BYTES`]:
 //!
@@ -8,8 +8,8 @@
 //!              1 to 31                         without the name            of all before
 //! ```
 //!
-//! The name stands outside the body because it says whose key to try: so nothing that is not authentic is ever decoded.
-//! Numbers are fixed-point integers with their unit in the name; what a server can't tell is absent, not zero.
+//! The name is outside the body because it selects the key: only authentic bytes are decoded. Numbers are fixed-point
+//! integers with their unit in the name; a value that the server does not know is absent, not zero.
 
 pub mod agent_check;
 mod key;
@@ -22,69 +22,69 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU32;
 
-pub use key::{Key, KeyError};
-pub use refusal::Refusal;
+pub use key::{AgentKey, KeyError};
+pub use refusal::ReportRefusal;
 pub use replay::{Arrival, MOST_AHEAD_US, ReplayWindow};
 pub use wire::{LONGEST_BYTES, SealError, claimed, open, seal};
 
-/// Back-ends in one report: as many as fit with the longest names and the largest numbers.
+/// Limit of back-ends in one report: all fit with the longest names and the largest numbers.
 pub const MOST_LOADS: usize = 15;
 
-/// Shortest and longest time between two reports of an agent, milliseconds.
+/// Range of the report interval, milliseconds.
 pub const PERIOD_MS: std::ops::RangeInclusive<u16> = 20..=1000;
 
-/// The load of one server, as its agent saw it at one moment.
+/// The loads of one server's back-ends at one moment, as its agent measured them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Who says so; control knows which back-ends it may speak for.
-    pub agent: Name,
-    /// When this run of the agent started, microseconds since 1970; each start has a greater one than the last.
+pub struct LoadReport {
+    /// The sender; control's configuration lists the back-ends that it may report.
+    pub agent: ConfigName,
+    /// Start time of this agent run, microseconds since 1970; increases with each start.
     pub boot_epoch: u64,
-    /// Number of the report in this run, from 1.
+    /// Sequence number in this run, from 1.
     pub sequence: u64,
-    /// After how long the agent sends the next report at the latest. Control may take more than a few of these as silence.
+    /// Longest interval to the next report. Control treats the agent as silent after a few of them.
     pub period_ms: u16,
-    /// One for each back-end of the server, at most [`MOST_LOADS`].
-    pub loads: Vec<Load>,
+    /// One entry for each back-end, at most [`MOST_LOADS`].
+    pub loads: Vec<ReportedLoad>,
 }
 
 /// The load of one back-end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Load {
+pub struct ReportedLoad {
     /// The back-end's name in control's configuration.
-    pub backend: Name,
-    /// The port that the agent watches for it.
+    pub backend: ConfigName,
+    /// The port that the agent observes.
     pub port: u16,
-    /// Whether anybody listens there.
+    /// Whether a process listens on the port.
     pub listening: Listening,
-    /// What the server itself says about taking connections.
-    pub state: State,
-    /// Clients now served: established connections to the back-end's port.
+    /// Whether the server accepts connections, by its own account.
+    pub state: ServerState,
+    /// Established connections to the back-end's port.
     pub clients: Option<u32>,
-    /// Requests begun and not yet answered.
+    /// Requests started and not yet answered.
     pub in_flight: Option<u32>,
-    /// Use of the CPU time that the server may use, thousandths.
+    /// CPU use relative to the server's limit, thousandths.
     pub cpu_permille: Option<u16>,
-    /// Use of the memory that the server may use, thousandths.
+    /// Memory use relative to the server's limit, thousandths.
     pub memory_permille: Option<u16>,
-    /// Mean execution time of the requests ended since the last report, microseconds.
+    /// Mean execution time of requests completed since the last report, microseconds.
     pub execution_us: Option<u32>,
-    /// Requests ended each 1000 seconds.
+    /// Requests completed per 1000 seconds.
     pub requests_per_s_milli: Option<u64>,
-    /// Requests that it works on at a time; more have to wait.
+    /// Requests that the server executes concurrently; others queue.
     pub workers: Option<NonZeroU32>,
-    /// Requests at work over the last moments, waiting ones not counted, thousandths: their execution time by time.
+    /// Mean number of executing requests, without queued ones, thousandths: execution time divided by elapsed time.
     pub busy_milli: Option<u32>,
 }
 
-impl Load {
-    /// A load of which nothing is known yet.
-    pub fn unknown(backend: Name) -> Self {
+impl ReportedLoad {
+    /// A load without measurements.
+    pub fn unknown(backend: ConfigName) -> Self {
         Self {
             backend,
             port: 0,
             listening: Listening::Unobserved,
-            state: State::Up,
+            state: ServerState::Up,
             clients: None,
             in_flight: None,
             cpu_permille: None,
@@ -97,39 +97,39 @@ impl Load {
     }
 }
 
-/// What a server says about taking connections.
+/// Whether a server accepts connections, by its own account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum State {
-    /// It takes them.
+pub enum ServerState {
+    /// It accepts new connections.
     #[default]
     Up,
-    /// It finishes those it has and wants no new ones.
+    /// It completes existing connections and accepts no new ones.
     Drain,
-    /// It can't serve.
+    /// It cannot serve.
     Down,
 }
 
-/// Whether anybody listens on a back-end's port, as far as the agent has seen since it started.
+/// Whether a process listens on a back-end's port, as observed since the agent started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Listening {
-    /// The agent can't see the port's sockets, or was told that another network namespace has them.
+    /// The agent cannot observe the port's sockets, or its configuration places them in another network namespace.
     #[default]
     Unobserved,
-    /// Nobody ever did: the port may be mistyped.
+    /// No listener has been observed: the port may be mistyped.
     Never,
-    /// Somebody does.
+    /// A process listens.
     Yes,
-    /// Somebody did.
+    /// The listener is gone.
     NoLonger,
 }
 
 /// Name of an agent or a back-end: 1 to 31 letters, digits, '.', '_' and '-', as in control's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Name(String);
+pub struct ConfigName(String);
 
-impl Name {
-    /// Bytes of the longest name.
+impl ConfigName {
+    /// Longest name, bytes.
     pub const LONGEST: usize = 31;
 
     /// The name as text.
@@ -138,12 +138,12 @@ impl Name {
     }
 }
 
-/// Not a name.
+/// The text is not a valid name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a name: write 1 to 31 letters, digits, '.', '_' and '-'")]
 pub struct NotAName;
 
-impl TryFrom<String> for Name {
+impl TryFrom<String> for ConfigName {
     type Error = NotAName;
 
     fn try_from(text: String) -> Result<Self, NotAName> {
@@ -153,7 +153,7 @@ impl TryFrom<String> for Name {
     }
 }
 
-impl std::str::FromStr for Name {
+impl std::str::FromStr for ConfigName {
     type Err = NotAName;
 
     fn from_str(text: &str) -> Result<Self, NotAName> {
@@ -161,13 +161,13 @@ impl std::str::FromStr for Name {
     }
 }
 
-impl From<Name> for String {
-    fn from(name: Name) -> Self {
+impl From<ConfigName> for String {
+    fn from(name: ConfigName) -> Self {
         name.0
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for ConfigName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

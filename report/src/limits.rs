@@ -1,23 +1,23 @@
-//! What a server can say of itself. An agent cuts its loads to these limits; beyond them it is broken or lies, and control
-//! drops its report whole: a part of it would be as wrong.
+//! Limits of reported values. An agent clamps its loads to them. Control rejects a report that exceeds one, because the
+//! agent is faulty or malicious and none of its values can be trusted.
 
 use std::num::NonZeroU32;
 
-use super::Load;
+use super::ReportedLoad;
 
-/// More requests, clients or workers than a server of today has at a time.
+/// Limit of concurrent requests, clients and workers.
 pub const MOST_AT_A_TIME: u32 = 10_000_000;
-/// An hour.
+/// One hour.
 pub const LONGEST_EXECUTION_US: u32 = 3_600_000_000;
-/// Four million requests at work, in thousandths.
+/// Four million executing requests, in thousandths.
 pub const MOST_BUSY_MILLI: u32 = 4_000_000_000;
-/// Ten million a second.
+/// Ten million requests per second, in thousandths.
 pub const MOST_REQUESTS_PER_S_MILLI: u64 = 10_000_000_000;
-/// All of it.
+/// 100 %.
 pub const WHOLE_PERMILLE: u16 = 1000;
 
-impl Load {
-    /// The same within the limits.
+impl ReportedLoad {
+    /// Clamps every value to its limit.
     pub fn bounded(self) -> Self {
         let at_a_time = |number: Option<u32>| number.map(|number| number.min(MOST_AT_A_TIME));
         let share = |permille: Option<u16>| permille.map(|permille| permille.min(WHOLE_PERMILLE));
@@ -36,7 +36,7 @@ impl Load {
         }
     }
 
-    /// Whether nothing is beyond the limits.
+    /// Returns true if every value is within its limit.
     pub fn is_bounded(&self) -> bool {
         *self == self.clone().bounded()
     }
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_are_cut_and_others_stay() {
-        let largest = Load {
+        let largest = ReportedLoad {
             clients: Some(u32::MAX),
             in_flight: Some(u32::MAX),
             cpu_permille: Some(u16::MAX),
@@ -57,11 +57,11 @@ mod tests {
             requests_per_s_milli: Some(u64::MAX),
             workers: NonZeroU32::new(u32::MAX),
             busy_milli: Some(u32::MAX),
-            ..Load::unknown("b1".parse().unwrap())
+            ..ReportedLoad::unknown("b1".parse().unwrap())
         };
         assert!(!largest.is_bounded() && largest.clone().bounded().is_bounded());
         assert_eq!(largest.bounded().busy_milli, Some(MOST_BUSY_MILLI));
-        let unknown = Load::unknown("b1".parse().unwrap());
+        let unknown = ReportedLoad::unknown("b1".parse().unwrap());
         assert_eq!(unknown.clone().bounded(), unknown);
     }
 }

@@ -1,40 +1,40 @@
-//! Why a datagram is not believed. One name in one place: variant, counter, column and JSON.
+//! Why a datagram is refused. Each name is defined once: variant, counter, column and JSON.
 
-/// A reason to drop a report, in the order in which they are looked for.
+/// A reason to refuse a report, in the order of the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[repr(u8)]
-pub enum Refusal {
-    /// There is no room for a name and a tag.
+pub enum ReportRefusal {
+    /// Too short for a name and a tag.
     #[error("shorter than any report")]
     TooShort,
-    /// More than a report may have.
+    /// Too long for a report.
     #[error("longer than any report")]
     TooLong,
-    /// Another version of the format.
+    /// Another version of the wire format.
     #[error("not of this version of the format")]
     Version,
-    /// No key for the name.
-    #[error("from an agent that the configuration doesn't have")]
+    /// No key is configured for the agent's name.
+    #[error("from an agent that is not configured")]
     UnknownAgent,
-    /// The tag is not that of the content and the agent's key.
-    #[error("not authentic: the agent has another key, or somebody forged it")]
+    /// The tag does not match the content and the agent's key.
+    #[error("not authentic: the agent has another key, or the datagram is forged")]
     Forged,
-    /// Authentic, but not a report.
-    #[error("authentic, but makes no sense")]
+    /// Authentic, but not decodable as a report.
+    #[error("authentic, but cannot be decoded")]
     Malformed,
-    /// Of an earlier run of the agent, or too far behind the newest.
+    /// From an earlier run of the agent, or outside the replay window.
     #[error("too old: of an earlier run, or far behind the newest report")]
     Stale,
-    /// Came before.
-    #[error("a repetition of one that came before")]
+    /// Already received.
+    #[error("replayed: it was received before")]
     Replayed,
-    /// Of a run that starts in the future.
+    /// From a run that started in the future.
     #[error("from an agent whose clock was ahead when it started: set its clock, then start it again")]
     EpochAhead,
 }
 
-impl Refusal {
-    /// All of them, each at the index of its number.
+impl ReportRefusal {
+    /// All variants, each at the index of its number.
     pub const ALL: [Self; 9] = [
         Self::TooShort,
         Self::TooLong,
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn each_stands_at_its_number() {
-        for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
+        for (index, refusal) in ReportRefusal::ALL.into_iter().enumerate() {
             assert_eq!(refusal as usize, index, "{}", refusal.name());
         }
     }

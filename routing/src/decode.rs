@@ -1,4 +1,4 @@
-//! Netlink messages into plain events. Pure; what Shunt doesn't follow gives None.
+//! Decodes netlink messages into plain events. Pure; `None` for messages that Shunt does not track.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,18 +14,18 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::event::{
-    Address, Event, Link, Mac, Neighbour, NeighbourKey, NeighbourState, Route, RouteKey, Table, Target,
+    Event, Link, LinkAddress, Mac, Neighbour, NeighbourKey, NeighbourState, Route, RouteKey, RouteTable, RouteTarget,
 };
 
 const RT_TABLE_MAIN: u32 = 254;
 const RT_TABLE_LOCAL: u32 = 255;
 
-/// The event that a message with these header flags tells of.
+/// Decodes a message; `flags` are its header's.
 pub fn event(message: &RouteNetlinkMessage, flags: u16) -> Option<Event> {
     use RouteNetlinkMessage as Message;
     match message {
         Message::NewLink(m) => link(m).map(Event::Link),
-        // A bridge tells by the same message, of its own family, that a link stopped being its port.
+        // With AF_BRIDGE the same message means that the link left a bridge.
         Message::DelLink(m) => {
             (m.header.interface_family == AddressFamily::Unspec).then_some(Event::LinkGone(m.header.index))
         }
@@ -60,21 +60,21 @@ fn link(message: &LinkMessage) -> Option<Link> {
             _ => {}
         }
     }
-    // Some drivers tell of single attributes (wireless events): not a whole link.
+    // Some drivers send single attributes (wireless events) without describing the link.
     (!link.name.is_empty()).then_some(link)
 }
 
-fn address(message: &AddressMessage) -> Option<Address> {
+fn address(message: &AddressMessage) -> Option<LinkAddress> {
     let mut found = None;
     for attribute in &message.attributes {
         match attribute {
-            // On a point-to-point link `Address` is the peer's, and `Local` ours.
+            // On a point-to-point link `Address` is the peer's and `Local` is ours.
             AddressAttribute::Local(address) => found = Some(*address),
             AddressAttribute::Address(address) => found = found.or(Some(*address)),
             _ => {}
         }
     }
-    Some(Address { ifindex: message.header.index, address: found?, prefix_len: message.header.prefix_len })
+    Some(LinkAddress { ifindex: message.header.index, address: found?, prefix_len: message.header.prefix_len })
 }
 
 fn route(message: &RouteMessage) -> Option<Route> {
@@ -84,13 +84,17 @@ fn route(message: &RouteMessage) -> Option<Route> {
         AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
         _ => return None,
     };
-    // Routes by source or type of service, and what the kernel remembers of single destinations.
+    // Ignore routes by source or type of service, and cached per-destination entries.
     if header.source_prefix_length != 0 || header.tos != 0 || header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
     let mut table = u32::from(header.table);
-    let mut key =
-        RouteKey { table: Table::Main, prefix: unspecified, prefix_len: header.destination_prefix_length, metric: 0 };
+    let mut key = RouteKey {
+        table: RouteTable::Main,
+        prefix: unspecified,
+        prefix_len: header.destination_prefix_length,
+        metric: 0,
+    };
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
@@ -100,39 +104,40 @@ fn route(message: &RouteMessage) -> Option<Route> {
         }
     }
     key.table = match table {
-        RT_TABLE_MAIN => Table::Main,
-        RT_TABLE_LOCAL => Table::Local,
+        RT_TABLE_MAIN => RouteTable::Main,
+        RT_TABLE_LOCAL => RouteTable::Local,
         _ => return None,
     };
     let (target, alternatives) = target(header.kind, &message.attributes);
     Some(Route { key, target, alternatives })
 }
 
-/// Where a route leads, and whether it has several hops.
-fn target(kind: RouteType, attributes: &[RouteAttribute]) -> (Target, bool) {
+/// A route's target, and whether it has several next hops.
+fn target(kind: RouteType, attributes: &[RouteAttribute]) -> (RouteTarget, bool) {
     match kind {
         RouteType::Unicast => {}
         RouteType::Local | RouteType::Broadcast | RouteType::Multicast | RouteType::Anycast => {
-            return (Target::Local, false);
+            return (RouteTarget::Local, false);
         }
-        _ => return (Target::Nowhere, false),
+        _ => return (RouteTarget::Nowhere, false),
     }
     let hops = attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::MultiPath(hops) => Some(hops),
         _ => None,
     });
-    match hops.and_then(|hops| first_living(hops)) {
+    match hops.and_then(|hops| first_alive(hops)) {
         Some(hop) => (via(Some(hop.interface_index), &hop.attributes), hops.is_some_and(|hops| hops.len() > 1)),
         None => (via(None, attributes), false),
     }
 }
 
-fn first_living(hops: &[RouteNextHop]) -> Option<&RouteNextHop> {
-    let living = |hop: &&RouteNextHop| !hop.flags.contains(RouteNextHopFlags::Dead);
-    hops.iter().find(living).or(hops.first())
+/// The first hop that is not dead; if all are dead, the first.
+fn first_alive(hops: &[RouteNextHop]) -> Option<&RouteNextHop> {
+    let alive = |hop: &&RouteNextHop| !hop.flags.contains(RouteNextHopFlags::Dead);
+    hops.iter().find(alive).or(hops.first())
 }
 
-fn via(mut ifindex: Option<u32>, attributes: &[RouteAttribute]) -> Target {
+fn via(mut ifindex: Option<u32>, attributes: &[RouteAttribute]) -> RouteTarget {
     let mut gateway = None;
     for attribute in attributes {
         match attribute {
@@ -140,20 +145,20 @@ fn via(mut ifindex: Option<u32>, attributes: &[RouteAttribute]) -> Target {
             RouteAttribute::Gateway(address) => gateway = plain(address),
             RouteAttribute::Via(RouteVia::Inet(address)) => gateway = Some((*address).into()),
             RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = Some((*address).into()),
-            RouteAttribute::EncapType(_) => return Target::Nowhere,
+            RouteAttribute::EncapType(_) => return RouteTarget::Nowhere,
             _ => {}
         }
     }
     match ifindex {
-        Some(ifindex) => Target::Via { ifindex, gateway },
-        None => Target::Nowhere,
+        Some(ifindex) => RouteTarget::Via { ifindex, gateway },
+        None => RouteTarget::Nowhere,
     }
 }
 
 fn neighbour(message: &NeighbourMessage) -> Option<Event> {
     let key = neighbour_key(message)?;
     let state = match message.header.state {
-        // An entry just made, which nobody has used yet, tells nothing.
+        // A new entry without a state carries no information yet.
         KernelState::None => return Some(Event::NeighbourGone(key)),
         KernelState::Incomplete => NeighbourState::Incomplete,
         KernelState::Reachable => NeighbourState::Reachable,
@@ -169,7 +174,7 @@ fn neighbour(message: &NeighbourMessage) -> Option<Event> {
     Some(Event::Neighbour(Neighbour { key, mac, state }))
 }
 
-/// None for what isn't an IP neighbour: a bridge's forwarding entries, proxies, multicast mappings.
+/// `None` for entries other than IP neighbours: bridge forwarding entries, proxies, multicast mappings.
 fn neighbour_key(message: &NeighbourMessage) -> Option<NeighbourKey> {
     if message.header.flags.contains(NeighbourFlags::Proxy) {
         return None;
@@ -230,18 +235,18 @@ mod tests {
         let hops = vec![hop(1, RouteNextHopFlags::Dead), hop(2, RouteNextHopFlags::empty())];
         let route = decoded(&v4_route(RouteType::Unicast, vec![RouteAttribute::MultiPath(hops)]));
         let gateway = Some([198, 18, 0, 2].into());
-        assert_eq!(route.target, Target::Via { ifindex: 2, gateway });
+        assert_eq!(route.target, RouteTarget::Via { ifindex: 2, gateway });
         assert!(route.alternatives);
     }
 
     #[test]
     fn kinds_that_lead_nowhere_or_home() {
         for kind in [RouteType::BlackHole, RouteType::Unreachable, RouteType::Prohibit] {
-            assert_eq!(decoded(&v4_route(kind, vec![])).target, Target::Nowhere);
+            assert_eq!(decoded(&v4_route(kind, vec![])).target, RouteTarget::Nowhere);
         }
         for kind in [RouteType::Local, RouteType::Broadcast] {
             let route = v4_route(kind, vec![RouteAttribute::Oif(1)]);
-            assert_eq!(decoded(&route).target, Target::Local);
+            assert_eq!(decoded(&route).target, RouteTarget::Local);
         }
     }
 
@@ -262,7 +267,7 @@ mod tests {
         let v6: Ipv6Addr = "fe80::1".parse().unwrap();
         let attributes = vec![RouteAttribute::Oif(3), RouteAttribute::Via(RouteVia::Inet6(v6))];
         let route = decoded(&v4_route(RouteType::Unicast, attributes));
-        assert_eq!(route.target, Target::Via { ifindex: 3, gateway: Some(v6.into()) });
+        assert_eq!(route.target, RouteTarget::Via { ifindex: 3, gateway: Some(v6.into()) });
     }
 
     #[test]

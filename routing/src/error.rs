@@ -1,34 +1,36 @@
-//! What can go wrong between control and the kernel.
+//! Errors of netlink requests and subscriptions.
 
 use std::io;
 
 /// A failure of netlink.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
-    /// No socket.
+    /// The socket could not be opened.
     #[error("cannot open a netlink socket: {0}; is AF_NETLINK allowed here (systemd: RestrictAddressFamilies)?")]
     Open(#[source] io::Error),
-    /// A group can't be joined.
+    /// A multicast group could not be joined.
     #[error("cannot follow the kernel's {what}: {source}")]
     Subscribe {
-        /// Which changes.
+        /// The kind of change.
         what: &'static str,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The socket failed in operation.
     #[error("netlink socket failed: {0}")]
     Socket(#[from] io::Error),
-    /// The kernel said no.
+    /// The kernel refused a request.
     #[error("the kernel refused to {what}: {source}{}", remedy(source))]
     Refused {
-        /// To do what.
+        /// The request, as a verb phrase.
         what: &'static str,
-        /// Why.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// There is no list of one moment.
-    #[error("changes of the network went on interrupting the kernel's lists; try again when they are over")]
+    /// Changes interrupted every attempt at a dump.
+    #[error(
+        "network changes interrupted every attempt to list the kernel's state; try again when the network is quiet"
+    )]
     Interrupted,
 }
 

@@ -1,4 +1,4 @@
-//! What the kernel tells, as plain values in the types of `std::net`; IPv4 and IPv6 alike.
+//! Kernel network events as plain values in the types of `std::net`, for IPv4 and IPv6.
 
 use std::net::IpAddr;
 
@@ -8,45 +8,45 @@ pub type Mac = [u8; 6];
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The kernel's number; a link that is removed and made again gets another one.
+    /// The kernel's number; a link that is removed and created again gets a new one.
     pub ifindex: u32,
-    /// Its name.
+    /// Interface name.
     pub name: String,
     /// Absent on links without Ethernet addresses.
     pub mac: Option<Mac>,
-    /// The largest IP packet, bytes.
+    /// Largest IP packet, bytes.
     pub mtu: u32,
     /// Set up by the administrator (IFF_UP).
     pub up: bool,
-    /// The link below is there (IFF_LOWER_UP).
+    /// The physical layer is up (IFF_LOWER_UP).
     pub carrier: bool,
 }
 
-/// An address of this machine.
+/// An address assigned to a link of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Address {
+pub struct LinkAddress {
     /// The link that carries it.
     pub ifindex: u32,
     /// The address itself.
     pub address: IpAddr,
-    /// Length of the prefix it shares with its neighbours, bits.
+    /// Length of its on-link prefix, bits.
     pub prefix_len: u8,
 }
 
-/// The routing tables that are followed; the kernel asks `Local` first, whatever the prefix lengths.
+/// The routing tables that Shunt tracks. The kernel looks up `Local` first, regardless of prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Table {
-    /// This machine's own and broadcast addresses.
+pub enum RouteTable {
+    /// Local and broadcast addresses.
     Local,
-    /// Everything else.
+    /// All other routes.
     Main,
 }
 
-/// What makes a route the same route: a change of the rest replaces it.
+/// Identity of a route: a route with the same key replaces the earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteKey {
-    /// Where it stands.
-    pub table: Table,
+    /// The routing table.
+    pub table: RouteTable,
     /// First address of the destination.
     pub prefix: IpAddr,
     /// Length of the prefix, bits.
@@ -57,70 +57,70 @@ pub struct RouteKey {
 
 /// Where a route leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// Out of a link: to the gateway, or to the destination itself if there is none.
+pub enum RouteTarget {
+    /// Out of a link, to the gateway or, without one, to the destination itself.
     Via {
-        /// The link.
+        /// The outgoing link.
         ifindex: u32,
-        /// The next router; of either family whatever the destination's is (RFC 5549).
+        /// The next router, of either family independent of the destination's (RFC 5549).
         gateway: Option<IpAddr>,
     },
-    /// To this machine, or to a broadcast, multicast or anycast address: not for a switcher to forward.
+    /// To this machine, or to a broadcast, multicast or anycast address. Switchers do not forward it.
     Local,
-    /// Nowhere: unreachable, blackhole, prohibit, or a kind of route that Shunt can't follow (an encapsulation).
+    /// Unreachable, blackhole, prohibit, or an unsupported kind of route (encapsulation).
     Nowhere,
 }
 
-/// A route.
+/// A route in a routing table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// What it is for.
+    /// Table, prefix and metric.
     pub key: RouteKey,
-    /// The first living hop, if there are several.
-    pub target: Target,
-    /// There are other hops, or other routes with the same key, so that one removal needn't be the end of the key.
+    /// Where it leads; of several next hops, the first that is alive.
+    pub target: RouteTarget,
+    /// There are other next hops, or other routes with the same key: one removal may leave the key in place.
     pub alternatives: bool,
 }
 
-/// What makes a neighbour the same neighbour.
+/// Identity of a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NeighbourKey {
-    /// The link it is on.
+    /// Its link.
     pub ifindex: u32,
-    /// Its address there.
+    /// Its IP address.
     pub address: IpAddr,
 }
 
-/// How the kernel stands with a neighbour (RFC 4861 section 7.3.2; the same machine serves ARP).
+/// Reachability of a neighbour (RFC 4861 section 7.3.2; the kernel uses the same state machine for ARP).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NeighbourState {
-    /// Being asked for the first time.
+    /// First resolution in progress.
     Incomplete,
-    /// Known, and recently confirmed.
+    /// Resolved and recently confirmed.
     Reachable,
-    /// Known, not confirmed lately; nobody has asked again.
+    /// Resolved, but not confirmed recently; no probe is scheduled.
     Stale,
-    /// Known, and about to be asked or being asked again.
+    /// Resolved; a probe is scheduled or in progress.
     Verifying,
-    /// Doesn't answer.
+    /// Resolution failed.
     Failed,
-    /// Needs no asking: set by hand, or on a link without address resolution.
+    /// Needs no resolution: configured statically, or on a link without address resolution.
     Permanent,
 }
 
 /// An entry of the kernel's ARP or neighbour-discovery cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Who.
+    /// Link and IP address.
     pub key: NeighbourKey,
-    /// Its Ethernet address, if one is known.
+    /// Its Ethernet address, if known.
     pub mac: Option<Mac>,
-    /// How far it is to be trusted.
+    /// Its reachability.
     pub state: NeighbourState,
 }
 
 impl Neighbour {
-    /// The Ethernet address that frames to it may carry now.
+    /// The Ethernet address, if frames may be sent to it now.
     pub fn usable_mac(&self) -> Option<Mac> {
         match self.state {
             NeighbourState::Incomplete | NeighbourState::Failed => None,
@@ -129,25 +129,25 @@ impl Neighbour {
     }
 }
 
-/// One thing that happened.
+/// A change of the kernel's network state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A link appeared or changed.
     Link(Link),
-    /// A link was removed.
+    /// A link was removed; its ifindex.
     LinkGone(u32),
     /// An address appeared or changed.
-    Address(Address),
+    Address(LinkAddress),
     /// An address was removed.
-    AddressGone(Address),
-    /// A route was added beside whatever is there.
+    AddressGone(LinkAddress),
+    /// A route was added; one with the same key may exist.
     Route(Route),
-    /// A route took the place of the one with the same key.
+    /// A route replaced the one with the same key.
     RouteReplaced(Route),
     /// A route was removed.
     RouteGone(Route),
     /// A neighbour appeared or changed.
     Neighbour(Neighbour),
-    /// A neighbour was forgotten.
+    /// A neighbour was removed.
     NeighbourGone(NeighbourKey),
 }

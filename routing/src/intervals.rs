@@ -1,23 +1,23 @@
-//! Routes flattened: sorted, disjoint intervals of addresses, each with one next hop. Pure.
+//! Flattens routes into sorted, disjoint intervals of addresses, each with one next hop. Pure.
 //!
-//! A switcher finds a interval by binary search and needs no prefix logic. Addresses are 128 bits, IPv4 mapped
-//! (`::ffff:a.b.c.d`), so that one list serves both families.
+//! A switcher finds an interval by binary search and needs no prefix logic. Addresses are 128 bits with IPv4 mapped
+//! (`::ffff:a.b.c.d`), so one list serves both families.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::event::{Link, NeighbourKey, Route, RouteKey, Table, Target};
+use super::event::{Link, NeighbourKey, Route, RouteKey, RouteTable, RouteTarget};
 
 const V4_FIRST: u128 = 0xffff_0000_0000;
 const V4_LAST: u128 = 0xffff_ffff_ffff;
 
-/// Where packets to a interval of addresses go.
+/// Where packets to an interval of addresses go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NextHop {
-    /// Out of this link.
+    /// The outgoing link.
     pub ifindex: u32,
-    /// To this router, or to the destination itself if there is none.
+    /// The router; `None` if the destination itself is the neighbour.
     pub gateway: Option<IpAddr>,
 }
 
@@ -26,11 +26,11 @@ pub struct NextHop {
 pub struct Interval {
     /// The first address.
     pub start: u128,
-    /// None: there is no route, or it isn't a switcher's to follow.
+    /// `None` if there is no route, or none that a switcher forwards by.
     pub next_hop: Option<NextHop>,
 }
 
-/// An address as 128 bits.
+/// An address as a 128-bit integer, IPv4 mapped.
 pub fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
@@ -38,21 +38,21 @@ pub fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// 128 bits as an address.
+/// The inverse of [`bits`].
 pub fn address(bits: u128) -> IpAddr {
     Ipv6Addr::from_bits(bits).to_canonical()
 }
 
-/// Flattens `routes`: the local table first, then the longest prefix, then the lowest metric. Routes out of a link that
-/// is down or gone don't count. The first interval starts at 0, and adjoining intervals differ in their next hops.
+/// Flattens `routes`. Preference: the local table, then the longest prefix, then the lowest metric. Ignores routes out of a
+/// link that is down or missing. The first interval starts at 0, and adjacent intervals have different next hops.
 pub fn intervals<'a>(routes: impl IntoIterator<Item = &'a Route>, links: &BTreeMap<u32, Link>) -> Vec<Interval> {
-    let living = |route: &&Route| match route.target {
-        Target::Via { ifindex, .. } => links.get(&ifindex).is_some_and(|link| link.up),
-        Target::Local | Target::Nowhere => true,
+    let usable = |route: &&Route| match route.target {
+        RouteTarget::Via { ifindex, .. } => links.get(&ifindex).is_some_and(|link| link.up),
+        RouteTarget::Local | RouteTarget::Nowhere => true,
     };
-    let routes: Vec<&Route> = routes.into_iter().filter(living).collect();
+    let routes: Vec<&Route> = routes.into_iter().filter(usable).collect();
     let mut edges = Vec::with_capacity(2 * routes.len() + 2);
-    // Where the family changes, the answer does, whether or not a route begins there.
+    // The family changes at these addresses, and with it the best route, even if no route begins there.
     edges.extend([V4_FIRST, V4_LAST + 1].map(|at| Edge { at, candidate: None }));
     for (index, route) in routes.iter().enumerate() {
         let Some((first, last)) = span(&route.key) else {
@@ -60,26 +60,26 @@ pub fn intervals<'a>(routes: impl IntoIterator<Item = &'a Route>, links: &BTreeM
         };
         let candidate = Some(Candidate::new(&route.key, index));
         edges.push(Edge { at: first, candidate });
-        // A prefix that reaches the end of the address space never ends.
+        // A prefix that reaches the end of the address space has no second edge.
         edges.extend(last.checked_add(1).map(|at| Edge { at, candidate }));
     }
     edges.sort_unstable_by_key(|edge| edge.at);
     sweep(&edges, &routes)
 }
 
-/// Where packets to `to` go by `intervals`, and whose Ethernet address they need.
+/// The neighbour that packets to `to` are sent to; `None` without a route.
 pub fn next_hop(intervals: &[Interval], to: IpAddr) -> Option<NeighbourKey> {
-    let wanted = bits(to);
-    let after = intervals.partition_point(|interval| interval.start <= wanted);
+    let target = bits(to);
+    let after = intervals.partition_point(|interval| interval.start <= target);
     let hop = intervals.get(after.checked_sub(1)?)?.next_hop?;
     let address = hop.gateway.unwrap_or(to);
     Some(NeighbourKey { ifindex: hop.ifindex, address })
 }
 
-/// A route in order of preference: the least is the one to follow.
+/// A route, ordered by preference: the least is the best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    table: Table,
+    table: RouteTable,
     prefix_len: Reverse<u8>,
     metric: u32,
     index: usize,
@@ -98,28 +98,28 @@ impl Candidate {
     }
 }
 
-/// The address where a route begins or ends to count.
+/// The address where a route's prefix begins, or the first one after its end.
 struct Edge {
     at: u128,
     candidate: Option<Candidate>,
 }
 
-/// Walks the edges upwards with the set of routes that count there, and notes each change of the best one.
+/// Sweeps the edges upwards, maintaining the set of covering routes, and starts an interval where the best one changes.
 fn sweep(edges: &[Edge], routes: &[&Route]) -> Vec<Interval> {
-    // Apart by family: an IPv6 default route covers the mapped block, but says nothing about IPv4.
-    let mut counting = [BTreeSet::new(), BTreeSet::new()];
+    // One set per family: an IPv6 default route covers the mapped block but does not apply to IPv4.
+    let mut covering = [BTreeSet::new(), BTreeSet::new()];
     let mut intervals = vec![Interval { start: 0, next_hop: None }];
     for edges in edges.chunk_by(|a, b| a.at == b.at) {
         for candidate in edges.iter().filter_map(|edge| edge.candidate) {
-            let set: &mut BTreeSet<Candidate> = &mut counting[usize::from(candidate.v4)];
-            // A route's first edge puts it in, its second takes it out.
+            let set: &mut BTreeSet<Candidate> = &mut covering[usize::from(candidate.v4)];
+            // A route's first edge inserts it; its second removes it.
             if !set.remove(&candidate) {
                 set.insert(candidate);
             }
         }
         let start = edges[0].at;
         let v4 = (V4_FIRST..=V4_LAST).contains(&start);
-        let best = counting[usize::from(v4)].first();
+        let best = covering[usize::from(v4)].first();
         let next_hop = best.and_then(|candidate| next_hop_of(routes[candidate.index].target));
         match intervals.last_mut() {
             Some(last) if last.next_hop == next_hop => {}
@@ -130,14 +130,14 @@ fn sweep(edges: &[Edge], routes: &[&Route]) -> Vec<Interval> {
     intervals
 }
 
-fn next_hop_of(target: Target) -> Option<NextHop> {
+fn next_hop_of(target: RouteTarget) -> Option<NextHop> {
     match target {
-        Target::Via { ifindex, gateway } => Some(NextHop { ifindex, gateway }),
-        Target::Local | Target::Nowhere => None,
+        RouteTarget::Via { ifindex, gateway } => Some(NextHop { ifindex, gateway }),
+        RouteTarget::Local | RouteTarget::Nowhere => None,
     }
 }
 
-/// The first and the last address of a prefix; None for a length that its family doesn't have.
+/// The first and last address of a prefix; `None` if the length is invalid for its family.
 fn span(key: &RouteKey) -> Option<(u128, u128)> {
     let width = if key.prefix.is_ipv4() { 32 } else { 128 };
     let free = width - u32::from(key.prefix_len).min(width);
@@ -155,10 +155,10 @@ mod tests {
 
     use super::*;
 
-    fn route(prefix: &str, metric: u32, target: Target) -> Route {
+    fn route(prefix: &str, metric: u32, target: RouteTarget) -> Route {
         let (address, prefix_len) = prefix.split_once('/').unwrap();
         let key = RouteKey {
-            table: Table::Main,
+            table: RouteTable::Main,
             prefix: address.parse().unwrap(),
             prefix_len: prefix_len.parse().unwrap(),
             metric,
@@ -166,8 +166,8 @@ mod tests {
         Route { key, target, alternatives: false }
     }
 
-    fn via(ifindex: u32, gateway: Option<&str>) -> Target {
-        Target::Via { ifindex, gateway: gateway.map(|g| g.parse().unwrap()) }
+    fn via(ifindex: u32, gateway: Option<&str>) -> RouteTarget {
+        RouteTarget::Via { ifindex, gateway: gateway.map(|g| g.parse().unwrap()) }
     }
 
     fn links(up: &[u32]) -> BTreeMap<u32, Link> {
@@ -185,7 +185,7 @@ mod tests {
         let routes = [
             route("0.0.0.0/0", 0, via(1, Some("198.18.0.1"))),
             route("198.18.1.0/24", 0, via(2, None)),
-            route("198.18.1.128/25", 0, Target::Nowhere),
+            route("198.18.1.128/25", 0, RouteTarget::Nowhere),
         ];
         assert_eq!(find(&routes, &[1, 2], "192.0.2.1"), Some((1, "198.18.0.1".into())));
         assert_eq!(find(&routes, &[1, 2], "198.18.1.7"), Some((2, "198.18.1.7".into())));
@@ -211,8 +211,8 @@ mod tests {
 
     #[test]
     fn the_local_table_comes_first_even_with_a_shorter_prefix() {
-        let mut own = route("198.18.1.0/24", 0, Target::Local);
-        own.key.table = Table::Local;
+        let mut own = route("198.18.1.0/24", 0, RouteTarget::Local);
+        own.key.table = RouteTable::Local;
         let routes = [own, route("198.18.1.7/32", 0, via(1, None))];
         assert_eq!(find(&routes, &[1], "198.18.1.7"), None);
     }
@@ -229,7 +229,7 @@ mod tests {
         let mut best: Option<&Route> = None;
         for route in routes {
             let (first, last) = span(&route.key).unwrap();
-            let down = matches!(route.target, Target::Via { ifindex, .. } if !links.contains_key(&ifindex));
+            let down = matches!(route.target, RouteTarget::Via { ifindex, .. } if !links.contains_key(&ifindex));
             if down || route.key.prefix.is_ipv4() != to.is_ipv4() || !(first..=last).contains(&bits(to)) {
                 continue;
             }
@@ -239,7 +239,7 @@ mod tests {
             }
         }
         match best?.target {
-            Target::Via { ifindex, gateway } => Some(NeighbourKey { ifindex, address: gateway.unwrap_or(to) }),
+            RouteTarget::Via { ifindex, gateway } => Some(NeighbourKey { ifindex, address: gateway.unwrap_or(to) }),
             _ => None,
         }
     }
@@ -253,14 +253,15 @@ mod tests {
 
     fn any_route() -> impl Strategy<Value = Route> {
         let target = prop_oneof![
-            (1u32..4, prop::option::of(any_address())).prop_map(|(ifindex, gateway)| Target::Via { ifindex, gateway }),
-            Just(Target::Local),
-            Just(Target::Nowhere),
+            (1u32..4, prop::option::of(any_address()))
+                .prop_map(|(ifindex, gateway)| RouteTarget::Via { ifindex, gateway }),
+            Just(RouteTarget::Local),
+            Just(RouteTarget::Nowhere),
         ];
         let lengths = prop::sample::select(vec![0u8, 1, 2, 3, 4, 5, 6, 30, 31, 32, 126, 127, 128]);
         (any_address(), lengths, 0u32..3, any::<bool>(), target).prop_map(|(prefix, length, metric, local, target)| {
             let prefix_len = length.min(if prefix.is_ipv4() { 32 } else { 128 });
-            let table = if local { Table::Local } else { Table::Main };
+            let table = if local { RouteTable::Local } else { RouteTable::Main };
             let mut key = RouteKey { table, prefix, prefix_len, metric };
             key.prefix = address(span(&key).unwrap().0);
             Route { key, target, alternatives: false }

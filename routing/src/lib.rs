@@ -1,8 +1,8 @@
-//! What the kernel knows of links, addresses, routes and neighbours, as plain values, and how it is read.
+//! The kernel's links, addresses, routes and neighbours as plain values.
 //!
-//! [`requests::Requests`] dumps it, [`decode`] turns messages into plain [`event`]s, [`state::State`] takes those in, and
-//! [`intervals`] flattens the routes for the switchers. Control's routing daemon follows the kernel by them; `shunt doctor`
-//! looks once.
+//! [`requests::Requests`] dumps them, [`decode`] turns messages into plain [`event`]s, [`state::State`] applies events, and
+//! [`intervals`] flattens the routes for the switchers. Control's routing daemon tracks the kernel with these modules;
+//! `shunt doctor` takes one snapshot.
 #![forbid(unsafe_code)]
 
 pub mod decode;
@@ -15,18 +15,18 @@ pub mod state;
 use error::NetlinkError;
 use state::State;
 
-/// Links and the machine's addresses at one moment, without the routes, of which there can be a million.
+/// A snapshot of links and addresses, without the routes, which may number a million.
 pub fn addresses() -> Result<State, NetlinkError> {
-    whole(requests::Requests::open()?.dump_addresses()?)
+    complete(requests::Requests::open()?.dump_addresses()?)
 }
 
-/// What the kernel knows at one moment.
+/// A snapshot of links, addresses, routes and neighbours.
 pub fn snapshot() -> Result<State, NetlinkError> {
-    whole(requests::Requests::open()?.dump_all()?)
+    complete(requests::Requests::open()?.dump_all()?)
 }
 
-/// Only the follower, which hears of what is missing, can go on with a part.
-fn whole(state: State) -> Result<State, NetlinkError> {
+/// Rejects an incomplete state. Only a follower of events can use one, because it learns what is missing.
+fn complete(state: State) -> Result<State, NetlinkError> {
     match state.is_incomplete || state.routes_stale {
         true => Err(NetlinkError::Interrupted),
         false => Ok(state),
@@ -38,12 +38,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_no_answer() {
-        assert!(whole(State::default()).is_ok());
+    fn an_incomplete_state_is_an_error() {
+        assert!(complete(State::default()).is_ok());
         let parts =
             [State { is_incomplete: true, ..State::default() }, State { routes_stale: true, ..State::default() }];
         for part in parts {
-            assert!(matches!(whole(part), Err(NetlinkError::Interrupted)));
+            assert!(matches!(complete(part), Err(NetlinkError::Interrupted)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to the kernel: dumps, and one-off commands, each answered before the next is made.
+//! Synchronous requests to the kernel: dumps and neighbour resolution.
 
 use std::net::IpAddr;
 
@@ -17,26 +17,26 @@ use super::error::NetlinkError;
 use super::event::{Event, NeighbourKey};
 use super::state::State;
 
-/// What a dump lists.
+/// The result of a dump.
 #[derive(Default)]
 struct Dump {
-    listed: Vec<Event>,
-    /// False if changes went on interrupting it, so that something may be missing.
-    whole: bool,
+    events: Vec<Event>,
+    /// False if changes interrupted every attempt: entries may be missing.
+    consistent: bool,
 }
 
-/// The socket for requests, each answered before the next is made.
+/// A socket for requests, each answered before the next is sent.
 pub struct Requests {
-    kernel: shunt_netlink::Requests,
+    kernel: shunt_netlink::RequestSocket,
 }
 
 impl Requests {
-    /// Opens it.
+    /// Opens the socket.
     pub fn open() -> Result<Self, NetlinkError> {
-        Ok(Self { kernel: shunt_netlink::Requests::open(NETLINK_ROUTE).map_err(NetlinkError::Open)? })
+        Ok(Self { kernel: shunt_netlink::RequestSocket::open(NETLINK_ROUTE).map_err(NetlinkError::Open)? })
     }
 
-    /// Everything that is followed; incomplete if changes went on interrupting one of the dumps.
+    /// Dumps links, addresses, routes and neighbours; incomplete if changes interrupted every attempt at one of the dumps.
     pub fn dump_all(&mut self) -> Result<State, NetlinkError> {
         let state = all_of(|request, what| self.dump(request, what))?;
         info!(
@@ -49,39 +49,39 @@ impl Requests {
         Ok(state)
     }
 
-    /// A state of links and addresses alone; incomplete if changes went on interrupting one of the dumps.
+    /// Dumps links and addresses only; incomplete if changes interrupted every attempt at one of the dumps.
     pub fn dump_addresses(&mut self) -> Result<State, NetlinkError> {
         let mut state = State::default();
         add(&mut state, [links(), addresses()], &mut |request, what| self.dump(request, what))?;
         Ok(state)
     }
 
-    /// A state of routes alone; stale from the beginning if changes went on interrupting the dump.
+    /// Dumps routes only; `routes_stale` is set if changes interrupted every attempt.
     pub fn dump_routes(&mut self) -> Result<State, NetlinkError> {
         routes_of(&mut |request, what| self.dump(request, what))
     }
 
-    /// Everything that a dump lists.
+    /// Dumps with retries.
     fn dump(&mut self, request: RouteNetlinkMessage, what: &'static str) -> Result<Dump, NetlinkError> {
         let mut dump = Dump::default();
         for _ in 0..MAX_DUMPS {
-            dump.listed.clear();
-            let take = |message, flags| dump.listed.extend(decode::event(&message, flags));
+            dump.events.clear();
+            let take = |message, flags| dump.events.extend(decode::event(&message, flags));
             let outcome = self.kernel.dump(request.clone(), take);
-            dump.whole =
-                outcome.map_err(|source| NetlinkError::Refused { what, source })? == shunt_netlink::Dump::Whole;
-            if dump.whole {
+            let outcome = outcome.map_err(|source| NetlinkError::Refused { what, source })?;
+            dump.consistent = outcome == shunt_netlink::Dump::Consistent;
+            if dump.consistent {
                 return Ok(dump);
             }
         }
-        warn!("changes interrupted the request to {what} {MAX_DUMPS} times; taking what came");
+        warn!("changes interrupted the request to {what} {MAX_DUMPS} times; using an inconsistent answer");
         Ok(dump)
     }
 
     /// Makes the kernel resolve or confirm a neighbour.
     pub fn resolve(&mut self, key: NeighbourKey) -> Result<(), NetlinkError> {
-        // NTF_USE is "as if a packet went there" (neigh_event_send): INCOMPLETE from nothing or FAILED, DELAY from
-        // STALE.
+        // NTF_USE acts as a packet to the neighbour would (neigh_event_send): no entry or FAILED becomes INCOMPLETE, STALE
+        // becomes DELAY.
         let mut message = NeighbourMessage::default();
         message.header.family = match key.address {
             IpAddr::V4(_) => AddressFamily::Inet,
@@ -96,6 +96,7 @@ impl Requests {
     }
 }
 
+/// A dump request and what it does, for errors.
 type Listing = (RouteNetlinkMessage, &'static str);
 
 fn links() -> Listing {
@@ -121,11 +122,11 @@ fn add<const N: usize>(
     dump: &mut impl FnMut(RouteNetlinkMessage, &'static str) -> Result<Dump, NetlinkError>,
 ) -> Result<(), NetlinkError> {
     for (request, what) in listings {
-        let Dump { listed, whole } = dump(request, what)?;
-        for event in listed {
+        let Dump { events, consistent } = dump(request, what)?;
+        for event in events {
             state.apply(event);
         }
-        state.is_incomplete |= !whole;
+        state.is_incomplete |= !consistent;
     }
     Ok(())
 }
@@ -133,18 +134,18 @@ fn add<const N: usize>(
 fn routes_of(
     dump: &mut impl FnMut(RouteNetlinkMessage, &'static str) -> Result<Dump, NetlinkError>,
 ) -> Result<State, NetlinkError> {
-    let (mut state, mut all_whole) = (State::default(), true);
+    let (mut state, mut all_consistent) = (State::default(), true);
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
-        let Dump { listed, whole } = dump(RouteNetlinkMessage::GetRoute(message), "list routes")?;
-        for event in listed {
+        let Dump { events, consistent } = dump(RouteNetlinkMessage::GetRoute(message), "list routes")?;
+        for event in events {
             state.apply(event);
         }
-        all_whole &= whole;
+        all_consistent &= consistent;
     }
-    // Set meanwhile by routes that share a key, whose order a dump does tell.
-    state.routes_stale = !all_whole;
+    // Overwrites the flag that routes with a shared key set: a dump lists those in order.
+    state.routes_stale = !all_consistent;
     Ok(state)
 }
 
@@ -154,8 +155,9 @@ mod tests {
 
     #[test]
     fn whichever_dump_was_interrupted_the_state_says_so() {
-        let state =
-            |interrupted: &str| all_of(|_, what| Ok(Dump { listed: Vec::new(), whole: what != interrupted })).unwrap();
+        let state = |interrupted: &str| {
+            all_of(|_, what| Ok(Dump { events: Vec::new(), consistent: what != interrupted })).unwrap()
+        };
         assert!(!state("").is_incomplete && !state("").routes_stale);
         for what in ["list links", "list addresses", "list neighbours"] {
             assert!(state(what).is_incomplete && !state(what).routes_stale, "{what}");

@@ -1,10 +1,10 @@
-//! The model of the kernel's network state: maps that events are applied to. Pure; owned by the follower.
+//! A model of the kernel's network state, to which events are applied. Pure; owned by its subscriber.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use super::event::{Address, Event, Link, Neighbour, NeighbourKey, Route, RouteKey};
+use super::event::{Event, Link, LinkAddress, Neighbour, NeighbourKey, Route, RouteKey};
 
-/// Which parts of the model differ from before.
+/// Which parts of the model an event changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Links.
@@ -18,12 +18,12 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether there is any.
+    /// Whether anything changed.
     pub fn any(self) -> bool {
         self != Self::default()
     }
 
-    /// Adds another's changes.
+    /// Adds the changes of `other`.
     pub fn merge(&mut self, other: Self) {
         self.links |= other.links;
         self.addresses |= other.addresses;
@@ -32,27 +32,26 @@ impl Changes {
     }
 }
 
-/// Links, addresses, routes and neighbours as last heard.
+/// Links, addresses, routes and neighbours as last reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// By ifindex.
     pub links: BTreeMap<u32, Link>,
     /// This machine's addresses.
-    pub addresses: BTreeSet<Address>,
+    pub addresses: BTreeSet<LinkAddress>,
     /// By table, prefix and metric.
     pub routes: BTreeMap<RouteKey, Route>,
     /// By link and address.
     pub neighbours: BTreeMap<NeighbourKey, Neighbour>,
-    /// Routes changed in a way that only a new dump can tell: the follower makes one and starts afresh.
+    /// Routes changed in a way that events do not describe: the subscriber must dump them again.
     pub routes_stale: bool,
-    /// Changes went on interrupting a dump of links, addresses or neighbours, so that some may be missing: the follower dumps
-    /// all again.
+    /// Changes interrupted every attempt at a dump of links, addresses or neighbours, and some may be missing: the subscriber
+    /// must dump everything again.
     pub is_incomplete: bool,
 }
 
 impl State {
-    /// Takes one event in. An event that is already known changes nothing, so that events which happened before a dump
-    /// may be applied after it.
+    /// Applies an event. Idempotent, so events that precede a dump may be applied after it.
     pub fn apply(&mut self, event: Event) -> Changes {
         match event {
             Event::Link(link) => self.put_link(link),
@@ -74,7 +73,7 @@ impl State {
         }
     }
 
-    /// The link of that name.
+    /// Finds a link by name.
     pub fn link_named(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)
     }
@@ -83,7 +82,7 @@ impl State {
         let before = self.links.insert(link.ifindex, link);
         let now = before.as_ref().and_then(|b| self.links.get(&b.ifindex));
         let links = now.is_none() || before.as_ref() != now;
-        // The kernel says nothing of the IPv4 routes that it drops with a link (fib_table_flush).
+        // The kernel sends no event for IPv4 routes that it removes with a link (fib_table_flush).
         if let (Some(before), Some(now)) = (&before, now) {
             self.routes_stale |= before.up && !now.up;
         }
@@ -104,9 +103,9 @@ impl State {
         }
     }
 
-    fn remove_address(&mut self, address: Address) -> Changes {
+    fn remove_address(&mut self, address: LinkAddress) -> Changes {
         let addresses = self.addresses.remove(&address);
-        // Routes that named it as their source go silently, too (fib_sync_down_addr).
+        // Routes with it as their source are removed without an event, too (fib_sync_down_addr).
         self.routes_stale |= addresses;
         Changes { addresses, ..Changes::default() }
     }
@@ -118,7 +117,7 @@ impl State {
                 Changes { routes: true, ..Changes::default() }
             }
             Entry::Occupied(entry) if *entry.get() == route => Changes::default(),
-            // In a dump the first is the one that the kernel uses. Among events, only a new dump tells.
+            // In a dump the kernel uses the first. Events do not tell the order; a new dump does.
             Entry::Occupied(mut entry) => {
                 entry.get_mut().alternatives = true;
                 self.routes_stale = true;
@@ -142,7 +141,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::{NeighbourState, Table, Target};
+    use super::super::event::{NeighbourState, RouteTable, RouteTarget};
     use super::*;
 
     fn link(ifindex: u32, up: bool) -> Link {
@@ -150,8 +149,8 @@ mod tests {
     }
 
     fn route(prefix: &str, ifindex: u32) -> Route {
-        let key = RouteKey { table: Table::Main, prefix: prefix.parse().unwrap(), prefix_len: 24, metric: 0 };
-        Route { key, target: Target::Via { ifindex, gateway: None }, alternatives: false }
+        let key = RouteKey { table: RouteTable::Main, prefix: prefix.parse().unwrap(), prefix_len: 24, metric: 0 };
+        Route { key, target: RouteTarget::Via { ifindex, gateway: None }, alternatives: false }
     }
 
     fn neighbour(ifindex: u32) -> Neighbour {
@@ -173,7 +172,7 @@ mod tests {
     #[test]
     fn a_link_that_goes_takes_what_was_on_it() {
         let mut state = State::default();
-        let address = Address { ifindex: 1, address: "198.18.0.1".parse().unwrap(), prefix_len: 24 };
+        let address = LinkAddress { ifindex: 1, address: "198.18.0.1".parse().unwrap(), prefix_len: 24 };
         state.apply(Event::Link(link(1, true)));
         state.apply(Event::Address(address));
         state.apply(Event::Neighbour(neighbour(1)));
@@ -193,7 +192,7 @@ mod tests {
         assert!(std::mem::take(&mut state.routes_stale));
         state.apply(Event::Link(link(1, true)));
         assert!(!state.routes_stale);
-        let address = Address { ifindex: 1, address: "2001:db8::1".parse().unwrap(), prefix_len: 64 };
+        let address = LinkAddress { ifindex: 1, address: "2001:db8::1".parse().unwrap(), prefix_len: 64 };
         state.apply(Event::Address(address));
         state.apply(Event::AddressGone(address));
         assert!(state.routes_stale);

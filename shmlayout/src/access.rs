@@ -1,8 +1,8 @@
-//! Who may write what: readers and writers of shared memory are different types.
+//! Access rights as types: readers and writers of shared memory are different types.
 //!
-//! Every cell of shared memory ([`crate::word`], [`crate::record`]) has an access as its type parameter, and so has all
-//! that is made of cells, up to the regions. A cell has methods that store only where that is [`Writer`]. A region that
-//! two processes write has a parameter for each of them. Without a parameter, a type is the reader's.
+//! Every cell of shared memory ([`crate::word`], [`crate::record`]) has an access as its type parameter, and so has every
+//! structure made of cells, up to the regions. A cell has storing methods only if its access is [`Writer`]. A region with
+//! two writing processes has one parameter for each. The default access is [`Reader`].
 //!
 //! ```
 //! use shunt_shmlayout::access::Writer;
@@ -23,17 +23,17 @@
 //! }
 //! ```
 
-/// Reads. Its memory may be mapped read-only.
+/// Read access. The memory may be mapped read-only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Reader;
 
-/// Reads and writes: the one writer of a field, or one of those that agree by compare and exchange.
+/// Read and write access, for the only writer of a field or for writers that synchronize by compare and exchange.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Writer;
 
 /// [`Reader`] or [`Writer`].
 pub trait Access: Copy + Send + Sync + 'static + Lends<Self> + Lends<Reader> {
-    /// Whether it needs a writable mapping.
+    /// Whether this access needs a writable mapping.
     const WRITES: bool;
 }
 
@@ -45,9 +45,9 @@ impl Access for Writer {
     const WRITES: bool = true;
 }
 
-/// That `To` is the same with no more rights: a writer can be a reader, never the other way round.
+/// Marks `To` as the same type with equal or fewer rights: a writer can become a reader, never the reverse.
 ///
-/// For types in shared memory, `map.rs` implements it; they differ in the access alone, which takes no space.
+/// `map.rs` implements it for types in shared memory. They differ only in the access, which takes no space.
 pub trait Lends<To> {}
 
 impl Lends<Reader> for Reader {}

@@ -1,15 +1,15 @@
-//! Words that name things in every region: addresses, transport ports, ids.
+//! Types used in every region: addresses, transport ports, ids.
 
 use core::fmt;
 
 pub use shunt_address::{Address, PortBe, Protocol, TCP, UDP};
 
-/// Index of a service in the configuration table; keeps its meaning from one epoch to the next.
+/// Index of a service in the configuration table. Stable across epochs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ServiceId(pub u16);
 
-/// Index of a backend (address, port and protocol) in the configuration table; keeps its meaning from one epoch to the
-/// next, and is given to another backend only when no connection names it any more.
+/// Index of a backend (address, port and protocol) in the configuration table. Stable across epochs; reused only when no
+/// connection refers to it any more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct BackendId(pub u16);
 
@@ -18,8 +18,8 @@ pub struct BackendId(pub u16);
 pub struct InterfaceId(pub u16);
 
 impl InterfaceId {
-    /// None of the table: the pseudo-interface, behind which are the box's own programs. The highest number that a
-    /// connection's last hop has room for.
+    /// The pseudo-interface to programs on this machine; not in the table. The highest number that fits in a connection's
+    /// last hop.
     pub const HOST: Self = Self((1 << 10) - 1);
 }
 
@@ -28,25 +28,25 @@ impl InterfaceId {
 pub struct NeighbourId(pub u32);
 
 impl NeighbourId {
-    /// No neighbour known: the next hop isn't resolved, or there is no route.
+    /// No neighbour: the next hop is unresolved, or there is no route.
     pub const NONE: Self = Self(u32::MAX);
 }
 
-/// A 48-bit Ethernet address as the low bits of a word; bit 63 tells a known address from none.
+/// A 48-bit Ethernet address. As a word, it is the low 48 bits; bit 63 marks a known address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
     const KNOWN: u64 = 1 << 63;
 
-    /// The word that stands for this address.
+    /// Encodes the address as a word.
     #[inline]
     pub const fn word(self) -> u64 {
         let [a, b, c, d, e, f] = self.0;
         Self::KNOWN | u64::from_be_bytes([0, 0, a, b, c, d, e, f])
     }
 
-    /// The address a word stands for; `None` for a word that says "unknown".
+    /// Decodes a word; `None` if the address is unknown.
     #[inline]
     pub const fn from_word(word: u64) -> Option<Self> {
         if word & Self::KNOWN == 0 {

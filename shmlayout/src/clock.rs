@@ -1,15 +1,15 @@
-//! The clock of every time in the regions: CLOCK_MONOTONIC, in milliseconds. A jump of the wall clock expires nothing.
+//! The clock of all times in the regions: CLOCK_MONOTONIC, in milliseconds. A wall-clock jump cannot expire an entry.
 
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Now.
+/// The current time, in milliseconds.
 pub fn now_ms() -> u64 {
     read_ms(ClockId::CLOCK_MONOTONIC)
 }
 
-/// Now, 1 to 4 ms behind at the most: it costs no system call, wherever it is read.
+/// The current time at tick resolution: up to 4 ms behind, but never a system call.
 pub fn coarse_now_ms() -> u64 {
     read_ms(ClockId::CLOCK_MONOTONIC_COARSE)
 }

@@ -1,18 +1,18 @@
-//! Enums that shared memory holds as one byte: the variant, its byte and its name in one line each.
+//! Enums stored in shared memory as one byte: one line per variant, with its byte and its name.
 //!
-//! A record keeps the byte. It is decoded once, when the record is read; what to do about a byte that no variant has is
-//! the reader's decision, never a default.
+//! A record holds the byte, which is decoded once, when the record is read. The reader decides what an unknown byte means;
+//! there is no default.
 
 use crate::address::Protocol;
 use core::fmt;
 use core::marker::PhantomData;
 
-/// An enum that has a byte for each variant.
+/// An enum with a one-byte code for each variant.
 pub trait Code: Copy {
-    /// The variant that a byte stands for; `None` if this build knows none.
+    /// Decodes a byte; `None` if this build does not know it.
     fn decode(code: u8) -> Option<Self>;
 
-    /// The byte that stands for it.
+    /// The variant's byte.
     fn encode(self) -> u8;
 }
 
@@ -28,31 +28,30 @@ impl Code for Protocol {
     }
 }
 
-/// A byte that was read and not decoded yet, for what is copied more often than it is asked for. Shows nothing but the
-/// variant that it stands for.
+/// A byte that is decoded on demand, for fields that are copied more often than read. Only the decoded variant is accessible.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Coded<T>(u8, PhantomData<T>);
 
 impl<T: Code> Coded<T> {
-    /// The byte as it stands in memory.
+    /// Wraps a byte read from memory.
     #[inline]
     pub(crate) const fn from_byte(byte: u8) -> Self {
         Self(byte, PhantomData)
     }
 
-    /// The byte for memory.
+    /// The byte to store in memory.
     #[inline]
     pub(crate) const fn byte(self) -> u8 {
         self.0
     }
 
-    /// The variant; `None` if this build knows none for the byte.
+    /// Decodes the byte; `None` if this build does not know it.
     #[inline]
     pub fn get(self) -> Option<T> {
         T::decode(self.0)
     }
 
-    /// Of no variant.
+    /// A byte of no variant.
     pub const UNKNOWN: Self = Self(0, PhantomData);
 }
 
@@ -72,7 +71,7 @@ impl<T: Code + fmt::Debug> fmt::Debug for Coded<T> {
     }
 }
 
-/// Defines such an enum: what it is and its name, then each variant with its meaning, its byte and its name.
+/// Defines a coded enum: description and name, then each variant with its description, byte and name.
 macro_rules! coded {
     ($what:literal $Enum:ident: $($(#[doc = $doc:literal])* $variant:ident = $code:literal, $name:literal;)*) => {
         #[doc = $what]
@@ -81,16 +80,16 @@ macro_rules! coded {
         pub enum $Enum { $($(#[doc = $doc])* $variant = $code,)* }
 
         impl $Enum {
-            /// All of them.
+            /// All variants.
             pub const ALL: &[$Enum] = &[$($Enum::$variant,)*];
 
-            /// The byte that stands for it in shared memory.
+            /// Its byte in shared memory.
             #[inline]
             pub const fn code(self) -> u8 {
                 self as u8
             }
 
-            /// The variant that a byte stands for; `None` if this build knows none.
+            /// Decodes a byte; `None` if this build does not know it.
             #[inline]
             pub const fn of(code: u8) -> Option<Self> {
                 match code {

@@ -1,8 +1,8 @@
 //! The configuration table's generations A and B (patent Fig. 4, configuration table 64 and routing table 62).
 //!
-//! Control fills the idle one and flips (`flip.rs`); switchers and the `shunt` command read the active one. One
-//! generation is whole in itself: services, their slots, the backends, the routes, and the hash by which a packet's
-//! address, port and protocol lead to a service or a backend.
+//! Control fills the idle generation and flips (`flip.rs`); switchers and the `shunt` command read the active one. A
+//! generation is self-contained: services and their slots, backends, the forwarding table, and the hash that maps a
+//! packet's address, port and protocol to a service or a backend.
 
 mod name;
 mod rights;
@@ -21,8 +21,8 @@ use crate::word::Word16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 coded! {
-    "What a range of addresses is reached by." FibKind:
-    /// Nothing: no route.
+    "How an interval of addresses is reached." FibKind:
+    /// No route.
     Nowhere = 0, "nowhere";
     /// The destination itself is the neighbour.
     OnLink = 1, "on-link";
@@ -30,11 +30,11 @@ coded! {
     Gateway = 2, "gateway";
 }
 
-/// How long a connection may be silent, in milliseconds, by its state (RFC 5382, RFC 4787).
+/// Idle timeouts of a connection by state, in milliseconds (RFC 5382, RFC 4787).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Timeouts {
-    /// A TCP connection whose handshake isn't complete.
+    /// A TCP connection whose handshake is incomplete.
     pub opening_ms: u32,
     /// An open TCP connection; for a UDP service, a flow.
     pub established_ms: u32,
@@ -46,7 +46,7 @@ pub struct Timeouts {
 
 described!(Timeouts { opening_ms, established_ms, closing_ms, closed_ms });
 
-/// A service: address, port and protocol that clients use. Readers get a [`ServiceView`] of it.
+/// A service: address, port and protocol that clients use. Readers decode it into a [`ServiceView`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ServiceRecord {
@@ -54,23 +54,23 @@ pub struct ServiceRecord {
     pub address: Address,
     /// The port that clients use.
     pub port: PortBe,
-    /// [`crate::address::Protocol`]; 0 says that the record is empty.
+    /// [`crate::address::Protocol`]; 0 in an empty record.
     pub protocol: u8,
     /// [`crate::mode::Mode`].
     pub mode: u8,
     /// First cell of the service in `slots`.
     pub slots_first: u32,
-    /// Number of cells; 0 if no backend may take a connection.
+    /// Number of cells; 0 if no backend accepts connections.
     pub slots_count: u32,
     /// First record of the service in `members`.
     pub members_first: u32,
     /// Number of members.
     pub members_count: u32,
-    /// Idle times.
+    /// Idle timeouts.
     pub timeouts: Timeouts,
     /// First record of the service in `classes`.
     pub classes_first: u32,
-    /// Number of its classes; 0 if all clients are served alike.
+    /// Number of its classes; 0 if all clients get the same backends.
     pub classes_count: u32,
     /// [`crate::service::Algorithm`].
     pub algorithm: u8,
@@ -78,7 +78,7 @@ pub struct ServiceRecord {
     pub target: u8,
     /// [`crate::service::OnBackendDown`].
     pub on_backend_down: u8,
-    /// Room for a later field.
+    /// Reserved.
     pub reserved: u8,
 }
 
@@ -100,14 +100,14 @@ described!(ServiceRecord {
     reserved,
 });
 
-/// Which backends serve a range of a service's clients: from `start` to the next record's start. A service's records are
-/// sorted; whoever stands before the first has the service's own slots and members.
+/// The backends for an interval of a service's clients, from `start` to the next record's start. A service's records are
+/// sorted; clients below the first get the service's own slots and members.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ClassRecord {
     /// First client address.
     pub start: Address,
-    /// First cell in `slots`; several records may name the same cells.
+    /// First cell in `slots`; several records may share cells.
     pub slots_first: u32,
     /// Number of cells; 0 refuses these clients.
     pub slots_count: u32,
@@ -123,45 +123,45 @@ described!(ClassRecord { start, slots_first, slots_count, members_first, members
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct MemberRecord {
-    /// Which backend.
+    /// Backend id.
     pub backend: u16,
-    /// Weight by configuration.
+    /// Configured weight.
     pub weight: u16,
-    /// Weight in force before feedback: 0 while the backend takes no new connections.
+    /// Weight before feedback: the configured one, or 0 while the backend accepts no new connections.
     pub effective: u16,
-    /// What feedback multiplies it by, in thousandths; 1000 without feedback.
+    /// Feedback factor on `effective`, in thousandths; 1000 without feedback.
     pub factor_permille: u16,
 }
 
 described!(MemberRecord { backend, weight, effective, factor_permille });
 
 impl MemberRecord {
-    /// The weight in force, in thousandths of a configured one.
+    /// The effective weight with feedback, in thousandths of a configured unit.
     #[inline]
     pub fn weight_permille(&self) -> u32 {
         u32::from(self.effective) * u32::from(self.factor_permille)
     }
 }
 
-/// A backend: a server behind services. Readers get a [`BackendView`] of it.
+/// A backend: a server behind services. Readers decode it into a [`BackendView`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct BackendRecord {
-    /// Its address.
+    /// IP address.
     pub address: Address,
-    /// Its port.
+    /// Transport port.
     pub port: PortBe,
-    /// As the service's; 0 says that the record is empty.
+    /// [`crate::address::Protocol`]; 0 in an empty record.
     pub protocol: u8,
     /// [`BackendRecord::UP`], [`BackendRecord::DRAINED`], [`BackendRecord::REMOVED`], [`BackendRecord::STALE`].
     pub flags: u8,
     /// The interface that leads to it.
     pub interface: u16,
-    /// Room for later fields.
+    /// Reserved.
     pub reserved: u16,
     /// Its next hop in the neighbour table ([`NeighbourId`]).
     pub neighbour: u32,
-    /// Room for later fields.
+    /// Reserved.
     pub reserved2: u32,
 }
 
@@ -170,30 +170,30 @@ described!(BackendRecord { address, port, protocol, flags, interface, reserved, 
 impl BackendRecord {
     /// Its health checks pass.
     pub const UP: u8 = 1;
-    /// The operator took it out (`shunt drain`): its connections finish, new ones go elsewhere.
+    /// The operator drained it (`shunt drain`): existing connections finish, new ones go elsewhere.
     pub const DRAINED: u8 = 2;
-    /// The configuration doesn't name it any more; kept until its last connection is gone.
+    /// Removed from the configuration; retained until its last connection ends.
     pub const REMOVED: u8 = 4;
-    /// Some service has a [`StaleRecord`] of it. Packets to all other backends need no look at those.
+    /// At least one [`StaleRecord`] names it. Packets to other backends skip the search for one.
     pub const STALE: u8 = 8;
 }
 
-/// A service's connections to a backend are stale: the service no longer sends new ones there, and
-/// [`ServiceView::on_backend_down`] says what becomes of those that exist. Sorted by backend, then service.
+/// A service's connections to a backend are stale: the service sends no new ones there, and
+/// [`ServiceView::on_backend_down`] decides about existing ones. Sorted by backend, then service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StaleRecord {
-    /// Which backend.
+    /// Backend id.
     pub backend: u16,
-    /// Which service.
+    /// Service id.
     pub service: u16,
-    /// From when on, in seconds of CLOCK_MONOTONIC: 0 for a backend that is down, else the end of its drain timeout.
+    /// Start time, in seconds of CLOCK_MONOTONIC: 0 for a backend that is down, else the end of its drain timeout.
     pub from_s: u32,
 }
 
 described!(StaleRecord { backend, service, from_s });
 
-/// A range of addresses and the way to them: from `start` to the next range's start.
+/// An interval of addresses and its next hop, from `start` to the next record's start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FibRecord {
@@ -201,44 +201,44 @@ pub struct FibRecord {
     pub start: Address,
     /// [`FibKind`].
     pub kind: u8,
-    /// Room for later fields.
+    /// Reserved.
     pub reserved: u8,
-    /// The interface that leads there.
+    /// The outgoing interface.
     pub interface: u16,
     /// The gateway in the neighbour table.
     pub neighbour: u32,
-    /// Room for later fields.
+    /// Reserved.
     pub reserved2: u64,
 }
 
 described!(FibRecord { start, kind, reserved, interface, neighbour, reserved2 });
 
-/// The way to an address.
+/// The next hop towards an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Route {
+pub enum FibRoute {
     /// The destination is a neighbour on this interface.
     OnLink(InterfaceId),
-    /// By a gateway.
+    /// A gateway on this interface.
     Gateway(InterfaceId, NeighbourId),
-    /// The record has a number that this build doesn't know.
+    /// The record's kind is unknown to this build.
     Unknown,
 }
 
 impl FibRecord {
-    /// The way that it says; `None` for no route.
+    /// Decodes the record; `None` if there is no route.
     #[inline]
-    fn route(&self) -> Option<Route> {
+    fn route(&self) -> Option<FibRoute> {
         let interface = InterfaceId(self.interface);
         match FibKind::of(self.kind) {
             Some(FibKind::Nowhere) => None,
-            Some(FibKind::OnLink) => Some(Route::OnLink(interface)),
-            Some(FibKind::Gateway) => Some(Route::Gateway(interface, NeighbourId(self.neighbour))),
-            None => Some(Route::Unknown),
+            Some(FibKind::OnLink) => Some(FibRoute::OnLink(interface)),
+            Some(FibKind::Gateway) => Some(FibRoute::Gateway(interface, NeighbourId(self.neighbour))),
+            None => Some(FibRoute::Unknown),
         }
     }
 }
 
-/// Numbers that stand before the tables of one generation; written by control while it is idle.
+/// Header of a generation's tables, written by control while the generation is idle.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
 pub struct GenerationHead<A = Reader> {
@@ -246,7 +246,7 @@ pub struct GenerationHead<A = Reader> {
     pub fib: Counter<A>,
     /// Wall-clock time of the publication, in milliseconds since 1970.
     pub published_ms: Counter<A>,
-    /// CLOCK_MONOTONIC in milliseconds when it was filled, to be held against the reports' times.
+    /// When it was filled, in milliseconds of CLOCK_MONOTONIC, for comparison with the reports' times.
     pub filled_ms: Counter<A>,
     /// Records in `stale_table`.
     pub stale: Counter<A>,
@@ -258,7 +258,7 @@ described!(GenerationHead<A> { fib, published_ms, filled_ms, stale, _reserved })
 /// A view of one generation.
 #[derive(Clone, Copy)]
 pub struct Generation<A: Access = Reader> {
-    /// Numbers.
+    /// Record counts and times.
     pub head: &'static GenerationHead<A>,
     pub(crate) endpoints: &'static [Record<EndpointRecord, 4, A>],
     /// By [`ServiceId`].
@@ -273,28 +273,28 @@ pub struct Generation<A: Access = Reader> {
     pub members: &'static [Record<MemberRecord, 1, A>],
     /// Cells of all services' tables, each naming a backend.
     pub slots: &'static [Word16<A>],
-    /// Sorted disjoint ranges of addresses: [`FibRecord`].
+    /// Sorted disjoint intervals of addresses: [`FibRecord`].
     pub fib: &'static [Record<FibRecord, 4, A>],
-    /// Sorted disjoint ranges of clients, by service: [`ClassRecord`].
+    /// Sorted disjoint intervals of clients, by service: [`ClassRecord`].
     pub classes: &'static [Record<ClassRecord, 4, A>],
     /// Pairs of backend and service whose connections are stale, now or soon: [`StaleRecord`].
     pub stale_table: &'static [Record<StaleRecord, 1, A>],
 }
 
 impl<A: Access> Generation<A> {
-    /// A service by its id; `None` if there is none, or if its record has a number that this build doesn't know.
+    /// Reads a service; `None` if the record is missing, empty or has a code that this build does not know.
     #[inline]
     pub fn service(&self, id: ServiceId) -> Option<ServiceView> {
         self.services.get(usize::from(id.0))?.load().view()
     }
 
-    /// A backend by its id; `None` if there is none, or if its record has a number that this build doesn't know.
+    /// Reads a backend; `None` if the record is missing, empty or has a code that this build does not know.
     #[inline]
     pub fn backend(&self, id: BackendId) -> Option<BackendView> {
         self.backends.get(usize::from(id.0))?.load().view()
     }
 
-    /// The backend in a service's cell; `hash` is spread evenly over the cells.
+    /// The backend in the service's cell for `hash`, which is scaled to the number of cells.
     #[inline]
     pub fn slot(&self, service: &ServiceView, hash: u32) -> Option<BackendId> {
         let cell = (u64::from(hash) * u64::from(service.slots_count)) >> 32;
@@ -302,7 +302,7 @@ impl<A: Access> Generation<A> {
         (service.slots_count != 0).then(|| BackendId(slot.load(Ordering::Relaxed)))
     }
 
-    /// A service as this client is served by it: with the slots and members of the client's class.
+    /// The service with the slots and members of the client's class.
     #[inline]
     pub fn service_for(&self, service: ServiceView, client: &Address) -> ServiceView {
         let classes = self.classes_in(&service);
@@ -318,7 +318,7 @@ impl<A: Access> Generation<A> {
         self.classes.get(first..first.saturating_add(count)).unwrap_or_default()
     }
 
-    /// The ranges of clients that a service tells apart, each up to the next; none if it doesn't.
+    /// A service's classes of clients, in order; empty if it has none.
     pub fn classes_of(&self, service: &ServiceView) -> impl Iterator<Item = ClassRecord> + '_ {
         self.classes_in(service).iter().map(|record| record.load())
     }
@@ -344,30 +344,30 @@ impl<A: Access> Generation<A> {
         &self.stale_table[..(self.head.stale.get() as usize).min(self.stale_table.len())]
     }
 
-    /// Says since when a service's connections to a backend are stale; `None` if they aren't by now.
+    /// The record that makes a service's connections to a backend stale at `now_ms`; `None` if they are not stale.
     pub fn stale(&self, service: ServiceId, backend: BackendId, now_ms: u64) -> Option<StaleRecord> {
         let records = self.stale_records();
         let pair = |record: StaleRecord| (record.backend, record.service);
-        let wanted = (backend.0, service.0);
-        let at = records.partition_point(|record| pair(record.load()) < wanted);
+        let key = (backend.0, service.0);
+        let at = records.partition_point(|record| pair(record.load()) < key);
         let found: StaleRecord = records.get(at)?.load();
-        (pair(found) == wanted && now_ms / 1000 >= u64::from(found.from_s)).then_some(found)
+        (pair(found) == key && now_ms / 1000 >= u64::from(found.from_s)).then_some(found)
     }
 
-    /// The way to an address: the last range that starts at it or before. `None` if there is no route.
-    pub fn route(&self, to: &Address) -> Option<Route> {
-        let ranges = self.fib_records();
-        let after = ranges.partition_point(|range| range.load().start.number() <= to.number());
-        ranges.get(after.checked_sub(1)?)?.load().route()
+    /// Looks up the next hop: that of the last interval starting at or below the address. `None` if there is no route.
+    pub fn route(&self, to: &Address) -> Option<FibRoute> {
+        let intervals = self.fib_records();
+        let after = intervals.partition_point(|interval| interval.load().start.number() <= to.number());
+        intervals.get(after.checked_sub(1)?)?.load().route()
     }
 
     fn fib_records(&self) -> &'static [Record<FibRecord, 4, A>] {
         &self.fib[..(self.head.fib.get() as usize).min(self.fib.len())]
     }
 
-    /// The ways that the ranges name, as often as they do.
-    pub fn routes(&self) -> impl Iterator<Item = Route> + '_ {
-        self.fib_records().iter().filter_map(|range| range.load().route())
+    /// The next hop of each interval that has one, with duplicates.
+    pub fn routes(&self) -> impl Iterator<Item = FibRoute> + '_ {
+        self.fib_records().iter().filter_map(|interval| interval.load().route())
     }
 }
 

@@ -1,6 +1,6 @@
-//! Enums of what is counted: the variant is the counter, and its name the column, the metric label and the JSON key.
+//! Enums of counters: a variant is a counter, and its name is the column, the metric label and the JSON key.
 
-/// Defines such an enum: what it is and its name, then each variant with its meaning and its name.
+/// Defines a counted enum: description and name, then each variant with its meaning and name.
 macro_rules! counted {
     ($what:literal $Enum:ident: $($(#[doc = $doc:literal])* $variant:ident = $name:literal,)*) => {
         #[doc = $what]
@@ -9,7 +9,7 @@ macro_rules! counted {
         pub enum $Enum { $($(#[doc = $doc])* $variant,)* }
 
         impl $Enum {
-            /// All of them, in the order of the counters.
+            /// All variants, in the order of the counters.
             pub const ALL: &[$Enum] = &[$($Enum::$variant,)*];
 
             /// The name that operators see.
@@ -17,7 +17,7 @@ macro_rules! counted {
                 match self { $($Enum::$variant => $name,)* }
             }
 
-            /// What it means, in a sentence.
+            /// What it means: its doc comment.
             pub const fn meaning(self) -> &'static str {
                 match self { $($Enum::$variant => concat!($($doc),*).trim_ascii(),)* }
             }

@@ -1,6 +1,6 @@
-//! Why a frame was dropped: one name in one place. The variant is the counter, the status column and the metric label.
+//! Drop reasons, each defined once: the variant is the counter, the status column and the metric label.
 //!
-//! The names follow the protocols' documents; the section is beside each.
+//! The names follow the protocol specifications; each reason cites its section.
 
 use crate::counted::counted;
 
@@ -18,7 +18,7 @@ counted! {
     EthReserved = "eth_reserved",
     /// Type field is a length (802.3 LLC).
     EthLlc = "eth_llc",
-    /// Type field is none that Shunt switches.
+    /// Type field that Shunt does not support.
     EthType = "eth_type",
     /// Source is the interface's own Ethernet address.
     EthLoop = "eth_loop",
@@ -30,7 +30,7 @@ counted! {
     VlanId = "vlan_id",
     /// More than two VLAN tags.
     VlanDepth = "vlan_depth",
-    /// VLAN that isn't configured.
+    /// VLAN that is not configured.
     VlanUnknown = "vlan_unknown",
     /// ARP too short, or of wrong hardware type or lengths (RFC 826).
     ArpMalformed = "arp_malformed",
@@ -40,7 +40,7 @@ counted! {
     ArpMulticast = "arp_multicast",
     /// ARP sender differs from the Ethernet source.
     ArpMismatch = "arp_mismatch",
-    /// ARP that asks for none of Shunt's addresses.
+    /// ARP for an address that is not Shunt's.
     ArpUnsolicited = "arp_unsolicited",
     /// IPv4 version field.
     Ip4Version = "ip4_version",
@@ -52,7 +52,7 @@ counted! {
     Ip4Length = "ip4_length",
     /// IPv4 header checksum.
     Ip4Checksum = "ip4_checksum",
-    /// Time to live used up (RFC 1812 section 5.3.1).
+    /// Time to live exceeded (RFC 1812 section 5.3.1).
     TtlExceeded = "ttl_exceeded",
     /// Source 0/8, 127/8, multicast or 240/4 (RFC 1812 section 5.3.7).
     Martian = "martian",
@@ -60,7 +60,7 @@ counted! {
     Land = "land",
     /// Source is a service address.
     SpoofedService = "spoofed_service",
-    /// From the pseudo-interface, and the source is none of the box's own addresses or services.
+    /// From the pseudo-interface, with a source that is not an address or service of this machine.
     ForeignSource = "foreign_source",
     /// Source routing option (RFC 7126).
     Ip4SourceRoute = "ip4_source_route",
@@ -72,7 +72,7 @@ counted! {
     FragmentTiny = "fragment_tiny",
     /// TCP fragment at offset 1 (RFC 3128).
     FragmentOffset1 = "fragment_offset1",
-    /// A fragment; they are not put together.
+    /// A fragment; Shunt does not reassemble.
     Fragment = "fragment",
     /// Transport protocol that no service uses.
     Protocol = "protocol",
@@ -84,7 +84,7 @@ counted! {
     TcpFlags = "tcp_flags",
     /// Port 0.
     PortZero = "port_zero",
-    /// TCP or UDP checksum that the sender left to its device, which didn't fill it in: turn transmit checksum offload off there.
+    /// TCP or UDP checksum left to the sender's device, which did not fill it in: turn transmit checksum offload off there.
     ChecksumUnfilled = "checksum_unfilled",
     /// UDP length under 8 or over the IP packet's.
     UdpLength = "udp_length",
@@ -92,52 +92,52 @@ counted! {
     IcmpChecksum = "icmp_checksum",
     /// ICMP message that Shunt neither answers nor translates.
     IcmpType = "icmp_type",
-    /// ICMP error that quotes too little of the packet it is about, or its IP header with a wrong checksum (RFC 5508 REQ-3).
+    /// ICMP error that quotes too little of its packet, or an IP header with a wrong checksum (RFC 5508 REQ-3).
     IcmpInner = "icmp_inner",
-    /// ICMP error about a packet of no connection.
+    /// ICMP error that matches no connection.
     IcmpNoMatch = "icmp_no_match",
     /// ICMP source quench (RFC 6633).
     IcmpQuench = "icmp_quench",
-    /// ICMP redirect: routes are the kernel's.
+    /// ICMP redirect: the kernel manages routes.
     IcmpRedirect = "icmp_redirect",
     /// ICMP "too big" that names an MTU under 68 (RFC 791 section 3.2).
     PtbSmall = "ptb_small",
     /// To a service address, but no service uses this port.
     NoService = "no_service",
-    /// No connection, and not a packet that begins one.
+    /// No connection, and the packet does not open one.
     NoConnection = "no_connection",
-    /// The service has no backend that takes connections.
+    /// The service has no back-end that accepts connections.
     NoBackend = "no_backend",
     /// The back-end is down, or drained for longer than drain_timeout_s, and the service has on_backend_down = "reset".
     StaleBackend = "stale_backend",
-    /// A back-end called a service that chose this same back-end, which would not accept a packet from its own address:
-    /// refused. Let it call its own address, or a pool that it isn't in.
+    /// A back-end connected to a service that chose the same back-end, which rejects packets from its own address.
+    /// Let it connect to its own address, or to a service of which it is no back-end.
     BackendToItself = "backend_to_itself",
     /// The connection table is full.
     TableFull = "table_full",
-    /// No place within the connection table's probes.
+    /// No free slot within the connection table's probes.
     TableProbes = "table_probes",
-    /// The client's port already talks to that backend through another service.
+    /// The client's port is already connected to that back-end through another service.
     BackendSideTaken = "backend_side_taken",
-    /// An echo request over the limit for its source.
+    /// An echo request over its source's rate limit.
     ReplyLimit = "reply_limit",
     /// No route to the destination.
     NoRoute = "no_route",
-    /// The next hop's Ethernet address isn't known yet.
+    /// The next hop's Ethernet address is not resolved yet.
     Unresolved = "unresolved",
-    /// The shared memory names something that doesn't exist.
+    /// Invalid reference or code in shared memory.
     BadTable = "bad_table",
-    /// Neither a service's, nor a backend's reply.
+    /// Neither to a service nor a back-end's reply.
     NotOurs = "not_ours",
-    /// The transmit ring of the way out is full.
+    /// The outgoing interface's transmit ring is full.
     TransmitFull = "transmit_full",
-    /// The packet store to the box's own programs is full.
+    /// The packet store to this machine's own programs is full.
     StoreFull = "store_full",
-    /// The way out has no port on this switcher.
+    /// This switcher has no port on the outgoing interface.
     NoPort = "no_port",
 }
 
-/// How many reasons there are.
+/// Number of drop reasons.
 pub const DROP_REASONS: usize = DropReason::ALL.len();
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The hash of a generation by which a packet's address, port and protocol lead to a service or a backend (patent Fig. 6
+//! A generation's hash table that maps a packet's address, port and protocol to a service or a backend (patent Fig. 6
 //! step 206). Control fills it with its generation; switchers and the keeper read it.
 
 use crate::access::{Access, Writer};
@@ -7,29 +7,29 @@ use crate::config_table::Generation;
 use crate::layout::described;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What an endpoint leads to.
+/// What an address, port and protocol belong to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Endpoint {
     /// Address, port and protocol of a service with backends.
     Service(ServiceId),
-    /// Address, port and protocol of a service that the box's own programs serve.
+    /// Address, port and protocol of a service of this machine's own programs.
     HostService(ServiceId),
     /// Address, port and protocol of a backend: the source of a reply.
     Backend(BackendId),
-    /// The address is Shunt's, whatever the port.
+    /// An address of Shunt's, independent of the port.
     Address(AddressUse),
-    /// The record says something that this version doesn't know.
+    /// The record's kind is unknown to this build.
     Unknown,
 }
 
-/// Whose an address of Shunt's is, for packets that belong to no service. Each use is more than the one before.
+/// How an address of Shunt's is used, for packets that belong to no service. Ordered: a later use includes the earlier ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum AddressUse {
-    /// Services with backends have it: nobody's.
+    /// Only services with backends use it: other packets are dropped.
     Services,
-    /// At least one service of the box's own programs has it: nobody's but for fragments, and errors about that service.
+    /// A service of this machine's own programs uses it, too: fragments and ICMP errors about that service go to the host.
     Shared,
-    /// The box's own programs'.
+    /// An address of this machine's own programs.
     Host,
 }
 
@@ -83,16 +83,16 @@ impl EndpointRecord {
     }
 }
 
-/// How far an endpoint may stand from its place, and so how many records a look-up reads at most. The hash is at most a
-/// quarter full ([`crate::regions::ControlShape`]); there a distance of 16 has a probability of about 1e-16 for each
-/// endpoint. Too low refuses configurations; too high lets a damaged table cost more time a packet.
+/// Limit of an endpoint's distance from its home index, and of the records that a lookup reads. The table is at most a
+/// quarter full ([`crate::regions::ControlShape`]), where a distance of 16 has a probability of about 1e-16 per endpoint. Too
+/// low rejects configurations; too high lets a corrupt table cost more time per packet.
 const ENDPOINT_PROBES: usize = 16;
 
-/// The endpoint hash has no room left near a place. Of no use to anybody then: the generation has to be filled anew.
+/// No room within the probes of an endpoint's home index. The table is then unusable: refill the generation.
 #[derive(Debug, PartialEq, Eq)]
 pub struct EndpointsFull;
 
-/// Where an endpoint belongs, before the mask.
+/// The home index of an endpoint, before masking.
 #[inline]
 fn endpoint_place(address: &Address, port: PortBe, protocol: u8) -> usize {
     address.mix(u64::from(u16::from_ne_bytes(port.0)) << 8 | u64::from(protocol)) as usize
@@ -112,9 +112,9 @@ impl EndpointRecord {
         endpoint_place(&self.address, self.port, self.protocol)
     }
 
-    /// This record in the place of `there`: of two uses of an address the greater.
-    fn merged_with(self, there: &Self) -> Self {
-        let (kind, id) = match (there.endpoint(), self.endpoint()) {
+    /// This record, as the replacement of `old`: of two uses of an address, the greater is retained.
+    fn merged_with(self, old: &Self) -> Self {
+        let (kind, id) = match (old.endpoint(), self.endpoint()) {
             (Endpoint::Address(one), Endpoint::Address(other)) => Endpoint::Address(one.max(other)).bits(),
             _ => (self.kind, self.id),
         };
@@ -123,7 +123,7 @@ impl EndpointRecord {
 }
 
 impl<A: Access> Generation<A> {
-    /// What an address, port and protocol belong to (patent Fig. 6 step 206: "a valid service entry").
+    /// Looks up an address, port and protocol (patent Fig. 6 step 206: "a valid service entry").
     #[inline]
     pub fn find(&self, address: &Address, port: PortBe, protocol: u8) -> Option<Endpoint> {
         let (mask, start) = (self.endpoints.len() - 1, endpoint_place(address, port, protocol));
@@ -139,7 +139,7 @@ impl<A: Access> Generation<A> {
         None
     }
 
-    /// Whose this address is, whatever the port; `None` if it isn't Shunt's.
+    /// How this address is used, independent of the port; `None` if it is not Shunt's.
     #[inline]
     pub fn address_use(&self, address: &Address) -> Option<AddressUse> {
         match self.find(address, PortBe::default(), 0)? {
@@ -148,7 +148,7 @@ impl<A: Access> Generation<A> {
         }
     }
 
-    /// Every service, backend and address of Shunt's that can be read.
+    /// All services, backends and addresses whose kind this build knows.
     pub fn endpoints(&self) -> impl Iterator<Item = (Address, PortBe, u8, Endpoint)> + '_ {
         self.endpoints.iter().filter_map(|record| {
             let record = record.load();
@@ -160,11 +160,11 @@ impl<A: Access> Generation<A> {
 }
 
 impl Generation<Writer> {
-    /// Control's: makes an address, port and protocol lead somewhere; for an address as such, port and protocol are 0.
-    /// The greater of two uses of an address stays.
+    /// Control only: maps an address, port and protocol to an endpoint. For an address use, port and protocol are 0; the
+    /// greater of two uses is retained.
     ///
-    /// An endpoint further from its place than the one it meets takes that one's record (Robin Hood hashing, Celis 1986),
-    /// so that distances stay short and nearly equal.
+    /// An endpoint farther from its home index than the occupant displaces it (Robin Hood hashing, Celis 1986), so distances
+    /// stay short and nearly equal.
     pub fn add_endpoint(
         &self,
         address: Address,
@@ -174,19 +174,19 @@ impl Generation<Writer> {
     ) -> Result<(), EndpointsFull> {
         let mask = self.endpoints.len() - 1;
         let (kind, id) = to.bits();
-        let mut homeless = EndpointRecord { address, port, protocol, kind, id, reserved: [0; 10] };
-        let (mut index, mut distance) = (homeless.place() & mask, 0);
+        let mut inserting = EndpointRecord { address, port, protocol, kind, id, reserved: [0; 10] };
+        let (mut index, mut distance) = (inserting.place() & mask, 0);
         while distance < ENDPOINT_PROBES {
-            let there = self.endpoints[index].load();
-            // An endpoint that is there already is met before any that it would have displaced.
-            if there.is_empty() || there.is_for(&homeless.address, homeless.port, homeless.protocol) {
-                self.endpoints[index].store(&homeless.merged_with(&there));
+            let occupant = self.endpoints[index].load();
+            // An existing record of this endpoint is reached before any record that it would displace.
+            if occupant.is_empty() || occupant.is_for(&inserting.address, inserting.port, inserting.protocol) {
+                self.endpoints[index].store(&inserting.merged_with(&occupant));
                 return Ok(());
             }
-            let its_distance = index.wrapping_sub(there.place()) & mask;
-            if its_distance < distance {
-                self.endpoints[index].store(&homeless);
-                (homeless, distance) = (there, its_distance);
+            let occupant_distance = index.wrapping_sub(occupant.place()) & mask;
+            if occupant_distance < distance {
+                self.endpoints[index].store(&inserting);
+                (inserting, distance) = (occupant, occupant_distance);
             }
             (index, distance) = ((index + 1) & mask, distance + 1);
         }
@@ -204,7 +204,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// An empty generation with room for so many services and as many backends.
+    /// An empty generation with this capacity for services and for backends.
     fn generation(services: u32, backends: u32) -> Generation<Writer> {
         let shape = ControlShape::new(services, backends, 1, 1, 1);
         ControlRegion::anonymous(&shape).expect("memory").generations[0]

@@ -4,58 +4,57 @@
 //! ```text
 //!  control                                     switcher, each turn
 //!    wait until idle_buffer() is Some            word = active
-//!    fill that buffer                            if it isn't what I use:
-//!    publish(): active = epoch << 1 | buffer        in_use = word;  look at active again, until the same
+//!    fill that buffer                            if it differs from in_use:
+//!    publish(): active = epoch << 1 | buffer        in_use = word;  load active again, until equal
 //! ```
 //!
-//! Both sides store first and load after, with a sequentially consistent fence between, so that one of the two always
-//! sees the other: a switcher that still read the old active word has its `in_use` seen by control before control fills
-//! that buffer.
-//! Control writes `active`; each switcher writes its own `in_use`; word 0 says "uses none".
+//! Both sides store, then load, with a sequentially consistent fence between, so at least one sees the other's store: if a
+//! switcher read the old active word, control sees its `in_use` before it fills that buffer.
+//! Control writes `active`; each switcher writes its own `in_use`; 0 means that it uses neither buffer.
 //!
-//! The keeper reads buffers too, and control doesn't wait for a keeper that hangs. So the keeper finds out instead whether
-//! control wrote meanwhile ([`Reading`]):
+//! The keeper reads buffers, too, but control does not wait for a hung keeper. Instead, the keeper detects concurrent writes
+//! by control ([`Reading`]):
 //!
 //! ```text
 //!  control                                     keeper
 //!    begin_fill(): fills becomes odd             Reading::begin(): fills, prepared
 //!    fill the idle buffer                        copy addresses out of Reading::buffers()
-//!    end_fill(): fills becomes even              was_undisturbed(): fills is the same? else forget the copy
-//!    prepared = the coming word
+//!    end_fill(): fills becomes even              was_undisturbed(): fills is unchanged? else discard the copy
+//!    prepared = the next active word
 //! ```
 
 use crate::access::Writer;
 use crate::sync::{Ordering, fence};
 use crate::word::Word;
 
-/// The active word: `epoch << 1 | buffer`. Epoch 0 means that nothing was published yet.
+/// The active word: `epoch << 1 | buffer`. Epoch 0: nothing is published yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Active(pub u64);
 
 impl Active {
-    /// Nothing was published yet: neither buffer may be read.
+    /// Nothing is published yet: neither buffer may be read.
     pub const NONE: Self = Self(0);
 
-    /// Number of the generation; counts up from 1.
+    /// Number of the generation, counted from 1.
     #[inline]
     pub const fn epoch(self) -> u64 {
         self.0 >> 1
     }
 
-    /// Which of the two buffers holds it.
+    /// Index of its buffer, 0 or 1.
     #[inline]
     pub const fn buffer(self) -> usize {
         (self.0 & 1) as usize
     }
 
-    /// What follows: the next epoch, in the other buffer.
+    /// The next epoch, in the other buffer.
     #[inline]
     pub const fn next(self) -> Self {
         Self((self.epoch() + 1) << 1 | (self.0 & 1 ^ 1))
     }
 }
 
-/// A switcher's side: returns the generation to use this turn, having said so in `in_use`.
+/// Switcher side: returns the generation to use this turn, after recording it in `in_use`.
 #[inline]
 pub fn follow<A>(active: &Word<A>, in_use: &Word<Writer>, current: Active) -> Active {
     let mut word = active.load(Ordering::Acquire); // pairs with publish()
@@ -63,8 +62,8 @@ pub fn follow<A>(active: &Word<A>, in_use: &Word<Writer>, current: Active) -> Ac
         return current;
     }
     loop {
-        in_use.store(word, Ordering::Release); // what I read of the old buffer was before: pairs with idle_buffer()
-        fence(Ordering::SeqCst); // my word before the second look: pairs with publish()
+        in_use.store(word, Ordering::Release); // after all reads of the old buffer: pairs with idle_buffer()
+        fence(Ordering::SeqCst); // in_use before the second load of active: pairs with publish()
         let again = active.load(Ordering::Acquire);
         if again == word {
             return Active(word);
@@ -73,36 +72,36 @@ pub fn follow<A>(active: &Word<A>, in_use: &Word<Writer>, current: Active) -> Ac
     }
 }
 
-/// Control's side: the buffer that nobody reads, or `None` while one of the live switchers still uses it.
+/// Control side: the buffer that no process reads, or `None` while a live switcher still uses it.
 pub fn idle_buffer<'a, A: 'a>(active: &Word<Writer>, in_use: impl Iterator<Item = &'a Word<A>>) -> Option<usize> {
     let now = Active(active.load(Ordering::Relaxed)); // control's own
     let mut words = in_use.map(|word| word.load(Ordering::Acquire)); // pairs with follow()
     words.all(|word| word == 0 || word == now.0).then_some(now.next().buffer())
 }
 
-/// Control's side: makes the filled buffer the active one, with one store.
+/// Control side: makes the filled buffer active, with one store.
 pub fn publish(active: &Word<Writer>) -> Active {
     let next = Active(active.load(Ordering::Relaxed)).next();
-    active.store(next.0, Ordering::Release); // the buffer's words are before: pairs with follow()
-    fence(Ordering::SeqCst); // the new word before the next idle_buffer(): pairs with follow()
+    active.store(next.0, Ordering::Release); // after the buffer's words: pairs with follow()
+    fence(Ordering::SeqCst); // active before the next idle_buffer(): pairs with follow()
     next
 }
 
-/// Control's side: the idle buffer is about to be written. Counts up also where a predecessor died while it wrote, so that
-/// no two fillings look alike.
+/// Control side: marks the idle buffer as being written. Increments the count even if a predecessor died while writing, so
+/// no two fills have the same number.
 pub fn begin_fill(fills: &Word<Writer>) {
     let odd = (fills.load(Ordering::Relaxed) + 1) | 1; // control's own
-    fills.store(odd, Ordering::Release); // the prepared word is before: pairs with Reading::begin()
+    fills.store(odd, Ordering::Release); // after the prepared word: pairs with Reading::begin()
     fence(Ordering::Release); // the odd number before the buffer's words: pairs with was_undisturbed()
 }
 
-/// Control's side: the buffer is whole.
+/// Control side: marks the buffer as complete.
 pub fn end_fill(fills: &Word<Writer>) {
     let even = fills.load(Ordering::Relaxed) + 1; // control's own
-    fills.store(even, Ordering::Release); // the buffer's words are before: pairs with Reading::begin()
+    fills.store(even, Ordering::Release); // after the buffer's words: pairs with Reading::begin()
 }
 
-/// One attempt to read buffers without keeping control from filling them: valid if it was undisturbed.
+/// An optimistic read of the buffers, which control may fill concurrently: valid if [`Reading::was_undisturbed`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reading {
     fills: u64,
@@ -110,32 +109,32 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Begins one.
+    /// Begins a read.
     pub fn begin<A>(fills: &Word<A>, prepared: &Word<A>) -> Self {
         let fills = fills.load(Ordering::Acquire); // pairs with begin_fill() and end_fill()
         Self { fills, prepared: Active(prepared.load(Ordering::Acquire)) }
     }
 
-    /// The word that control had announced.
+    /// The active word that control had prepared.
     pub fn prepared(self) -> Active {
         self.prepared
     }
 
-    /// The buffers that are whole: both, or the active one alone while the other is filled. Control fills only when what it
-    /// prepared is active.
+    /// The complete buffers: both, or only the active one while control fills the other. Control begins a fill only when
+    /// the prepared word is active.
     pub fn buffers(self) -> impl Iterator<Item = usize> {
         let (prepared, is_filling) = (self.prepared.buffer(), self.is_filling());
         (0..2).filter(move |buffer| !is_filling || *buffer == prepared)
     }
 
-    /// Whether there is something in the buffers that was not there at an `earlier` reading.
+    /// Whether the buffers hold data that they did not hold at an `earlier` reading.
     pub fn is_news_to(self, earlier: Self) -> bool {
         self.prepared != earlier.prepared || !self.is_filling() && self.fills != earlier.fills
     }
 
-    /// Whether the buffers stood still since the beginning.
+    /// Whether the buffers are unchanged since [`Reading::begin`].
     pub fn was_undisturbed<A>(self, fills: &Word<A>) -> bool {
-        fence(Ordering::Acquire); // what was read of the buffers is before: pairs with the fence in begin_fill()
+        fence(Ordering::Acquire); // after all reads of the buffers: pairs with the fence in begin_fill()
         fills.load(Ordering::Relaxed) == self.fills
     }
 
@@ -248,8 +247,8 @@ mod loom_tests {
         });
     }
 
-    /// A keeper that control doesn't wait for: what it takes for undisturbed is never half of one generation and half of
-    /// another, be the first filling left unfinished by a control that was killed.
+    /// Control does not wait for the keeper: an undisturbed reading never mixes two generations, even if a killed control left
+    /// the first fill unfinished.
     #[test]
     fn loom_an_undisturbed_reading_is_never_torn() {
         loom::model(|| {

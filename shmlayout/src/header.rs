@@ -1,18 +1,18 @@
-//! The header of every region: what it is, of which layout, who made it, and whether it is complete.
+//! The header of every region: its kind and layout, its creator, and whether it is complete.
 //!
 //! ```text
 //!   0  magic          "SHUNTMEM"
-//!   8  version        layout version, counted by hand
+//!   8  version        layout version, incremented by hand
 //!  16  kind           which region
-//!  24  layout hash    names, sizes and offsets of everything in it (`layout.rs`)
+//!  24  layout hash    names, sizes and offsets of all fields (`layout.rs`)
 //!  32  size           bytes
 //!  40  boot id        16 bytes; memory of an earlier boot is stale
 //!  56  creator pid
-//!  64  creator start  clock ticks after boot, so that a pid used again isn't taken for the creator
+//!  64  creator start  clock ticks after boot, to detect a reused pid
 //!  72  ready          magic again, written last
 //! ```
 //!
-//! The keeper writes it once; whoever attaches checks every word.
+//! The keeper writes it once; each attaching process checks every word.
 
 use crate::access::{Reader, Writer};
 use crate::layout::described;
@@ -22,12 +22,12 @@ use crate::word::Word;
 use std::path::PathBuf;
 use zerocopy::FromBytes;
 
-/// "SHUNTMEM".
+/// "SHUNTMEM" in big-endian order.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"SHUNTMEM");
-/// Counted up whenever the meaning of something changes while sizes and offsets stay.
+/// Incremented when the meaning of a field changes without a change of sizes and offsets.
 pub const VERSION: u64 = 6;
 
-/// The header.
+/// The first cache lines of every region.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
 pub struct Header<A = Reader> {
@@ -63,40 +63,40 @@ pub enum Kind {
     Ifdaemon = 6,
 }
 
-/// Why a region was not attached; the text says what to do.
+/// Failure to attach a region; the message includes a remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// There is none.
+    /// The region does not exist.
     #[error("shared memory {0} does not exist: is Shunt running? Start it with deploy/shunt-supervisor CONFIG")]
     Missing(PathBuf),
-    /// The system refused.
+    /// A system call failed.
     #[error("shared memory {path}: {what}: {source}")]
     System {
-        /// Which region.
+        /// The region's file.
         path: PathBuf,
-        /// What was tried.
+        /// The operation, as a verb phrase.
         what: &'static str,
-        /// The system's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A field isn't what it has to be.
+    /// A header field or file attribute has an unexpected value.
     #[error("shared memory {path}: {field} is {found}, expected {expected}: {advice}")]
     Field {
-        /// Which region.
+        /// The region's file.
         path: PathBuf,
-        /// Which field.
+        /// The field's name.
         field: &'static str,
-        /// What stands there.
+        /// Actual value.
         found: String,
-        /// What should.
+        /// Expected value.
         expected: String,
-        /// What to do.
+        /// Remedy.
         advice: &'static str,
     },
 }
 
-/// This boot of the machine, from the kernel.
+/// The kernel's id of the current boot.
 pub fn boot_id() -> std::io::Result<[u64; 2]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
@@ -104,19 +104,19 @@ pub fn boot_id() -> std::io::Result<[u64; 2]> {
     Ok([(number >> 64) as u64, number as u64])
 }
 
-/// When a process started, in clock ticks after boot: field 22 of `/proc/PID/stat` (proc(5)). `None` if there is none.
+/// Start time of a process, in clock ticks after boot: field 22 of `/proc/PID/stat` (proc(5)). `None` if it is not running.
 pub fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let after_name = &stat[stat.rfind(')')? + 1..];
     let mut fields = after_name.split_ascii_whitespace();
     let state = fields.next()?;
     if state == "Z" || state == "X" {
-        return None; // dead, though not yet waited for
+        return None; // dead but not yet reaped
     }
     fields.nth(18)?.parse().ok()
 }
 
-/// The network namespace of a process, by its inode. `None` if there is no such process.
+/// Inode of a process's network namespace. `None` if there is no such process.
 pub fn network_namespace(pid: u32) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|namespace| namespace.ino())
@@ -130,18 +130,18 @@ pub fn own_network_namespace() -> std::io::Result<u64> {
     Ok(std::fs::metadata(NAMESPACE).map_err(unreadable)?.ino())
 }
 
-/// Whether a process with this id and start time ([`start_time`]) lives; an id used again by another doesn't count, nor 0.
+/// Whether a process with this id and start time ([`start_time`]) is running. False for id 0 and for a reused id.
 pub fn is_alive(pid: u64, started: u64) -> bool {
     u32::try_from(pid).is_ok_and(|pid| pid != 0 && start_time(pid) == Some(started))
 }
 
-/// The same, and it is in this process's network namespace.
+/// Whether a process is running ([`is_alive`]) in the caller's network namespace.
 pub fn lives_here(pid: u64, started: u64) -> bool {
     is_alive(pid, started) && network_namespace(pid as u32) == network_namespace(std::process::id())
 }
 
 impl Header<Writer> {
-    /// Writes everything but the ready word.
+    /// Writes all fields except the ready word.
     pub(crate) fn describe(&self, kind: Kind, layout_hash: u64, size: usize) -> std::io::Result<()> {
         self.ready.store(0, Ordering::Release);
         let pid = std::process::id();
@@ -158,14 +158,14 @@ impl Header<Writer> {
         Ok(())
     }
 
-    /// The ready word, written when everything else in the region is.
+    /// Writes the ready word, after all other data of the region.
     pub(crate) fn make_ready(&self) {
         self.ready.store(MAGIC, Ordering::Release); // pairs with check()
     }
 }
 
 impl<A> Header<A> {
-    /// The first field that is not as it has to be: its name, what it is, what it should be, and what to do.
+    /// Checks all fields. The error is the first mismatch: field, actual value, expected value, remedy.
     pub(crate) fn check(
         &self,
         kind: Kind,
@@ -173,14 +173,20 @@ impl<A> Header<A> {
         mapped: usize,
         boot: [u64; 2],
     ) -> Result<(), (&'static str, String, String, &'static str)> {
-        const STALE: &str = "stop Shunt and start it again, so that the memory is made anew";
-        const BUILD: &str = "it was made by another build of Shunt: use the same build for all processes";
+        const STALE: &str = "stop Shunt and start it again to recreate the memory";
+        const BUILD: &str = "another build of Shunt created it: use the same build for all processes";
         let ready = self.ready.load(Ordering::Acquire); // pairs with make_ready()
         let hex = |n: u64| format!("{n:#x}");
         let dec = |n: u64| n.to_string();
         type Check<'a> = (&'static str, u64, u64, &'a dyn Fn(u64) -> String, &'static str);
         let checks: [Check<'_>; 8] = [
-            ("magic", self.magic.get(), MAGIC, &hex, "it isn't Shunt's: remove the file, or use another instance name"),
+            (
+                "magic",
+                self.magic.get(),
+                MAGIC,
+                &hex,
+                "it is not Shunt's: remove the file, or use another instance name",
+            ),
             ("layout version", self.version.get(), VERSION, &dec, BUILD),
             ("kind", self.kind.get(), kind as u64, &dec, STALE),
             ("layout hash", self.layout_hash.get(), layout_hash, &hex, BUILD),

@@ -1,6 +1,6 @@
-//! Where a kill may strike: tests stop a protocol before every store to shared memory, as a killed process stops.
+//! Kill points: tests stop a protocol before each store to shared memory, like a killed process.
 
-/// Called before each store, exchange and addition of a word (`word.rs`); nothing outside of tests.
+/// Called before each store, exchange and addition of a word (`word.rs`). Empty outside tests.
 #[cfg(any(not(test), loom))]
 #[inline(always)]
 pub(crate) fn before_store() {}
@@ -14,7 +14,7 @@ mod model {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
     thread_local! {
-        /// Stores left until the kill; `None`: nobody is killed.
+        /// Stores left until the kill; `None` without a kill.
         static STORES_LEFT: Cell<Option<u64>> = const { Cell::new(None) };
     }
 
@@ -25,7 +25,7 @@ mod model {
         }
     }
 
-    /// Runs `life` and kills it before its store number `stores`, counted from 0; whether it was killed.
+    /// Runs `life` and kills it before store number `stores`, counted from 0. Returns whether it was killed.
     pub(crate) fn killed_before(stores: u64, life: impl FnOnce()) -> bool {
         STORES_LEFT.set(Some(stores));
         let is_killed = catch_unwind(AssertUnwindSafe(life)).is_err();

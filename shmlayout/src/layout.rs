@@ -1,52 +1,52 @@
-//! What a structure in shared memory looks like, taken from the structure itself: the name, offset and layout of each field.
+//! Layouts of shared-memory structures, derived from the structures: name, offset and layout of each field.
 //!
-//! [`described!`] lists a structure's fields; the compiler refuses a list that isn't complete. A field's type has to be
-//! described, too, and `map.rs` views only what is described. So a region's hash ([`hash`]) covers all that is in it, and
-//! two builds whose structures differ in any name, size, offset or order don't attach each other's memory.
+//! [`described!`] lists a structure's fields; an incomplete list does not compile. Field types must be described, too, and
+//! `map.rs` gives views of described types only. A region's hash ([`hash`]) therefore covers its entire content: two builds
+//! whose structures differ in a name, size, offset or order cannot attach each other's memory.
 
-/// A type in shared memory.
+/// The layout of a type in shared memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
-    /// Its name.
+    /// The type's name.
     pub name: &'static str,
     /// Bytes.
     pub size: usize,
-    /// Whether every byte belongs to an atomic: there is neither plain data nor padding.
+    /// Whether every byte belongs to an atomic: no plain data and no padding.
     pub is_atomic: bool,
-    /// Its fields; none if it is a number. An array has its element as one.
+    /// Its fields; empty for a number. An array has its element as the only field.
     pub fields: &'static [Field],
 }
 
 /// A field of a structure.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// Its name.
+    /// The field's name.
     pub name: &'static str,
-    /// Where it begins.
+    /// Offset in the structure, bytes.
     pub offset: usize,
-    /// What it is.
+    /// Layout of the field's type.
     pub layout: &'static Layout,
 }
 
-/// Part of a region: so many values, one after the other.
+/// Part of a region: an array of values.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// Where the first one begins.
+    /// Offset of the first value, bytes.
     pub offset: usize,
-    /// How many there are.
+    /// Number of values.
     pub count: usize,
-    /// What each one is.
+    /// Layout of a value.
     pub layout: &'static Layout,
 }
 
-/// What has a layout.
+/// A type with a known layout.
 pub trait Described {
-    /// The layout.
+    /// The type's layout.
     const LAYOUT: &'static Layout;
 }
 
 impl Layout {
-    /// Of a structure: it is atomic if fields that are fill it.
+    /// The layout of a structure. It is atomic if its fields are atomic and leave no padding.
     pub const fn of_fields(name: &'static str, size: usize, fields: &'static [Field]) -> Self {
         let (mut is_atomic, mut covered, mut at) = (true, 0, 0);
         while at < fields.len() {
@@ -67,12 +67,12 @@ impl<T: Described, const N: usize> Described for [T; N] {
     };
 }
 
-/// The layout of a field, which `_of` leads to.
+/// The layout of the field that `_of` projects to.
 pub const fn field_layout<S, F: Described>(_of: fn(&S) -> &F) -> &'static Layout {
     F::LAYOUT
 }
 
-/// Describes types: `plain` numbers, `atomic` cells with an access, and structures by all of their fields.
+/// Describes types: `plain` numbers, `atomic` cells with an access, and structures by all their fields.
 macro_rules! described {
     (plain $($Type:ty),*) => { $(
         impl crate::layout::Described for $Type {
@@ -119,7 +119,7 @@ pub(crate) use described;
 
 described!(plain u8, u16, u32, u64, crate::address::Address, crate::address::PortBe);
 
-/// FNV-1a over a region's parts and all that is in them.
+/// FNV-1a over a region's parts and their layouts, recursively.
 pub fn hash(parts: &[Part]) -> u64 {
     parts.iter().fold(0xcbf2_9ce4_8422_2325, |hash, part| {
         hash_layout(hash_numbers(hash, &[part.offset, part.count]), part.layout)

@@ -1,11 +1,11 @@
 //! The memory that Shunt's processes share.
 //!
-//! This crate knows how each region is laid out, how it is created, attached and checked, and the lock-free protocols
-//! in it: the flip of the configuration table, the connection table's claim and publish, the ring. It knows no packet
-//! and does no other input or output. The map of the regions is in the project's ARCHITECTURE.md.
+//! This crate defines the layout of each region, creates, attaches and checks regions, and implements their lock-free
+//! protocols: the flip of the configuration table, claim and publish in the connection table, the rings. It does not parse
+//! packets and does no other I/O. ARCHITECTURE.md has the map of the regions.
 //!
-//! Everything shared is made of atomics: no reference to plain bytes that another process may write exists. The
-//! protocols run under `loom` too (`RUSTFLAGS="--cfg loom" cargo test -p shmlayout --release loom_`).
+//! All shared data is atomic: there is no reference to plain bytes that another process may write. The protocols are also
+//! model-checked with `loom` (`RUSTFLAGS="--cfg loom" cargo test -p shmlayout --release loom_`).
 
 pub mod access;
 pub mod address;

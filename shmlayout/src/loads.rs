@@ -1,8 +1,8 @@
-//! What the backends last reported about their load (patent: "raw data from the back-end application servers").
+//! The last load report of each backend (patent: "raw data from the back-end application servers").
 //!
-//! Control writes a backend's record in place at each report that it accepts; switchers read it when they choose, and
-//! `shunt` to show it. It isn't part of a generation: a report is old before a flip would be through. The words of a
-//! record don't change together, so what must agree stands in one word.
+//! Control updates a backend's record in place for each accepted report; switchers read it to choose a backend, `shunt` to
+//! display it. It is not part of a generation: a report would be outdated before a flip completes. The words of a record do
+//! not change together, so values that must be consistent share a word.
 
 use crate::access::{Access, Lends, Reader, Writer};
 use crate::address::BackendId;
@@ -11,40 +11,39 @@ use crate::map::lend;
 use crate::record::Record;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// The last report of one backend: a cache line.
+/// The last report of one backend, one cache line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct LoadRecord {
-    /// Requests that it works on or has waiting, if [`LoadRecord::IN_FLIGHT`].
+    /// Requests in service or queued, if [`LoadRecord::IN_FLIGHT`].
     pub in_flight: u32,
-    /// Connections in flight to it over all switchers when control took the report; one word with `in_flight`, so that
-    /// what came since can be added to it.
+    /// Connections in flight to it from all switchers when control accepted the report. In one word with `in_flight`, so
+    /// that connections opened since can be added consistently.
     pub connections: u32,
-    /// How long a request takes there, in microseconds; 0 if it doesn't say.
+    /// Execution time of a request, in microseconds; 0 if not reported.
     pub execution_us: u32,
-    /// Clients that it serves now.
+    /// Clients currently served.
     pub clients: u32,
-    /// [`LoadRecord::IN_FLIGHT`]; the others are for display.
+    /// [`LoadRecord::IN_FLIGHT`] for switchers; the other flags are for display.
     pub flags: u32,
-    /// The load that the master compares, smoothed: for backends that say how long requests take the expected wait of one
-    /// more, in microseconds; 0 if nothing is known.
+    /// The smoothed load that the master compares. For backends that report an execution time: the expected wait of one more
+    /// request, in microseconds. 0 if unknown.
     pub score: u32,
-    /// When the report came, in milliseconds of CLOCK_MONOTONIC; 0 if none ever did.
+    /// When the report arrived, in milliseconds of CLOCK_MONOTONIC; 0 if none has.
     pub reported_ms: u64,
-    /// When it says nothing any more, on the same clock: whoever reads later takes the backend for an average one.
+    /// When the report expires, on the same clock. After that, readers assume an average load.
     pub expires_ms: u64,
-    /// Requests ended each 1000 seconds, if [`LoadRecord::REQUESTS`].
+    /// Requests completed per 1000 seconds, if [`LoadRecord::REQUESTS`].
     pub requests_per_s_milli: u64,
-    /// Use of its CPU time, thousandths, if [`LoadRecord::CPU`].
+    /// CPU utilization, thousandths, if [`LoadRecord::CPU`].
     pub cpu_permille: u16,
-    /// Use of its memory, thousandths, if [`LoadRecord::MEMORY`].
+    /// Memory utilization, thousandths, if [`LoadRecord::MEMORY`].
     pub memory_permille: u16,
-    /// Requests that it works on at a time, more have to wait; 0 if unknown. It holds without a report too, and after its
-    /// end: silence changes no number of workers.
+    /// Requests that it serves concurrently; further ones queue. 0 if unknown. Valid without a report and after expiry.
     pub workers: u32,
-    /// Requests in flight there that didn't come by the switchers, smoothed, if [`LoadRecord::IN_FLIGHT`].
+    /// Requests in flight that did not come from switchers, smoothed, if [`LoadRecord::IN_FLIGHT`].
     pub foreign: u32,
-    /// Room for later fields.
+    /// Reserved.
     pub reserved: u32,
 }
 
@@ -66,25 +65,25 @@ described!(LoadRecord {
 });
 
 impl LoadRecord {
-    /// `in_flight` and `connections` say something.
+    /// `in_flight` and `connections` are valid.
     pub const IN_FLIGHT: u32 = 1;
-    /// `clients` says something.
+    /// `clients` is valid.
     pub const CLIENTS: u32 = 2;
-    /// `cpu_permille` says something.
+    /// `cpu_permille` is valid.
     pub const CPU: u32 = 4;
-    /// `memory_permille` says something.
+    /// `memory_permille` is valid.
     pub const MEMORY: u32 = 8;
-    /// `requests_per_s_milli` says something.
+    /// `requests_per_s_milli` is valid.
     pub const REQUESTS: u32 = 16;
-    /// It wants no new connections.
+    /// The backend asks for no new connections.
     pub const DRAIN: u32 = 32;
-    /// It can't serve.
+    /// The backend reports that it cannot serve.
     pub const DOWN: u32 = 64;
-    /// Its load is ignored: the agent watches a port on which nobody was ever seen listening.
+    /// Its load is ignored: no process was ever seen listening on the port that the agent watches.
     pub const NEVER_LISTENING: u32 = 128;
     /// Its load is ignored: the agent watches another port than the backend's.
     pub const OTHER_PORT: u32 = 256;
-    /// `workers` was learnt from reports; neither the configuration nor the agent says it.
+    /// `workers` was estimated from reports, not configured or reported.
     pub const WORKERS_LEARNT: u32 = 512;
 }
 
@@ -93,7 +92,7 @@ impl LoadRecord {
 pub struct Loads<A: Access = Reader>(pub &'static [Record<LoadRecord, 8, A>]);
 
 impl<A: Access> Loads<A> {
-    /// What stands in a backend's record, old or not.
+    /// Reads a backend's record, expired or not.
     #[inline]
     pub fn get(&self, id: BackendId) -> LoadRecord {
         self.0.get(usize::from(id.0)).map(Record::load).unwrap_or_default()
@@ -101,7 +100,7 @@ impl<A: Access> Loads<A> {
 }
 
 impl Loads<Writer> {
-    /// Control's: writes a report down, or with an empty record forgets it.
+    /// Control only: stores a report; an empty record erases it.
     pub fn set(&self, id: BackendId, load: &LoadRecord) {
         if let Some(record) = self.0.get(usize::from(id.0)) {
             record.store(load);
@@ -110,7 +109,7 @@ impl Loads<Writer> {
 }
 
 impl<A: Access> Loads<A> {
-    /// The same records with no more rights.
+    /// The same records with equal or fewer rights.
     pub fn lend<B: Access>(&self) -> Loads<B>
     where
         A: Lends<B>,

@@ -1,12 +1,12 @@
-//! The only file that creates, opens and maps shared memory, and that turns mapped bytes into references.
+//! Creates, opens and maps shared memory, and turns mapped bytes into references. No other file does.
 //!
-//! A mapping stays until its process ends, so that views of it are `'static`. What is viewed is made of atomics alone
-//! (`Shared`), because other processes write it; the header says that sizes and offsets agree.
+//! A mapping exists until its process ends, so views of it are `'static`. Viewed types consist of atomics only (`Shared`),
+//! because other processes write them; the header guarantees matching sizes and offsets.
 //!
-//! **Loads from read-only mappings.** Of atomic accesses to read-only memory, Rust defines relaxed loads alone, up to 64 bits
-//! on x86-64 and aarch64 (`core::sync::atomic`, "Atomic accesses to read-only memory"); Shunt has no wider ones. An acquire
-//! load is a relaxed one and a fence, as that page advises (`Word::load`). A failed compare and exchange may write, though
-//! it changes nothing, so a reader's type has loads, and no other access at all.
+//! **Loads from read-only mappings.** Rust defines only relaxed loads as atomic accesses to read-only memory, up to 64 bits on
+//! x86-64 and aarch64 (`core::sync::atomic`, "Atomic accesses to read-only memory"); Shunt has no wider ones. An acquire load
+//! is a relaxed load and a fence, as that page advises (`Word::load`). Even a failed compare and exchange may write, so a
+//! reader's type has loads only.
 #![allow(unsafe_code)]
 
 use crate::access::{Access, Lends, Writer};
@@ -22,14 +22,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use zerocopy::FromBytes;
 
-/// What may be viewed in shared memory. Its layout says that every byte belongs to an atomic
-/// ([`crate::layout::Layout::is_atomic`]).
+/// A type that may be viewed in shared memory. Every byte belongs to an atomic ([`crate::layout::Layout::is_atomic`]).
 ///
 /// # Safety
-/// Every bit pattern is a value of it, and its layout tells the truth. With another access it has the same layout, and
-/// unless `WRITES` its safe methods do nothing to shared memory but load.
+/// Every bit pattern is a valid value, and `LAYOUT` is correct. The layout is the same for every access. Unless `WRITES`, the
+/// type's safe methods only load from shared memory.
 pub unsafe trait Shared: FromBytes + Described {
-    /// Whether it has methods that store.
+    /// Whether the type has storing methods.
     const WRITES: bool;
 }
 
@@ -37,8 +36,8 @@ macro_rules! shared {
     ($($path:path as $Type:ident<$($A:ident $B:ident),*>),* $(,)?) => { $(
         const _: () = {
             use $path as $Type;
-            // SAFETY: zerocopy's derive of FromBytes proves the bit patterns. The access is phantom data in its cells, whose
-            // methods that store exist for Writer alone (word.rs, record.rs).
+            // SAFETY: zerocopy's derive of FromBytes proves the bit patterns. The access is phantom data in the cells, whose
+            // storing methods exist for Writer only (word.rs, record.rs).
             unsafe impl<$($A: Access),*> Shared for $Type<$($A),*> {
                 const WRITES: bool = false $(|| $A::WRITES)*;
             }
@@ -81,12 +80,12 @@ unsafe impl<T: FromBytes + Described, const WORDS: usize, A: Access> Shared for 
 }
 impl<T, const WORDS: usize, A: Lends<B>, B> Lends<Record<T, WORDS, B>> for Record<T, WORDS, A> {}
 
-/// How memory is mapped. It follows from the type of the region that is attached (`regions::Typed::MAPPING`).
+/// How memory is mapped, derived from the type of the attached region (`regions::Typed::MAPPING`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mapping {
-    /// Read-only: a store would end the process, and readers' types have no method that stores.
+    /// Read-only: a store would fault, and readers' types have no storing methods.
     ReadOnly,
-    /// For reading and writing.
+    /// Readable and writable.
     Writable,
 }
 
@@ -98,18 +97,18 @@ pub struct Region {
     mapping: Mapping,
 }
 
-// SAFETY: a region is an address range that stays mapped; what it hands out is made of atomics.
+// SAFETY: a region is an address range that stays mapped, and it gives out references to atomics only.
 unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
-// Loads from read-only memory: see the top.
+// Loads from read-only memory: see the module documentation.
 const _: () = assert!(size_of::<usize>() == size_of::<u64>());
 
-/// Cache line: what every part of a region is aligned to.
+/// Bytes of a cache line, to which every part of a region is aligned.
 pub const LINE: usize = 64;
 
-/// Where the parts of a region are, one after the other, each on its own cache lines.
+/// Lays out the parts of a region in order, each on its own cache lines.
 pub struct Parts {
     region: Option<Region>,
     offset: usize,
@@ -117,12 +116,12 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Counts the bytes that parts need, without memory.
+    /// Measures parts without memory.
     pub fn measure() -> Self {
         Self { region: None, offset: 0, taken: Vec::new() }
     }
 
-    /// The next `count` values. Empty while only measuring, and where the region is too short.
+    /// Takes the next `count` values. Returns an empty slice while measuring and if the region is too short.
     pub fn take<T: Shared>(&mut self, count: usize) -> &'static [T] {
         let bytes = count.saturating_mul(size_of::<T>());
         let start = self.offset;
@@ -131,17 +130,17 @@ impl Parts {
         self.region.map_or(&[], |region| region.view(start, count))
     }
 
-    /// The next value.
+    /// Takes the next value.
     pub fn one<T: Shared>(&mut self) -> Option<&'static T> {
         self.take(1).first()
     }
 
-    /// Bytes up to here.
+    /// Bytes taken so far.
     pub fn length(&self) -> usize {
         self.offset
     }
 
-    /// What was taken.
+    /// The parts taken so far.
     pub fn taken(&self) -> &[Part] {
         &self.taken
     }
@@ -152,18 +151,18 @@ fn path_of(name: &str) -> PathBuf {
 }
 
 impl Region {
-    /// Creates a region (`shm_open`, exclusive, mode 0600), reserves its memory, and describes it; it becomes ready with
-    /// [`Region::make_ready`]. What it holds is zero.
+    /// Creates a zeroed region (`shm_open`, exclusive, mode 0600), reserves its memory and writes its header. It becomes ready
+    /// with [`Region::make_ready`].
     pub fn create(name: &str, kind: Kind, layout_hash: u64, length: usize) -> Result<(Self, OwnedFd), AttachError> {
         let system = |what| move |source: io::Error| AttachError::System { path: path_of(name), what, source };
-        let mut made = shared_memory::ShmemConf::new()
+        let mut created = shared_memory::ShmemConf::new()
             .os_id(name)
             .size(length)
             .create()
             .map_err(|e| system("create")(io::Error::other(e)))?;
-        made.set_owner(false); // else it would be unlinked with this value, while others are attached
+        created.set_owner(false); // otherwise dropping it would unlink the region while others are attached
         let fd = open(name, Mapping::Writable)?;
-        // Without this a full /dev/shm would show as SIGBUS at the first touch of a page.
+        // Without this, a full /dev/shm would cause SIGBUS at the first access to a page.
         nix::fcntl::fallocate(&fd, FallocateFlags::empty(), 0, length as i64).map_err(|errno| {
             let _ = nix::sys::mman::shm_unlink(name);
             system("reserve its memory (is /dev/shm too small?)")(errno.into())
@@ -175,18 +174,18 @@ impl Region {
         Ok((region, fd))
     }
 
-    /// Opens a region by name and checks it: no symbolic link, our own, closed to others, and a header that fits.
+    /// Opens a region by name and checks it: no symbolic link, owned by this user or root, mode 0600, matching header.
     pub fn attach(name: &str, kind: Kind, layout_hash: u64, mapping: Mapping) -> Result<(Self, OwnedFd), AttachError> {
         let fd = open(name, mapping)?;
         let path = path_of(name);
         let system = |what| move |source: io::Error| AttachError::System { path: path_of(name), what, source };
-        let stat = fstat(&fd).map_err(|e| system("look at")(e.into()))?;
+        let stat = fstat(&fd).map_err(|e| system("get its status")(e.into()))?;
         let field = |field, found: String, expected: String| AttachError::Field {
             path: path.clone(),
             field,
             found,
             expected,
-            advice: "somebody else made it: remove the file, or use another instance name",
+            advice: "another user or program created it: remove the file, or use another instance name",
         };
         let me = nix::unistd::geteuid().as_raw();
         if stat.st_uid != me && stat.st_uid != 0 {
@@ -199,7 +198,7 @@ impl Region {
         Ok((region, fd))
     }
 
-    /// Maps a region by a descriptor that was handed over, and checks its header.
+    /// Maps a region by a received descriptor and checks its header.
     pub fn from_fd(
         fd: &OwnedFd,
         path: &Path,
@@ -221,28 +220,33 @@ impl Region {
         };
         let header: &Header = region.header().ok_or_else(|| {
             let least = size_of::<Header>().to_string();
-            field(("size", region.length.to_string(), format!("at least {least}"), "it isn't Shunt's: remove the file"))
+            field((
+                "size",
+                region.length.to_string(),
+                format!("at least {least}"),
+                "it is not Shunt's: remove the file",
+            ))
         })?;
-        let unknown = |source| AttachError::System { path: path.into(), what: "learn which boot this is", source };
+        let unknown = |source| AttachError::System { path: path.into(), what: "read the boot id", source };
         header.check(kind, layout_hash, region.length, boot_id().map_err(unknown)?).map_err(field)?;
         Ok(region)
     }
 
-    /// Memory of this process alone, zeroed, for tests and benchmarks; in huge pages where the system gives them.
+    /// Creates a zeroed private region for tests and benchmarks, in huge pages if available.
     pub fn anonymous(kind: Kind, layout_hash: u64, length: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(length.max(LINE)).map_anon()?;
-        // Only faster, never needed: huge pages, and none of them first touched later.
+        // An optimization only: huge pages, populated now.
         let _ = map.advise(memmap2::Advice::HugePage).and_then(|()| map.advise(memmap2::Advice::PopulateWrite));
-        Self::of_own(map.into(), kind, layout_hash, length)
+        Self::private(map.into(), kind, layout_hash, length)
     }
 
-    /// The same for memory of which only a part will be used: it takes no more pages than are written.
+    /// Creates a private region that is used only in part: only written pages take memory.
     pub fn scratch(kind: Kind, layout_hash: u64, length: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(length.max(LINE)).no_reserve_swap().map_anon()?;
-        Self::of_own(map.into(), kind, layout_hash, length)
+        Self::private(map.into(), kind, layout_hash, length)
     }
 
-    fn of_own(map: MmapRaw, kind: Kind, layout_hash: u64, length: usize) -> io::Result<Self> {
+    fn private(map: MmapRaw, kind: Kind, layout_hash: u64, length: usize) -> io::Result<Self> {
         let region = Self { base: map.as_mut_ptr(), length: map.len(), mapping: Mapping::Writable };
         std::mem::forget(map);
         if let Some(header) = region.header::<Writer>() {
@@ -252,24 +256,24 @@ impl Region {
         Ok(region)
     }
 
-    /// Says that everything in it is written.
+    /// Marks the region as complete.
     pub fn make_ready(&self) {
         if let Some(header) = self.header::<Writer>() {
             header.make_ready();
         }
     }
 
-    /// Removes the name; whoever has it mapped keeps it.
+    /// Removes the name; existing mappings stay valid.
     pub fn unlink(name: &str) -> io::Result<()> {
         nix::sys::mman::shm_unlink(name).map_err(io::Error::from)
     }
 
-    /// Its parts from the beginning, header included.
+    /// The region's parts from the beginning, header included.
     pub fn parts(&self) -> Parts {
         Parts { region: Some(*self), offset: 0, taken: Vec::new() }
     }
 
-    /// Bytes mapped.
+    /// Mapped length, bytes.
     pub fn length(&self) -> usize {
         self.length
     }
@@ -281,7 +285,7 @@ impl Region {
     fn map(fd: &OwnedFd, mapping: Mapping) -> io::Result<Self> {
         let file = File::from(fd.try_clone()?);
         let mut options = MmapOptions::new();
-        options.populate(); // a first touch later would cost a page fault on the packet path
+        options.populate(); // avoids page faults on the packet path
         let map = match mapping {
             Mapping::ReadOnly => options.map_raw_read_only(&file)?,
             Mapping::Writable => options.map_raw(&file)?,
@@ -294,22 +298,22 @@ impl Region {
     fn view<T: Shared>(&self, offset: usize, count: usize) -> &'static [T] {
         let end = count.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(offset));
         const { assert!(T::LAYOUT.is_atomic) };
-        let may = !T::WRITES || self.mapping == Mapping::Writable;
+        let permitted = !T::WRITES || self.mapping == Mapping::Writable;
         let aligned = (self.base as usize).wrapping_add(offset).is_multiple_of(align_of::<T>());
-        if !may || !aligned || end.is_none_or(|end| end > self.length) {
+        if !permitted || !aligned || end.is_none_or(|end| end > self.length) {
             return &[];
         }
-        // SAFETY: the range is inside the mapping, which is never unmapped, and aligned for T; T: Shared, so any bytes
-        // are a T, and other processes' writes meet atomics only. A T that stores is in a writable mapping. One that doesn't
-        // only loads, which is defined for read-only memory (see the top).
+        // SAFETY: the range is inside the mapping, which is never unmapped, and aligned for T. T: Shared, so any bytes are a
+        // valid T, and other processes write atomics only. A T with storing methods is in a writable mapping; any other T
+        // only loads, which is defined for read-only memory (see the module documentation).
         unsafe { std::slice::from_raw_parts(self.base.add(offset).cast::<T>(), count) }
     }
 }
 
-/// The same memory with no more rights, for example as its reader has it.
+/// The same memory with equal or fewer rights, for example those of a reader.
 pub fn lend<T: Shared + Lends<U>, U: Shared>(of: &[T]) -> &[U] {
     const { assert!(size_of::<T>() == size_of::<U>() && align_of::<T>() == align_of::<U>()) };
-    // SAFETY: by Lends, T and U differ in the access alone, which takes no space, and U's is one of T's.
+    // SAFETY: by Lends, T and U differ only in the access, which takes no space, and U's rights are among T's.
     unsafe { std::slice::from_raw_parts(of.as_ptr().cast::<U>(), of.len()) }
 }
 
@@ -329,7 +333,7 @@ fn open(name: &str, mapping: Mapping) -> Result<OwnedFd, AttachError> {
     })
 }
 
-/// A second descriptor of the same region, opened read-only: what readers are handed.
+/// Opens a second, read-only descriptor of a region, to hand to readers.
 pub fn read_only(name: &str) -> Result<OwnedFd, AttachError> {
     open(name, Mapping::ReadOnly)
 }

@@ -1,7 +1,7 @@
-//! The forwarding modes: everything that makes one different from another is its entry in [`Mode::traits`].
+//! The forwarding modes. All differences between modes are in [`Mode::traits`].
 //!
-//! A new mode is a variant and an entry. What it needs that no mode had before is a new variant of [`ToBackend`] or
-//! [`Replies`], and the compiler then names each place in the switcher that has to do it.
+//! A new mode is a variant and an entry there. Behaviour that no mode had before is a new variant of [`ToBackend`] or
+//! [`Replies`]; the compiler then reports each place in the switcher that must implement it.
 
 use crate::coded::coded;
 use crate::frames::HEADROOM;
@@ -14,10 +14,10 @@ coded! {
     Nat = 2, "nat";
 }
 
-/// What a client's packet becomes on its way to the backend, besides its Ethernet addresses.
+/// How a client's packet is rewritten towards the backend, besides its Ethernet addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ToBackend {
-    /// It stays as it is.
+    /// Not at all.
     Unchanged,
     /// Destination address and port become the backend's.
     BackendAsDestination,
@@ -26,27 +26,27 @@ pub enum ToBackend {
 /// How a backend's packets reach the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Replies {
-    /// Past Shunt, which doesn't see them.
+    /// Directly, bypassing Shunt.
     Bypass,
     /// Through Shunt: source address and port become the service's.
     ServiceAsSource,
 }
 
-/// What makes a mode.
+/// The properties of a mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ModeTraits {
     /// Towards the backend.
     pub to_backend: ToBackend,
     /// Towards the client.
     pub replies: Replies,
-    /// Whether Shunt is a router on the way (RFC 1812): it decrements the time to live, and answers where that ends.
+    /// Whether Shunt acts as a router (RFC 1812): it decrements the time to live, and answers when it is exceeded.
     pub routes: bool,
-    /// Bytes that it puts before a frame at most.
+    /// Limit of the bytes prepended to a packet.
     pub head_room: u64,
 }
 
 impl Mode {
-    /// What makes this mode.
+    /// The mode's properties.
     #[inline]
     pub const fn traits(self) -> ModeTraits {
         match self {
@@ -62,7 +62,7 @@ impl Mode {
         }
     }
 
-    /// Whether a backend's packets to the client come through Shunt.
+    /// Whether a backend's packets to the client pass through Shunt.
     #[inline]
     pub const fn sees_replies(self) -> bool {
         match self.traits().replies {
@@ -72,7 +72,7 @@ impl Mode {
     }
 }
 
-// Each mode fits before a received frame.
+// Every mode's head room is available in received frames.
 const _: () = {
     let mut index = 0;
     while index < Mode::ALL.len() {

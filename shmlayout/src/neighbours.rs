@@ -1,7 +1,7 @@
 //! The ARP cache (patent: "saves the MAC address in the ARP cache memory"): next hops and their Ethernet addresses.
 //!
-//! Control writes it as the kernel's neighbour table changes; switchers read one word to send a frame. An entry's place
-//! follows from its interface and address, within a bounded number of probes, so that a reply's next hop is found too.
+//! Control updates it as the kernel's neighbour table changes; switchers read one word to send a frame. It is a hash table by
+//! interface and address with a limited number of probes, so the next hop of a reply can be looked up, too.
 
 #[cfg(not(loom))]
 use crate::access::{Access, Lends};
@@ -13,13 +13,13 @@ use crate::map::lend;
 use crate::sync::{Ordering, fence};
 use crate::word::Word;
 
-/// How many places a neighbour may stand in. [`places`] keeps the share of next hops that may not be given away at an
-/// eighth at most; there all places of one being taken has a probability of about 1e-9.
+/// Probes of a lookup. [`places`] limits pinned next hops to an eighth of the table, where the probability that all probes
+/// of one are taken is about 1e-9.
 pub const PROBES: usize = 16;
 
 const USED: u64 = 1 << 32;
 
-/// One neighbour. `key` is `version << 40 | USED | interface`; the version's low bit is set while the entry is rewritten.
+/// One entry. `key` is `version << 40 | USED | interface`; the version's low bit is set while the entry is rewritten.
 #[repr(C, align(32))]
 #[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
 pub struct Neighbour<A = Reader> {
@@ -34,11 +34,11 @@ described!(Neighbour<A> { key, address, mac });
 #[derive(Clone, Copy)]
 pub struct Neighbours<'a, A = Reader>(pub &'a [Neighbour<A>]);
 
-/// The table and all its probes for one neighbour are taken.
+/// All probes of a neighbour are taken by entries in use.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NeighboursFull;
 
-/// How many places a table has for so many next hops of backends and so many other neighbours.
+/// Number of entries of a table for this number of backend next hops and other neighbours.
 pub fn places(backends: u32, neighbours: u32) -> u32 {
     backends.saturating_mul(8).max(backends.saturating_add(neighbours)).min(1 << 31).next_power_of_two()
 }
@@ -60,14 +60,14 @@ impl<'a, A> Neighbours<'a, A> {
         })
     }
 
-    /// The entry for an address behind an interface.
+    /// Finds the entry of an address on an interface.
     pub fn find(&self, interface: InterfaceId, address: &Address) -> Option<NeighbourId> {
         let mut probes = self.probes(interface, address);
         probes.find(|(_, entry)| entry.read() == Some((interface, *address))).map(|(index, _)| NeighbourId(index))
     }
 
-    /// The Ethernet address of a neighbour, in one consistent read: nobody else's, even if control gives the entry to another
-    /// neighbour meanwhile. `None` while it isn't resolved.
+    /// The Ethernet address of a neighbour, in one consistent read: never another neighbour's, even if control reuses the
+    /// entry concurrently. `None` while unresolved.
     #[inline]
     pub fn mac_of(&self, interface: InterfaceId, address: &Address) -> Option<Mac> {
         let entries = self.probes(interface, address).map(|(_, entry)| entry.read_with_mac());
@@ -75,14 +75,14 @@ impl<'a, A> Neighbours<'a, A> {
         Mac::from_word(matches.next()?.1)
     }
 
-    /// The Ethernet address of an entry that the caller's generation names, so that it isn't given away; `None` while it
-    /// isn't resolved.
+    /// The Ethernet address of an entry that the caller's generation names, and that is therefore not reused. `None` while
+    /// unresolved.
     #[inline]
     pub fn mac(&self, id: NeighbourId) -> Option<Mac> {
         Mac::from_word(self.0.get(id.0 as usize)?.mac.load(Ordering::Relaxed))
     }
 
-    /// What stands in an entry: interface, address, Ethernet address.
+    /// Reads an entry: interface, address, Ethernet address.
     pub fn get(&self, id: NeighbourId) -> Option<(InterfaceId, Address, Option<Mac>)> {
         let ((interface, address), mac) = self.0.get(id.0 as usize)?.read_with_mac()?;
         Some((interface, address, Mac::from_word(mac)))
@@ -90,8 +90,8 @@ impl<'a, A> Neighbours<'a, A> {
 }
 
 impl Neighbours<'_, Writer> {
-    /// Control's: finds the entry or makes one. `in_use` says which entries must not be given away, because a generation
-    /// names them.
+    /// Control only: finds or creates an entry. `in_use` returns true for entries that must not be reused because a
+    /// generation names them.
     pub fn intern(
         &self,
         interface: InterfaceId,
@@ -108,7 +108,7 @@ impl Neighbours<'_, Writer> {
         Ok(NeighbourId(index))
     }
 
-    /// Control's: sets or forgets an entry's Ethernet address.
+    /// Control only: sets or clears an entry's Ethernet address.
     pub fn resolve(&self, id: NeighbourId, mac: Option<Mac>) {
         if let Some(entry) = self.0.get(id.0 as usize) {
             entry.mac.store(mac.map_or(0, Mac::word), Ordering::Relaxed);
@@ -118,7 +118,7 @@ impl Neighbours<'_, Writer> {
 
 #[cfg(not(loom))]
 impl<'a, A: Access> Neighbours<'a, A> {
-    /// The same table with no more rights.
+    /// The same table with equal or fewer rights.
     pub fn lend<B: Access>(&self) -> Neighbours<'a, B>
     where
         A: Lends<B>,
@@ -133,16 +133,16 @@ impl<A> Neighbour<A> {
         self.read_with_mac().map(|(of, _)| of)
     }
 
-    /// Interface and address, and the Ethernet address's word, consistent with each other (a sequence lock: the version is
-    /// the same before and after).
+    /// Interface, address and the Ethernet address's word, consistent with each other (a sequence lock: the version is the
+    /// same before and after).
     #[inline]
     fn read_with_mac(&self) -> Option<((InterfaceId, Address), u64)> {
         let key = self.key.load(Ordering::Acquire); // pairs with write()
         let words = [self.address[0].load(Ordering::Relaxed), self.address[1].load(Ordering::Relaxed)];
         let mac = self.mac.load(Ordering::Relaxed);
-        fence(Ordering::Acquire); // the words before the second look: pairs with the fence in write()
-        let steady = key & USED != 0 && key >> 40 & 1 == 0 && self.key.load(Ordering::Relaxed) == key;
-        steady.then(|| ((InterfaceId(key as u16), Address::from_words(words)), mac))
+        fence(Ordering::Acquire); // the words before the second load of the key: pairs with the fence in write()
+        let consistent = key & USED != 0 && key >> 40 & 1 == 0 && self.key.load(Ordering::Relaxed) == key;
+        consistent.then(|| ((InterfaceId(key as u16), Address::from_words(words)), mac))
     }
 }
 

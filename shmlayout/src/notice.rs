@@ -1,4 +1,4 @@
-//! What is noteworthy about packets that go on all the same: one name in one place, as for drops.
+//! Notices about packets that are forwarded nevertheless, each defined once, like drop reasons.
 
 use crate::counted::counted;
 
@@ -11,5 +11,5 @@ counted! {
     OnLinkClient = "on_link_client",
 }
 
-/// How many notices there are.
+/// Number of notices.
 pub const NOTICES: usize = Notice::ALL.len();

@@ -1,7 +1,7 @@
-//! Counters, and plain records kept in words of atomics.
+//! Counters, and plain records stored in atomic words.
 //!
-//! A record is copied out or in whole, word by word. The words don't change together: whoever reads needs a protocol
-//! that says when they stand still (the flip for the configuration table, the ready word for what is written once).
+//! A record is copied as a whole, word by word, but not atomically: a reader needs a protocol that excludes concurrent
+//! writes (the flip for the configuration table, the ready word for data that is written once).
 
 use crate::access::{Reader, Writer};
 use crate::layout::described;
@@ -12,7 +12,7 @@ use crate::word::Word;
 use core::marker::PhantomData;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Room for one `T` of `8 * WORDS` bytes.
+/// Storage for one `T` of `8 * WORDS` bytes.
 #[repr(C)]
 #[cfg_attr(not(loom), derive(FromBytes))]
 pub struct Record<T, const WORDS: usize, A = Reader> {
@@ -55,13 +55,13 @@ impl<T: IntoBytes + Immutable, const WORDS: usize> Record<T, WORDS, Writer> {
         }
     }
 
-    /// Makes it all zeros.
+    /// Zeroes the record.
     pub fn clear(&self) {
         self.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 }
 
-/// A counter with one writer: a plain addition, no locked instruction.
+/// A counter with a single writer, so that an addition needs no locked instruction.
 #[repr(transparent)]
 #[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
 pub struct Counter<A = Reader>(Word<A>);
@@ -69,7 +69,7 @@ pub struct Counter<A = Reader>(Word<A>);
 described!(atomic Counter<A>);
 
 impl<A> Counter<A> {
-    /// Reads.
+    /// The current value.
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -77,19 +77,19 @@ impl<A> Counter<A> {
 }
 
 impl Counter<Writer> {
-    /// Adds.
+    /// Adds, wrapping.
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// Subtracts, wrapping: for a counter of differences, whose sum with others' is what counts.
+    /// Subtracts, wrapping, for counters of which only the sum is meaningful.
     #[inline]
     pub fn subtract(&self, n: u64) {
         self.add(n.wrapping_neg());
     }
 
-    /// Sets.
+    /// Sets the value.
     #[inline]
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
@@ -98,7 +98,7 @@ impl Counter<Writer> {
 
 #[cfg(all(test, loom))]
 impl<T, const WORDS: usize, A> Record<T, WORDS, A> {
-    /// An empty record for the model checker, whose atomics can't be made from zeroed memory.
+    /// An empty record for loom, whose atomics cannot be created from zeroed memory.
     pub fn for_loom() -> Self {
         Self { words: core::array::from_fn(|_| Word::new(0)), of: PhantomData }
     }

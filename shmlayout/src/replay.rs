@@ -1,12 +1,13 @@
-//! Which reports of an agent control has admitted, as a successor of it finds them. Control alone writes and reads it.
+//! Replay protection that survives a restart of control: the newest accepted report of each agent. Only control reads and
+//! writes it.
 //!
-//! A place holds the newest report: the agent's run (its start's time) and the number in that run. Control may be killed
-//! between any two stores, and a report counts only after the last of them:
+//! An entry holds the agent's run (its start time) and the newest sequence number of that run. Control may be killed between
+//! any two stores; a report takes effect only after the last:
 //!
 //! ```text
-//!  a further report of the run     newest
-//!  the first one of a run          run, newest, newest_of     while newest_of differs, nothing of the run has counted
-//!  a new owner of the place        owner = 0, the others = 0, owner
+//!  another report of the run       newest
+//!  the first report of a run       run, newest, newest_of     while newest_of differs, no report of the run took effect
+//!  a new owner of the entry        owner = 0, the others = 0, owner
 //! ```
 
 use crate::access::{Reader, Writer};
@@ -14,7 +15,7 @@ use crate::layout::described;
 use crate::sync::Ordering;
 use crate::word::Word;
 
-/// One agent's.
+/// The entry of one agent.
 #[repr(C)]
 #[derive(Default)]
 #[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
@@ -28,12 +29,12 @@ pub struct ReplayPlace<A = Reader> {
 described!(ReplayPlace<A> { owner, run, newest, newest_of });
 
 impl<A> ReplayPlace<A> {
-    /// Whose it is: a number that control has for the agent and its key; 0 if nobody's.
+    /// The owner: control's number of the agent and its key; 0 if the entry is unused.
     pub fn owner(&self) -> u64 {
         self.owner.load(Ordering::Acquire)
     }
 
-    /// The run and the number of its newest report that may have counted.
+    /// The run, and the sequence number of its newest report that may have taken effect.
     pub fn read(&self) -> (u64, u64) {
         let run = self.run.load(Ordering::Acquire);
         let is_newest = self.newest_of.load(Ordering::Acquire) == run;
@@ -42,7 +43,7 @@ impl<A> ReplayPlace<A> {
 }
 
 impl ReplayPlace<Writer> {
-    /// Gives it to another agent, of which nothing is known.
+    /// Assigns the entry to another agent, without history.
     pub fn give_to(&self, owner: u64) {
         self.owner.store(0, Ordering::Release);
         self.run.store(0, Ordering::Release);
@@ -51,9 +52,9 @@ impl ReplayPlace<Writer> {
         self.owner.store(owner, Ordering::Release);
     }
 
-    /// Writes down the newest report of a run that is no earlier than the last one.
+    /// Records the newest report. `run` must not be earlier than the recorded one.
     pub fn write(&self, run: u64, newest: u64) {
-        // Release throughout: the order of the stores is what a successor relies on.
+        // Release throughout: a successor relies on the order of the stores.
         let is_new_run = self.run.load(Ordering::Relaxed) != run || self.newest_of.load(Ordering::Relaxed) != run;
         if is_new_run {
             self.run.store(run, Ordering::Release);

@@ -1,12 +1,12 @@
-//! What became of a report of load: one name in one place. The variant is the counter, the status column and the JSON key.
+//! Outcomes of load reports, each defined once: the variant is the counter, the status column and the JSON key.
 
 use crate::counted::counted;
 
 counted! {
-    "What became of a report." ReportOutcome:
-    /// Authentic, new and plausible: it counts.
+    "The outcome of a report." ReportOutcome:
+    /// Authentic, new and plausible: it takes effect.
     Accepted = "accepted",
-    /// Authentic, but about a port on which nobody was ever seen listening: that back-end's load is ignored.
+    /// Authentic, but about a port on which no process was ever seen listening: that back-end's load is ignored.
     NeverListening = "never_listening",
     /// Authentic, but about another port than the back-end's: that back-end's load is ignored.
     OtherPort = "other_port",
@@ -18,29 +18,29 @@ counted! {
     TooLong = "too_long",
     /// Of another version of the format: agents and control must be of the same version of Shunt.
     Version = "version",
-    /// From an agent that the configuration doesn't have.
+    /// From an agent that is not configured.
     UnknownAgent = "unknown_agent",
     /// Signed with another key than the agent's.
     Forged = "forged",
-    /// Authentic, but no report.
+    /// Authentic, but not a valid report.
     Malformed = "malformed",
     /// Of an earlier run of the agent, or far behind its newest.
     Stale = "stale",
-    /// Came before.
+    /// Received before.
     Replayed = "replayed",
     /// Of a run of the agent that starts in the future: its clock was ahead.
     EpochAhead = "epoch_ahead",
-    /// Says what can't be.
+    /// Contains impossible values.
     Absurd = "absurd",
-    /// Speaks for a backend that isn't the agent's.
+    /// About a back-end that is not the agent's.
     NotItsBackend = "not_its_backend",
-    /// An answer of an HAProxy agent.
+    /// An answer from an HAProxy agent.
     CheckAnswered = "check_answered",
-    /// No answer, or none that means anything, from an HAProxy agent.
+    /// No answer, or no valid one, from an HAProxy agent.
     CheckFailed = "check_failed",
 }
 
-/// How many outcomes there are.
+/// Number of outcomes.
 pub const REPORT_OUTCOMES: usize = ReportOutcome::ALL.len();
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Single-producer single-consumer ring between two processes.
 //!
-//! The producer writes `head` and the cells, the consumer writes `tail`; both count up without end and are masked on
-//! use, so that full (`head - tail == capacity`) differs from empty. Neither trusts the other: a difference larger than
-//! the capacity is taken for "full" by the producer and "empty" by the consumer.
+//! The producer writes `head` and the cells, the consumer writes `tail`. Both positions increase without bound and are masked
+//! on use, so full (`head - tail == capacity`) differs from empty. Neither trusts the other: if the difference exceeds the
+//! capacity, the producer treats the ring as full and the consumer as empty.
 
 #[cfg(not(loom))]
 use crate::access::{Access, Lends};
@@ -17,7 +17,7 @@ use crate::sync::Ordering;
 use crate::word::Word;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Where the two sides are; each on its own cache line.
+/// The positions of producer and consumer, each on its own cache line.
 #[repr(C, align(64))]
 #[cfg_attr(not(loom), derive(FromBytes))]
 pub struct RingHead<P = Reader, C = Reader> {
@@ -30,11 +30,11 @@ pub struct RingHead<P = Reader, C = Reader> {
 
 described!(RingHead<P, C> { head, dropped, _apart, tail, _end });
 
-/// A view of a ring of records of `8 * WORDS` bytes, with the accesses of its producer and of its consumer. The number of
-/// cells is a power of two.
+/// A view of a ring of records of `8 * WORDS` bytes, with the accesses of its producer and its consumer. The number of cells
+/// is a power of two.
 ///
-/// It gives out the two ends, each where its access is [`Writer`]. They are neither `Clone` nor `Copy` and move only by
-/// `&mut`: whoever owns one has it alone. That a ring has one process at each end the types can't say; the keeper sees to it.
+/// It creates the two ends, each only where its access is [`Writer`]. An end is neither `Clone` nor `Copy` and needs `&mut` to
+/// advance, so its owner has exclusive use. The types cannot ensure one process per end; the keeper does.
 #[derive(Clone, Copy)]
 pub struct Ring<'a, T, const WORDS: usize, P = Reader, C = Reader> {
     ends: &'a RingHead<P, C>,
@@ -42,12 +42,12 @@ pub struct Ring<'a, T, const WORDS: usize, P = Reader, C = Reader> {
 }
 
 impl<'a, T, const WORDS: usize, P, C> Ring<'a, T, WORDS, P, C> {
-    /// Joins the two parts; `None` if the number of cells isn't a power of two.
+    /// Combines the two parts; `None` if the number of cells is not a power of two.
     pub fn new(ends: &'a RingHead<P, C>, cells: &'a [Record<T, WORDS, P>]) -> Option<Self> {
         cells.len().is_power_of_two().then_some(Self { ends, cells })
     }
 
-    /// How many records the producer could not place.
+    /// Number of records that the producer dropped because the ring was full.
     pub fn dropped(&self) -> u64 {
         self.ends.dropped.load(Ordering::Relaxed)
     }
@@ -58,14 +58,14 @@ impl<'a, T, const WORDS: usize, P, C> Ring<'a, T, WORDS, P, C> {
 }
 
 impl<'a, T, const WORDS: usize, C> Ring<'a, T, WORDS, Writer, C> {
-    /// The writing end; it goes on where a predecessor stopped.
+    /// The writing end; it continues where a predecessor stopped.
     pub fn producer(self) -> Producer<'a, T, WORDS, C> {
         Producer(self)
     }
 }
 
 impl<'a, T, const WORDS: usize, P> Ring<'a, T, WORDS, P, Writer> {
-    /// The reading end; it goes on where a predecessor stopped.
+    /// The reading end; it continues where a predecessor stopped.
     pub fn consumer(self) -> Consumer<'a, T, WORDS, P> {
         Consumer(self)
     }
@@ -73,7 +73,7 @@ impl<'a, T, const WORDS: usize, P> Ring<'a, T, WORDS, P, Writer> {
 
 #[cfg(not(loom))]
 impl<'a, T: FromBytes + Described, const WORDS: usize, P: Access, C: Access> Ring<'a, T, WORDS, P, C> {
-    /// The same ring with no more rights.
+    /// The same ring with equal or fewer rights.
     pub fn lend<Q: Access, D: Access>(&self) -> Ring<'a, T, WORDS, Q, D>
     where
         P: Lends<Q>,
@@ -87,17 +87,17 @@ impl<'a, T: FromBytes + Described, const WORDS: usize, P: Access, C: Access> Rin
 pub struct Producer<'a, T, const WORDS: usize, C = Reader>(Ring<'a, T, WORDS, Writer, C>);
 
 impl<T: IntoBytes + Immutable, const WORDS: usize, C> Producer<'_, T, WORDS, C> {
-    /// Adds a record, or counts it as dropped and returns false when the ring is full.
+    /// Adds a record. If the ring is full, counts it as dropped and returns false.
     pub fn push(&mut self, value: &T) -> bool {
         let Ring { ends, cells } = &self.0;
         let head = ends.head.load(Ordering::Relaxed);
-        let tail = ends.tail.load(Ordering::Acquire); // the cell was read before: pairs with pop()
+        let tail = ends.tail.load(Ordering::Acquire); // the consumer has read the cell: pairs with pop()
         if head.wrapping_sub(tail) >= cells.len() as u64 {
             ends.dropped.store(ends.dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
             return false;
         }
         self.0.cell(head).store(value);
-        ends.head.store(head.wrapping_add(1), Ordering::Release); // the cell is whole: pairs with pop()
+        ends.head.store(head.wrapping_add(1), Ordering::Release); // after the cell: pairs with pop()
         true
     }
 }
@@ -106,7 +106,7 @@ impl<T: IntoBytes + Immutable, const WORDS: usize, C> Producer<'_, T, WORDS, C> 
 pub struct Consumer<'a, T, const WORDS: usize, P = Reader>(Ring<'a, T, WORDS, P, Writer>);
 
 impl<T: FromBytes, const WORDS: usize, P> Consumer<'_, T, WORDS, P> {
-    /// Takes the oldest record.
+    /// Removes the oldest record.
     pub fn pop(&mut self) -> Option<T> {
         let Ring { ends, cells } = &self.0;
         let tail = ends.tail.load(Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl<T: FromBytes, const WORDS: usize, P> Consumer<'_, T, WORDS, P> {
             return None;
         }
         let value = self.0.cell(tail).load();
-        ends.tail.store(tail.wrapping_add(1), Ordering::Release); // the cell may be written again: pairs with push()
+        ends.tail.store(tail.wrapping_add(1), Ordering::Release); // the cell may be reused: pairs with push()
         Some(value)
     }
 }
@@ -143,7 +143,7 @@ mod loom_tests {
             let ring = Ring::new(ends, cells).unwrap();
             let (mut producer, mut consumer) = (ring.producer(), ring.consumer());
             // The producer is the thread that runs first: loom looks for a race only with the last access to an atomic, and
-            // push() loads its own position, which would hide the consumer's look at it.
+            // push() loads its own position, which would hide the consumer's load of it.
             let taken = loom::thread::spawn(move || {
                 let (mut last, mut taken) = (0, 0);
                 for _ in 0..3 {

@@ -1,7 +1,6 @@
-//! What a service's and a backend's record say, decoded.
+//! Decoded service and backend records.
 //!
-//! A record (`config_table.rs`) has numbers of fixed width; whoever reads one gets a view, whose enums hold nothing but what
-//! this build knows.
+//! A record (`config_table.rs`) holds codes of fixed width; reading it gives a view with enums that this build knows.
 
 use crate::address::{Address, InterfaceId, NeighbourId, PortBe, Protocol};
 use crate::coded::coded;
@@ -12,28 +11,28 @@ coded! {
     "Who serves a service." Target:
     /// Its backends.
     Backends = 0, "backends";
-    /// The box's own programs, through the pseudo-interface.
+    /// This machine's own programs, through the pseudo-interface.
     Host = 1, "host";
 }
 
 coded! {
     "How a service's backend is chosen for a new connection. The names are the configuration's." Algorithm:
-    /// The cell of its hash; weights stand in the cells.
+    /// Hash of the connection selects a cell; the cells are distributed by weight.
     Static = 0, "static";
-    /// The cell of the client's address alone.
+    /// Hash of the client's address selects a cell.
     SourceHash = 1, "source-hash";
-    /// The lighter of two.
+    /// Power of two choices: the less loaded of two.
     Lightest = 2, "lightest";
-    /// The least connections in flight for its weight.
+    /// Fewest connections in flight relative to weight.
     LeastConnections = 3, "least-connections";
-    /// The shortest expected wait.
+    /// Least expected latency.
     Latency = 4, "latency";
-    /// As [`Algorithm::Static`]; control moves the weights that stand in the cells.
+    /// Adaptive weights: as [`Algorithm::Static`], and control adjusts the weights of the cells.
     Even = 5, "even";
 }
 
 impl Algorithm {
-    /// Whether it chooses by the cells of the service's table; the others choose among its members.
+    /// Whether it selects a cell of the service's slots; the others select a member.
     pub const fn uses_slots(self) -> bool {
         match self {
             Self::Static | Self::SourceHash | Self::Even => true,
@@ -43,8 +42,8 @@ impl Algorithm {
 }
 
 coded! {
-    "What becomes of connections whose backend is down, or drained for longer than the service allows." OnBackendDown:
-    /// They are left. A TCP client that still waits for the answer to its SYN gets another backend all the same.
+    "What happens to connections whose backend is down, or drained for longer than the service allows." OnBackendDown:
+    /// They are kept. A TCP client whose SYN is unanswered gets another backend nevertheless.
     Keep = 0, "keep";
     /// UDP flows go to another backend with their next packet.
     Move = 1, "move";
@@ -52,41 +51,41 @@ coded! {
     Reset = 2, "reset";
 }
 
-/// A service.
+/// A decoded service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServiceView {
     /// The address that clients use.
     pub address: Address,
     /// The port that clients use.
     pub port: PortBe,
-    /// Its transport protocol.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// How packets reach the backend and come back.
+    /// How packets reach the backend and return.
     pub mode: Mode,
     /// First cell of the service in `slots`.
     pub slots_first: u32,
-    /// Number of cells; 0 if no backend may take a connection.
+    /// Number of cells; 0 if no backend accepts connections.
     pub slots_count: u32,
     /// First record of the service in `members`.
     pub members_first: u32,
     /// Number of members.
     pub members_count: u32,
-    /// Idle times.
+    /// Idle timeouts.
     pub timeouts: Timeouts,
     /// First record of the service in `classes`.
     pub classes_first: u32,
-    /// Number of its classes; 0 if all clients are served alike.
+    /// Number of its classes; 0 if all clients get the same backends.
     pub classes_count: u32,
     /// How a backend is chosen.
     pub algorithm: Algorithm,
     /// Who serves it.
     pub target: Target,
-    /// What becomes of stale connections.
+    /// What happens to stale connections.
     pub on_backend_down: OnBackendDown,
 }
 
 impl ServiceView {
-    /// The record that says this.
+    /// Encodes the view.
     pub fn record(&self) -> ServiceRecord {
         ServiceRecord {
             address: self.address,
@@ -109,7 +108,7 @@ impl ServiceView {
 }
 
 impl ServiceRecord {
-    /// What the record says; `None` if it is empty or has a number that this build doesn't know.
+    /// Decodes the record; `None` if it is empty or has a code that this build does not know.
     #[inline]
     pub fn view(&self) -> Option<ServiceView> {
         Some(ServiceView {
@@ -131,14 +130,14 @@ impl ServiceRecord {
     }
 }
 
-/// A backend.
+/// A decoded backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BackendView {
-    /// Its address.
+    /// IP address.
     pub address: Address,
-    /// Its port.
+    /// Transport port.
     pub port: PortBe,
-    /// As the service's.
+    /// Transport protocol.
     pub protocol: Protocol,
     /// [`BackendRecord::UP`], [`BackendRecord::DRAINED`], [`BackendRecord::REMOVED`], [`BackendRecord::STALE`].
     pub flags: u8,
@@ -149,7 +148,7 @@ pub struct BackendView {
 }
 
 impl BackendView {
-    /// The record that says this.
+    /// Encodes the view.
     pub fn record(&self) -> BackendRecord {
         BackendRecord {
             address: self.address,
@@ -164,7 +163,7 @@ impl BackendView {
 }
 
 impl BackendRecord {
-    /// What the record says; `None` if it is empty or has a number that this build doesn't know.
+    /// Decodes the record; `None` if it is empty or has a code that this build does not know.
     #[inline]
     pub fn view(&self) -> Option<BackendView> {
         Some(BackendView {

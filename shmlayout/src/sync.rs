@@ -1,4 +1,4 @@
-//! Atomics and fences: the real ones, or `loom`'s when the protocols are model-checked (`--cfg loom`).
+//! Atomics and fences: those of `core`, or `loom`'s for model checking (`--cfg loom`).
 
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};

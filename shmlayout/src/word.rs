@@ -1,4 +1,4 @@
-//! Atomic words in shared memory. Whoever has a mapping can load; only a [`Writer`] can store, exchange and add.
+//! Atomic words in shared memory. Every access can load; only a [`Writer`] can store, exchange and add.
 
 use crate::access::{Reader, Writer};
 use crate::kill::before_store;
@@ -22,12 +22,12 @@ macro_rules! word {
         described!(atomic $Word<A>);
 
         impl<A> $Word<A> {
-            /// A word outside of shared memory.
+            /// Creates a word outside shared memory.
             pub fn new(value: $number) -> Self {
                 Self { value: $Atomic::new(value), access: PhantomData }
             }
 
-            /// Loads, as an atomic; to acquire, by a fence, so that the memory may be read-only (see `map.rs`).
+            /// Loads atomically. Acquires by a fence, so that the memory may be read-only (see `map.rs`).
             #[cfg(not(loom))]
             #[inline]
             pub fn load(&self, ordering: Ordering) -> $number {
@@ -38,7 +38,7 @@ macro_rules! word {
                 value
             }
 
-            /// Loads. Weaker than with a fence: what holds for this holds for that.
+            /// Loads. Weaker than a load with a fence: a property shown with this holds with that.
             #[cfg(loom)]
             pub fn load(&self, ordering: Ordering) -> $number {
                 self.value.load(ordering)
@@ -46,14 +46,14 @@ macro_rules! word {
         }
 
         impl $Word<Writer> {
-            /// Stores, as an atomic.
+            /// Stores atomically.
             #[inline]
             pub fn store(&self, value: $number, ordering: Ordering) {
                 before_store();
                 self.value.store(value, ordering);
             }
 
-            /// Stores `new` if `current` is there, as an atomic.
+            /// Stores `new` if the value is `current`, atomically.
             #[inline]
             pub fn compare_exchange(
                 &self,
@@ -66,14 +66,14 @@ macro_rules! word {
                 self.value.compare_exchange(current, new, success, failure)
             }
 
-            /// Adds, wrapping, as an atomic.
+            /// Adds atomically, wrapping.
             #[inline]
             pub fn fetch_add(&self, n: $number, ordering: Ordering) -> $number {
                 before_store();
                 self.value.fetch_add(n, ordering)
             }
 
-            /// Subtracts, wrapping, as an atomic.
+            /// Subtracts atomically, wrapping.
             #[inline]
             pub fn fetch_sub(&self, n: $number, ordering: Ordering) -> $number {
                 before_store();

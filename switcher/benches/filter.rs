@@ -116,7 +116,7 @@ fn world(connections: u32, protocol: u8) -> (World, Filter) {
     let mut world = World::new(connections);
     let backends: Vec<_> = (0..BACKEND_COUNT).map(|n| world.backend(backend(n), protocol)).collect();
     world.service(SERVICE, protocol, Mode::Nat, &backends);
-    let filter = world.filter(0, 1);
+    let filter = world.filter(0);
     (world, filter)
 }
 
@@ -239,7 +239,7 @@ fn many_ports(ports: u16, connections: u32, options: &Options) {
     for port in 1..ports {
         world.service_of(17, (SERVICE.0, SERVICE.1 + port), PROTOCOL_TCP, Mode::Nat, &backends);
     }
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     establish(&world, &mut filter, PROTOCOL_TCP, connections, ports);
     let mut frames = Frames { ports, ..Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, ACK), SOURCE) };
     let order = shuffled(connections);
@@ -315,7 +315,7 @@ fn new_by(algorithm: Algorithm, name: &str, backends: u8, connections: u32, opti
             let load = LoadRecord { execution_us: 1000 * n, expires_ms: u64::MAX, ..LoadRecord::default() };
             world.control.loads.set(*id, &load);
         }
-        let mut filter = world.filter(0, 1);
+        let mut filter = world.filter(0);
         let mut frames = Frames::new(packet(PROTOCOL_TCP, client(0), SERVICE, SYN), SOURCE);
         let (time, verdict) = frames.run(&mut filter, &order, 1000);
         assert!(matches!(verdict, Verdict::Forward(..)));

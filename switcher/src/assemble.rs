@@ -9,7 +9,7 @@ use crate::port::store::StorePort;
 use crate::port::{Ledger, Pool, Port};
 use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
-use shunt_protocol::handover::{Handover, PortManifest, SocketKind, Store};
+use shunt_protocol::handover::{Handover, PortManifest, SocketKind, StoreDescriptors};
 use shunt_protocol::port::Role;
 use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::address::InterfaceId;
@@ -22,7 +22,7 @@ use std::os::fd::OwnedFd;
 pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegion<Writer>)> {
     let regions = &handover.regions;
     let control = ControlRegion::<Reader>::from_fd(&regions.control, "control")?.0;
-    let (keeper, keeper_shape) = KeeperRegion::<Reader>::from_fd(&regions.keeper, "keeper")?;
+    let (keeper, _) = KeeperRegion::<Reader>::from_fd(&regions.keeper, "keeper")?;
     let connections = ConnectionsRegion::<Writer>::from_fd(&regions.connections, "connections")?.0;
     let region = SwitcherRegion::<Writer>::from_fd(&regions.switcher, &format!("switcher.{number}"))?.0;
     let table = connections.table().context("shared memory connections: its parts don't fit each other")?;
@@ -37,10 +37,8 @@ pub fn assemble(number: u16, handover: Handover) -> Result<(Engine, SwitcherRegi
     ports.extend(handover.store.map(|store| attach_store(number, store)).transpose()?);
     let pool = Pool::recover(map_frames(&regions.frames)?, ledger, &standing)?;
 
-    let [number, switchers] = [number.into(), keeper_shape.switchers].map(u8::try_from);
-    let too_many = "shared memory keeper: more than 255 switchers";
-    let in_flight = region.counts_in_flight();
-    let owner = Owner::adopt(table, number.context(too_many)?, switchers.context(too_many)?, in_flight);
+    let number = u8::try_from(number).context("there are at most 255 switchers")?;
+    let owner = Owner::adopt(table, number, region.counts_in_flight());
     let interfaces = keeper.interfaces.iter().map(|record| record.load()).collect();
     let view = |fd| SwitcherRegion::<Reader>::from_fd(fd, "a switcher's").map(|(region, _)| region);
     let switchers: Vec<_> = handover.switchers.iter().map(view).collect::<Result<_, _>>()?;
@@ -69,7 +67,7 @@ fn attach(
     Ok(Attachment { port, interface: InterfaceId(manifest.interface), receives: manifest.receives })
 }
 
-fn attach_store(number: u16, store: Store) -> Result<Attachment> {
+fn attach_store(number: u16, store: StoreDescriptors) -> Result<Attachment> {
     let region = StoreRegion::<Writer>::from_fd(&store.region, &format!("store.{number}"))?.0;
     let port = Box::new(StorePort::new(region, store.wake));
     Ok(Attachment { port, interface: InterfaceId::HOST, receives: true })

@@ -43,7 +43,7 @@ fn bench(limit: usize) -> Bench {
         receives: true,
     };
     let ports = vec![attach(&clients, CLIENTS), attach(&backends, BACKENDS), attach(&host, InterfaceId::HOST)];
-    let engine = Engine::new(ports, pool, world.filter(0, 1), world.tables, world.switcher.lend());
+    let engine = Engine::new(ports, pool, world.filter(0), world.tables, world.switcher.lend());
     Bench { world, engine, clients, backends, host }
 }
 

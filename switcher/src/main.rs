@@ -53,7 +53,7 @@ fn run(arguments: &Arguments) -> Result<Infallible> {
     let all_threaded = manifest.ports.iter().all(|port| port.threaded || !port.receives);
     if manifest.idle == Idle::Wait
         && all_threaded
-        && let Err(error) = privileges::go_first()
+        && let Err(error) = privileges::set_real_time()
     {
         warn!("{error}");
     }
@@ -63,7 +63,7 @@ fn run(arguments: &Arguments) -> Result<Infallible> {
     head.generation.add(1);
     head.heartbeat_ms.set(now_ms());
     head.pid.set(u64::from(pid));
-    privileges::give_up(&manifest.user)?;
+    privileges::drop_to(&manifest.user)?;
     let pause = Pause::new(manifest.idle, engine.readable()).context("epoll on the ports")?;
     let idle = format!("{:?}", manifest.idle).to_lowercase();
     info!("{} ports, CPU {}, user {}, idle: {idle}: running", manifest.ports.len(), manifest.cpu, manifest.user);

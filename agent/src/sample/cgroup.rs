@@ -1,5 +1,5 @@
-//! Use of the CPU time and memory that a cgroup (version 2) allows: what the server may use, which is less than the
-//! machine where it runs in a container or under a systemd limit.
+//! CPU time and memory use relative to a cgroup's limits (version 2), which may be lower than the machine's in a container
+//! or under a systemd limit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use super::window::{Window, microseconds};
 
-/// As with the machine.
+/// As for the machine.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Where the file system is; inside a container its top is the container's own cgroup.
+/// The mount point; inside a container its top is the container's own cgroup.
 pub const TOP: &str = "/sys/fs/cgroup";
 
-/// One cgroup, and those above it, whose limits hold for it too.
+/// A cgroup and its ancestors, whose limits apply too.
 pub struct Cgroup {
     folder: PathBuf,
     top: PathBuf,
-    /// Used CPU time by allowed CPU time, both microseconds.
+    /// CPU time used over CPU time allowed, both microseconds.
     cpu: Window,
     allowed_us: u64,
     memory_permille: Option<u16>,
@@ -25,7 +25,7 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// The cgroup `folder`; where none is said, the top, which has limits only inside a container.
+    /// Selects the cgroup `folder`; by default the top, which has limits only inside a container.
     pub fn new(folder: Option<&Path>, top: &Path, now: Instant) -> Self {
         Self {
             folder: folder.unwrap_or(top).to_owned(),
@@ -38,7 +38,7 @@ impl Cgroup {
         }
     }
 
-    /// Reads use and limits, if it is time.
+    /// Reads use and limits, once per interval.
     pub fn look(&mut self, now: Instant) {
         let last = self.looked.unwrap_or(self.begun);
         if self.looked.is_some() && now.duration_since(last) < INTERVAL {
@@ -48,7 +48,7 @@ impl Cgroup {
         self.memory_permille = self.find_memory_permille();
         match (self.cpu_limit_permille(), value_of(&self.folder.join("cpu.stat"), "usage_usec")) {
             (Some(limit), Some(used_us)) => {
-                // Added up, for a limit may change.
+                // Accumulated, because a limit may change.
                 self.allowed_us += microseconds(last, now).saturating_mul(limit) / 1000;
                 self.cpu.record(now, self.allowed_us, used_us);
             }
@@ -56,28 +56,28 @@ impl Cgroup {
         }
     }
 
-    /// Share of the allowed CPU time that was used; nothing where there is no limit.
+    /// Share of the allowed CPU time in use; `None` without a limit.
     pub fn cpu_permille(&self) -> Option<u16> {
-        // A burst may use more than its share for a while.
+        // A burst may temporarily exceed the share.
         self.cpu.ratio(1000).map(|permille| permille.min(1000) as u16)
     }
 
-    /// Share of the allowed memory that is used; nothing where there is no limit.
+    /// Share of the allowed memory in use; `None` without a limit.
     pub fn memory_permille(&self) -> Option<u16> {
         self.memory_permille
     }
 
-    /// The cgroup and those above it.
+    /// The cgroup and its ancestors.
     fn folders(&self) -> impl Iterator<Item = &Path> {
         self.folder.ancestors().take_while(|folder| folder.starts_with(&self.top))
     }
 
-    /// Thousandths of one CPU.
+    /// The CPU limit, thousandths of one CPU.
     fn cpu_limit_permille(&self) -> Option<u64> {
         self.folders().filter_map(|folder| cpu_limit_permille(&read(&folder.join("cpu.max"))?)).min()
     }
 
-    /// The fullest of the cgroup and those above it. The cache of files not in use doesn't count: it is given up first.
+    /// The highest share of the cgroup and its ancestors. The cache of unused files does not count: it is reclaimed first.
     fn find_memory_permille(&self) -> Option<u16> {
         let permille = |folder: &Path| -> Option<u16> {
             let limit: u64 = read(&folder.join("memory.max"))?.trim().parse().ok()?;
@@ -94,14 +94,14 @@ fn read(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-/// The number after `name` in a file of names and numbers.
+/// The value of `name` in a file of names and values.
 fn value_of(path: &Path, name: &str) -> Option<u64> {
     let text = read(path)?;
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.find(|(key, _)| *key == name)?.1.trim().parse().ok()
 }
 
-/// `cpu.max`: "max 100000" or "50000 100000", time in each period.
+/// `cpu.max`: "max 100000" or "50000 100000", CPU time per period.
 fn cpu_limit_permille(text: &str) -> Option<u64> {
     let (quota_us, period_us) = text.trim().split_once(' ')?;
     let (quota_us, period_us): (u64, u64) = (quota_us.parse().ok()?, period_us.parse().ok()?);

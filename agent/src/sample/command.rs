@@ -1,4 +1,4 @@
-//! A command of the operator's that prints what it knows, a line for each number:
+//! An operator's command that prints metrics, one per line:
 //!
 //! ```text
 //!  in_flight=12
@@ -22,14 +22,14 @@ use super::log_latch::LogLatch;
 use super::number::{self, narrowed};
 use super::window::{Window, microseconds};
 use crate::settings::Command as Settings;
-use shunt_report::{Load, State};
+use shunt_report::{ReportedLoad, ServerState};
 
 const LONGEST_OUTPUT_BYTES: usize = 16 << 10;
 
-/// What one run printed.
+/// Parsed output of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Said {
-    state: Option<State>,
+    state: Option<ServerState>,
     clients: Option<u64>,
     in_flight: Option<u64>,
     cpu_permille: Option<u64>,
@@ -40,17 +40,17 @@ struct Said {
     requests: Option<u64>,
 }
 
-/// A run that isn't over.
+/// A run in progress.
 struct Run {
     child: Child,
-    /// Closed once the output has ended.
+    /// Closed at end of output.
     output: Option<ChildStdout>,
     begun: Instant,
     said: Vec<u8>,
     is_killed: bool,
 }
 
-/// The command, and what it said last.
+/// The command and the result of its last run.
 pub struct Command {
     settings: Settings,
     run: Option<Run>,
@@ -62,7 +62,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// One that wasn't run yet.
+    /// Not yet run.
     pub fn new(settings: &Settings, now: Instant) -> Self {
         Self {
             settings: settings.clone(),
@@ -85,7 +85,7 @@ impl Command {
                 self.latch.clear();
             }
             Err(error) => {
-                // Unknown is better than out of date.
+                // Unknown values are better than outdated ones.
                 (self.said, self.rate) = (Said::default(), Window::default());
                 self.latch.report(error);
             }
@@ -130,7 +130,7 @@ impl Source for Command {
         }
     }
 
-    fn contribute(&self, load: &mut Load) {
+    fn contribute(&self, load: &mut ReportedLoad) {
         let Said { state, clients, in_flight, cpu_permille, memory_permille, execution_us, workers, .. } = self.said;
         let wide = |number: Option<u64>| number.map(|number| narrowed(number, u32::MAX));
         let share = |number: Option<u64>| number.map(|number| narrowed(number, u16::MAX));
@@ -146,7 +146,7 @@ impl Source for Command {
 }
 
 impl Run {
-    /// In a process group of its own, so that what the shell starts ends with it.
+    /// Uses its own process group, so that the shell's children end with it.
     fn start(command: &str, now: Instant) -> io::Result<Self> {
         let mut process = Process::new("/bin/sh");
         process.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
@@ -158,10 +158,10 @@ impl Run {
         Ok(Self { child, output, begun: now, said: Vec::new(), is_killed: false })
     }
 
-    /// What ends the group also closes the output, unless somebody left the group: then nobody waits for that.
+    /// Killing the group also closes the output, unless a process left the group; the output is then dropped.
     fn kill(&mut self) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            // It may be over already.
+            // It may have exited already.
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
         (self.is_killed, self.output) = (true, None);
@@ -176,13 +176,13 @@ impl Run {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Ended, or more than it may say: a process that goes on writing is told by SIGPIPE.
+                // End of output, or output limit exceeded: a process that continues writing gets SIGPIPE.
                 Ok(_) | Err(_) => self.output = None,
             }
         }
     }
 
-    /// What it said, once the output has ended and it is gone.
+    /// The parsed output, once the output has ended and the process has exited.
     fn end(&mut self) -> Option<Result<Said, String>> {
         if self.output.is_some() {
             return None;
@@ -206,7 +206,7 @@ impl Drop for Run {
 }
 
 fn parse(output: &[u8]) -> Result<Said, String> {
-    let text = std::str::from_utf8(output).map_err(|_| "prints what is not UTF-8".to_owned())?;
+    let text = std::str::from_utf8(output).map_err(|_| "output is not UTF-8".to_owned())?;
     let mut said = Said::default();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let place = format!("prints in line {}: {:?}", index + 1, line.chars().take(64).collect::<String>());
@@ -234,11 +234,11 @@ fn parse(output: &[u8]) -> Result<Said, String> {
     Ok(said)
 }
 
-fn parse_state(word: &str) -> Option<State> {
+fn parse_state(word: &str) -> Option<ServerState> {
     match word {
-        "up" => Some(State::Up),
-        "drain" => Some(State::Drain),
-        "down" => Some(State::Down),
+        "up" => Some(ServerState::Up),
+        "drain" => Some(ServerState::Drain),
+        "down" => Some(ServerState::Down),
         _ => None,
     }
 }
@@ -251,13 +251,13 @@ mod tests {
     use std::time::Duration;
 
     /// Runs `command` until it is over, for all the time it needs; `at` is the time it is told.
-    fn load_after(command: &mut Command, at: Instant) -> Load {
+    fn load_after(command: &mut Command, at: Instant) -> ReportedLoad {
         command.ask(at);
         while command.run.is_some() {
             command.advance(at);
             std::thread::sleep(Duration::from_millis(1));
         }
-        let mut load = Load::unknown("b1".parse().unwrap());
+        let mut load = ReportedLoad::unknown("b1".parse().unwrap());
         command.contribute(&mut load);
         load
     }
@@ -275,7 +275,7 @@ mod tests {
         let load = load_after(&mut told, begin);
         assert_eq!(
             (load.in_flight, load.state, load.clients, load.workers),
-            (Some(12), State::Drain, None, NonZeroU32::new(4))
+            (Some(12), ServerState::Drain, None, NonZeroU32::new(4))
         );
         assert_eq!(load.requests_per_s_milli, None, "of one run");
         told.settings.run = "echo requests=8000; echo workers=0".to_owned();
@@ -291,7 +291,7 @@ mod tests {
         let begin = Instant::now();
         for run in ["echo in_flight=1; exit 3", "echo in_flight=many", "/nonexistent", "yes in_flight=1"] {
             let mut failing = command(run, begin);
-            assert_eq!(load_after(&mut failing, begin), Load::unknown("b1".parse().unwrap()), "{run}");
+            assert_eq!(load_after(&mut failing, begin), ReportedLoad::unknown("b1".parse().unwrap()), "{run}");
         }
     }
 
@@ -307,7 +307,7 @@ mod tests {
             hanging.advance(begin + Duration::from_millis(500));
             std::thread::sleep(Duration::from_millis(1));
         }
-        let mut load = Load::unknown("b1".parse().unwrap());
+        let mut load = ReportedLoad::unknown("b1".parse().unwrap());
         hanging.contribute(&mut load);
         assert_eq!(load.in_flight, None);
         // Those that it started are reaped by init some time later.

@@ -1,5 +1,5 @@
-//! Gets one page again and again over one connection, without ever waiting: connect, send and receive go on whenever the
-//! socket is ready (RFC 9112, RFC 9110). What comes back is bounded.
+//! Fetches one page repeatedly over one connection without blocking: connect, send and receive continue whenever the socket
+//! is ready (RFC 9112, RFC 9110). The response size is limited.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,11 +13,11 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, conne
 use super::PATIENCE;
 use crate::settings::Page;
 
-/// A Prometheus page of a large server; nginx's has 100 bytes.
+/// Large enough for a large server's Prometheus page; nginx's has 100 bytes.
 const LONGEST_ANSWER_BYTES: usize = 4 << 20;
 const MOST_HEADERS: usize = 64;
 
-/// Why there is no page.
+/// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("cannot connect: {0}")]
@@ -32,13 +32,13 @@ pub(crate) enum FetchError {
     Status(u16),
 }
 
-/// An answer that is awaited.
+/// A pending response.
 struct Asked {
     at: Instant,
-    /// Bytes of the request that are on their way.
+    /// Bytes of the request already sent.
     sent: usize,
     received: Vec<u8>,
-    /// The connection served before: the server may have closed it meanwhile.
+    /// The connection was used before: the server may have closed it since.
     is_reused: bool,
 }
 
@@ -58,7 +58,7 @@ impl Fetch {
         Self { address: *address, request: request.into_bytes(), stream: None, asked: None }
     }
 
-    /// Asks for the page, unless it is awaited. Whether it was asked for.
+    /// Requests the page, unless a response is pending. Returns true if it was requested.
     pub fn ask(&mut self, now: Instant) -> Result<bool, FetchError> {
         if self.asked.is_some() {
             return Ok(false);
@@ -77,7 +77,7 @@ impl Fetch {
         Some((stream.as_fd(), flags))
     }
 
-    /// Goes as far as it can without waiting; the page, if it is whole.
+    /// Continues without blocking; returns the page once it is complete.
     pub fn advance(&mut self, now: Instant) -> Option<Result<Vec<u8>, FetchError>> {
         let advanced = self.exchange();
         let asked = self.asked.as_ref()?;
@@ -95,7 +95,7 @@ impl Fetch {
                 }
                 return Some(Ok(answer.body));
             }
-            // Closed while nobody looked: only a new connection tells.
+            // Closed while idle: only a new connection can tell whether the server answers.
             Err(FetchError::Lost(_)) if asked.is_reused && asked.received.is_empty() => {}
             Err(error) => {
                 self.give_up();
@@ -140,7 +140,7 @@ impl Fetch {
     }
 }
 
-/// A socket that isn't connected yet says NotConnected.
+/// An unconnected socket returns NotConnected.
 fn is_wait(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::NotConnected)
 }
@@ -160,7 +160,7 @@ struct Answer {
     stays_open: bool,
 }
 
-/// The answer in what was received, if it is whole.
+/// Parses the received response, if it is complete.
 fn find_answer(received: &[u8], is_end: bool) -> Result<Option<Answer>, FetchError> {
     let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
@@ -190,7 +190,7 @@ fn find_answer(received: &[u8], is_end: bool) -> Result<Option<Answer>, FetchErr
     Ok(body.map(|body| Answer { body, stays_open }))
 }
 
-/// RFC 9112 section 7.1; trailers are none of ours.
+/// RFC 9112 section 7.1; trailers are ignored.
 fn join_chunks(mut rest: &[u8]) -> Result<Option<Vec<u8>>, FetchError> {
     let malformed = || FetchError::Malformed("a chunk's size is wrong".to_owned());
     let mut body = Vec::new();

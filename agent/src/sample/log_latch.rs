@@ -10,7 +10,7 @@ pub(crate) struct LogLatch {
 }
 
 impl LogLatch {
-    /// Nothing has failed yet.
+    /// Starts without a failure.
     pub fn new(with: impl Into<String>) -> Self {
         Self { with: with.into(), said: None }
     }

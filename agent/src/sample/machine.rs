@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::log_latch::LogLatch;
 use super::window::Window;
 
-/// The kernel counts CPU time in steps of 10 ms and adds up all CPUs at each reading: more often is only cost.
+/// The kernel counts CPU time in steps of 10 ms and sums all CPUs at each read: shorter intervals only cost CPU time.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// CPU time and memory of the whole machine.
+/// CPU time and memory use of the machine.
 pub struct Machine {
     stat: File,
     meminfo: File,
@@ -22,7 +22,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Opens both files; they stay open, for a reading from the start is a new one.
+    /// Opens both files; they stay open, since a read at offset 0 returns current values.
     pub fn open() -> io::Result<Self> {
         Ok(Self {
             stat: File::open("/proc/stat")?,
@@ -34,7 +34,7 @@ impl Machine {
         })
     }
 
-    /// Reads both, if it is time.
+    /// Reads both files, once per interval.
     pub fn look(&mut self, now: Instant) {
         if self.looked.is_some_and(|looked| now.duration_since(looked) < INTERVAL) {
             return;
@@ -53,25 +53,25 @@ impl Machine {
         }
     }
 
-    /// Share of the CPU time that was used.
+    /// Share of the CPU time in use.
     pub fn cpu_permille(&self) -> Option<u16> {
         self.cpu.ratio(1000).and_then(|permille| u16::try_from(permille).ok())
     }
 
-    /// Share of the memory that isn't available.
+    /// Share of the memory that is not available.
     pub fn memory_permille(&self) -> Option<u16> {
         self.memory_permille
     }
 }
 
-/// What is wanted stands in the first lines.
+/// The required lines come first.
 fn read_start(file: &File) -> io::Result<String> {
     let mut bytes = [0; 512];
     let length = file.read_at(&mut bytes, 0)?;
     Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
 }
 
-/// All time and busy time of all CPUs. Time of guests is part of user and nice.
+/// Total and busy time of all CPUs. Guest time is part of user and nice.
 fn cpu_times(stat: &str) -> Option<(u64, u64)> {
     let times = stat.lines().next()?.strip_prefix("cpu ")?;
     let times: Vec<u64> = times.split_whitespace().map_while(|time| time.parse().ok()).take(8).collect();

@@ -1,6 +1,5 @@
-//! Where the numbers come from, a file each. What the kernel knows is read at each look ([`sockets`], [`machine`],
-//! [`cgroup`]); what others know is asked for, and taken when they answer ([`Source`]), for a server that hangs must not
-//! make its agent hang.
+//! Sources of metrics, one file each. The kernel's are read at each sample ([`sockets`], [`machine`], [`cgroup`]); other
+//! sources are queried and read when they answer ([`Source`]), so that a server that hangs does not block its agent.
 
 pub mod cgroup;
 pub mod command;
@@ -20,23 +19,23 @@ use std::time::{Duration, Instant};
 use nix::poll::PollFlags;
 
 pub(crate) use log_latch::LogLatch;
-use shunt_report::Load;
+use shunt_report::ReportedLoad;
 
-/// A server is asked again at each look; an answer that takes longer than this won't come.
+/// Timeout of a query; a server is queried again at each sample.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Something outside the agent that knows a back-end's load and answers in its own time.
+/// A source outside the agent that answers asynchronously.
 pub trait Source {
-    /// Asks, unless an answer is awaited or it isn't time yet.
+    /// Sends a query, unless one is pending or the interval has not passed.
     fn ask(&mut self, now: Instant);
-    /// What to poll until the answer is there; nothing if none is awaited.
+    /// What to poll while an answer is pending; `None` if none is.
     fn awaited(&self) -> Option<(BorrowedFd<'_>, PollFlags)>;
-    /// Whether a report should wait a little for its answer.
+    /// Whether a report should briefly wait for its answer.
     fn is_prompt(&self) -> bool {
         true
     }
-    /// Takes what has come, and gives up what takes too long.
+    /// Reads available data, and gives up after the timeout.
     fn advance(&mut self, now: Instant);
-    /// Adds what it knows to the back-end's load.
-    fn contribute(&self, load: &mut Load);
+    /// Adds its metrics to the back-end's load.
+    fn contribute(&self, load: &mut ReportedLoad);
 }

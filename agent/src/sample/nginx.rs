@@ -1,5 +1,5 @@
-//! nginx's stub_status page (ngx_http_stub_status_module). It counts all of the server's connections and requests,
-//! whichever port they came by; a request counts from its first byte on, which over half a second is as good as its end.
+//! nginx's stub_status page (ngx_http_stub_status_module). It counts the server's connections and requests on all ports; a
+//! request counts from its first byte, which is accurate enough over half a second.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -12,9 +12,9 @@ use super::log_latch::LogLatch;
 use super::number::narrowed;
 use super::window::{Window, microseconds};
 use crate::settings::Page;
-use shunt_report::Load;
+use shunt_report::ReportedLoad;
 
-/// One page of numbers.
+/// The page's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Status {
     active: u64,
@@ -22,16 +22,16 @@ struct Status {
     waiting: u64,
 }
 
-/// An nginx.
+/// One nginx server.
 pub struct Nginx {
     fetch: Fetch,
     begun: Instant,
-    /// Requests that were the agent's own.
+    /// The agent's own requests.
     own: u64,
     in_flight: Option<u64>,
-    /// Requests by time, microseconds.
+    /// Requests over time, microseconds.
     rate: Window,
-    /// Time that requests spent in flight by requests: the mean execution time, by Little's law.
+    /// Time of requests in flight over requests: the mean execution time, by Little's law.
     execution: Window,
     spent_us: u64,
     answered: Option<Instant>,
@@ -39,7 +39,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// One that wasn't asked yet.
+    /// Not yet requested.
     pub fn new(page: &Page, now: Instant) -> Self {
         Self {
             fetch: Fetch::new(page),
@@ -55,7 +55,7 @@ impl Nginx {
     }
 
     fn record(&mut self, status: Status, now: Instant) {
-        // The request for this page is in flight, too.
+        // The request for this page is in flight as well.
         let in_flight = status.active.saturating_sub(status.waiting).saturating_sub(1);
         let requests = status.requests.saturating_sub(self.own);
         let elapsed_us = self.answered.map_or(0, |answered| microseconds(answered, now));
@@ -66,7 +66,7 @@ impl Nginx {
         self.answered = Some(now);
     }
 
-    /// Unknown is better than out of date.
+    /// Unknown values are better than outdated ones.
     fn forget(&mut self) {
         (self.in_flight, self.answered) = (None, None);
         (self.rate, self.execution) = (Window::default(), Window::default());
@@ -107,7 +107,7 @@ impl Source for Nginx {
         }
     }
 
-    fn contribute(&self, load: &mut Load) {
+    fn contribute(&self, load: &mut ReportedLoad) {
         load.in_flight = self.in_flight.map(|number| narrowed(number, u32::MAX)).or(load.in_flight);
         load.requests_per_s_milli = self.rate.ratio(1_000_000_000).or(load.requests_per_s_milli);
         load.execution_us = self.execution.ratio(1).map(|us| narrowed(us, u32::MAX)).or(load.execution_us);
@@ -152,14 +152,14 @@ mod tests {
             let status = Status { active: 31, waiting: 10, requests: 50 * turn + nginx.own };
             nginx.record(status, begin + Duration::from_millis(50) * turn as u32);
         }
-        let mut load = Load::unknown("b1".parse().unwrap());
+        let mut load = ReportedLoad::unknown("b1".parse().unwrap());
         nginx.contribute(&mut load);
         assert_eq!(load.in_flight, Some(20));
         assert_eq!(load.requests_per_s_milli, Some(1_000_000));
         assert_eq!(load.execution_us, Some(20_000));
         nginx.forget();
-        let mut load = Load::unknown("b1".parse().unwrap());
+        let mut load = ReportedLoad::unknown("b1".parse().unwrap());
         nginx.contribute(&mut load);
-        assert_eq!(load, Load::unknown("b1".parse().unwrap()));
+        assert_eq!(load, ReportedLoad::unknown("b1".parse().unwrap()));
     }
 }

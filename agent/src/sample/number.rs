@@ -1,8 +1,8 @@
-//! Decimal numbers of others' texts as fixed-point integers.
+//! Parses decimal numbers as fixed-point integers.
 
 use std::num::NonZeroU32;
 
-/// `text`, digits with at most one point, in units of 10^-`places`; what is finer is cut off.
+/// Parses digits with at most one point, in units of 10^-`places`; truncates the rest.
 pub(crate) fn fixed_point(text: &str, places: usize) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let are_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -16,20 +16,20 @@ pub(crate) fn fixed_point(text: &str, places: usize) -> Option<u64> {
         .try_fold(0_u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
-/// A float of a text as an integer in units of 1/`scale`; none for what is no count.
+/// Converts a float to an integer in units of 1/`scale`; `None` if it is not a valid count.
 pub(crate) fn scaled(value: f64, scale: f64) -> Option<u64> {
     // Rounded: 0.58 s times a million is a little less than 580000 us.
     let value = (value * scale).round();
-    // Casts of floats saturate; 2^64 stays out all the same, for it is no measurement.
+    // Float casts saturate; 2^64 is rejected anyway, since it is no measurement.
     (value >= 0.0 && value < u64::MAX as f64).then_some(value as u64)
 }
 
-/// As much of `value` as fits.
+/// Converts `value`, saturating at `most`.
 pub(crate) fn narrowed<T: TryFrom<u64>>(value: u64, most: T) -> T {
     T::try_from(value).unwrap_or(most)
 }
 
-/// A number of workers; none for a gauge of 0, which says that its application doesn't know.
+/// A number of workers; `None` for a gauge of 0, which means unknown.
 pub(crate) fn workers(value: u64) -> Option<NonZeroU32> {
     NonZeroU32::new(narrowed(value, u32::MAX))
 }

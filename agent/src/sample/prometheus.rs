@@ -1,4 +1,4 @@
-//! A page in Prometheus' text format, the metrics summed over all their labels.
+//! A page in Prometheus' text format; each metric is summed over all its labels.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -11,9 +11,9 @@ use super::log_latch::LogLatch;
 use super::number::{narrowed, scaled, workers};
 use super::window::{Window, microseconds};
 use crate::settings::{Metrics, Prometheus as Settings};
-use shunt_report::Load;
+use shunt_report::ReportedLoad;
 
-/// The sums that a page has of what is looked for.
+/// Sums of the configured metrics on a page.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Sums {
     in_flight: Option<f64>,
@@ -23,24 +23,24 @@ struct Sums {
     workers: Option<f64>,
 }
 
-/// A server with such a page.
+/// A server with a Prometheus page.
 pub struct Prometheus {
     fetch: Fetch,
     metrics: Metrics,
     begun: Instant,
     in_flight: Option<u64>,
     rate: Window,
-    /// Ended, and the microseconds that they took, at the last look.
+    /// Completed requests and their total time in microseconds, at the last sample.
     executed: Option<(u64, u64)>,
     execution_us: Option<u64>,
-    /// Execution time by time, both in microseconds.
+    /// Execution time over time, both in microseconds.
     busy: Window,
     workers: Option<u64>,
     latch: LogLatch,
 }
 
 impl Prometheus {
-    /// One that wasn't asked yet.
+    /// Not yet requested.
     pub fn new(settings: &Settings, now: Instant) -> Self {
         let Settings { page, metrics } = settings;
         Self {
@@ -74,13 +74,13 @@ impl Prometheus {
         self.executed = executed;
     }
 
-    /// Unknown is better than out of date.
+    /// Unknown values are better than outdated ones.
     fn forget(&mut self) {
         (self.in_flight, self.executed, self.execution_us, self.workers) = (None, None, None, None);
         (self.rate, self.busy) = (Window::default(), Window::default());
     }
 
-    /// What is looked for and isn't on the page.
+    /// A configured metric that is not on the page.
     fn missing(&self, sums: &Sums) -> Option<String> {
         let Metrics { in_flight, requests, execution, workers } = &self.metrics;
         let is_missing = [
@@ -124,7 +124,7 @@ impl Source for Prometheus {
         }
     }
 
-    fn contribute(&self, load: &mut Load) {
+    fn contribute(&self, load: &mut ReportedLoad) {
         load.in_flight = self.in_flight.map(|number| narrowed(number, u32::MAX)).or(load.in_flight);
         load.requests_per_s_milli = self.rate.ratio(1_000_000_000).or(load.requests_per_s_milli);
         load.execution_us = self.execution_us.map(|us| narrowed(us, u32::MAX)).or(load.execution_us);
@@ -159,10 +159,10 @@ fn sum(page: &str, metrics: &Metrics) -> Sums {
     sums
 }
 
-/// `name{label="value",...} number [time]`. A label's value may have any character, an escaped brace too, but the number
-/// stands after the last brace.
+/// `name{label="value",...} number [time]`. A label's value may contain any character, including an escaped brace, but the
+/// number follows the last brace.
 fn parse_line(line: &str) -> Option<(&str, f64)> {
-    // OpenMetrics' exemplar, after " # ", has braces of its own.
+    // An OpenMetrics exemplar, after " # ", has braces of its own.
     let line = line.split(" # ").next()?;
     let name = line.split(|c: char| c == '{' || c.is_whitespace()).next().filter(|name| !name.is_empty())?;
     let numbers = line.rfind('}').map_or(&line[name.len()..], |brace| &line[brace + 1..]);
@@ -231,7 +231,7 @@ other NaN
         };
         server.record(page(5.0, 1000.0), begin);
         server.record(page(6.0, 1050.0), begin + Duration::from_millis(100));
-        let mut load = Load::unknown("b1".parse().unwrap());
+        let mut load = ReportedLoad::unknown("b1".parse().unwrap());
         server.contribute(&mut load);
         assert_eq!(
             (load.in_flight, load.execution_us, load.requests_per_s_milli),

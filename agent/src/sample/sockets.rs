@@ -1,9 +1,9 @@
-//! Clients now served: the established connections of the back-ends' ports, counted by the kernel's socket diagnostics
-//! (sock_diag(7)), and whether anybody listens there, by TCP or UDP. Needs no privilege.
+//! Current clients: the kernel's socket diagnostics (sock_diag(7)) count established connections of the back-ends' ports,
+//! and TCP and UDP listeners. Needs no privilege.
 //!
-//! For an answer the kernel walks the whole table of connections, or of UDP sockets, and on a machine with room for many
-//! that takes a millisecond. So those are counted less often where that would be more than a small share of all time. TCP
-//! listeners are in a small table of their own, and are counted at each look.
+//! For each query the kernel walks its whole connection table or UDP socket table, which takes a millisecond on a machine
+//! with large tables. These queries become rarer where they would exceed a small share of the time. TCP listeners have a
+//! small table of their own and are counted at each sample.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,37 +12,37 @@ use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader, NetlinkPayload, 
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use nix::libc::{AF_INET, AF_INET6, IPPROTO_UDP};
 use nix::time::{ClockId, clock_gettime};
-use shunt_netlink::Requests;
+use shunt_netlink::RequestSocket;
 
-/// Of all the time, walking a large table takes at most one part in so many.
+/// Walks of a large table take at most one part in this many of the time.
 const SHARE: u32 = 250;
-/// But it isn't put off longer than this.
+/// Longest interval between walks.
 const LONGEST_GAP: Duration = Duration::from_secs(1);
 
 /// linux/sock_diag.h, linux/netlink.h, linux/inet_diag.h, net/tcp_states.h.
-/// The older request: it counts IPv4 and IPv6 in one walk, where SOCK_DIAG_BY_FAMILY needs two. It knows no UDP.
+/// The older request: it counts IPv4 and IPv6 in one walk, whereas SOCK_DIAG_BY_FAMILY needs two. It does not support UDP.
 const TCPDIAG_GETSOCK: u16 = 18;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const INET_DIAG_REQ_BYTECODE: u16 = 1;
 const BYTECODE_JUMP: u8 = 1;
 const BYTECODE_SOURCE_PORT_IS: u8 = 11;
 const ESTABLISHED: u8 = 1;
-/// Of a UDP socket without a peer, which takes what anybody sends.
+/// State of an unconnected UDP socket, which receives from any sender.
 const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
 
-/// What the kernel knows of one port.
+/// The kernel's counts for one port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
-    /// Established connections; always 0 for UDP, which has none.
+    /// Established connections; always 0 for UDP.
     pub clients: u32,
-    /// Sockets that listen.
+    /// Listening sockets.
     pub listeners: u32,
 }
 
 /// The ports of this server's back-ends.
 pub struct Sockets {
-    kernel: Requests,
+    kernel: RequestSocket,
     tcp: Ports,
     udp: Ports,
 }
@@ -54,13 +54,13 @@ struct Ports {
 }
 
 impl Sockets {
-    /// Counts sockets of these TCP and UDP ports in the network namespace that the agent is in.
+    /// Prepares to count sockets of these TCP and UDP ports in the agent's network namespace.
     pub fn open(tcp: &[u16], udp: &[u16]) -> io::Result<Self> {
-        let kernel = Requests::open(NETLINK_SOCK_DIAG)?;
+        let kernel = RequestSocket::open(NETLINK_SOCK_DIAG)?;
         Ok(Self { kernel, tcp: Ports::new(tcp), udp: Ports::new(udp) })
     }
 
-    /// Counts TCP sockets anew: listeners always, connections if it is time.
+    /// Counts TCP sockets: listeners always, connections when due.
     pub fn look_at_tcp(&mut self, now: Instant) -> io::Result<()> {
         let Self { kernel, tcp, .. } = self;
         let numbers = tcp.numbers();
@@ -76,7 +76,7 @@ impl Sockets {
         })
     }
 
-    /// Counts UDP sockets anew if it is time.
+    /// Counts UDP sockets when due.
     pub fn look_at_udp(&mut self, now: Instant) -> io::Result<()> {
         let Self { kernel, udp, .. } = self;
         let numbers = udp.numbers();
@@ -91,7 +91,7 @@ impl Sockets {
         })
     }
 
-    /// What the last look found; `None` if none could be had.
+    /// The last counts; `None` if unavailable.
     pub fn of(&self, port: u16, is_tcp: bool) -> Option<Count> {
         let ports = if is_tcp { &self.tcp } else { &self.udp };
         ports.due?;
@@ -112,7 +112,7 @@ impl Ports {
         self.counts.iter_mut().zip(found).for_each(|((_, count), found)| put(count, found));
     }
 
-    /// Walks a large table if it is time, and puts the next walk off by what this one took.
+    /// Walks a large table when due, and delays the next walk in proportion to the time that this one took.
     fn walk(&mut self, now: Instant, walk: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
         if self.due.is_some_and(|due| now < due) {
             return Ok(());
@@ -125,11 +125,15 @@ impl Ports {
     }
 }
 
-/// Sockets that the requests find, of each port.
-fn count(kernel: &mut Requests, requests: impl IntoIterator<Item = Diagnosis>, ports: &[u16]) -> io::Result<Vec<u32>> {
+/// Sockets that match the requests, by port.
+fn count(
+    kernel: &mut RequestSocket,
+    requests: impl IntoIterator<Item = Diagnosis>,
+    ports: &[u16],
+) -> io::Result<Vec<u32>> {
     let mut found = vec![0; ports.len()];
     for request in requests {
-        // Sockets come and go while they are counted: a dump that one interrupted is as good.
+        // Sockets open and close during the count in any case: an interrupted dump counts them as well.
         let _ = kernel.dump(request, |answer, _| {
             if let Diagnosis::Socket { port } = answer {
                 let known = ports.iter().zip(&mut found).filter(|(known, _)| **known == port);
@@ -140,17 +144,17 @@ fn count(kernel: &mut Requests, requests: impl IntoIterator<Item = Diagnosis>, p
     Ok(found)
 }
 
-/// CPU time of this thread: on a busy server, which matters most, the clock on the wall also counts others' turns.
+/// CPU time of this thread: on a busy server, wall-clock time would include other processes' time slices.
 fn cpu_time() -> io::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
-/// A message of the kernel's socket diagnostics.
+/// A socket-diagnostics message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Diagnosis {
-    /// What to list.
+    /// A request.
     Request { kind: u16, body: Vec<u8> },
-    /// One of the sockets.
+    /// A matching socket.
     Socket { port: u16 },
 }
 
@@ -194,7 +198,7 @@ impl From<Diagnosis> for NetlinkPayload<Diagnosis> {
     }
 }
 
-/// struct inet_diag_req: any family, no socket in particular, no extensions.
+/// struct inet_diag_req: any family, any socket, no extensions.
 fn tcp_request(state: u8, ports: &[u16]) -> Diagnosis {
     let mut body = vec![0; 4 + 48];
     body.extend((1_u32 << state).to_ne_bytes());
@@ -202,7 +206,7 @@ fn tcp_request(state: u8, ports: &[u16]) -> Diagnosis {
     request(TCPDIAG_GETSOCK, body, ports)
 }
 
-/// struct inet_diag_req_v2: no extensions, no socket in particular.
+/// struct inet_diag_req_v2: any socket, no extensions.
 fn udp_request(family: i32, ports: &[u16]) -> Diagnosis {
     let mut body = vec![family as u8, IPPROTO_UDP as u8, 0, 0];
     body.extend((1_u32 << CLOSE).to_ne_bytes());
@@ -210,18 +214,18 @@ fn udp_request(family: i32, ports: &[u16]) -> Diagnosis {
     request(SOCK_DIAG_BY_FAMILY, body, ports)
 }
 
-/// The request, and the program that chooses the ports as attribute.
+/// The request with the port filter as an attribute.
 fn request(kind: u16, mut body: Vec<u8>, ports: &[u16]) -> Diagnosis {
     let program = choose_ports(ports);
-    // A program for 16 ports has 320 bytes.
+    // A filter for 16 ports has 320 bytes.
     body.extend((4 + program.len() as u16).to_ne_bytes());
     body.extend(INET_DIAG_REQ_BYTECODE.to_ne_bytes());
     body.extend(program);
     Diagnosis::Request { kind, body }
 }
 
-/// A program that accepts the sockets of `ports`: for each, a comparison and a jump to the end. Each instruction says how
-/// far on to go if it is true (a byte) and if not (two bytes); past the end by 4 refuses.
+/// A filter that accepts the sockets of `ports`: for each port, a comparison and a jump to the end. Each instruction has
+/// the offset to the next one if true (a byte) and if false (two bytes); 4 bytes past the end rejects.
 fn choose_ports(ports: &[u16]) -> Vec<u8> {
     const COMPARISON: usize = 8;
     const WITH_JUMP: usize = 12;
@@ -234,7 +238,7 @@ fn choose_ports(ports: &[u16]) -> Vec<u8> {
         program.extend(no.to_ne_bytes());
     };
     for (index, port) in ports.iter().enumerate() {
-        // To the next comparison, or past the end: 12 bytes on in either case.
+        // To the next comparison, or past the end: 12 bytes in both cases.
         instruction(BYTECODE_SOURCE_PORT_IS, COMPARISON as u8, WITH_JUMP as u16);
         instruction(0, 0, *port);
         if index < last {
@@ -303,11 +307,11 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_the_kernel_gave_up_is_an_error() {
+    fn a_failed_dump_is_an_error() {
         const NO_PROTOCOL: u8 = 254;
         let Diagnosis::Request { kind, mut body } = udp_request(AF_INET, &[53]) else { unreachable!() };
         body[1] = NO_PROTOCOL;
-        let mut kernel = Requests::open(NETLINK_SOCK_DIAG).unwrap();
+        let mut kernel = RequestSocket::open(NETLINK_SOCK_DIAG).unwrap();
         let refused = count(&mut kernel, [Diagnosis::Request { kind, body }], &[53]).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(nix::libc::ENOENT));
     }

@@ -16,37 +16,37 @@ use std::time::Instant;
 use super::number::{fixed_point, narrowed, workers};
 use super::window::{Window, microseconds};
 use crate::settings::Metrics;
-use shunt_report::Load;
+use shunt_report::ReportedLoad;
 
-/// Datagrams taken in one turn: a flood of them must not keep the agent from reporting.
+/// Limit of datagrams per turn, so that a flood cannot prevent reports.
 const MOST_IN_A_TURN: usize = 512;
 const LONGEST_DATAGRAM_BYTES: usize = 8192;
 
-/// The socket; its file vanishes with it.
+/// The socket; dropping it removes its file.
 pub struct Socket {
     socket: UnixDatagram,
     path: PathBuf,
 }
 
 impl Socket {
-    /// Makes the socket at `path`, in place of one that an earlier agent left.
+    /// Binds the socket at `path`, and replaces one that an earlier agent left.
     pub fn open(path: &Path) -> io::Result<Self> {
         if path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket()) {
             std::fs::remove_file(path)?;
         }
         let socket = UnixDatagram::bind(path)?;
-        // Applications run as others; who may push is who may enter the folder.
+        // Applications run as other users; the directory's permissions decide who may push.
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o666))?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket, path: path.to_owned() })
     }
 
-    /// What to poll.
+    /// The socket, to poll.
     pub fn awaited(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Takes what was pushed; whether there was something.
+    /// Reads pending datagrams; returns true if there were any.
     pub fn take(&self, mut record: impl FnMut(&str, Value)) -> bool {
         let mut bytes = [0; LONGEST_DATAGRAM_BYTES];
         for turn in 0..MOST_IN_A_TURN {
@@ -66,25 +66,25 @@ impl Drop for Socket {
     }
 }
 
-/// What one line says.
+/// A parsed line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value {
-    /// The gauge is this.
+    /// Sets the gauge.
     Gauge(u64),
-    /// The gauge is so much more or less.
+    /// Changes the gauge.
     Change(i64),
-    /// So many more.
+    /// Increments the counter.
     Count(u64),
-    /// So many took so long each.
+    /// Adds timings.
     Timing {
-        /// Microseconds.
+        /// Microseconds each.
         each_us: u64,
-        /// How many.
+        /// Number of timings.
         count: u64,
     },
 }
 
-/// One line; nothing for what isn't understood, for other metrics of the application may come the same way.
+/// Parses one line; `None` if it is not understood, since the socket may receive other metrics too.
 fn parse(line: &str) -> Option<(&str, Value)> {
     let (name, rest) = line.rsplit_once(':')?;
     let mut parts = rest.split('|');
@@ -93,7 +93,7 @@ fn parse(line: &str) -> Option<(&str, Value)> {
         Some(rate) => fixed_point(rate, 6).filter(|rate| (1..=1_000_000).contains(rate))?,
         None => 1_000_000,
     };
-    // One that was sent stands for several.
+    // A sampled value counts several times.
     let all_of = |sent: u64| sent.checked_mul(1_000_000).map(|sent| sent / rate_millionths);
     let value = match kind {
         "g" => match number.as_bytes().first()? {
@@ -108,7 +108,7 @@ fn parse(line: &str) -> Option<(&str, Value)> {
     Some((name, value))
 }
 
-/// What was pushed of one back-end.
+/// The pushed metrics of one back-end.
 pub struct Pushed {
     metrics: Metrics,
     begun: Instant,
@@ -116,16 +116,16 @@ pub struct Pushed {
     requests: Option<u64>,
     executed: u64,
     executed_us: u64,
-    /// All of it, whatever was reported.
+    /// Totals, regardless of reports.
     worked_us: Option<u64>,
     rate: Window,
-    /// Execution time by time, both in microseconds.
+    /// Execution time over time, both in microseconds.
     busy: Window,
     workers: Option<u64>,
 }
 
 impl Pushed {
-    /// Nothing yet.
+    /// No values yet.
     pub fn new(metrics: &Metrics, now: Instant) -> Self {
         Self {
             metrics: metrics.clone(),
@@ -141,7 +141,7 @@ impl Pushed {
         }
     }
 
-    /// Takes a value, if it is this back-end's.
+    /// Records a value if its name is one of this back-end's.
     pub fn record(&mut self, name: &str, value: Value) {
         let is = |wanted: &Option<String>| wanted.as_deref() == Some(name);
         let Metrics { in_flight, requests, execution, workers } = &self.metrics;
@@ -167,7 +167,7 @@ impl Pushed {
         }
     }
 
-    /// Notes how far the counters are.
+    /// Samples the counters.
     pub fn look(&mut self, now: Instant) {
         if let Some(requests) = self.requests {
             self.rate.record(now, microseconds(self.begun, now), requests);
@@ -177,8 +177,8 @@ impl Pushed {
         }
     }
 
-    /// Adds what was pushed to the back-end's load.
-    pub fn contribute(&self, load: &mut Load) {
+    /// Adds the pushed metrics to the back-end's load.
+    pub fn contribute(&self, load: &mut ReportedLoad) {
         load.in_flight = self.in_flight.map(|number| narrowed(number, u32::MAX)).or(load.in_flight);
         load.requests_per_s_milli = self.rate.ratio(1_000_000_000).or(load.requests_per_s_milli);
         let mean_us = self.executed_us.checked_div(self.executed);
@@ -187,7 +187,7 @@ impl Pushed {
         load.busy_milli = self.busy.ratio(1000).map(|number| narrowed(number, u32::MAX)).or(load.busy_milli);
     }
 
-    /// The mean of the next report is of what ends from now on.
+    /// Restarts the mean execution time for the next report.
     pub fn begin_report(&mut self) {
         (self.executed, self.executed_us) = (0, 0);
     }
@@ -243,7 +243,7 @@ mod tests {
         pushed.look(begin);
         assert!(socket.take(|name, value| pushed.record(name, value)));
         assert!(!socket.take(|name, value| pushed.record(name, value)), "taken twice");
-        let mut load = Load::unknown("b1".parse().unwrap());
+        let mut load = ReportedLoad::unknown("b1".parse().unwrap());
         pushed.contribute(&mut load);
         assert_eq!((load.in_flight, load.execution_us, load.workers), (Some(5), Some(15_000), NonZeroU32::new(4)));
         pushed.record("workers", Value::Gauge(0));

@@ -1,9 +1,9 @@
-//! Quotients of counters' growth over the last moments: requests by time, busy time by time.
+//! Ratios of counters' growth over a short window, such as requests over time or busy time over time.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How far back growth is measured: counters of the kernel step by 10 ms, so that a shorter time would show the steps.
+/// Length of the window: the kernel's counters advance in 10 ms steps, which a shorter window would show.
 const HORIZON: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// What the counters are now. A counter that shrank was begun anew, and so is the window.
+    /// Records both counters. A counter that decreased was reset, which resets the window.
     pub fn record(&mut self, at: Instant, whole: u64, part: u64) {
         if self.points.back().is_some_and(|last| whole < last.whole || part < last.part) {
             self.points.clear();
@@ -31,17 +31,17 @@ impl Window {
         }
     }
 
-    /// Growth of `part`, times `scale`, by growth of `whole`.
+    /// Growth of `part`, times `scale`, divided by growth of `whole`.
     pub fn ratio(&self, scale: u64) -> Option<u64> {
         let (first, last) = (self.points.front()?, self.points.back()?);
         let whole = u128::from(last.whole - first.whole);
         let part = u128::from(last.part - first.part) * u128::from(scale);
-        // Nothing is known where nothing grew.
+        // Without growth the ratio is unknown.
         part.checked_div(whole).map(|ratio| u64::try_from(ratio).unwrap_or(u64::MAX))
     }
 }
 
-/// Microseconds from the agent's first look, as the whole of a window.
+/// Microseconds since the agent's first sample; the denominator of a rate.
 pub(crate) fn microseconds(since: Instant, now: Instant) -> u64 {
     u64::try_from(now.duration_since(since).as_micros()).unwrap_or(u64::MAX)
 }

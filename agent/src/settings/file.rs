@@ -10,13 +10,13 @@ use shunt_config::document::{Field, Place, Report, Section, quoted};
 use toml::de::DeTable;
 
 use super::{Backend, Control, Settings, pages};
-use shunt_report::{Key, MOST_LOADS, Name, PERIOD_MS};
+use shunt_report::{AgentKey, ConfigName, MOST_LOADS, PERIOD_MS};
 
 const PERIOD_DEFAULT_MS: u32 = 50;
-/// Half as much more or less than was reported last.
+/// Default: half of the last reported value.
 const SHARP_DEFAULT_PERMILLE: u32 = 500;
 
-/// The settings in a document, worth something only if `report` stays empty.
+/// The settings of a document, valid only if `report` stays empty.
 pub(super) fn read(report: &Report, document: &DeTable<'_>) -> Option<Settings> {
     let mut root = Section::root(report, document);
     let name = read_name(&mut root, "server-1");
@@ -36,7 +36,7 @@ pub(super) fn read(report: &Report, document: &DeTable<'_>) -> Option<Settings> 
     check_backends(report, &root, &drafts, statsd_socket.is_some());
     let says_none = !root.has("control") && !root.has("key_file");
     if says_none && drafts.iter().all(|draft| draft.agent_check.is_none()) {
-        root.refuse("control", "is missing, and no back-end has agent_check, so nobody would learn the load; write for example control = \"198.18.1.1:7946\"");
+        root.refuse("control", "is missing, and no back-end has agent_check, so the load would not be reported; write for example control = \"198.18.1.1:7946\"");
     }
     root.finish();
     let backends = drafts.into_iter().map(|draft| draft.backend).collect::<Option<Vec<_>>>()?;
@@ -52,7 +52,7 @@ pub(super) fn read(report: &Report, document: &DeTable<'_>) -> Option<Settings> 
     })
 }
 
-fn read_name(section: &mut Section<'_>, example: &str) -> Option<Field<Name>> {
+fn read_name(section: &mut Section<'_>, example: &str) -> Option<Field<ConfigName>> {
     section.require("name", &format!("name = {example:?}"));
     let Field { value: text, place } = section.text("name")?;
     match text.parse() {
@@ -73,7 +73,7 @@ fn read_control(root: &mut Section<'_>) -> Option<Control> {
         (false, true) => root.refuse("key_file", "does nothing without control; remove it, or write control"),
         _ => {}
     }
-    let key = Key::load(&file?).map_err(|error| root.refuse("key_file", error.to_string())).ok()?;
+    let key = AgentKey::load(&file?).map_err(|error| root.refuse("key_file", error.to_string())).ok()?;
     Some(Control { address: address?.value, key })
 }
 
@@ -86,15 +86,15 @@ fn read_path(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
     Some(Path::new(text).to_owned())
 }
 
-/// A back-end as the file has it, with the places of what must differ from others.
+/// A parsed back-end with the positions of values that must be unique.
 struct Draft {
     place: Place,
-    name: Option<Field<Name>>,
+    name: Option<Field<ConfigName>>,
     port: Option<Field<u32>>,
     is_tcp: bool,
     agent_check: Option<Field<SocketAddr>>,
     pushes: Option<Place>,
-    /// Absent where name or port is.
+    /// Absent if name or port is missing.
     backend: Option<Backend>,
 }
 

@@ -8,7 +8,7 @@ use clap::{ArgGroup, Parser};
 use shunt_config::ConfigError;
 
 use super::{Backend, Control, Page, Settings};
-use shunt_report::{Key, KeyError, MOST_LOADS, Name, PERIOD_MS};
+use shunt_report::{AgentKey, ConfigName, KeyError, MOST_LOADS, PERIOD_MS};
 
 /// Measures a back-end server's load and reports it to shunt-control, or to HAProxy.
 #[derive(Debug, Parser)]
@@ -19,7 +19,7 @@ pub struct Arguments {
     config: Option<PathBuf>,
     /// This agent's name, as in control's configuration.
     #[arg(long, requires_all = ["control", "key_file", "backends"])]
-    name: Option<Name>,
+    name: Option<ConfigName>,
     /// Where control takes reports: its feedback.listen.
     #[arg(long, value_name = "ADDRESS:PORT")]
     control: Option<SocketAddr>,
@@ -28,7 +28,7 @@ pub struct Arguments {
     key_file: Option<PathBuf>,
     /// A back-end of this server and the TCP port on which it serves; may be repeated.
     #[arg(long = "backend", value_name = "NAME=PORT", value_parser = parse_backend)]
-    backends: Vec<(Name, u16)>,
+    backends: Vec<(ConfigName, u16)>,
     /// Another network namespace serves the back-ends' ports, as with containers: the agent can't see who listens.
     #[arg(long, requires = "name")]
     listener_elsewhere: bool,
@@ -40,25 +40,25 @@ pub struct Arguments {
     nginx: Option<Page>,
 }
 
-/// Why the command line can't be followed.
+/// Why the command line is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum FlagError {
-    /// The file is refused.
+    /// The file is invalid.
     #[error(transparent)]
     File(#[from] ConfigError),
-    /// The key can't be used.
+    /// The key cannot be used.
     #[error("--key-file {0}: {1}")]
-    Key(PathBuf, KeyError),
-    /// More than one report has room for.
+    AgentKey(PathBuf, KeyError),
+    /// More than a report can contain.
     #[error("--backend: {0} of them, {MOST_LOADS} at the most; run a second agent for the others")]
     TooMany(usize),
-    /// What clap should have asked for.
+    /// Incomplete options; clap normally rejects them.
     #[error("--name, --control and --key-file belong together")]
     Incomplete,
 }
 
 impl Arguments {
-    /// What they say, or what the file says.
+    /// Reads the settings from the flags or from the file.
     pub fn settings(self) -> Result<Settings, FlagError> {
         if let Some(file) = self.config {
             return Ok(Settings::load(&file)?);
@@ -69,7 +69,7 @@ impl Arguments {
         if self.backends.len() > MOST_LOADS {
             return Err(FlagError::TooMany(self.backends.len()));
         }
-        let key = Key::load(&file).map_err(|error| FlagError::Key(file, error))?;
+        let key = AgentKey::load(&file).map_err(|error| FlagError::AgentKey(file, error))?;
         let period = Duration::from_millis(self.period_ms.into());
         let mut backends: Vec<Backend> =
             self.backends.into_iter().map(|(name, port)| plain(name, port, self.listener_elsewhere)).collect();
@@ -89,7 +89,7 @@ impl Arguments {
     }
 }
 
-fn plain(name: Name, port: u16, is_elsewhere: bool) -> Backend {
+fn plain(name: ConfigName, port: u16, is_elsewhere: bool) -> Backend {
     Backend {
         name,
         port,
@@ -107,7 +107,7 @@ fn plain(name: Name, port: u16, is_elsewhere: bool) -> Backend {
     }
 }
 
-fn parse_backend(text: &str) -> Result<(Name, u16), String> {
+fn parse_backend(text: &str) -> Result<(ConfigName, u16), String> {
     let (name, port) = text.split_once('=').ok_or("write a name, '=' and a port, for example b1=8080")?;
     let name = name.parse().map_err(|error| format!("{name:?} {error}"))?;
     match port.parse() {

@@ -1,4 +1,4 @@
-//! What the agent is told: by a TOML file, or by flags where one server is one back-end or a few. Read once, at the start.
+//! The agent's settings: a TOML file, or flags for a server with one or a few back-ends. Read once, at start.
 
 mod file;
 mod flags;
@@ -10,77 +10,77 @@ use std::time::Duration;
 
 use shunt_config::{ConfigError, document};
 
-use shunt_report::{Key, Name};
+use shunt_report::{AgentKey, ConfigName};
 
 pub use flags::{Arguments, FlagError};
 
-/// Everything the agent knows before it measures.
+/// All settings of the agent.
 #[derive(Debug)]
 pub struct Settings {
     /// The agent's name.
-    pub name: Name,
-    /// Where reports go; without it only agent checks are answered.
+    pub name: ConfigName,
+    /// The receiver of reports; without it the agent only answers agent checks.
     pub control: Option<Control>,
-    /// A report at the latest after this.
+    /// Longest interval between reports.
     pub period: Duration,
-    /// Between two looks at the server.
+    /// Interval between samples of the server.
     pub look_interval: Duration,
-    /// How much a load must change to be reported at once, thousandths.
+    /// Dead band: the load change that causes an immediate report, thousandths.
     pub sharp_permille: u16,
-    /// Remembers the last start, so that a clock set back makes no report stale.
+    /// Persists the last start time, so that a clock set back does not make reports stale.
     pub epoch_file: Option<PathBuf>,
-    /// Where applications push StatsD lines.
+    /// Path of the StatsD socket.
     pub statsd_socket: Option<PathBuf>,
     /// The back-ends of this server, at least one.
     pub backends: Vec<Backend>,
 }
 
-/// Where reports go, and how they are made authentic.
+/// The receiver of reports, and their authentication key.
 #[derive(Debug)]
 pub struct Control {
     /// `feedback.listen` of control's configuration.
     pub address: SocketAddr,
     /// The key that control has for this agent.
-    pub key: Key,
+    pub key: AgentKey,
 }
 
 /// One back-end of this server.
 #[derive(Debug)]
 pub struct Backend {
     /// Its name in control's configuration.
-    pub name: Name,
-    /// The port on which it serves here.
+    pub name: ConfigName,
+    /// The port that it serves on this machine.
     pub port: u16,
-    /// TCP, else UDP.
+    /// TCP if true, else UDP.
     pub is_tcp: bool,
-    /// Whether the sockets of its port are in another network namespace, where the agent can't see them.
+    /// Whether its sockets are in another network namespace, where the agent cannot see them.
     pub is_elsewhere: bool,
-    /// Requests in flight, or clients, with which it is fully loaded.
+    /// Requests in flight, or clients, at full load.
     pub capacity: Option<u32>,
-    /// Requests that it works on at a time; more have to wait.
+    /// Requests that it executes concurrently; others queue.
     pub workers: Option<u32>,
     /// The cgroup of its processes.
     pub cgroup: Option<PathBuf>,
-    /// While this file is there, it wants no new connections.
+    /// While this file exists, it accepts no new connections.
     pub drain_file: Option<PathBuf>,
-    /// Where HAProxy asks for its load.
+    /// The listening address for HAProxy's agent checks.
     pub agent_check: Option<SocketAddr>,
     /// nginx's stub_status.
     pub nginx: Option<Page>,
-    /// A Prometheus text page, and what to read there.
+    /// A Prometheus page and the metrics to read.
     pub prometheus: Option<Prometheus>,
-    /// A command that prints lines.
+    /// A command that prints metrics.
     pub command: Option<Command>,
     /// Names of pushed metrics.
     pub statsd: Option<Metrics>,
 }
 
-/// A page that a server offers by HTTP.
+/// A page on an HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Where it listens.
+    /// The server's address.
     pub address: SocketAddr,
-    /// What to get.
+    /// The request path.
     pub path: String,
     /// The Host header.
     pub host: String,
@@ -89,31 +89,31 @@ pub struct Page {
 /// A Prometheus text page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prometheus {
-    /// Where it is.
+    /// The page.
     pub page: Page,
-    /// What to read there; durations in seconds, as Prometheus wants them.
+    /// The metrics to read; durations in seconds, as in Prometheus' conventions.
     pub metrics: Metrics,
 }
 
-/// Names of metrics, each where there is one.
+/// Names of metrics, each optional.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Metrics {
     /// Gauge of requests in flight.
     pub in_flight: Option<String>,
-    /// Counter of requests ended.
+    /// Counter of completed requests.
     pub requests: Option<String>,
     /// Prometheus: a summary or histogram of execution times, without `_sum` and `_count`. StatsD: a timing.
     pub execution: Option<String>,
-    /// Gauge of workers: requests worked on at a time.
+    /// Gauge of workers: requests executed concurrently.
     pub workers: Option<String>,
 }
 
-/// A command that prints what it knows.
+/// A command that prints metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// For `/bin/sh -c`.
+    /// Argument of `/bin/sh -c`.
     pub run: String,
-    /// From one start to the next.
+    /// Interval between starts.
     pub interval: Duration,
     /// It is killed after this.
     pub time_limit: Duration,
@@ -125,7 +125,7 @@ impl Settings {
         Self::parse(&document::read_text(path)?, &path.display().to_string())
     }
 
-    /// Checks `text`; `file_name` is what refusals name.
+    /// Checks `text`; error messages name `file_name`.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, ConfigError> {
         let parsed = document::parse_document(text, file_name)?;
         document::refuse_other_kind(parsed.get_ref(), file_name, document::FileKind::Agent)?;

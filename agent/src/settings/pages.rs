@@ -1,4 +1,4 @@
-//! What a back-end's server offers: tables of pages, commands and pushed metrics.
+//! A back-end's sources in the settings: pages, commands and pushed metrics.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use shunt_config::document::{Field, Section, quoted};
 
 use super::{Command, Metrics, Page, Prometheus};
 
-/// The optional key `key`, an address and port. A name would have to be resolved, which can take seconds.
+/// The optional key `key`, an address and port. Resolving a name could take seconds.
 pub(super) fn read_address(section: &mut Section<'_>, key: &'static str, example: &str) -> Option<Field<SocketAddr>> {
     let Field { value: text, place } = section.text(key)?;
     let address = text.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
@@ -22,7 +22,7 @@ fn read_page(section: &mut Section<'_>, default_path: &'static str) -> Option<Pa
     section.require("address", "address = \"127.0.0.1:8081\"");
     let address = read_address(section, "address", "127.0.0.1:8081");
     let path = section.text("path").map_or(default_path, |path| path.value);
-    // Both go into the request as they are: a line break would make another header of the rest.
+    // Both are copied into the request: a line break would inject a header.
     let fits = |text: &str| text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !path.starts_with('/') || !fits(path) {
         let sentence = "is not a path: it starts with '/' and has neither spaces nor letters beyond ASCII";

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use shunt_report::{Arrival, Key, Load, ReplayWindow, Report, open};
+use shunt_report::{AgentKey, Arrival, LoadReport, ReplayWindow, ReportedLoad, open};
 use tempfile::TempDir;
 
 /// Long enough for any machine; only a test that fails waits for it.
@@ -88,7 +88,7 @@ impl Server {
             format!("name = \"server-1\"\ncontrol = \"{control}\"\nkey_file = \"{}\"\n{lines}", key.display());
         let settings = self.write("agent.toml", &settings.replace("FOLDER", &folder.to_string()));
         self.start(env!("CARGO_BIN_EXE_shunt-agent"), &["--config", &settings.display().to_string()]);
-        Control { socket, key: Key::new(&SECRET).expect("a key"), window: ReplayWindow::default() }
+        Control { socket, key: AgentKey::new(&SECRET).expect("a key"), window: ReplayWindow::default() }
     }
 
     /// A configuration of nginx with stub_status on port 8081 and a page on 8080.
@@ -123,23 +123,23 @@ impl Drop for Server {
 /// What takes the agent's reports.
 pub struct Control {
     socket: UdpSocket,
-    key: Key,
+    key: AgentKey,
     window: ReplayWindow,
 }
 
 impl Control {
     /// The next report; each must be authentic and new.
-    pub fn next(&mut self) -> Report {
+    pub fn next(&mut self) -> LoadReport {
         let mut bytes = [0; 2048];
         let length = self.socket.recv(&mut bytes).expect("a report");
-        let known = |agent: &shunt_report::Name| (agent.as_str() == "server-1").then_some(&self.key);
+        let known = |agent: &shunt_report::ConfigName| (agent.as_str() == "server-1").then_some(&self.key);
         let report = open(&bytes[..length], known).expect("an authentic report");
         assert_eq!(self.window.admit(&report, shunt_agent::epoch::of_clock()), Ok(Arrival::Newest));
         report
     }
 
     /// Takes reports until the first back-end's load is as wanted.
-    pub fn until(&mut self, what: &str, wanted: impl Fn(&Load) -> bool) -> Load {
+    pub fn until(&mut self, what: &str, wanted: impl Fn(&ReportedLoad) -> bool) -> ReportedLoad {
         let end = Instant::now() + PATIENCE;
         loop {
             let report = self.next();

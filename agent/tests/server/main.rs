@@ -4,7 +4,7 @@
 mod laboratory;
 
 use laboratory::{has, in_server, until};
-use shunt_report::{Listening, State};
+use shunt_report::{Listening, ServerState};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
@@ -27,16 +27,16 @@ fn clients_and_the_machine_are_reported_and_an_end_of_listening_at_once() {
         assert_eq!((first.agent.as_str(), first.sequence, first.period_ms), ("server-1", 1, 1000));
         let load =
             control.until("CPU and memory", |load| load.cpu_permille.is_some() && load.memory_permille.is_some());
-        assert_eq!((load.backend.as_str(), load.state, load.clients), ("b1", State::Up, Some(0)));
+        assert_eq!((load.backend.as_str(), load.state, load.clients), ("b1", ServerState::Up, Some(0)));
         assert_eq!((load.port, load.listening), (8080, Listening::Yes));
         assert!(load.cpu_permille <= Some(1000) && load.memory_permille <= Some(1000));
         let clients = connect("127.0.0.1:8080", 20);
-        assert_eq!(control.until("clients", |load| load.clients == Some(20)).state, State::Up);
+        assert_eq!(control.until("clients", |load| load.clients == Some(20)).state, ServerState::Up);
         drop(listener);
-        control.until("down", |load| (load.state, load.listening) == (State::Down, Listening::NoLonger));
+        control.until("down", |load| (load.state, load.listening) == (ServerState::Down, Listening::NoLonger));
         drop(clients);
         let _again = TcpListener::bind("127.0.0.1:8080").unwrap();
-        control.until("up again", |load| (load.state, load.listening) == (State::Up, Listening::Yes));
+        control.until("up again", |load| (load.state, load.listening) == (ServerState::Up, Listening::Yes));
     });
 }
 
@@ -152,9 +152,9 @@ fn a_command_and_pushed_lines_tell_the_rest() {
         let load = control.until("pushed lines", |load| load.in_flight == Some(30));
         assert_eq!(load.execution_us, Some(4000));
         let b2 = until("the command", || Some(control.next().loads[1].clone()).filter(|load| load.in_flight.is_some()));
-        assert_eq!((b2.in_flight, b2.execution_us, b2.state), (Some(5), Some(700), State::Up));
+        assert_eq!((b2.in_flight, b2.execution_us, b2.state), (Some(5), Some(700), ServerState::Up));
         server.write("load", "state=drain\n");
-        until("its state", || Some(control.next().loads[1].state).filter(|state| *state == State::Drain));
+        until("its state", || Some(control.next().loads[1].state).filter(|state| *state == ServerState::Drain));
     });
 }
 

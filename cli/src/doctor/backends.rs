@@ -1,4 +1,4 @@
-//! Whether the machine has a route to each back-end by one of Shunt's interfaces, and whether they answer.
+//! Checks whether the machine has a route to each back-end through one of Shunt's interfaces, and whether back-ends answer.
 
 use super::finding::{Finding, Level};
 use crate::admin::{AdminError, file_status};
@@ -13,11 +13,11 @@ use shunt_routing::intervals::{intervals, next_hop};
 use shunt_routing::snapshot;
 use shunt_routing::state::State;
 use shunt_shmlayout::address::InterfaceId;
-use shunt_shmlayout::regions::Side as SideBits;
+use shunt_shmlayout::regions::InterfaceSide;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// Looks at it.
+/// Runs the checks.
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = routes(config, snapshot());
     if runs(&config.instance) {
@@ -28,19 +28,19 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// A back-end that no packet reaches can't answer, whichever way its replies take.
+/// A back-end that no packet reaches cannot answer, whichever path its replies take.
 fn is_explained(answer: &Finding, routes: &[Finding]) -> bool {
     let names = |finding: &Finding| finding.subject.clone().unwrap_or_default();
     let astray = routes.iter().filter(|finding| finding.level == Level::Fail);
     answer.level == Level::Fail && astray.into_iter().any(|it| names(it).split(", ").any(|name| name == names(answer)))
 }
 
-/// What control has seen of answers.
+/// Answers as control observed them.
 fn answers(status: Result<FileStatus, AdminError>) -> Vec<Finding> {
     match status {
         Ok(status) => status.unanswered.iter().map(unanswered).collect(),
         Err(error) => {
-            let text = format!("whether back-ends answer isn't known: {error}");
+            let text = format!("it is unknown whether back-ends answer: {error}");
             vec![Finding::warn("backend-answers", text, "`shunt status` says how control is")]
         }
     }
@@ -66,7 +66,7 @@ fn routes(config: &Config, state: Result<State, NetlinkError>) -> Vec<Finding> {
     }
 }
 
-/// The backends that the forwarding table doesn't reach, computed as control does.
+/// The back-ends that the forwarding table does not reach, computed as in control.
 fn astray(config: &Config, state: &State) -> Vec<Finding> {
     let interfaces = interfaces(config, state);
     let own = OwnAddresses::new(state, &interfaces);
@@ -111,19 +111,19 @@ fn nowhere(config: &Config, address: IpAddr) -> (String, String) {
     (text, mend)
 }
 
-/// An interface that back-ends can be behind.
+/// An interface that leads to back-ends.
 fn shunts(config: &Config) -> &str {
     let side = config.interfaces.iter().find(|interface| interface.side != Side::Client);
     side.map_or("INTERFACE", |interface| &interface.name)
 }
 
-/// The configured interfaces that are there, each with its place in the configuration as its id.
+/// The configured interfaces that exist, each with its index in the configuration as id.
 fn interfaces(config: &Config, state: &State) -> Interfaces {
     let mut interfaces = Interfaces::default();
     for (id, interface) in config.interfaces.iter().enumerate() {
         if let Some(link) = state.link_named(&interface.name) {
-            // Which side isn't asked for here.
-            interfaces.add(link.ifindex, InterfaceId(id as u16), SideBits::Both);
+            // The side is irrelevant here.
+            interfaces.add(link.ifindex, InterfaceId(id as u16), InterfaceSide::Both);
         }
     }
     interfaces
@@ -144,7 +144,7 @@ fn hosts(config: &Config) -> BTreeMap<IpAddr, Vec<&str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shunt_routing::event::{Address, Link, Route, RouteKey, Table, Target};
+    use shunt_routing::event::{Link, LinkAddress, Route, RouteKey, RouteTable, RouteTarget};
 
     fn config() -> Config {
         let text = "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\nside = \"client\"\n[[interface]]\nname = \"eth1\"\n\
@@ -161,8 +161,10 @@ mod tests {
             let name = format!("eth{}", ifindex - 1);
             state.links.insert(ifindex, Link { ifindex, name, mac: Some([2; 6]), mtu: 1500, up: true, carrier: true });
         }
-        let key = RouteKey { table: Table::Main, prefix: prefix.into(), prefix_len: 24, metric: 0 };
-        state.routes.insert(key, Route { key, target: Target::Via { ifindex, gateway: None }, alternatives: false });
+        let key = RouteKey { table: RouteTable::Main, prefix: prefix.into(), prefix_len: 24, metric: 0 };
+        state
+            .routes
+            .insert(key, Route { key, target: RouteTarget::Via { ifindex, gateway: None }, alternatives: false });
         state
     }
 
@@ -186,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn no_route_and_a_wrong_one_are_told_with_the_remedy() {
+    fn a_missing_and_a_wrong_route_are_reported_with_the_remedy() {
         let mut down = state([198, 18, 1, 0], 2);
         down.links.get_mut(&2).unwrap().up = false;
         let mut own = state([198, 18, 9, 0], 2);
-        let address = Address { ifindex: 2, address: [198, 18, 1, 11].into(), prefix_len: 24 };
+        let address = LinkAddress { ifindex: 2, address: [198, 18, 1, 11].into(), prefix_len: 24 };
         own.addresses.insert(address);
         for (state, said, mend) in [
             (own, "198.18.1.11 is this machine's own address", "[host]"),

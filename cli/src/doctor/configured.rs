@@ -1,5 +1,5 @@
-//! What the configuration names of this machine: the account, agents' keys, the address for load reports. The checks are
-//! those that the start makes.
+//! Checks what the configuration names on this machine: the account, agents' keys, the address for load reports. The start
+//! makes the same checks.
 
 use super::finding::Finding;
 use shunt_config::Config;
@@ -9,7 +9,7 @@ use shunt_publish::agents::Agents;
 use std::io;
 use std::net::SocketAddr;
 
-/// Looks at it.
+/// Runs the checks.
 pub fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![account(config)];
     findings.extend(keys(config));
@@ -21,7 +21,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Whether control could listen there.
+/// Whether control could listen on the address.
 fn try_bind(listen: SocketAddr) -> io::Result<()> {
     std::net::UdpSocket::bind(listen).map(drop)
 }
@@ -45,19 +45,19 @@ fn keys(config: &Config) -> Vec<Finding> {
     agents.iter().map(|agent| finding(&agent.name).of(&*agent.name)).collect()
 }
 
-/// An address that another instance has, which says what to do after its last colon.
+/// The finding for an address of another instance; the remedy follows the message's last colon.
 fn taken_address(problem: &str) -> Finding {
     let (text, mend) = problem.rsplit_once(": ").unwrap_or((problem, "choose another address"));
     Finding::fail("service-address", text, mend)
 }
 
-/// A refusal of the start, which says what to do after its first semicolon.
+/// The finding for a problem that would refuse a start; the remedy follows the message's first semicolon.
 fn refusal(check: &'static str, text: &str) -> Finding {
     let (text, mend) = text.split_once("; ").unwrap_or((text, "correct the configuration"));
     Finding::fail(check, text, mend)
 }
 
-/// `bound` is what came of listening there. The instance itself does while it runs.
+/// `bound` is the result of binding the address. A running instance has it bound itself.
 fn feedback(listen: SocketAddr, bound: io::Result<()>, runs: bool) -> Finding {
     const CHECK: &str = "feedback";
     match bound {

@@ -1,4 +1,4 @@
-//! Whether switchers get the CPUs they are pinned to, and for themselves.
+//! Checks that switchers get the CPUs they are pinned to, and exclusively.
 
 use super::files::{Files, cpu_list};
 use super::finding::Finding;
@@ -6,7 +6,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use shunt_config::{Config, Idle};
 
-/// Looks at it.
+/// Runs the checks.
 pub fn examine(files: &Files, config: Option<&Config>) -> Vec<Finding> {
     let mut findings = vec![balancer(files)];
     match config.map(|config| (config, config.switchers.cpus.choose())) {
@@ -34,7 +34,7 @@ fn examine_one(files: &Files, cpu: u32, idle: Idle) -> Vec<Finding> {
     findings.into_iter().map(|finding| finding.of(cpu.to_string())).collect()
 }
 
-/// Tries it, with a thread of its own: neither the affinity of this process nor a file says what a cpuset allows.
+/// Tries to pin a thread: neither this process's affinity nor a file shows what a cpuset allows.
 fn can_pin(cpu: u32) -> bool {
     let pin = move || {
         let mut set = CpuSet::new();
@@ -76,7 +76,7 @@ fn isolation_of_machine(files: &Files) -> Finding {
     Finding::ok("isolation", format!("isolated CPUs: {isolated:?}"))
 }
 
-/// Virtual machines mostly have no governor, and nothing to say.
+/// Most virtual machines have no governor; then there is no finding.
 fn governor(files: &Files, cpu: u32) -> Option<Finding> {
     let path = format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor");
     let governor = files.text(&path)?;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_governor_other_than_performance_is_told() {
+    fn a_governor_other_than_performance_is_reported() {
         let path = "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor";
         let (_root, files) = machine(&[(path, "powersave\n")]);
         assert_eq!(governor(&files, 1).map(|finding| finding.level), Some(Level::Warn));

@@ -1,19 +1,19 @@
-//! The files in which the kernel tells about itself, below `/` or, in tests, below another directory.
+//! Reads the kernel's files below `/` or, in tests, below another directory.
 
 use std::path::{Path, PathBuf};
 
-/// Reads them.
+/// The root directory for reading.
 pub struct Files {
     root: PathBuf,
 }
 
 impl Files {
-    /// Those of this machine.
+    /// Reads this machine's files.
     pub fn of_machine() -> Self {
         Self::below(Path::new("/"))
     }
 
-    /// Those below a directory.
+    /// Reads below a directory.
     pub fn below(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
@@ -23,17 +23,17 @@ impl Files {
         self.root.join(path)
     }
 
-    /// A file's text, without white space around it; `None` if there is none.
+    /// A file's trimmed text; `None` if it cannot be read.
     pub fn text(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.path(path)).ok().map(|text| text.trim().to_owned())
     }
 
-    /// A file that holds one number.
+    /// The number in a file.
     pub fn number(&self, path: &str) -> Option<u64> {
         self.text(path)?.parse().ok()
     }
 
-    /// Names in a directory; none if it isn't there.
+    /// Names in a directory; empty if it does not exist.
     pub fn list(&self, path: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.path(path)).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()

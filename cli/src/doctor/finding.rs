@@ -1,52 +1,52 @@
-//! One thing that the doctor looked at.
+//! A result of the doctor's checks.
 
 use serde::Serialize;
 use std::fmt;
 
-/// How bad it is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// As expected.
     Ok,
-    /// Shunt runs, but slower or not as one may expect.
+    /// Shunt runs, but slower or with limitations.
     Warn,
-    /// Shunt, or a part of it that is configured, doesn't run.
+    /// Shunt, or a configured part of it, does not run.
     Fail,
 }
 
-/// What was found.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub level: Level,
-    /// What was looked at; the same in every version.
+    /// Name of the check; the same in every version.
     pub check: &'static str,
-    /// Of which interface, CPU or service, where there are several.
+    /// The interface, CPU or service, if there are several.
     pub subject: Option<String>,
-    /// What is.
+    /// What was found.
     pub text: String,
-    /// How to mend it.
+    /// The remedy.
     pub mend: Option<String>,
 }
 
 impl Finding {
-    /// As it should be.
+    /// A finding that is as expected.
     pub fn ok(check: &'static str, text: impl Into<String>) -> Self {
         Self { level: Level::Ok, check, subject: None, text: text.into(), mend: None }
     }
 
-    /// Worth a look.
+    /// A warning.
     pub fn warn(check: &'static str, text: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { level: Level::Warn, mend: Some(mend.into()), ..Self::ok(check, text) }
     }
 
-    /// In the way.
+    /// A failure.
     pub fn fail(check: &'static str, text: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { level: Level::Fail, mend: Some(mend.into()), ..Self::ok(check, text) }
     }
 
-    /// The same, of one of several.
+    /// Sets the object of the finding.
     pub fn of(self, subject: impl Into<String>) -> Self {
         Self { subject: Some(subject.into()), ..self }
     }

@@ -1,4 +1,4 @@
-//! Each interface of the configuration: whether it is there, up, fit for XDP, and alone Shunt's.
+//! Checks each configured interface: existence, link state, suitability for XDP, and exclusive use.
 
 use super::files::Files;
 use super::finding::Finding;
@@ -18,7 +18,7 @@ use std::io;
 const COPYING: [&str; 4] = ["veth", "bridge", "tun", "dummy"];
 const IFF_UP: u64 = 1;
 
-/// What is known of an interface.
+/// Properties of an interface.
 struct Facts<'a> {
     interface: &'a Interface,
     up: bool,
@@ -30,7 +30,7 @@ struct Facts<'a> {
     features: Vec<String>,
 }
 
-/// Looks at one.
+/// Checks one interface.
 pub fn examine(files: &Files, config: &Config, interface: &Interface) -> Vec<Finding> {
     let subject = |finding: Finding| finding.of(&*interface.name);
     let Some(ifindex) = files.number(&format!("sys/class/net/{}/ifindex", interface.name)) else {
@@ -44,7 +44,7 @@ pub fn examine(files: &Files, config: &Config, interface: &Interface) -> Vec<Fin
     findings.into_iter().map(subject).collect()
 }
 
-/// What Shunt makes of it, this instance or another.
+/// The use of it by this instance or another.
 fn usage(config: &Config, interface: &Interface, ifindex: u32) -> Vec<Finding> {
     let instance = &config.instance;
     let own = Own::of(instance, &interface.name, ifindex);
@@ -59,14 +59,14 @@ fn usage(config: &Config, interface: &Interface, ifindex: u32) -> Vec<Finding> {
     [checksums(&interface.name, unfilled)].into_iter().chain(program).collect()
 }
 
-/// What the instance has of an interface.
+/// How the instance uses an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Own {
-    /// Nothing: it doesn't run here, or not with this interface.
+    /// Not at all: it does not run here, or not with this interface.
     Nothing,
-    /// An earlier one of the same name.
+    /// An earlier interface of the same name.
     Replaced,
-    /// The interface with this id, by AF_PACKET alone.
+    /// The interface with this id, by AF_PACKET only.
     Packet(usize),
     /// The interface with this id, by AF_XDP.
     Xdp(usize),
@@ -171,7 +171,7 @@ impl<'a> Facts<'a> {
         let mut findings = Vec::new();
         let merging = [("rx-lro", "lro", true), ("rx-gro-hw", "rx-gro-hw", true), ("rx-gro", "gro", false)];
         for (feature, option, always) in merging {
-            // The kernel's own merging comes after XDP, but before AF_PACKET.
+            // Generic receive offload comes after XDP, but before AF_PACKET.
             if on(feature) && (always || self.interface.port == PortKind::AfPacket) {
                 let text = format!("{feature} is on: merged packets are larger than the way out takes");
                 findings.push(Finding::warn("offload", text, format!("ethtool -K {name} {option} off")));
@@ -184,7 +184,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// How long ago one of the instance's switchers last had a packet with an unfilled checksum from an interface.
+/// The age of the last packet with an unfilled checksum that the instance's switchers received on an interface.
 fn unfilled_age_ms(instance: &Instance, id: usize, now_ms: u64) -> Option<u64> {
     let attach = |n: usize| SwitcherRegion::<Reader>::attach(&region_name(instance, &format!("switcher.{n}"))).ok();
     let switchers = (0..).map_while(attach);
@@ -192,8 +192,8 @@ fn unfilled_age_ms(instance: &Instance, id: usize, now_ms: u64) -> Option<u64> {
     (last_ms != 0).then(|| now_ms.saturating_sub(last_ms))
 }
 
-/// Only packets tell: a veth's other end, where the offload is set, is mostly in another network namespace. `seen` is
-/// `None` while the instance doesn't run, else the age of the last unfilled one.
+/// Only packets reveal it: the offload is set at a veth's other end, mostly in another network namespace. `seen` is `None`
+/// while the instance does not run, otherwise the age of the last such packet.
 fn checksums(interface: &str, seen: Option<Option<u64>>) -> Finding {
     const CHECK: &str = "checksums";
     match seen {
@@ -208,13 +208,13 @@ fn checksums(interface: &str, seen: Option<Option<u64>>) -> Finding {
     }
 }
 
-/// Its program is that instance's, which nobody should detach.
+/// The program belongs to that instance and must not be detached.
 fn used(interface: &str, other: &Instance) -> Finding {
     let text = format!("interface {interface} is used by instance \"{other}\"");
     Finding::fail("instance", text, "stop that instance, or name another interface")
 }
 
-/// Pins can't be looked for: the keeper's bpffs is mounted in its own mount namespace.
+/// Pins cannot be checked: the keeper's bpffs is mounted in its own mount namespace.
 fn program(attached: io::Result<Option<u32>>, own: Own) -> Finding {
     const CHECK: &str = "xdp";
     match (attached, own) {
@@ -232,9 +232,11 @@ fn program(attached: io::Result<Option<u32>>, own: Own) -> Finding {
             format!("program {id} is attached, which no running instance of Shunt has"),
             "bpftool net shows whose; detach it (ip link set INTERFACE xdp off), or use port = \"af_packet\"",
         ),
-        (Err(error), _) => {
-            Finding::warn(CHECK, format!("the kernel doesn't say: {error}"), "bpftool net shows what is attached")
-        }
+        (Err(error), _) => Finding::warn(
+            CHECK,
+            format!("the kernel does not report it: {error}"),
+            "bpftool net shows what is attached",
+        ),
     }
 }
 
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_interface_is_told() {
+    fn faults_of_an_interface_are_reported() {
         let interface = Interface { mode: XdpMode::ZeroCopy, ..interface() };
         let facts = Facts { up: false, mtu: 9000, features: vec!["rx-lro".into()], ..facts(&interface) };
         assert_eq!(facts.state().level, Level::Fail);
@@ -305,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_runs_without_its_program_is_told_with_the_remedy() {
+    fn an_instance_without_its_program_is_reported_with_the_remedy() {
         let detached = program(Ok(None), Own::Xdp(0));
         assert_eq!(detached.level, Level::Fail);
         assert!(detached.mend.unwrap().starts_with("stop Shunt and start it again"));
@@ -322,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn unfilled_checksums_are_told_while_they_are_recent() {
+    fn unfilled_checksums_are_reported_while_recent() {
         let recent = checksums("eth0", Some(Some(1500)));
         assert_eq!(recent.level, Level::Warn);
         assert!(recent.text.contains("1.5s ago") && recent.mend.unwrap().contains("ethtool -K PEER tx off"));

@@ -1,15 +1,15 @@
-//! The kernel's version, and what it was built with.
+//! Checks the kernel's version and build options.
 
 use super::files::Files;
 use super::finding::Finding;
 use super::system::{self, Probe};
 
-/// The first with everything that the XDP program and shared UMEMs need.
+/// The first version with everything that the XDP program and shared UMEMs need.
 const OLDEST: (u32, u32) = (5, 10);
-/// The first that lets a successor map the rings of a socket that is already bound.
+/// The first version in which a successor can map the rings of a bound socket.
 const TAKEOVER: (u32, u32) = (6, 4);
 
-/// Looks at it.
+/// Runs the checks.
 pub fn examine(files: &Files) -> Vec<Finding> {
     vec![
         version(files.text("proc/sys/kernel/osrelease").as_deref().unwrap_or("unknown")),

@@ -1,18 +1,18 @@
-//! Which XDP program an interface has, asked of the kernel by netlink (RTM_GETLINK).
+//! Queries an interface's XDP program by netlink (RTM_GETLINK).
 
 use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use shunt_netlink::Requests;
+use shunt_netlink::RequestSocket;
 use std::io;
 
-/// The id of the program that is attached, if one is.
+/// The id of the attached program, if any.
 pub fn xdp_program(ifindex: u32) -> io::Result<Option<u32>> {
     let mut question = LinkMessage::default();
     question.header.index = ifindex;
     let mut answer = None;
-    Requests::open(NETLINK_ROUTE)?.exchange(RouteNetlinkMessage::GetLink(question), NLM_F_ACK, |message, _| {
+    RequestSocket::open(NETLINK_ROUTE)?.exchange(RouteNetlinkMessage::GetLink(question), NLM_F_ACK, |message, _| {
         if let RouteNetlinkMessage::NewLink(link) = message {
             answer = Some(link);
         }

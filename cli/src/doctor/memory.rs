@@ -1,4 +1,4 @@
-//! Whether the regions fit into /dev/shm, and whether they may lie in huge pages.
+//! Checks whether the regions fit into /dev/shm, and whether they can use huge pages.
 
 use super::super::format::bytes;
 use super::files::Files;
@@ -9,7 +9,7 @@ use shunt_instances::Shapes;
 use shunt_process::region_name;
 use shunt_shmlayout::regions::PORTS;
 
-/// Looks at it.
+/// Runs the checks.
 pub fn examine(files: &Files, config: Option<&Config>) -> Vec<Finding> {
     vec![space(files, config), huge_pages(&files.text("proc/mounts").unwrap_or_default())]
 }
@@ -28,12 +28,12 @@ fn space(files: &Files, config: Option<&Config>) -> Finding {
     }
 }
 
-/// Bytes of all regions of a configuration, with as many ports as there can be.
+/// Total size of a configuration's regions, with the maximum number of ports.
 fn needed(config: &Config) -> u64 {
     Shapes::new(config, (config.switchers.cpus.count() * PORTS) as u64).bytes()
 }
 
-/// Bytes that regions of the instance take already.
+/// Bytes that the instance's regions already occupy.
 fn present(files: &Files, config: &Config) -> u64 {
     let prefix = region_name(&config.instance, "").trim_start_matches('/').to_owned();
     let own = files.list("dev/shm").into_iter().filter(|name| name.starts_with(&prefix));
@@ -54,7 +54,7 @@ fn enough(free: u64, needed: u64, present: u64) -> Finding {
     )
 }
 
-/// Files in /dev/shm get huge pages by the option of that mount; shmem_enabled is for mappings without a mount.
+/// Files in /dev/shm get huge pages by that mount's option; shmem_enabled applies to mappings without a mount.
 fn huge_pages(mounts: &str) -> Finding {
     const CHECK: &str = "huge-pages";
     let mount = mounts

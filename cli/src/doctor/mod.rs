@@ -1,7 +1,7 @@
-//! `shunt doctor [FILE]`: what on this machine is in Shunt's way, and how to mend it.
+//! `shunt doctor [FILE]`: finds what prevents or slows Shunt on this machine, with remedies.
 //!
-//! Everything is read from /proc, /sys, ioctls and netlink; nothing is changed. Each file here looks at one subject
-//! and returns findings; judging is apart from reading, so that it is tested on machines that don't exist.
+//! It only reads /proc, /sys, ioctls and netlink, and changes nothing. Each file here checks one subject and returns
+//! findings; evaluation is separate from reading, so that it is tested with arbitrary machines.
 
 mod backends;
 mod configured;
@@ -33,7 +33,7 @@ struct DoctorReport {
     findings: Vec<Finding>,
 }
 
-/// Looks, prints, and fails if anything fails.
+/// Runs all checks and prints the findings; fails if any check failed.
 pub fn run(file: Option<&Path>, as_json: bool) -> anyhow::Result<ExitCode> {
     let config = file.map(Config::load).transpose()?;
     let report = DoctorReport::new(examine(&Files::of_machine(), config.as_ref()));

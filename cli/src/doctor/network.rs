@@ -1,4 +1,4 @@
-//! What the kernel itself does with packets of services: forwarding, filters, addresses of its own.
+//! Checks how the kernel treats service packets: forwarding, filters, its own addresses.
 
 use super::files::Files;
 use super::finding::Finding;
@@ -12,7 +12,7 @@ use shunt_shmlayout::regions::{KeeperRegion, Typed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Looks at it.
+/// Runs the checks.
 pub fn examine(files: &Files, config: &Config) -> Vec<Finding> {
     let mut findings = vec![forwarding(files, config)];
     findings.extend(config.interfaces.iter().filter_map(|interface| reverse_path(files, config, interface)));
@@ -38,7 +38,7 @@ fn pseudo_interface(config: &Config) -> Option<Finding> {
     Some(Finding::fail(CHECK, text, mend).of(faulty.device))
 }
 
-/// The keeper refuses AF_PACKET where the kernel forwards what comes in by the same interface.
+/// The keeper refuses AF_PACKET if the kernel forwards packets that arrive on the same interface.
 fn forwarding(files: &Files, config: &Config) -> Finding {
     const CHECK: &str = "ip-forward";
     let forwards = |interface: &Interface| {
@@ -67,7 +67,7 @@ fn reverse_path(files: &Files, config: &Config, interface: &Interface) -> Option
     let name = &interface.name;
     let value = |name: &str| files.number(&format!("proc/sys/net/ipv4/conf/{name}/rp_filter"));
     let value = value(name)?.max(value("all")?);
-    // Only so does the kernel drop its own copies of packets to the pseudo-interface.
+    // Only strict filtering drops the kernel's copies of packets to the pseudo-interface.
     let needs_strict = config.host.is_some() && interface.port == PortKind::AfPacket;
     let finding = match value {
         1 => Finding::ok(CHECK, "1: health checks pass where each back-end answers by the interface that leads to it"),
@@ -83,7 +83,7 @@ fn reverse_path(files: &Files, config: &Config, interface: &Interface) -> Option
     Some(finding.of(&**name))
 }
 
-/// Addresses of services and of the pseudo-interface, which no other interface of the machine may have.
+/// Addresses of services and of the pseudo-interface; no other interface of the machine may have them.
 fn addresses(config: &Config, local: &BTreeMap<Address, String>) -> Vec<Finding> {
     let services: BTreeSet<IpAddr> = config.services.iter().map(|service| service.address.ip()).collect();
     let hosts: BTreeSet<IpAddr> = config.host.iter().flat_map(|host| &host.addresses).map(|&a| a.into()).collect();

@@ -1,9 +1,9 @@
-//! Whether this process may do what the keeper does.
+//! Checks that this process has the keeper's privileges.
 
 use super::files::Files;
 use super::finding::Finding;
 
-/// Names and numbers of capabilities(7), and what each is for.
+/// Names, numbers and purposes of capabilities(7).
 const NEEDED: [(&[(&str, u32)], &str); 4] = [
     (&[("CAP_NET_ADMIN", 12)], "to attach the XDP program and set neighbours"),
     (&[("CAP_BPF", 39), ("CAP_SYS_ADMIN", 21)], "to load the XDP program"),
@@ -12,7 +12,7 @@ const NEEDED: [(&[(&str, u32)], &str); 4] = [
 ];
 const IPC_LOCK: u32 = 14;
 
-/// Looks at it.
+/// Runs the checks.
 pub fn examine(files: &Files) -> Vec<Finding> {
     let effective = files.own_status("CapEff").and_then(|hex| u64::from_str_radix(&hex, 16).ok()).unwrap_or(0);
     let mut findings: Vec<Finding> = NEEDED.iter().map(|(any, purpose)| capability(effective, any, purpose)).collect();
@@ -36,7 +36,7 @@ fn capability(effective: u64, any: &[(&str, u32)], purpose: &str) -> Finding {
     }
 }
 
-/// The frame pool's pages are locked when a socket registers them.
+/// Registering the frame pool locks its pages.
 fn locked_memory(effective: u64, files: &Files) -> Finding {
     const CHECK: &str = "memlock";
     let limits = files.text("proc/self/limits").unwrap_or_default();

@@ -1,11 +1,11 @@
-//! Whether the machine's queues fit the configuration: the same question that the keeper asks at its start.
+//! Checks whether the machine's queues fit the configuration, as the keeper does at its start.
 
 use super::files::Files;
 use super::finding::Finding;
 use shunt_config::{Config, Problem};
 
-/// Looks at all interfaces together, for all their queues share the switchers' ports and frames. Nothing to say where
-/// one isn't there, which is told about the interface.
+/// Checks all interfaces together, because their queues share the switchers' ports and frames. Returns nothing if an
+/// interface is missing, which is reported separately.
 pub fn examine(files: &Files, config: &Config) -> Vec<Finding> {
     let count = |name: &str| {
         let queues = files.list(&format!("sys/class/net/{name}/queues"));
@@ -23,7 +23,7 @@ pub fn examine(files: &Files, config: &Config) -> Vec<Finding> {
     problems.iter().map(finding).collect()
 }
 
-/// What to do stands after the semicolon.
+/// The remedy follows the semicolon.
 fn finding(problem: &Problem) -> Finding {
     let text = problem.to_string();
     let (text, mend) = text.split_once("; ").unwrap_or((&text, "correct the configuration"));

@@ -1,5 +1,5 @@
-//! What only system calls tell: ethtool's driver, channels and features (SIOCETHTOOL), and whether bpf(2) and AF_XDP
-//! sockets can be had.
+//! Queries that need system calls: ethtool's driver, channels and features (SIOCETHTOOL), and whether bpf(2) and AF_XDP
+//! sockets work.
 #![allow(unsafe_code)]
 
 use nix::errno::Errno;
@@ -8,14 +8,14 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// What came of trying something.
+/// Result of trying an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// It works.
     Works,
-    /// It needs a privilege.
+    /// A privilege is missing.
     Denied,
-    /// The kernel doesn't have it.
+    /// The kernel does not support it.
     Absent(String),
 }
 
@@ -31,7 +31,7 @@ impl Probe {
 
 fn own(descriptor: libc::c_long) -> io::Result<OwnedFd> {
     let descriptor = Errno::result(descriptor)? as libc::c_int;
-    // SAFETY: the system call has just returned it, and nobody else knows it.
+    // SAFETY: the system call has just returned the descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
@@ -45,7 +45,7 @@ struct MapAttributes {
     map_flags: u32,
 }
 
-/// Makes an XSKMAP of one entry, and lets go of it.
+/// Creates an XSKMAP of one entry, and closes it.
 pub fn probe_bpf() -> Probe {
     const BPF_MAP_CREATE: libc::c_int = 0;
     const BPF_MAP_TYPE_XSKMAP: u32 = 17;
@@ -57,7 +57,7 @@ pub fn probe_bpf() -> Probe {
     Probe::of(own(made))
 }
 
-/// Opens an AF_XDP socket, and lets go of it.
+/// Opens an AF_XDP socket, and closes it.
 pub fn probe_xdp_socket() -> Probe {
     // SAFETY: a system call without pointers.
     let made = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -72,17 +72,17 @@ const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETH_SS_FEATURES: u32 = 4;
 /// Bytes of a feature's name (ETH_GSTRING_LEN).
 const NAME: usize = 32;
-/// More features than any kernel has; the list is refused past it.
+/// Upper bound on features; a longer list is rejected.
 const MOST_FEATURES: usize = 512;
 
-/// An interface, as asked by ethtool's ioctls.
+/// An interface queried by ethtool's ioctls.
 pub struct Ethtool {
     socket: OwnedFd,
     name: [libc::c_char; libc::IFNAMSIZ],
 }
 
 impl Ethtool {
-    /// `None` if the name is too long or no socket can be had.
+    /// `None` if the name is too long or no socket can be created.
     pub fn open(interface: &str) -> Option<Self> {
         let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
         let mut name = [0; libc::IFNAMSIZ];
@@ -95,7 +95,7 @@ impl Ethtool {
         Some(Self { socket, name })
     }
 
-    /// One request. `words` begins with the command, and is long enough for the kernel's answer to it.
+    /// Sends one request. `words` begins with the command, and has room for the kernel's answer.
     fn ask(&self, words: &mut [u32]) -> io::Result<()> {
         let mut request = libc::ifreq {
             ifr_name: self.name,
@@ -116,7 +116,7 @@ impl Ethtool {
         Some(text(&bytes))
     }
 
-    /// Queues in use that receive: `rx_count` and `combined_count` of struct ethtool_channels.
+    /// Receive queues in use: `rx_count` and `combined_count` of struct ethtool_channels.
     pub fn receive_channels(&self) -> Option<u32> {
         let mut words = [0u32; 9];
         words[0] = ETHTOOL_GCHANNELS;
@@ -124,7 +124,7 @@ impl Ethtool {
         Some(words[5].saturating_add(words[8])).filter(|count| *count != 0)
     }
 
-    /// Names of the offloads that are on, as `ethtool -k` knows them.
+    /// Names of the enabled offloads, as in `ethtool -k`.
     pub fn active_features(&self) -> Option<Vec<String>> {
         let names = self.feature_names()?;
         let blocks = names.len().div_ceil(32);

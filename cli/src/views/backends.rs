@@ -3,7 +3,7 @@
 use super::activity::{Counts, Use};
 use super::endpoint;
 use super::load::LoadRow;
-use crate::admin::Told;
+use crate::admin::BackendDetails;
 use crate::configuration::{Backend, Configuration, Service};
 use crate::format::{bytes, or_dash};
 use crate::memory::Memory;
@@ -15,20 +15,20 @@ use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::BackendCounters;
 use std::collections::HashMap;
 
-/// A backend's part in one service.
+/// A backend's membership in one service.
 #[derive(Debug, Serialize)]
 pub struct MemberRow {
     /// The service's name.
     pub service: String,
-    /// Weight by configuration.
+    /// Configured weight.
     pub weight: u16,
     /// Weight in force before feedback: 0 while the backend is down or drained, or declines.
     pub effective_weight: u16,
-    /// By how much feedback multiplies it in the slots.
+    /// Factor that feedback applies to it in the slots.
     pub factor: f64,
-    /// Why the factor is what it is, where somebody is to report and control says so.
+    /// Reason for the factor, if the backend reports and control gives one.
     pub why: Option<String>,
-    /// Share of the service's slots, and so of its new connections; null where its algorithm uses none.
+    /// Share of the service's slots, and so of its new connections; null if its algorithm uses no slots.
     pub slots_percent: Option<f64>,
 }
 
@@ -45,26 +45,26 @@ pub struct BackendRow {
     pub protocol: &'static str,
     /// `up`, `down`, `drained`, or `removed` while its last connections finish.
     pub state: &'static str,
-    /// Why its health is what it is, where control says so.
+    /// Reason for its health state, if control gives one.
     pub health: Option<String>,
-    /// What it last reported; null if it never did.
+    /// Its last report; null if there was none.
     pub load: Option<LoadRow>,
-    /// The services it is behind.
+    /// The services that it belongs to.
     pub services: Vec<MemberRow>,
     /// Address of the next hop towards it.
     pub next_hop: Option<String>,
-    /// Ethernet address of the next hop; null while it isn't resolved, and then packets to it are dropped.
+    /// Ethernet address of the next hop; null while it is unresolved, and then packets to it are dropped.
     pub next_hop_mac: Option<String>,
     /// The interface that leads to it.
     pub interface: Option<String>,
-    /// Its entries of the connection table.
+    /// Its entries in the connection table.
     #[serde(flatten)]
     pub counts: Counts,
     /// Connections recorded since the start.
     pub opened: u64,
-    /// Packets to it.
+    /// Packets sent to it.
     pub packets: u64,
-    /// Their bytes.
+    /// Bytes sent to it.
     pub bytes: u64,
 }
 
@@ -76,26 +76,31 @@ pub struct BackendsReport {
 }
 
 impl BackendsReport {
-    /// Reads them; `told` has what control says about each name, `now_ms` is of CLOCK_MONOTONIC.
-    pub fn read(memory: &Memory, configuration: &Configuration, told: &HashMap<String, Told>, now_ms: u64) -> Self {
+    /// Reads the backends. `details` has control's details by name; `now_ms` is of CLOCK_MONOTONIC.
+    pub fn read(
+        memory: &Memory,
+        configuration: &Configuration,
+        details: &HashMap<String, BackendDetails>,
+        now_ms: u64,
+    ) -> Self {
         let usage = Use::of(&memory.connections);
         let row = |backend: &Backend| {
-            let told = told.get(&backend.name).cloned().unwrap_or_default();
-            let (counts, services) = (usage.of_backend(backend.id), members(configuration, backend, &told.feedback));
-            BackendRow { counts, services, ..row(memory, backend, told, now_ms) }
+            let details = details.get(&backend.name).cloned().unwrap_or_default();
+            let (counts, services) = (usage.of_backend(backend.id), members(configuration, backend, &details.feedback));
+            BackendRow { counts, services, ..row(memory, backend, details, now_ms) }
         };
         Self { backends: configuration.backends.iter().map(row).collect() }
     }
 
-    /// Whether there is anything to say about reports.
+    /// Whether any backend has reported.
     fn has_feedback(&self) -> bool {
         let why = |backend: &BackendRow| backend.services.iter().any(|service| service.why.is_some());
         self.backends.iter().any(|backend| backend.load.is_some() || why(backend))
     }
 }
 
-/// Without its services and connections.
-fn row(memory: &Memory, backend: &Backend, told: Told, now_ms: u64) -> BackendRow {
+/// A row without services and connections.
+fn row(memory: &Memory, backend: &Backend, details: BackendDetails, now_ms: u64) -> BackendRow {
     let sum = |counter: fn(&BackendCounters) -> &Counter| -> u64 {
         let counters = memory.switchers.iter().filter_map(|region| region.backends.get(usize::from(backend.id.0)));
         counters.map(|counters| counter(counters).get()).fold(0, u64::wrapping_add)
@@ -108,7 +113,7 @@ fn row(memory: &Memory, backend: &Backend, told: Told, now_ms: u64) -> BackendRo
         address: endpoint(record.address, record.port),
         protocol: record.protocol.name(),
         state: state(backend),
-        health: told.health,
+        health: details.health,
         load: LoadRow::read(memory, backend.id, now_ms),
         services: Vec::new(),
         next_hop: neighbour.map(|(_, address, _)| address.to_string()),
@@ -160,7 +165,7 @@ impl BackendRow {
         }
     }
 
-    /// The cells before and after those of a service.
+    /// The cells before and after a service's cells.
     fn cells(&self) -> ([String; 4], [String; 8]) {
         let before = [self.name.clone(), self.address.clone(), self.protocol.into(), self.state.into()];
         let after = [
@@ -191,7 +196,7 @@ impl MemberRow {
 }
 
 impl Report for BackendsReport {
-    /// A backend behind several services has a line more for each.
+    /// A backend of several services has one additional line for each.
     fn text(&self) -> String {
         if self.backends.is_empty() {
             return "no backend is configured\n".to_owned();

@@ -12,7 +12,7 @@ use shunt_shmlayout::connections::{Activity, Snapshot, State};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// Which connections are shown: those that fit every option.
+/// Selects connections: those that match every option.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Filter {
     /// Only those in this state; may be given several times, or several states with commas.
@@ -27,12 +27,12 @@ pub struct Filter {
     /// Only those of this client.
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     pub client: Option<Client>,
-    /// At most so many; all are counted.
+    /// Show at most this many; all are counted.
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: usize,
 }
 
-/// A state that the operator names.
+/// A connection state on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Stage {
     /// The client has sent its SYN.
@@ -56,7 +56,7 @@ impl Stage {
     }
 }
 
-/// A client that the operator names: one connection of it, or all.
+/// A client on the command line: one connection of it, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client {
     address: Address,
@@ -74,7 +74,7 @@ impl FromStr for Client {
     }
 }
 
-/// The filter, with names looked up.
+/// The filter with its names resolved.
 struct ConnectionFilter {
     services: Option<Vec<ServiceId>>,
     backends: Option<Vec<BackendId>>,
@@ -110,7 +110,7 @@ pub struct ConnectionRow {
     pub protocol: &'static str,
     /// The client's address and port.
     pub client: String,
-    /// The service's name, or `#ID` if the configuration has none of this id.
+    /// The service's name, or `#ID` if the configuration does not have it.
     pub service: String,
     /// The backend's name, or `#ID`.
     pub backend: String,
@@ -120,21 +120,21 @@ pub struct ConnectionRow {
     pub age_ms: u64,
     /// Milliseconds since its last packet.
     pub idle_ms: u64,
-    /// Of `answered`, `client_fin`, `backend_fin`, `client_reset`, `backend_reset`.
+    /// Subset of `answered`, `client_fin`, `backend_fin`, `client_reset`, `backend_reset`.
     pub flags: Vec<&'static str>,
 }
 
-/// Some of the connections that live now.
+/// The selected connections.
 #[derive(Debug, Serialize)]
 pub struct ConnectionsReport {
-    /// How many there are that fit the filter.
+    /// Number of connections that match the filter.
     pub matching: u64,
-    /// At most the filter's limit of them, in no order.
+    /// At most the filter's limit of them, unordered.
     pub connections: Vec<ConnectionRow>,
 }
 
 impl ConnectionsReport {
-    /// Reads them; `now_ms` is of CLOCK_MONOTONIC.
+    /// Reads the connections; `now_ms` is of CLOCK_MONOTONIC.
     pub fn read(
         memory: &Memory,
         configuration: &Configuration,

@@ -14,46 +14,46 @@ use shunt_shmlayout::regions::SwitcherRegion;
 pub struct DropRow {
     /// The reason's name.
     pub reason: &'static str,
-    /// Frames that all switchers dropped, or packets of the interface daemon (`host_...`).
+    /// Frames that all switchers dropped, or packets that the interface daemon dropped (`host_...`).
     pub count: u64,
-    /// Frames that they refused by a reset or an ICMP error.
+    /// Frames that the switchers refused with a reset or an ICMP error.
     pub answered: u64,
-    /// Both together by switcher; none of them for what the interface daemon dropped.
+    /// Dropped plus refused, by switcher; empty for the interface daemon.
     pub per_switcher: Vec<u64>,
     /// What the reason means.
     pub meaning: &'static str,
 }
 
-/// What is noteworthy, and how often it was seen.
+/// A notable event that is not a drop, and its count.
 #[derive(Debug, Serialize)]
 pub struct NoticeRow {
     /// Its name.
     pub notice: &'static str,
-    /// How often.
+    /// Its count.
     pub count: u64,
     /// What it means.
     pub meaning: &'static str,
 }
 
-/// Frames dropped and refused, by reason, and what else is noteworthy.
+/// Frames dropped and refused, by reason, and notable events.
 #[derive(Debug, Serialize)]
 pub struct DropsReport {
-    /// Frames dropped, of all reasons.
+    /// Frames dropped, for all reasons.
     pub total: u64,
-    /// Frames refused by an answer, of all reasons.
+    /// Frames refused with an answer, for all reasons.
     pub answered: u64,
-    /// Refusals without an answer, because of the limit for their source. They are among `total`.
+    /// Refusals without an answer, because of their source's rate limit. Included in `total`.
     pub unanswered: u64,
-    /// Most first.
+    /// By reason, highest count first.
     pub drops: Vec<DropRow>,
-    /// What wasn't dropped.
+    /// Events that are not drops.
     pub notices: Vec<NoticeRow>,
     /// Whether the text has a column for each switcher.
     #[serde(skip)]
     pub per_switcher: bool,
 }
 
-/// Noted by control, not by a switcher: no packet of the box comes to one.
+/// Counted by control, not by a switcher, because switchers never see such packets.
 const OWN_CALL: (&str, &str) = (
     "own_call",
     "A program of the box called a service's address. Its kernel asks the link for it, where nobody answers, least of all \
@@ -61,7 +61,7 @@ const OWN_CALL: (&str, &str) = (
 );
 
 impl DropsReport {
-    /// Reads them; with `all`, reasons that never occurred too.
+    /// Reads the counters; with `all`, includes reasons with count 0.
     pub fn read(memory: &Memory, all: bool, per_switcher: bool) -> Self {
         let mut drops: Vec<DropRow> = DropReason::ALL.iter().map(|reason| row(memory, *reason)).collect();
         drops.extend(memory.host.iter().flat_map(daemon_drops).map(|(reason, count)| DropRow {

@@ -1,4 +1,4 @@
-//! What `--json` prints, for `--help`. A test compares these with what is printed.
+//! The JSON fields, for `--help`. A test compares them with the actual output.
 
 /// Of `shunt status`.
 pub const STATUS: &str = "\

@@ -10,15 +10,15 @@ use shunt_shmlayout::store::PacketRing;
 /// One of a store's two rings.
 #[derive(Debug, Serialize)]
 pub struct RingRow {
-    /// Packets in it now.
+    /// Current number of packets.
     pub depth: u64,
-    /// Packets that fit.
+    /// Capacity in packets.
     pub capacity: u64,
-    /// Packets that went through it.
+    /// Packets written.
     pub packets: u64,
-    /// Their bytes.
+    /// Bytes written.
     pub bytes: u64,
-    /// Packets that found it full.
+    /// Packets dropped because it was full.
     pub dropped: u64,
 }
 
@@ -33,7 +33,7 @@ pub struct StoreRow {
     pub from_host: RingRow,
     /// Wake-ups that the switcher sent to the interface daemon.
     pub wakes: u64,
-    /// How often the interface daemon has slept.
+    /// Times that the interface daemon slept.
     pub sleeps: u64,
 }
 
@@ -42,7 +42,7 @@ pub struct StoreRow {
 pub struct DaemonDropRow {
     /// The reason's name.
     pub reason: &'static str,
-    /// How many.
+    /// Its count.
     pub count: u64,
 }
 
@@ -57,14 +57,14 @@ pub struct HostRow {
     pub reads: u64,
     /// System calls that wrote it.
     pub writes: u64,
-    /// By switcher.
+    /// The packet stores, by switcher.
     pub stores: Vec<StoreRow>,
     /// What the interface daemon dropped, by reason.
     pub drops: Vec<DaemonDropRow>,
 }
 
 impl HostRow {
-    /// Reads it; `None` if no pseudo-interface is configured.
+    /// Reads them; `None` if no pseudo-interface is configured.
     pub fn read(memory: &Memory) -> Option<Self> {
         let host = memory.host.as_ref()?;
         let (keeper, daemon) = (memory.keeper.head, host.daemon.head);
@@ -78,7 +78,7 @@ impl HostRow {
         })
     }
 
-    /// As `shunt status` prints it.
+    /// The text in `shunt status`.
     pub fn text(&self) -> String {
         let mut table = Table::new([
             "STORE",
@@ -111,7 +111,7 @@ impl HostRow {
     }
 }
 
-/// What the interface daemon dropped, by reason, those that never occurred too.
+/// Packets that the interface daemon dropped, by reason, including reasons with count 0.
 pub fn daemon_drops(host: &HostMemory) -> impl Iterator<Item = (DaemonDrop, u64)> {
     let drops = &host.daemon.head.drops;
     DaemonDrop::ALL.iter().map(|reason| (*reason, drops[*reason as usize].get()))

@@ -1,4 +1,4 @@
-//! What a backend last reported, for `shunt backends`; and what became of all reports, for `shunt status`.
+//! Backends' last reports, for `shunt backends`; and the count of all reports by outcome, for `shunt status`.
 
 use crate::format::duration;
 use crate::memory::Memory;
@@ -10,39 +10,39 @@ use shunt_shmlayout::report_outcome::ReportOutcome;
 /// The last report of a backend.
 #[derive(Debug, Serialize)]
 pub struct LoadRow {
-    /// How long ago it came.
+    /// Its age in milliseconds.
     pub age_ms: u64,
-    /// True once it is too old to say anything.
+    /// True if it is too old to be used.
     pub silent: bool,
-    /// `up`, or what the server itself says: `drain`, `down`.
+    /// `up`, or the server's own state: `drain`, `down`.
     pub says: &'static str,
-    /// Why what it says of its load is ignored: `never_listening` or `other_port`; null if it counts.
+    /// Why its load is ignored: `never_listening` or `other_port`; null if it is used.
     pub ignored: Option<&'static str>,
-    /// Clients that it serves.
+    /// Connected clients.
     pub clients: Option<u32>,
-    /// Requests that it works on or has waiting.
+    /// Requests being processed or queued.
     pub in_flight: Option<u32>,
-    /// Of these, those that didn't come by the switchers, smoothed.
+    /// Those of them that did not come through the switchers, smoothed.
     pub foreign: Option<u32>,
-    /// How long a request takes, smoothed.
+    /// Execution time of a request, smoothed.
     pub execution_us: Option<u32>,
-    /// Use of its CPU time, thousandths.
+    /// CPU use in thousandths.
     pub cpu_permille: Option<u16>,
-    /// Use of its memory, thousandths.
+    /// Memory use in thousandths.
     pub memory_permille: Option<u16>,
-    /// Requests ended each second.
+    /// Completed requests per second.
     pub requests_per_s: Option<f64>,
-    /// Requests that it works on at a time, if that is known.
+    /// Number of concurrent requests, if known.
     pub workers: Option<u32>,
-    /// True if that was learnt from its reports.
+    /// True if that number was learnt from its reports.
     pub workers_learnt: bool,
-    /// What the master compares: the expected wait of one more request in microseconds; if it doesn't say how long requests
-    /// take, those in flight and one; if not even that, CPU use in thousandths.
+    /// The value that the master compares: the expected wait of one more request in microseconds; without execution times,
+    /// requests in flight plus one; without those, CPU use in thousandths.
     pub score: u32,
 }
 
 impl LoadRow {
-    /// `None` if nobody ever reported about it.
+    /// `None` if no report about it ever arrived.
     pub fn read(memory: &Memory, id: BackendId, now_ms: u64) -> Option<Self> {
         let load = memory.control.loads.get(id);
         let said = |flag: u32| load.flags & flag != 0;
@@ -72,7 +72,7 @@ impl LoadRow {
         })
     }
 
-    /// What tells its load best, how many requests it works on at a time ("~" if learnt), and how old the report is.
+    /// The most informative load value, the number of workers ("~" if learnt), and the report's age.
     pub fn cells(&self) -> [String; 3] {
         let age = duration(self.age_ms);
         let load = match (self.execution_us, self.in_flight.or(self.clients), self.cpu_permille) {
@@ -88,7 +88,7 @@ impl LoadRow {
     }
 }
 
-/// How many reports became what.
+/// Number of reports with one outcome.
 #[derive(Debug, Serialize)]
 pub struct ReportCount {
     /// Its name.

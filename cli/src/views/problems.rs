@@ -1,7 +1,7 @@
-//! What is wrong with a running instance, judged in one place: a pure function of what `shunt status` read.
+//! Derives the problems of a running instance: a pure function of the values that `shunt status` read.
 //!
-//! Each problem has a code for programs, which stays the same between versions, and a severity, from which the exit status
-//! follows as monitoring plug-ins have it.
+//! Each problem has a code for programs, which is the same in every version, and a severity, which determines the exit
+//! status as for monitoring plug-ins.
 
 mod answers;
 mod links;
@@ -21,37 +21,37 @@ use crate::format::duration;
 use serde::Serialize;
 use shunt_process::control_socket;
 
-/// Above so many percent of its capacity the connection table is nearly full.
+/// Percentage of its capacity above which the connection table is nearly full.
 const NEARLY_FULL_PERCENT: u64 = 90;
-/// Most lines of text for one code: a dead server can have hundreds of backends.
+/// Maximum lines of text per code: a dead server can have hundreds of backends.
 const MOST_LINES: usize = 10;
-/// A packet with an unfilled checksum is a problem for so long: clients that wait try again within a minute (RFC 6298).
+/// How long a packet with an unfilled checksum counts as a problem: waiting clients retry within a minute (RFC 6298).
 pub const UNFILLED_RECENT_MS: u64 = 60_000;
 
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Worth a look. Clients can bring it about, so that it must not call anybody.
+    /// A notice. Clients can cause it, so it must not raise an alarm.
     Notice,
-    /// Every service is served, but something needs attention.
+    /// Every service works, but something needs attention.
     Degraded,
     /// Some clients get no service.
     NotServing,
 }
 
-/// One thing that is wrong.
+/// A problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What it is, as a word for programs.
+    /// Its code, for programs.
     pub code: &'static str,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What it is about, as `switcher 0` or `service web`.
+    /// Its object, as `switcher 0` or `service web`.
     pub object: String,
-    /// What is wrong, and what that means.
+    /// What is wrong, and its consequence.
     pub text: String,
-    /// What to do.
+    /// The remedy.
     pub mend: String,
 }
 
@@ -90,74 +90,74 @@ impl Problem {
         Self { code, severity, object: object.into(), text, mend: mend.to_owned() }
     }
 
-    /// As `shunt status` prints it.
+    /// The line in `shunt status`.
     pub fn line(&self) -> String {
         format!("! {}: {}: {} -> {}\n", self.code, self.object, self.text, self.mend)
     }
 }
 
-/// A service, as far as its health goes.
+/// The health of a service.
 pub struct ServiceState {
     /// Its name.
     pub name: String,
-    /// Whose new connections find a backend.
+    /// Which of its new connections find a backend.
     pub served: Served,
 }
 
 /// Which clients of a service are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Served {
-    /// All.
+    /// All clients.
     All,
-    /// Not those of a rule, as the client with this address.
+    /// All except those of a rule, such as the client with this address.
     Not(String),
-    /// Nobody: no back-end takes connections.
+    /// None: no back-end takes connections.
     Nobody,
-    /// Nobody: no packet reaches a back-end that takes connections.
+    /// None: no packet reaches a back-end that takes connections.
     Unreached,
 }
 
-/// An interface that a packet with an unfilled checksum came in by.
+/// An interface on which a packet with an unfilled checksum arrived.
 pub struct Unfilled {
     /// Its name.
     pub interface: String,
-    /// How long ago.
+    /// Age of that packet.
     pub age_ms: u64,
-    /// Whether clients send there, of which any can craft such a packet.
+    /// Whether it leads to clients, any of which can craft such a packet.
     pub has_clients: bool,
 }
 
-/// What is judged.
+/// The values from which problems are derived.
 pub struct Observed<'a> {
     /// All processes of the instance.
     pub processes: &'a [ProcessRow],
-    /// The configuration epoch that was active a moment ago: time enough to take it.
+    /// The configuration epoch that was active a moment ago, so that processes had time to take it.
     pub epoch: u64,
     /// The services of the active configuration.
     pub services: &'a [ServiceState],
-    /// Names of the backends of which a check fails.
+    /// Names of the backends whose health check fails.
     pub backends_down: &'a [String],
-    /// Names of the other backends whose agents say that they take no connections.
+    /// Names of the other backends whose agents decline connections.
     pub backends_declined: &'a [String],
-    /// Those up that no packet reaches.
+    /// Backends that are up, but that no packet reaches.
     pub backends_unreachable: &'a [UnreachableBackend],
     /// How full the connection table is.
     pub connection_table: &'a ConnectionTableRow,
-    /// What became of all frames.
+    /// Frame counts by outcome.
     pub traffic: &'a TrafficRow,
-    /// Frames that switchers have in hand, or had when they were killed.
+    /// Frames held by switchers, or by killed ones when they died.
     pub frames_in_hand: u64,
     /// Interfaces that carry no packets.
     pub links: &'a [FaultyLink],
-    /// The pseudo-interface, if the box's own programs aren't reached by it.
+    /// The fault of the pseudo-interface, if the box's own programs are not reached through it.
     pub host: Option<&'a FaultyHost>,
     /// Interfaces with unfilled checksums.
     pub unfilled: &'a [Unfilled],
-    /// The configuration file, as control tells it; `None` if control doesn't run.
+    /// Control's status of the configuration file; `None` if control does not run.
     pub configuration: Option<&'a Result<ConfigurationFile, AdminError>>,
 }
 
-/// Everything that is wrong, what matters most first.
+/// All problems, the most important first.
 pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     let mut problems = process_problems(observed.processes);
     problems.extend(epoch_problems(observed));
@@ -168,7 +168,7 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     problems.extend(observed.backends_declined.iter().map(|name| backend_declined(name)));
     let file = observed.configuration.and_then(|told| told.as_ref().ok());
     problems.extend(observed.backends_unreachable.iter().map(reach::unreachable));
-    // One that no packet reaches can't answer, whichever way its replies take.
+    // A backend that no packet reaches cannot answer, whichever path its replies take.
     let is_reached = |name: &str| observed.backends_unreachable.iter().all(|backend| backend.name != name);
     let unanswered = file.into_iter().flat_map(|file| &file.status.unanswered);
     problems.extend(unanswered.filter(|it| is_reached(&it.name)).map(answers::unanswered));
@@ -182,12 +182,12 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     problems
 }
 
-/// The worst of them; `None` if all is well but for notices.
+/// The highest severity; `None` if there are only notices.
 pub fn worst(problems: &[Problem]) -> Option<Severity> {
     problems.iter().map(|problem| problem.severity).max().filter(|severity| *severity > Severity::Notice)
 }
 
-/// As `shunt status` prints them: of many with one code only the first.
+/// The text in `shunt status`: of many problems with one code, only the first.
 pub fn lines(problems: &[Problem]) -> String {
     problems.chunk_by(|a, b| a.code == b.code).map(lines_of_one_code).collect()
 }
@@ -202,12 +202,12 @@ fn lines_of_one_code(problems: &[Problem]) -> String {
     text
 }
 
-/// Of an instance that has no shared memory: `text` says so, `mend` how to start it.
+/// The problem of an instance without shared memory; `text` describes it, `mend` is the remedy.
 pub fn not_running(instance: &str, text: String, mend: &str) -> Problem {
     Problem::new("not_running", Severity::NotServing, format!("instance {instance}"), text, mend)
 }
 
-/// A problem for each process that doesn't run.
+/// A problem for each process that does not run.
 pub fn process_problems(rows: &[ProcessRow]) -> Vec<Problem> {
     rows.iter().filter(|row| row.state != ProcessState::Running).map(process_problem).collect()
 }
@@ -284,7 +284,7 @@ fn backend_declined(name: &str) -> Problem {
     Problem::new("backend_declined", Severity::Degraded, format!("backend {name}"), text, mend)
 }
 
-/// What to do about unfilled checksums of an interface's packets.
+/// The remedy for unfilled checksums on an interface.
 pub fn fill_checksums(interface: &str) -> String {
     format!(
         "where the senders are, on the other end of {interface}: ethtool -K PEER tx off; if {interface} is a virtio \
@@ -298,7 +298,7 @@ fn unfilled(it: &Unfilled) -> Problem {
         duration(it.age_ms)
     );
     let object = format!("interface {}", it.interface);
-    // From clients, a packet a minute of a stranger's would be enough.
+    // From clients, one stranger's packet per minute would raise the alarm.
     let severity = if it.has_clients { Severity::Notice } else { Severity::Degraded };
     Problem::new("checksum_unfilled", severity, object, text, &fill_checksums(&it.interface))
 }
@@ -311,7 +311,7 @@ fn nearly_full(table: &ConnectionTableRow) -> Option<Problem> {
         .then(|| Problem::new("table_nearly_full", Severity::Degraded, "connection table", text, mend))
 }
 
-/// Control runs, and doesn't tell what only it knows.
+/// Control runs, but its status could not be read.
 pub fn control_unanswered(error: &AdminError) -> Problem {
     let why = match error {
         AdminError::NotRunning(instance) | AdminError::NoInstance { instance, .. } => {
@@ -355,7 +355,7 @@ fn file_problems(ConfigurationFile { status, fault }: &ConfigurationFile) -> Vec
     fault.chain(refusal).chain(key).chain(unsaved).collect()
 }
 
-/// The object names the file already.
+/// The object already names the file.
 fn without_path<'t>(text: &'t str, file: &str) -> &'t str {
     text.strip_prefix(file).and_then(|rest| rest.strip_prefix(':')).map_or(text, str::trim_start)
 }
@@ -370,7 +370,7 @@ fn first_line(text: &str) -> String {
 }
 
 fn unaccounted(traffic: &TrafficRow, frames_in_hand: u64) -> Option<Problem> {
-    // What was counted while the counters were read explains neither.
+    // Frames counted while the counters were read explain neither difference.
     let too_few = u64::try_from(traffic.lowest_difference).is_ok_and(|missing| missing > frames_in_hand);
     let too_many = traffic.difference < 0;
     let text = format!(

@@ -1,4 +1,4 @@
-//! Which processes of an instance run, by what they left in shared memory and what the system says of their pids.
+//! The state of an instance's processes, from shared memory and the system's process table.
 
 use crate::memory::{HostMemory, Memory};
 use serde::Serialize;
@@ -7,20 +7,20 @@ use shunt_shmlayout::header::is_alive;
 use shunt_shmlayout::regions::SwitcherRecord;
 use shunt_shmlayout::sync::Ordering;
 
-/// A process that lives, but whose heartbeat is older than this, is stuck: it turns many times a second.
+/// Age of the heartbeat above which a living process is stuck: it turns many times per second.
 const SILENT_AFTER_MS: u64 = 2000;
 
-/// How a process is.
+/// State of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProcessState {
-    /// It lives and turns.
+    /// It lives and its loop turns.
     Running,
-    /// It lives, but doesn't turn.
+    /// It lives, but its loop does not turn.
     Silent,
-    /// It was there and is gone.
+    /// It died.
     Dead,
-    /// It was never there.
+    /// It never ran.
     Absent,
 }
 
@@ -41,22 +41,22 @@ impl ProcessState {
 pub struct ProcessRow {
     /// `keeper`, `control`, `switcher` or `ifdaemon`.
     pub process: &'static str,
-    /// Which switcher.
+    /// Number of the switcher.
     pub number: Option<usize>,
-    /// Its process id, or its last.
+    /// Its process id, or the last one.
     pub pid: Option<u64>,
-    /// How it is.
+    /// Its state.
     pub state: ProcessState,
     /// Milliseconds since its last turn.
     pub heartbeat_age_ms: Option<u64>,
-    /// The CPU a switcher is pinned to.
+    /// The CPU that a switcher is pinned to.
     pub cpu: Option<u32>,
-    /// The configuration epoch it uses: control's is the active one, the keeper's the one whose addresses it has taken. The
-    /// interface daemon uses none, 0.
+    /// Its configuration epoch: for control the active one, for the keeper the one whose addresses are in the maps. The
+    /// interface daemon has none, 0.
     pub epoch: u64,
-    /// Share of turns in which nothing was received, while `shunt status` looked.
+    /// Share of turns that received nothing, while `shunt status` sampled.
     pub idle_percent: Option<f64>,
-    /// How many processes have had a switcher's or the interface daemon's region.
+    /// Number of processes that have had a switcher's or the interface daemon's region.
     pub generation: Option<u64>,
 }
 
@@ -67,7 +67,7 @@ impl ProcessRow {
     }
 }
 
-/// What a process leaves: pid, start time, heartbeat.
+/// A process's record: pid, start time, heartbeat.
 struct Trace {
     pid: u64,
     start_time: u64,
@@ -101,7 +101,7 @@ impl Trace {
     }
 }
 
-/// The keeper, control, each switcher, and the interface daemon if there is something for it to do.
+/// The keeper, control, each switcher, and the interface daemon if it is needed.
 pub fn processes(memory: &Memory, now_ms: u64) -> Vec<ProcessRow> {
     let (keeper, control) = (memory.keeper.head, memory.control.head);
     let of_keeper =

@@ -1,4 +1,4 @@
-//! Which clients of a service are served, by its slots and by the ways to its backends.
+//! Which clients of a service are served, by its slots and the paths to its backends.
 
 use super::problems::Served;
 use crate::configuration::Service;
@@ -6,9 +6,9 @@ use shunt_shmlayout::config_table::MemberRecord;
 use shunt_shmlayout::service::Target;
 use std::collections::BTreeSet;
 
-/// Judges a service of the active configuration; no packet reaches these backends.
+/// Evaluates a service of the active configuration; `unreachable` backends get no packets.
 pub fn served(service: &Service, unreachable: &BTreeSet<u16>) -> Served {
-    // The weight in force is 0 for those that take no connections.
+    // The weight in force is 0 for backends that take no connections.
     let takers: Vec<&MemberRecord> = service.members.iter().filter(|member| member.effective > 0).collect();
     let is_cut_off = !takers.is_empty() && takers.iter().all(|member| unreachable.contains(&member.backend));
     let unserved = service.classes.iter().find(|class| class.slots_count == 0);

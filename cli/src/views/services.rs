@@ -21,40 +21,40 @@ pub struct ServiceRow {
     pub id: u16,
     /// Its name.
     pub name: String,
-    /// Address and port that clients use.
+    /// Client-facing address and port.
     pub address: String,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
-    /// `backends`, or `host`: the box's own programs, whose connections Shunt doesn't count.
+    /// `backends`, or `host`: the box's own programs, whose connections are not counted.
     pub target: &'static str,
-    /// `nat` or `dsr`; `host` where the box's own programs serve.
+    /// `nat` or `dsr`; `host` if the box's own programs serve it.
     pub mode: &'static str,
-    /// As in the configuration: `static`, `even`, `lightest`, `least-connections`, `latency`, `source-hash`.
+    /// As configured: `static`, `even`, `lightest`, `least-connections`, `latency`, `source-hash`.
     pub algorithm: &'static str,
-    /// Ranges of clients that go to some of the backends only.
+    /// Number of client ranges with their own backends.
     pub client_ranges: u32,
-    /// `up`, `no-backend` while nobody takes its connections, `removed` while its last connections finish.
+    /// `up`, `no-backend` while no backend takes its connections, `removed` while its last connections finish.
     pub state: &'static str,
     /// Backends that are up and not drained.
     pub backends_up: usize,
-    /// Backends configured.
+    /// Configured backends.
     pub backends_total: usize,
-    /// Its entries of the connection table.
+    /// Its entries in the connection table.
     #[serde(flatten)]
     pub counts: Counts,
     /// Connections recorded since the start.
     pub connections: u64,
     /// Packets from clients.
     pub packets_in: u64,
-    /// Their bytes.
+    /// Bytes from clients.
     pub bytes_in: u64,
     /// Packets to clients.
     pub packets_out: u64,
-    /// Their bytes.
+    /// Bytes to clients.
     pub bytes_out: u64,
     /// New connections that no backend could take.
     pub refused: u64,
-    /// Connections that went to another backend, because their own was down or drained for too long.
+    /// Connections moved to another backend, because their own was down or drained for too long.
     pub moved: u64,
     /// Connections that were reset for the same reason.
     pub reset: u64,
@@ -68,7 +68,7 @@ pub struct ServicesReport {
 }
 
 impl ServicesReport {
-    /// Reads them.
+    /// Reads the services.
     pub fn read(memory: &Memory, configuration: &Configuration) -> Self {
         let usage = Use::of(&memory.connections);
         let row = |service: &Service| row(memory, configuration, service, usage.of_service(service.id));

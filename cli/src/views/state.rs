@@ -1,4 +1,4 @@
-//! How services and backends are, as far as the table of the active configuration tells.
+//! The state of services and backends, from the active configuration's table.
 
 use super::problems::{ServiceState, UnreachableBackend, WayFault, way_fault};
 use super::served::served;
@@ -8,20 +8,20 @@ use shunt_shmlayout::config_table::BackendRecord;
 use shunt_shmlayout::service::{ServiceView, Target};
 use std::collections::BTreeSet;
 
-/// How services and backends of the active configuration are; nothing before the first one.
+/// The state of services and backends; empty before the first configuration.
 #[derive(Default)]
 pub struct State {
     /// The services.
     pub services: Vec<ServiceState>,
-    /// Names of the backends that a check took out.
+    /// Names of the backends that a health check took out.
     pub down: Vec<String>,
-    /// Names of the other backends whose agents decline.
+    /// Names of the other backends whose agents decline connections.
     pub declined: Vec<String>,
-    /// Those up that no packet reaches.
+    /// Backends that are up, but that no packet reaches.
     pub unreachable: Vec<UnreachableBackend>,
 }
 
-/// Reads them.
+/// Reads the state.
 pub fn state(memory: &Memory) -> State {
     let Ok(configuration) = Configuration::read(&memory.control) else { return State::default() };
     let is_configured = |record: &ServiceView| match record.target {
@@ -36,7 +36,7 @@ pub fn state(memory: &Memory) -> State {
     let takes_part = |backend: &&Backend| !backend.is(BackendRecord::DRAINED | BackendRecord::REMOVED);
     let (up, down): (Vec<&Backend>, Vec<&Backend>) =
         configuration.backends.iter().filter(takes_part).partition(|backend| backend.is(BackendRecord::UP));
-    // A factor of 0 says that it declined.
+    // A factor of 0 means that its agent declined.
     let members = configuration.services.iter().flat_map(|service| &service.members);
     let declined: BTreeSet<u16> =
         members.filter(|member| member.factor_permille == 0).map(|member| member.backend).collect();

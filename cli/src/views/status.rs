@@ -1,4 +1,4 @@
-//! `shunt status`: processes, ports, connection table, whether every frame is accounted for, and what is wrong.
+//! `shunt status`: processes, ports, connection table, frame accounting, and problems.
 
 use super::activity::{Counts, Use};
 use super::host::HostRow;
@@ -22,7 +22,7 @@ use shunt_shmlayout::regions::{FRAMES_IN_HAND, InterfaceRecord, SwitcherHead, Sw
 use shunt_shmlayout::sync::Ordering;
 use std::path::Path;
 
-/// One moment; two of them tell how idle each switcher is in between, and whether it takes a new configuration.
+/// A sample; two of them show how idle each switcher is, and whether it takes a new configuration.
 pub struct Sample {
     /// The active configuration epoch.
     epoch: u64,
@@ -31,13 +31,13 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Takes it.
+    /// Takes a sample.
     pub fn take(memory: &Memory) -> Self {
         let turns = |region: &SwitcherRegion| (region.head.turns.get(), region.head.idle_turns.get());
         Self { epoch: active(memory).epoch(), turns: memory.switchers.iter().map(turns).collect() }
     }
 
-    /// Percent of the turns since `before` in which nothing was received; `None` if there was no turn.
+    /// Percentage of the turns since `before` that received nothing; `None` if there was no turn.
     fn idle_percent(&self, before: &Self, number: usize) -> Option<f64> {
         let ((turns, idle), (turns_before, idle_before)) = (self.turns.get(number)?, before.turns.get(number)?);
         let turned = turns.wrapping_sub(*turns_before);
@@ -50,34 +50,34 @@ impl Sample {
 pub struct ConnectionTableRow {
     /// Entries in use.
     pub live: u64,
-    /// Of them, those of connections in flight: from their first packet to the first FIN or RST.
+    /// Entries of connections in flight: from their first packet to the first FIN or RST.
     pub active: u64,
-    /// The others, which are over and not freed yet.
+    /// Entries of connections that are over but not freed yet.
     pub inactive: u64,
-    /// True if they were counted in the table; else switchers' counters say so, which one that is killed can leave a few off.
+    /// True if counted in the table; otherwise computed from counters, which a killed switcher can leave slightly wrong.
     pub exact: bool,
-    /// Room for so many.
+    /// Capacity in entries.
     pub capacity: u64,
-    /// Taken out because the table was full.
+    /// Entries evicted because the table was full.
     pub evicted: u64,
 }
 
-/// What became of all frames.
+/// Frame counts by outcome.
 #[derive(Debug, Serialize)]
 pub struct TrafficRow {
     /// Taken from receive queues.
     pub received: u64,
     /// Placed into transmit queues, answers included.
     pub sent: u64,
-    /// Dropped, for whatever reason.
+    /// Dropped, for any reason.
     pub dropped: u64,
-    /// Left to the kernel.
+    /// Passed to the kernel.
     pub passed: u64,
-    /// Of those sent, answers that Shunt made itself.
+    /// Those of the sent frames that Shunt created itself as answers.
     pub answered: u64,
-    /// Received less sent, dropped and passed: 0, but for frames that were in hand while the counters were read.
+    /// Received minus sent, dropped and passed: 0, except for frames in flight while the counters were read.
     pub difference: i64,
-    /// The same with those received before the others were read: no more than what is really unaccounted for.
+    /// The same with receive counters read first: a lower bound of the frames unaccounted for.
     #[serde(skip)]
     pub lowest_difference: i64,
 }
@@ -85,9 +85,9 @@ pub struct TrafficRow {
 /// The whole status.
 #[derive(Debug, Serialize)]
 pub struct StatusReport {
-    /// The instance.
+    /// Name of the instance.
     pub instance: String,
-    /// `healthy`, `degraded` or `not-serving`: the worst of the problems.
+    /// `healthy`, `degraded` or `not-serving`: the highest severity of the problems.
     pub health: &'static str,
     /// The active configuration epoch; 0 while there is none.
     pub epoch: u64,
@@ -101,31 +101,31 @@ pub struct StatusReport {
     pub processes: Vec<ProcessRow>,
     /// By interface and switcher.
     pub ports: Vec<PortRow>,
-    /// What goes to and from the box's own programs, if a pseudo-interface is configured.
+    /// Packets to and from the box's own programs, if a pseudo-interface is configured.
     pub host: Option<HostRow>,
     /// How full the connection table is.
     pub connection_table: ConnectionTableRow,
     /// What became of all frames.
     pub traffic: TrafficRow,
-    /// What became of the reports of load.
+    /// Report counts by outcome.
     pub reports: Vec<ReportCount>,
-    /// What is wrong, the worst first.
+    /// Problems, the most severe first.
     pub problems: Vec<Problem>,
 }
 
-/// What isn't in the shared memory.
+/// Values that are not in shared memory.
 #[derive(Default)]
 pub struct Outside {
-    /// The configuration file, as control tells it; `None` if control doesn't run.
+    /// Control's status of the configuration file; `None` if control does not run.
     pub file: Option<Result<ConfigurationFile, AdminError>>,
     /// Interfaces that carry no packets.
     pub links: Vec<FaultyLink>,
-    /// The pseudo-interface, if the box's own programs aren't reached by it.
+    /// The fault of the pseudo-interface, if the box's own programs are not reached through it.
     pub host: Option<FaultyHost>,
 }
 
 impl StatusReport {
-    /// Reads it; `before` was taken a moment ago, `now_ms` is of CLOCK_MONOTONIC.
+    /// Computes the status; `before` was sampled a moment ago, `now_ms` is of CLOCK_MONOTONIC.
     pub fn read(memory: &Memory, before: &Sample, outside: &Outside, exact: bool, now_ms: u64) -> Self {
         let Outside { file, links, host } = outside;
         let sample = Sample::take(memory);
@@ -181,7 +181,7 @@ fn health(problems: &[Problem]) -> &'static str {
     }
 }
 
-/// Those of switchers that live, and those that others had when they were killed.
+/// Frames held by living switchers, and by killed ones when they died.
 fn frames_in_hand(memory: &Memory) -> u64 {
     let lives = memory.switchers.iter().map(|region| region.head.generation.get());
     lives.fold(0, u64::saturating_add).saturating_mul(FRAMES_IN_HAND)
@@ -211,7 +211,7 @@ fn connection_table(memory: &Memory, exact: bool) -> ConnectionTableRow {
 }
 
 fn traffic(memory: &Memory) -> TrafficRow {
-    // Read before and after: what comes in meanwhile lies between the two.
+    // Read before and after: frames received meanwhile lie between the two.
     let first = sum(memory, |head| &head.received);
     let drops = memory.switchers.iter().flat_map(|region| &region.head.drops);
     let dropped = drops.map(Counter::get).fold(0, u64::wrapping_add);
@@ -317,7 +317,7 @@ impl Report for StatusReport {
     }
 }
 
-/// What can be told of an instance without shared memory.
+/// The status of an instance without shared memory.
 #[derive(Debug, Serialize)]
 pub struct AbsentReport {
     instance: String,
@@ -325,25 +325,25 @@ pub struct AbsentReport {
     problems: Vec<Problem>,
 }
 
-/// What `shunt status` shows.
+/// The result of `shunt status`.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum StatusView {
-    /// There is shared memory.
+    /// The shared memory exists.
     Present(Box<StatusReport>),
-    /// There is none.
+    /// It does not exist.
     Absent(AbsentReport),
 }
 
 impl StatusView {
-    /// Of an instance whose shared memory is missing.
+    /// The result for an instance without shared memory.
     pub fn absent(instance: &Instance, missing: &Path, advice: &str) -> Self {
         let text = format!("it does not run: there is no {}", missing.display());
         let problems = vec![not_running(instance.as_str(), text, advice)];
         Self::Absent(AbsentReport { instance: instance.to_string(), health: health(&problems), problems })
     }
 
-    /// How bad the worst problem is.
+    /// The highest severity.
     pub fn worst(&self) -> Option<Severity> {
         worst(match self {
             Self::Present(report) => &report.problems,

@@ -1,7 +1,7 @@
 //! Rows and tables from real shared memory of known content, and refusals.
 
 use super::*;
-use crate::admin::Told;
+use crate::admin::BackendDetails;
 use crate::configuration::{Configuration, ConfigurationError};
 use crate::memory::{Memory, MemoryError};
 use crate::output::Report;
@@ -190,7 +190,7 @@ impl Fixture {
 
     /// One connection that is in flight, and one that its client has closed.
     fn connect(&self) {
-        let mut owner = Owner::adopt(self.connections.table().unwrap(), 0, 2, Default::default());
+        let mut owner = Owner::adopt(self.connections.table().unwrap(), 0, Default::default());
         let activity = Activity { last_seen_ms: NOW_MS - 1500, state: State::Established, flags: Activity::ANSWERED };
         self.record(&mut owner, 40_000, activity);
         let flags = Activity::ANSWERED | Activity::CLIENT_FIN | Activity::ENDED;
@@ -244,9 +244,9 @@ fn a_service_is_summed_over_switchers_and_its_connections_counted() {
 fn a_backend_shows_state_share_and_next_hop() {
     let fixture = Fixture::running("backends");
     let memory = fixture.memory();
-    let refused = Told { health: Some("connection refused".to_owned()), ..Told::default() };
-    let told = HashMap::from([("b2".to_owned(), refused)]);
-    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &told, NOW_MS);
+    let refused = BackendDetails { health: Some("connection refused".to_owned()), ..BackendDetails::default() };
+    let details = HashMap::from([("b2".to_owned(), refused)]);
+    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &details, NOW_MS);
     let rows = &to_value(&report).unwrap()["backends"];
     let members = json!([{
         "service": "web", "weight": 2, "effective_weight": 2, "factor": 1.0, "why": null, "slots_percent": 100.0,
@@ -284,8 +284,8 @@ fn a_report_shows_its_age_and_what_became_of_it() {
     fixture.control.reports[ReportOutcome::Forged as usize].add(7);
     let memory = fixture.memory();
     let why = HashMap::from([("web".to_owned(), "even: 1.70 load".to_owned())]);
-    let told = HashMap::from([("b1".to_owned(), Told { health: None, feedback: why })]);
-    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &told, NOW_MS);
+    let details = HashMap::from([("b1".to_owned(), BackendDetails { health: None, feedback: why })]);
+    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &details, NOW_MS);
     let row = &to_value(&report).unwrap()["backends"][0];
     assert_eq!((&row["services"][0]["factor"], &row["load"]["age_ms"]), (&json!(0.35), &json!(1500)));
     assert_eq!((&row["load"]["workers"], &row["load"]["workers_learnt"]), (&json!(4), &json!(true)));
@@ -296,7 +296,7 @@ fn a_report_shows_its_age_and_what_became_of_it() {
     assert!(status.text().contains("reports: forged 7\n"), "{}", status.text());
     let ignored = LoadRecord { flags: LoadRecord::NEVER_LISTENING, execution_us: 0, workers: 0, score: 0, ..load };
     fixture.control.loads.set(BackendId(0), &ignored);
-    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &told, NOW_MS);
+    let report = BackendsReport::read(&memory, &Configuration::read(&memory.control).unwrap(), &details, NOW_MS);
     assert_eq!(to_value(&report).unwrap()["backends"][0]["load"]["ignored"], json!("never_listening"));
     assert!(report.text().contains("ignored        -    1.5s"), "{}", report.text());
 }

@@ -1,18 +1,18 @@
-//! Addresses and names that both services and back-ends have.
+//! Addresses and names, for services and back-ends.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::report::{Field, quoted};
 use crate::section::Section;
 
-/// Longest name of a service or back-end: with its final zero it takes 32 bytes of shared memory.
+/// Maximum length of a service's or back-end's name: with its terminating zero it takes 32 bytes of shared memory.
 const NAME_LENGTH: usize = 31;
 
-/// The required key `address` of a service or back-end. `kind` is what the sentence calls those with an IPv6 address.
+/// Reads the required key `address` of a service or back-end. `kind` is the plural for the message about IPv6.
 pub(super) fn read(section: &mut Section<'_>, example: &str, kind: &str) -> Option<Field<SocketAddr>> {
     section.require("address", &format!("address = {example:?}"));
     let Field { value: text, place } = section.text("address")?;
-    let complaint = match text.parse::<SocketAddr>() {
+    let problem = match text.parse::<SocketAddr>() {
         Err(_) => format!("{}; write for example {example:?}", fault(text)),
         Ok(address) if address.port() == 0 => {
             format!("has port 0; write the real one, for example {example:?}")
@@ -25,11 +25,11 @@ pub(super) fn read(section: &mut Section<'_>, example: &str, kind: &str) -> Opti
             None => return Some(Field { value: address, place }),
         },
     };
-    section.refuse("address", format!("{} {complaint}", quoted(text)));
+    section.refuse("address", format!("{} {problem}", quoted(text)));
     None
 }
 
-/// What keeps a text from being an address and port.
+/// Why a text is not an address and port.
 fn fault(text: &str) -> String {
     if text.parse::<Ipv6Addr>().is_ok() || text.starts_with('[') {
         return "is no IPv4 address and port, and IPv6 is not supported yet".to_owned();
@@ -84,7 +84,7 @@ pub(super) fn unusable(ip: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The required key `name` of a service or back-end.
+/// Reads the required key `name` of a service or back-end.
 pub(super) fn read_name(section: &mut Section<'_>, example: &str) -> Option<Field<String>> {
     section.require("name", &format!("name = {example:?}"));
     let Field { value: name, place } = section.text("name")?;

@@ -1,4 +1,4 @@
-//! `[feedback]`, `[[agent]]`, and what they and the services' algorithms say about each other.
+//! `[feedback]`, `[[agent]]`, and their relations to the services' algorithms.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,14 +10,14 @@ use crate::feedback::{Agent, Algorithm, Feedback};
 use crate::report::{Field, Place, Report, quoted};
 use crate::section::Section;
 
-/// An agent as far as it could be read.
+/// An agent, as far as it could be read.
 struct AgentDraft {
     name: Option<Field<String>>,
     key_file: Option<PathBuf>,
     backends: Vec<Field<String>>,
 }
 
-/// Reads `[feedback]` and every `[[agent]]`, and holds them against the services.
+/// Reads `[feedback]` and every `[[agent]]`, and checks them against the services.
 pub(super) fn read(root: &mut Section<'_>, report: &Report, services: &[Draft]) -> Feedback {
     let section = root.section("feedback");
     let place = section.place.clone();
@@ -85,7 +85,7 @@ fn read_agent(mut section: Section<'_>) -> AgentDraft {
     AgentDraft { name, key_file, backends }
 }
 
-/// Every agent has a name of its own, and every back-end at most one agent: two would pull it both ways.
+/// Checks that agent names are unique and each back-end has at most one agent: two would report conflicting loads.
 fn check_agents(report: &Report, agents: &[AgentDraft], services: &[Draft]) {
     let known =
         |name: &str| services.iter().flat_map(|service| &service.backends).any(|backend| backend.is_named(name));
@@ -107,7 +107,7 @@ fn check_agents(report: &Report, agents: &[AgentDraft], services: &[Draft]) {
     }
 }
 
-/// Without anybody who reports, `even` would silently be `static`.
+/// Without an agent, `even` would silently act as `static`.
 fn check_even(report: &Report, agents: &[AgentDraft], services: &[Draft]) {
     let reported = |name: &str| agents.iter().flat_map(|agent| &agent.backends).any(|backend| backend.value == name);
     for service in services {

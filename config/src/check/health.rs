@@ -4,16 +4,16 @@ use crate::report::quoted;
 use crate::section::Section;
 use crate::types::{Health, Mode, Probe, Protocol};
 
-/// Longest interval and answer: an hour.
+/// Maximum interval and timeout: an hour.
 const LONGEST_MS: u32 = 3_600_000;
 
-/// What only `http` uses.
+/// Keys that only `http` uses.
 const HTTP_KEYS: &[&str] = &["path", "host", "status"];
 
-/// What `tcp` and `http` use.
+/// Keys that `tcp` and `http` use.
 const COMMON_KEYS: &[&str] = &["port", "as_client", "interval_ms", "timeout_ms", "rise", "fall"];
 
-/// `kind`, before the keys that belong to it are read.
+/// Reads `kind`, which determines the other keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Tcp,
@@ -31,8 +31,8 @@ impl Kind {
     }
 }
 
-/// Reads the table. Without one a TCP service is checked by connecting, a UDP service not at all. With `dsr` checks take a
-/// client's way unless the table says otherwise: else a back-end without the service's address would pass them.
+/// Reads the table. By default a TCP service is checked by connecting, a UDP service not at all. With `dsr`, checks take a
+/// client's path by default: otherwise a back-end without the service's address would pass them.
 pub(super) fn read(mut section: Section<'_>, protocol: Option<Protocol>, mode: Option<Mode>) -> Option<Health> {
     let kinds = [Kind::Tcp, Kind::Http, Kind::None].map(|kind| (kind.word(), kind));
     let said = section.word("kind", &kinds).map(|kind| kind.value);
@@ -52,7 +52,7 @@ pub(super) fn read(mut section: Section<'_>, protocol: Option<Protocol>, mode: O
         rise: section.number_or("rise", 1..=100, 2),
         fall: section.number_or("fall", 1..=100, 3),
     };
-    // A wrong kind is reported already; what belongs to it can't be told.
+    // An invalid kind is already reported; which keys belong to it is unknown.
     if said.is_some() || !section.has("kind") {
         refuse_keys_of_others(&section, kind);
     }
@@ -65,7 +65,7 @@ pub(super) fn read(mut section: Section<'_>, protocol: Option<Protocol>, mode: O
     (kind != Kind::None).then_some(health)
 }
 
-/// Refuses what would silently do nothing.
+/// Refuses keys that would silently have no effect.
 fn refuse_keys_of_others(section: &Section<'_>, kind: Kind) {
     let (http_keys, other_keys) = match kind {
         Kind::Http => (&[][..], &[][..]),
@@ -83,7 +83,7 @@ fn refuse_keys_of_others(section: &Section<'_>, kind: Kind) {
 
 fn read_http(section: &mut Section<'_>) -> Probe {
     let path = section.text("path").map_or("/", |path| path.value);
-    // Both go into the request as they are: a line break would make another header of the rest.
+    // Both are copied into the request: a line break would start another header.
     let fits = |text: &str| text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !path.starts_with('/') || !fits(path) {
         let sentence = "is not a path: it starts with '/' and has neither spaces nor letters beyond ASCII";

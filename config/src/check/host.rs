@@ -1,4 +1,4 @@
-//! `[host]`: the pseudo-interface by which the box's own programs are reached.
+//! `[host]`: the pseudo-interface for the box's own programs.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -9,12 +9,12 @@ use crate::report::{Field, quoted};
 use crate::section::Section;
 use crate::types::{Host, Interface, MTU_MAX, Prefix};
 
-/// Most addresses and most routes: each is a rule that the kernel walks through for every packet that it sends.
+/// Maximum number of addresses and of routes: each is a rule that the kernel evaluates for every packet it sends.
 const MOST: usize = 64;
-/// The least that an IPv4 host must take whole (RFC 791 3.1).
+/// Minimum size that every IPv4 host must accept (RFC 791 3.1).
 const MTU_MIN: u32 = 576;
 
-/// The pseudo-interface, if the file has one.
+/// Reads the pseudo-interface, if the file has one.
 pub(super) fn read(mut section: Section<'_>, interfaces: &[Interface]) -> Option<Host> {
     let device = section.text("device").map_or("shunt0", |field| field.value);
     if !is_device_name(device) {
@@ -32,7 +32,7 @@ pub(super) fn read(mut section: Section<'_>, interfaces: &[Interface]) -> Option
     host
 }
 
-/// The items of a list, each read by `read`, none of them twice.
+/// Parses each item of a list with `read`, and refuses duplicates.
 fn read_each<T: Copy + Eq + std::hash::Hash>(
     section: &mut Section<'_>,
     key: &'static str,
@@ -43,8 +43,8 @@ fn read_each<T: Copy + Eq + std::hash::Hash>(
     let mut items = Vec::new();
     for Field { value: text, place } in section.texts(key, &format!("[{example:?}]")) {
         match read(text) {
-            Err(complaint) => {
-                section.refuse_at(&place, format!("{} {complaint}; write for example {example:?}", quoted(text)));
+            Err(error) => {
+                section.refuse_at(&place, format!("{} {error}; write for example {example:?}", quoted(text)));
             }
             Ok(item) => match lines.insert(item, place.line) {
                 Some(first) => section.refuse_at(&place, format!("is in line {first} already; remove one of both")),

@@ -10,13 +10,13 @@ use shunt_protocol::idle::Idle;
 /// The kernel's IFNAMSIZ without the final zero.
 const NAME_LENGTH: usize = 15;
 
-/// A connection's last hop has room for so many; the highest number is the pseudo-interface's.
+/// Limit of the interface number in a connection's last hop; the highest number is the pseudo-interface's.
 const INTERFACES_MAX: usize = 1023;
 
-/// No device has more queues than this.
+/// Upper bound on the queues of any device.
 const LAST_QUEUE: u32 = 4095;
 
-/// All interfaces; `switchers` is `None` if that table is wrong already.
+/// Reads all interfaces; `switchers` is `None` if that table is invalid.
 pub(super) fn read_all(root: &mut Section<'_>, switchers: Option<&Switchers>) -> Vec<Interface> {
     let mut lines: HashMap<&str, usize> = HashMap::new();
     let mut interfaces = Vec::new();
@@ -47,13 +47,13 @@ fn read_name<'t>(section: &mut Section<'t>) -> Option<&'t str> {
     Some(name)
 }
 
-/// Whether the kernel would take it as a device's name.
+/// Whether the kernel accepts it as a device name.
 pub(super) fn is_device_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
     (1..=NAME_LENGTH).contains(&name.len()) && name.chars().all(allowed) && name != "." && name != ".."
 }
 
-/// `name` is empty if it was refused.
+/// `name` is empty if it was invalid.
 fn read(section: &mut Section<'_>, name: &str, switchers: Option<&Switchers>) -> Interface {
     let sides = [("client", Side::Client), ("backend", Side::Backend), ("both", Side::Both)];
     let ports = [("auto", PortKind::Auto), ("af_xdp", PortKind::AfXdp), ("af_packet", PortKind::AfPacket)];
@@ -74,8 +74,8 @@ fn read(section: &mut Section<'_>, name: &str, switchers: Option<&Switchers>) ->
     Interface { name: name.to_owned(), side, port, mode, busy_poll, queues }
 }
 
-/// A switcher that shares its CPU isn't there all the time to fetch packets, so interrupts are its default; for one that
-/// waits, threads of the kernel's do.
+/// The default of `busy_poll`. A switcher that shares its CPU is not always running to fetch packets, so it relies on
+/// interrupts; for one that waits, kernel threads fetch them.
 fn read_busy_poll(section: &mut Section<'_>, port: PortKind, switchers: Option<&Switchers>) -> bool {
     let spins = switchers.is_some_and(|switchers| switchers.idle == Idle::Spin);
     let Some(wanted) = section.flag("busy_poll") else { return spins && port != PortKind::AfPacket };
@@ -107,7 +107,7 @@ fn read_queues(section: Section<'_>, switchers: Option<&Switchers>) -> BTreeMap<
     queues
 }
 
-/// Packets come from clients and go to back-ends: some interface must lead to each.
+/// Packets flow from clients to back-ends: each must be reachable through some interface.
 fn check_sides(root: &Section<'_>, interfaces: &[Interface]) {
     let all_are = |side| !interfaces.is_empty() && interfaces.iter().all(|interface| interface.side == side);
     if all_are(Side::Client) {

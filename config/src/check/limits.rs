@@ -5,7 +5,7 @@ use crate::section::Section;
 use crate::types::{Limits, Timeouts};
 use shunt_protocol::limits::{RING_SLOTS, STORE_PACKETS};
 
-/// Back-ends and services are numbered by 16 bits in the slots and entries.
+/// Slots and entries store back-end and service ids in 16 bits.
 const LAST_ID: u32 = 65_535;
 
 /// 30 days.
@@ -39,7 +39,7 @@ fn check_power_of_two(section: &Section<'_>, key: &str, number: u32) {
     }
 }
 
-/// Reads `[timeouts]` or a service's own; what it doesn't say is as in `base`.
+/// Reads `[timeouts]` or a service's own; missing keys are taken from `base`.
 pub(super) fn read_timeouts(mut section: Section<'_>, base: Timeouts) -> Timeouts {
     let mut read = |key, base| section.number_or(key, 1..=LONGEST_S, base);
     let timeouts = Timeouts {

@@ -1,5 +1,5 @@
-//! From the parsed document to a [`Config`]: this file reads the top level, its siblings one kind of table each, and
-//! `relations` what tables say about each other. A check that fails reports and goes on with what there is.
+//! Turns the parsed document into a [`Config`]: this file reads the top level, each sibling one kind of table, and
+//! `relations` checks tables against each other. A failed check reports its problem and continues.
 
 mod address;
 mod feedback;
@@ -20,7 +20,7 @@ use crate::section::Section;
 use crate::types::{Config, Interface, Limits, Switchers, Timeouts};
 use shunt_process::Instance;
 
-/// The configuration in `document`, worth something only if `report` stays empty.
+/// The configuration in `document`, valid only if `report` stays empty.
 pub(crate) fn resolve(report: &Report, document: &DeTable<'_>) -> Option<Config> {
     let mut root = Section::root(report, document);
     let instance = read_instance(&mut root);
@@ -46,7 +46,7 @@ pub(crate) fn resolve(report: &Report, document: &DeTable<'_>) -> Option<Config>
 fn check_queues(report: &Report, switchers: Option<&Switchers>, interfaces: &[Interface], limits: &Limits) {
     let Some(switchers) = switchers else { return };
     let demand = Demand { switchers: switchers.cpus.count() as u32, interfaces, limits };
-    demand.least_complaints().into_iter().for_each(|(field, sentence)| report.refuse_field(field, sentence));
+    demand.least_problems().into_iter().for_each(|(field, sentence)| report.refuse_field(field, sentence));
 }
 
 fn read_instance(root: &mut Section<'_>) -> Instance {
@@ -59,7 +59,7 @@ fn read_instance(root: &mut Section<'_>) -> Instance {
     })
 }
 
-/// The account that switchers become. Whether it exists is the machine's matter, not the file's.
+/// The account that switchers run as. Whether it exists is checked on the machine, not here.
 fn read_user(root: &mut Section<'_>) -> String {
     const DEFAULT: &str = "nobody";
     let user = root.text("user").map_or(DEFAULT, |user| user.value);

@@ -1,4 +1,4 @@
-//! What tables say about each other: names and addresses that must or must not be the same, sums within the limits.
+//! Checks tables against each other: unique names and addresses, sums within the limits.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -33,7 +33,7 @@ fn check_services_differ(report: &Report, services: &[Draft]) {
     }
 }
 
-/// Remembers the line of `key`, or refuses `place` because `key` has one. Returns whether it was the first.
+/// Records the line of `key`, or refuses `place` if `key` is taken. Returns whether it was free.
 fn refuse_second<K: Eq + Hash>(
     report: &Report,
     lines: &mut HashMap<K, usize>,
@@ -54,7 +54,7 @@ fn refuse_second<K: Eq + Hash>(
     }
 }
 
-/// Shunt answers ARP for service addresses and the host's, so a back-end there would never be reached.
+/// Shunt answers ARP for service addresses and the host's, so a back-end with such an address would never be reached.
 fn check_backends_apart(report: &Report, services: &[Draft], host: Option<&Host>) {
     let addresses = services.iter().filter_map(|service| service.address.as_ref());
     let taken: HashSet<IpAddr> = addresses.map(|address| address.value.ip()).collect();
@@ -79,8 +79,8 @@ fn check_host_exists(report: &Report, services: &[Draft], host: Option<&Host>) {
     }
 }
 
-/// The back-ends of all services. One address and protocol is one back-end, by one name everywhere: `shunt drain NAME`
-/// must mean exactly one.
+/// The back-ends of all services. An address and protocol identify one back-end, with one name in every service, so that
+/// `shunt drain NAME` is unambiguous.
 #[derive(Default)]
 struct Backends<'d> {
     /// Address and line of each name.
@@ -119,7 +119,7 @@ fn check_backend_identities(report: &Report, services: &[Draft], limits: &Limits
 }
 
 impl<'d> Backends<'d> {
-    /// `is_own` says of another name whether the same service has it.
+    /// `is_own` returns whether the same service has the given name.
     fn record(
         &mut self,
         report: &Report,
@@ -144,7 +144,7 @@ impl<'d> Backends<'d> {
     }
 }
 
-/// A back-end has its workers whichever service its requests come by.
+/// A back-end has one worker count, whichever service its requests arrive through.
 fn check_workers_agree(report: &Report, services: &[Draft]) {
     let mut known: HashMap<&str, (u32, usize)> = HashMap::new();
     for backend in services.iter().flat_map(|service| &service.backends) {

@@ -1,11 +1,11 @@
-//! `[[service.rule]]`: certain clients go to the back-ends that have what they need; and `[service.agent_check]`.
+//! `[[service.rule]]`, which sends certain clients to the back-ends with what they need; and `[service.agent_check]`.
 
 use super::service::BackendDraft;
 use crate::feedback::{AgentCheck, Network, Rule};
 use crate::report::{Field, Report, quoted};
 use crate::section::Section;
 
-/// Reads every rule of a service. `needs` is resolved to the back-ends that have all of it.
+/// Reads every rule of a service. `needs` resolves to the back-ends that have all the named capabilities.
 pub(super) fn read_all(sections: Vec<Section<'_>>, report: &Report, backends: &[BackendDraft]) -> Vec<Rule> {
     sections.into_iter().map(|section| read(section, report, backends)).collect()
 }
@@ -22,19 +22,19 @@ fn read(mut section: Section<'_>, report: &Report, backends: &[BackendDraft]) ->
     let chosen = all.iter().filter(|draft| backends.iter().any(|name| draft.is_named(name)));
     if !backends.is_empty() && chosen.clone().all(|draft| draft.weight == 0) {
         let key = if section.has("needs") { "needs" } else { "backends" };
-        section.refuse(key, all_out("the rule's clients would be refused"));
+        section.refuse(key, no_weight("the rule's clients would be refused"));
     }
     section.finish();
     Rule { clients, backends }
 }
 
-/// Why weights that are all 0 are refused.
-pub(super) fn all_out(what: &str) -> String {
+/// The message if all weights are 0.
+pub(super) fn no_weight(what: &str) -> String {
     let sentence = format!("every back-end has weight 0, so {what}");
     format!("{sentence}; give one a weight from 1 to 256, or take back-ends out by `shunt drain`")
 }
 
-/// The back-ends, named or by what is needed.
+/// The back-ends, by name or by capability.
 fn read_chosen(section: &mut Section<'_>, report: &Report, backends: &[BackendDraft]) -> Vec<String> {
     let named = section.texts("backends", "[\"b1\"]");
     let needs = section.texts("needs", "[\"gpu\"]");

@@ -1,5 +1,5 @@
-//! `[[service]]` and its `[[service.backend]]`: one service by itself. What services say about each other is checked in
-//! `relations`.
+//! `[[service]]` and its `[[service.backend]]`: checks one service in isolation. `relations` checks services against each
+//! other.
 
 use std::net::SocketAddr;
 
@@ -10,12 +10,12 @@ use crate::section::Section;
 use crate::slots;
 use crate::types::{Backend, Health, Mode, OnBackendDown, Protocol, Service, Target, Timeouts};
 
-/// How long connections may go on at a drained back-end, where the operator doesn't say it: UDP flows lose nothing by
-/// another one, TCP connections might be reset.
+/// Default time limits for connections at a drained back-end: UDP flows can move without loss, TCP connections might be
+/// reset.
 const DRAIN_TIMEOUT_UDP_S: u32 = 30;
 const DRAIN_TIMEOUT_TCP_S: u32 = 300;
 
-/// A service as far as it could be read.
+/// A service, as far as it could be read.
 pub(super) struct Draft {
     pub place: Place,
     pub name: Option<Field<String>>,
@@ -34,7 +34,7 @@ pub(super) struct Draft {
     pub backends: Vec<BackendDraft>,
 }
 
-/// A back-end as far as it could be read.
+/// A back-end, as far as it could be read.
 pub(super) struct BackendDraft {
     pub name: Option<Field<String>>,
     pub address: Option<Field<SocketAddr>>,
@@ -44,7 +44,7 @@ pub(super) struct BackendDraft {
 }
 
 impl Draft {
-    /// The service, if nothing that it needs is missing.
+    /// The service, if it is complete.
     pub fn finish(self) -> Option<Service> {
         let backends = self.backends.into_iter().map(BackendDraft::finish);
         Some(Service {
@@ -109,7 +109,7 @@ pub(super) fn read(mut section: Section<'_>, report: &Report, base: Timeouts) ->
     };
     let backends: Vec<_> = sections.into_iter().map(|section| read_backend(section, kept_port)).collect();
     if !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
-        section.refuse("backend", rules::all_out("the service would take no connection"));
+        section.refuse("backend", rules::no_weight("the service would take no connection"));
     }
     let slots = match target {
         Target::Backends => read_slots(&mut section, &backends),
@@ -139,7 +139,7 @@ pub(super) fn read(mut section: Section<'_>, report: &Report, base: Timeouts) ->
     }
 }
 
-/// Who serves it; the keys that only back-ends give a meaning are refused where the box's own programs do.
+/// Reads `target`; with `host`, keys that only apply to back-ends are refused.
 fn read_target(section: &mut Section<'_>) -> Target {
     let words = [("backends", Target::Backends), ("host", Target::Host)];
     let target = section.word("target", &words).map_or(Target::Backends, |field| field.value);
@@ -166,7 +166,7 @@ fn read_target(section: &mut Section<'_>) -> Target {
     target
 }
 
-/// What becomes of the connections of a back-end that is down, and how long those of a drained one may go on.
+/// Reads what happens to connections of a back-end that is down, and their time limit at a drained one.
 fn read_drain(section: &mut Section<'_>, protocol: Option<Protocol>) -> (OnBackendDown, u32) {
     use OnBackendDown::{Keep, Move, Reset};
     let is_udp = protocol == Some(Protocol::Udp);
@@ -205,7 +205,7 @@ fn read_backend(mut section: Section<'_>, kept_port: Option<(Mode, u16)>) -> Bac
     BackendDraft { name, address, weight: u16::try_from(weight).unwrap_or(u16::MAX), workers, capabilities }
 }
 
-/// The table size said or chosen, at the place where it is said or else the service's.
+/// The configured or default table size, at its own position or else the service's.
 fn read_slots(section: &mut Section<'_>, backends: &[BackendDraft]) -> Field<u32> {
     let Some(said) = section.number("slots", 2..=1 << 24) else {
         let weights: Vec<u16> = backends.iter().map(|backend| backend.weight).collect();

@@ -1,4 +1,4 @@
-//! `[switchers]`: how many, on which CPUs, and how they wait.
+//! `[switchers]`: their number, CPUs and idle mode.
 
 use std::collections::HashSet;
 
@@ -7,13 +7,13 @@ use crate::section::Section;
 use crate::types::Switchers;
 use shunt_protocol::idle::Idle;
 
-/// Most switchers of one instance.
+/// Maximum number of switchers per instance.
 const SWITCHERS: u32 = 64;
 
-/// Highest number that the kernel's usual CPU mask (`cpu_set_t`) holds.
+/// Highest CPU number in the kernel's usual CPU mask (`cpu_set_t`).
 const LAST_CPU: u32 = 1023;
 
-/// The switchers, if it is clear how many there are.
+/// The switchers, if their number is valid.
 pub(super) fn read(mut section: Section<'_>) -> Option<Switchers> {
     let listed = section.numbers("cpus", 0..=LAST_CPU);
     let count = section.number("count", 1..=SWITCHERS);

@@ -1,4 +1,4 @@
-//! The socket: takes clients, reads their lines, writes the answers.
+//! The admin socket: accepts clients, reads commands, writes replies.
 
 use std::fs::Permissions;
 use std::io;
@@ -15,24 +15,24 @@ use tokio::time::{sleep, timeout};
 
 use shunt_protocol::admin::{Command, Reply};
 
-/// The longest line, bytes.
+/// Longest line, bytes.
 const LINE_BYTES: u64 = 64 << 10;
-/// Clients at a time; more wait in the socket's queue.
+/// Limit of concurrent clients; others wait in the socket's queue.
 const CLIENTS: usize = 32;
-/// A client that says nothing, or doesn't read its answer, for so long is let go.
+/// Timeout of a client that sends nothing or does not read its reply.
 const SILENCE: Duration = Duration::from_secs(30);
-/// The wait after a failure to take a client, as when there are no descriptors left.
+/// Delay after a failed accept, for example without free descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// An order, and where its answer goes.
+/// A command, and the channel for its reply.
 pub struct Order {
     /// What is to be done.
     pub command: Command,
-    /// The client that waits.
+    /// The channel to the waiting client.
     pub answer: oneshot::Sender<Reply>,
 }
 
-/// Opens the socket, in the place of one that a predecessor left; the caller holds the lock that says so.
+/// Binds the socket, and replaces one that a predecessor left; the caller holds the instance lock.
 pub fn listen(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -43,7 +43,7 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the socket from a task of its own; orders arrive at the receiver.
+/// Serves the socket in a task of its own; the receiver gets the commands.
 pub fn serve(listener: UnixListener) -> mpsc::Receiver<Order> {
     let (orders, receiver) = mpsc::channel(CLIENTS);
     tokio::spawn(accept(listener, orders));
@@ -64,14 +64,14 @@ async fn accept(listener: UnixListener, orders: mpsc::Sender<Order>) {
                 });
             }
             Err(error) => {
-                warn!("cannot take a client of the admin socket: {error}");
+                warn!("cannot accept a client on the admin socket: {error}");
                 sleep(ACCEPT_RETRY).await;
             }
         }
     }
 }
 
-/// One client, until it hangs up, falls silent or sends a line too long.
+/// Serves one client until it disconnects, times out or sends a line that is too long.
 async fn attend(stream: UnixStream, orders: &mpsc::Sender<Order>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);

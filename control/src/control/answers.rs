@@ -1,4 +1,4 @@
-//! Backends that are up and answer no client: what switchers count is looked at each second.
+//! Detects backends that are up but answer no client; reads the switchers' counters each second.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use shunt_publish::table::{Backend, Table};
 
 const INTERVAL_MS: u64 = 1_000;
 
-/// What was seen of answers, and when to look again.
+/// The observed answers, and the time of the next check.
 #[derive(Default)]
 pub(super) struct Watch {
     answers: Answers,
@@ -20,7 +20,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// A configuration was taken over.
+    /// Resets after a configuration change.
     pub fn forget(&mut self) {
         self.answers.forget();
     }
@@ -39,7 +39,7 @@ impl Control {
         }
     }
 
-    /// By all switchers.
+    /// Sums over all switchers.
     fn seen(&self, id: BackendId) -> Seen {
         let at = usize::from(id.0);
         let switchers = &self.memory.switchers;
@@ -48,7 +48,7 @@ impl Control {
         Seen { answered_ms: answered.max().unwrap_or(0), opened: opened.fold(0, u64::wrapping_add) }
     }
 
-    /// Those that don't answer.
+    /// The silent backends.
     pub(super) fn unanswered_backends(&self, now_ms: u64) -> Vec<UnansweredBackend> {
         let named = self.watch.answers.unanswered(now_ms).filter_map(|(id, it)| Some((self.table.backend(id)?, it)));
         let tell = |(backend, it): (&Backend, Unanswered)| UnansweredBackend {
@@ -61,8 +61,8 @@ impl Control {
     }
 }
 
-/// Backends that are sent connections whose answers come by the switchers: TCP, in service, and behind no service whose
-/// replies bypass them. A UDP server need not answer.
+/// Backends whose replies pass through the switchers: TCP, in service, and not behind a service whose replies bypass them.
+/// A UDP server need not answer.
 fn answering(table: &Table) -> impl Iterator<Item = BackendId> {
     let down = table.down();
     let behind = |sees_replies: bool| {

@@ -1,28 +1,28 @@
-//! Why a publication is wanted. One place marks what is published as out of date: [`super::publication::Publication::mark`].
+//! Causes of a publication. Only [`super::publication::Publication::mark`] marks the published tables as out of date.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// What makes the published tables out of date.
+/// A cause that makes the published tables out of date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// Control started, and must show that it goes on from what a predecessor published.
+    /// Control started, and must show that it resumed from a predecessor's publication.
     Start,
-    /// A check of a backend came to another result.
+    /// A check's result changed.
     Health,
     /// The operator drained or enabled backends.
     Drain,
-    /// A configuration was taken over.
+    /// A configuration was applied.
     Reload,
-    /// The way to an address changed.
+    /// The route to an address changed.
     Routes,
-    /// The keeper has other interfaces.
+    /// The keeper's interfaces changed.
     Interfaces,
-    /// The master moved weights by what backends report.
+    /// The master changed weights after load reports.
     Feedback,
-    /// The last connection of something that left the configuration ended.
+    /// The last connection of a removed item ended.
     Retirement,
-    /// The idle buffer names somebody who is gone: only when both generations have forgotten an id may it be used again.
+    /// The idle buffer references a removed item: only when both generations no longer reference an id may it be reused.
     IdleBuffer,
 }
 
@@ -42,27 +42,27 @@ impl fmt::Display for Cause {
     }
 }
 
-/// All causes of one publication.
+/// The causes of one publication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Causes(BTreeSet<Cause>);
 
 impl Causes {
-    /// Adds one.
+    /// Adds a cause.
     pub fn add(&mut self, cause: Cause) {
         self.0.insert(cause);
     }
 
-    /// Adds all of another's.
+    /// Adds another set's causes.
     pub fn merge(&mut self, other: &Self) {
         self.0.extend(&other.0);
     }
 
-    /// Whether there is none.
+    /// Returns true if there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this is one of them.
+    /// Returns true if it contains `cause`.
     pub fn contains(&self, cause: Cause) -> bool {
         self.0.contains(&cause)
     }

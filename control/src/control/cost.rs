@@ -1,24 +1,24 @@
-//! What steps of the master and publications cost, told from how long whole turns took, and the pause that follows from it.
+//! Measures the cost of steps and publications from turn durations, and derives the interval between steps.
 
-/// From one step of the master to the next. A publication follows each that changes something; where publications are
-/// dear, for there are thousands of services, steps are rarer, down to the longest pause.
+/// Minimum interval between steps. A publication follows each step that changes something; where publications are expensive
+/// (thousands of services), steps become rarer, up to the maximum interval.
 const SHORTEST_PAUSE_MS: u64 = 25;
 const LONGEST_PAUSE_MS: u64 = 100;
-/// Steps and publications may take one part in so many of control's time, until the longest pause.
+/// Steps and publications may take at most one part in this many of control's time, up to the maximum interval.
 const PARTS_OF_TIME: u64 = 10;
 
-/// The last of each.
+/// The last cost of each.
 #[derive(Debug, Default)]
 pub(super) struct Cost {
     step_us: u64,
     fill_us: u64,
-    /// In the turn under way.
+    /// What the current turn does.
     has_stepped: bool,
     has_filled: bool,
 }
 
 impl Cost {
-    /// A turn begins; the last one took this.
+    /// Starts a turn; the last one took this long.
     pub fn note(&mut self, last_turn_us: u64) {
         match (std::mem::take(&mut self.has_stepped), std::mem::take(&mut self.has_filled)) {
             (false, false) => {}
@@ -28,17 +28,17 @@ impl Cost {
         }
     }
 
-    /// The master steps in this turn.
+    /// The current turn runs a step.
     pub fn has_stepped(&mut self) {
         self.has_stepped = true;
     }
 
-    /// A generation is filled in this turn.
+    /// The current turn fills a generation.
     pub fn has_filled(&mut self) {
         self.has_filled = true;
     }
 
-    /// From one step to the next.
+    /// The interval between steps.
     pub fn pause_ms(&self) -> u64 {
         ((self.step_us + self.fill_us) * PARTS_OF_TIME / 1000).clamp(SHORTEST_PAUSE_MS, LONGEST_PAUSE_MS)
     }

@@ -1,34 +1,34 @@
-//! Counting connections while somebody is drained or removed, and forgetting whom no connection names any more.
+//! Counts connections while backends are drained or removed, and frees removed ones without connections.
 
 use log::{error, info};
 
 use super::Control;
 use super::cause::Cause;
 use super::outside::{Count, CountRequest, Turn};
-use shunt_publish::retirement::Counts;
+use shunt_publish::retirement::ConnectionCounts;
 
-/// From one count to the next.
+/// Interval between counts.
 const COUNT_INTERVAL_MS: u64 = 2_000;
 
-/// How far draining is.
+/// The state of draining.
 #[derive(Default)]
 pub(super) struct Draining {
     next_ms: u64,
     is_counting: bool,
-    /// The last count; `None` while nobody is drained.
-    pub counts: Option<Counts>,
+    /// The last count; `None` while nothing is drained.
+    pub counts: Option<ConnectionCounts>,
     pub reloads: u64,
 }
 
 impl Control {
-    /// Has a count begun when it is time, on another thread: a large table takes a good part of a second.
+    /// Starts a count on another thread when due: a large table takes a good part of a second.
     pub(super) fn count_connections(&mut self, turn: &mut Turn<'_>) {
         let now_ms = turn.now.monotonic_ms;
         if !self.table.is_draining() {
             self.draining.counts = None;
             return;
         }
-        // Only a count that began when every switcher used the generation that says "removed" proves anything.
+        // Only a count that started when every switcher used the generation with the removal is conclusive.
         let published = !self.publication.is_outdated() && self.publication.publisher.is_settled();
         if self.draining.is_counting || now_ms < self.draining.next_ms || !published {
             return;

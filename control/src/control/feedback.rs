@@ -1,5 +1,5 @@
-//! Load feedback in the main loop: reports go into shared memory as they come; some times a second the master makes
-//! factors of them, and if those changed, slots.
+//! Load feedback in the main loop: reports are written to shared memory as they arrive; several times a second the master
+//! computes factors from them and, if those changed, slots.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +19,7 @@ use super::cost::Cost;
 use super::outside::Outputs;
 use crate::clock::{Now, WallClock};
 use crate::health::{BackendKey, Health};
-use crate::master::feedback::{AgentState, Member, Objection, Why, step};
+use crate::master::feedback::{AgentState, FeedbackMember, Objection, Why, step};
 use crate::resource_manager::agent_check::{AgentChecks, Outcome};
 use crate::resource_manager::watch::Watch;
 use crate::resource_manager::{LoadSource, ResourceManager};
@@ -29,35 +29,35 @@ use shunt_publish::agents::Agents;
 use shunt_publish::service::{NEUTRAL_PERMILLE, Service};
 use shunt_publish::table::Table;
 
-/// A longer pause, as of a stopped process, counts as one of this length.
+/// A longer pause, as of a stopped process, counts as this long.
 const LONGEST_STEP_MS: u64 = 1000;
 
-/// What feedback knows and makes of it.
+/// State of load feedback.
 pub(super) struct Feedback {
     manager: ResourceManager,
     watch: Watch,
     agent_checks: AgentChecks,
     ids: HashMap<String, BackendId>,
-    /// By backend's name, where the configuration says it.
+    /// Configured agents, by backend name.
     workers: HashMap<String, u32>,
     pools: BTreeMap<ServiceId, Pool>,
     slew_per_s: f64,
     last_ms: u64,
-    /// What steps and the publications after them take of control's time.
+    /// CPU cost of steps and of the publications that follow.
     pub cost: Cost,
-    /// Agents' starts are held against it.
+    /// Reference for agents' start times.
     clock: WallClock,
 }
 
-/// A service that somebody reports about.
+/// A service with load feedback.
 struct Pool {
     algorithm: Algorithm,
-    /// By member: who it is, and what feedback makes of it.
-    members: Vec<(BackendKey, BackendId, Member)>,
+    /// By member: its identity and its feedback state.
+    members: Vec<(BackendKey, BackendId, FeedbackMember)>,
 }
 
 impl Feedback {
-    /// Knows nobody before `configure`.
+    /// Empty until `configure`.
     pub fn new(now: Now) -> Self {
         let manager = ResourceManager::new(&shunt_config::Feedback::default(), Agents::default(), BTreeMap::new());
         Self {
@@ -74,19 +74,19 @@ impl Feedback {
         }
     }
 
-    /// What keeps reports from counting.
+    /// The problems of load reporting.
     pub fn report_path(&self, not_listening: Option<&(SocketAddr, String)>, now_ms: u64) -> ReportPath {
         let not_listening = not_listening.map(|(listen, why)| (listen.to_string(), why.clone()));
         ReportPath { not_listening, silent: self.watch.silent(now_ms), refused: self.watch.refused(now_ms) }
     }
 
-    /// Whether somebody is to report: weights may follow at any turn.
+    /// Returns true if reports are expected: weights may change in any turn.
     pub fn is_busy(&self) -> bool {
         !self.pools.is_empty()
     }
 
-    /// Takes a configuration over, and what the table has of it. The table forgets what was made of services that nobody
-    /// reports about any more, as their agents left the configuration or control can't read their keys.
+    /// Applies a configuration and its table. Resets the feedback of services without reports, whose agents left the
+    /// configuration or whose keys cannot be read.
     pub fn configure(
         &mut self,
         config: &Config,
@@ -119,7 +119,7 @@ impl Feedback {
         self.write_loads(region.loads);
     }
 
-    /// `None` if nobody is to report about the service.
+    /// `None` if no agent is configured for the service.
     fn pool(&self, table: &Table, service: &Service, before: Option<&Pool>) -> Option<Pool> {
         let known = |backend: BackendId| {
             let members = before.into_iter().flat_map(|pool| &pool.members);
@@ -131,7 +131,8 @@ impl Feedback {
             let learnt = known(member.backend).map_or(factor, |known| known.learnt);
             let (agent_state, declined) = (AgentState::None, member.declined);
             let why = known(member.backend).map_or(Why::default(), |known| known.why);
-            let made = Member { weight: member.weight, in_service: true, agent_state, learnt, factor, declined, why };
+            let made =
+                FeedbackMember { weight: member.weight, in_service: true, agent_state, learnt, factor, declined, why };
             Some((BackendKey { service: service.name.clone(), backend: name }, member.backend, made))
         };
         let members: Vec<_> = service.members.iter().filter_map(member).collect();
@@ -139,8 +140,7 @@ impl Feedback {
         anybody.then_some(Pool { algorithm: service.algorithm, members })
     }
 
-    /// Writes all records anew. Those of backends that nobody has reported about say nothing but workers; an id may have been
-    /// another's before.
+    /// Rewrites all records. Those of backends without reports contain only the workers; an id may have been reused.
     fn write_loads(&self, loads: Loads<Writer>) {
         let names: HashMap<BackendId, &str> = self.ids.iter().map(|(name, id)| (*id, name.as_str())).collect();
         for id in (0..loads.0.len()).map(|id| BackendId(id as u16)) {
@@ -150,34 +150,38 @@ impl Feedback {
         }
     }
 
-    /// Why a backend's weight in a service is what it is; `None` if nobody is to report about the service.
+    /// The reason for a backend's weight in a service; `None` if no agent is configured for it.
     pub fn why(&self, backend: BackendId) -> impl Iterator<Item = (&str, Why)> {
         let members = self.pools.values().flat_map(|pool| &pool.members);
         members.filter(move |(_, id, _)| *id == backend).map(|(key, _, member)| (key.service.as_str(), member.why))
     }
 
-    /// What is known of a member's own agent_state. `opened` are the connections opened less closed since its report.
+    /// A member's agent state. `opened` are the connections opened minus those closed since its report.
     fn agent_state(&self, key: &BackendKey, opened: i64, now_ms: u64) -> AgentState {
         let states = self.sources().map(|source| source.agent_state(key, opened, now_ms));
         states.into_iter().fold(AgentState::None, AgentState::and)
     }
 
-    /// Everybody that tells of loads. On a tie the first one is believed.
+    /// All load sources. On a tie the first one wins.
     fn sources(&self) -> [&dyn LoadSource; 2] {
         [&self.manager, &self.agent_checks]
     }
 
-    /// One step of every pool; `opened` tells connections opened less closed since a backend's report. True if a publication
-    /// is due.
+    /// Runs one step of every pool; `opened` returns connections opened minus those closed since a backend's report.
+    /// Returns true if a publication is needed.
     fn step(&mut self, table: &mut Table, opened: impl Fn(BackendId) -> i64, now_ms: u64) -> bool {
         let elapsed_ms = (now_ms - self.last_ms).min(LONGEST_STEP_MS);
         self.last_ms = now_ms;
         let mut changed = false;
         for (service, mut pool) in std::mem::take(&mut self.pools) {
-            let mut members: Vec<Member> = Vec::with_capacity(pool.members.len());
+            let mut members: Vec<FeedbackMember> = Vec::with_capacity(pool.members.len());
             for (key, id, member) in &pool.members {
                 let in_service = table.health(service, *id) == Health::Up && !table.is_drained(*id);
-                members.push(Member { in_service, agent_state: self.agent_state(key, opened(*id), now_ms), ..*member });
+                members.push(FeedbackMember {
+                    in_service,
+                    agent_state: self.agent_state(key, opened(*id), now_ms),
+                    ..*member
+                });
             }
             step(pool.algorithm, &mut members, elapsed_ms as f64 / 1000.0, self.slew_per_s);
             for ((key, _, before), after) in pool.members.iter_mut().zip(members) {
@@ -193,12 +197,12 @@ impl Feedback {
 }
 
 impl Control {
-    /// Takes reports from these agents from now on.
+    /// Sets the agents whose reports are accepted.
     pub(super) fn configure_feedback(&mut self, agents: Agents, now: Now, outputs: &mut Outputs) {
         self.feedback.configure(&self.config, &mut self.table, agents, &self.memory.control, now, outputs);
     }
 
-    /// Takes a datagram. Switchers see an accepted report at once.
+    /// Handles a datagram. Switchers see an accepted report at once.
     pub(super) fn take_report(&mut self, source: IpAddr, datagram: &[u8], now: Now) {
         let region = self.memory.control;
         let Feedback { manager, watch, ids, workers, clock, .. } = &mut self.feedback;
@@ -236,7 +240,7 @@ impl Control {
         }
     }
 
-    /// Lets the master look at the loads, when it is time.
+    /// Runs the master when a step is due.
     pub(super) fn follow_loads(&mut self, now_ms: u64) {
         if now_ms < self.feedback.last_ms + self.feedback.cost.pause_ms() {
             return;
@@ -253,7 +257,7 @@ impl Control {
     }
 }
 
-/// What switchers are to know of a backend. `connections` were in flight to it at its last report.
+/// A backend's load record for switchers. `connections` were in flight to it at its last report.
 fn record(manager: &ResourceManager, workers: &HashMap<String, u32>, name: &str, connections: u64) -> LoadRecord {
     let mut record = manager.load(name).map(|load| load.record(connections)).unwrap_or_default();
     if let Some(workers) = workers.get(name) {
@@ -270,24 +274,24 @@ fn count(counters: &[Counter<Writer>], outcome: ReportOutcome) {
 }
 
 fn permille(factor: f64) -> u16 {
-    // Never 0, which says "declined" in the table; a cast saturates.
+    // Never 0, which means "declined" in the table; a cast saturates.
     ((factor * f64::from(NEUTRAL_PERMILLE)).round() as u16).max(1)
 }
 
-/// Says in the log when somebody falls silent or refuses, and when that is over.
+/// Logs when a backend falls silent or declines, and when it recovers.
 fn tell(key: &BackendKey, before: Why, after: Why) {
     let BackendKey { service, backend } = key;
     let noted = |why: Why| matches!(why, Why::Silent | Why::Declined | Why::Ignored | Why::ReportIgnored(_));
-    // Right after the start nobody has had the time to report.
+    // Right after the start no agent has had time to report.
     if before == after || before == Why::default() && after == Why::Silent || !noted(before) && !noted(after) {
         return;
     }
     match after {
         Why::Silent => {
-            warn!("backend {backend} of service {service}: no report, nothing is known of its load any more")
+            warn!("backend {backend} of service {service}: no report, its load is now unknown")
         }
         Why::ReportIgnored(Objection::NeverListening(port)) => warn!(
-            "backend {backend} of service {service}: its agent never saw anybody listening on port {port}, so its load \
+            "backend {backend} of service {service}: its agent has never observed a listener on port {port}, so its load \
              is ignored; correct backend.port there, or write listener = \"elsewhere\""
         ),
         Why::ReportIgnored(Objection::OtherPort(port)) => warn!(

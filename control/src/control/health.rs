@@ -1,4 +1,4 @@
-//! What checks say: into the table, the log and the notes.
+//! Applies check results to the table, the log and the notes.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,11 @@ use super::cause::Cause;
 use super::outside::Outputs;
 use crate::clock::Now;
 use crate::health::configured::checks;
-use crate::health::{BackendKey, Health, Report};
+use crate::health::{BackendKey, Health, HealthUpdate};
 use shunt_publish::table::Table;
 
 impl Control {
-    /// Has the checks run that the configuration asks for.
+    /// Starts the configured checks.
     pub(super) fn check_health(&mut self, now: Now, outputs: &mut Outputs) {
         let checks = checks(&self.config);
         let checked: BTreeSet<&BackendKey> = checks.iter().map(|check| &check.key).collect();
@@ -25,8 +25,8 @@ impl Control {
         outputs.checks = Some(with_health.map(|(health, check)| (check, health)).collect());
     }
 
-    pub(super) fn record_health(&mut self, report: Report, now: Now) {
-        let Report { key, health, is_change, reason } = &report;
+    pub(super) fn record_health(&mut self, report: HealthUpdate, now: Now) {
+        let HealthUpdate { key, health, is_change, reason } = &report;
         let ids = self.table.service_named(&key.service).zip(self.table.backend_named(&key.backend));
         let Some((service, backend)) = ids else { return };
         match health {
@@ -41,7 +41,7 @@ impl Control {
     }
 }
 
-/// Up for one that nobody knows.
+/// Up for an unknown backend.
 pub fn health_of(table: &Table, key: &BackendKey) -> Health {
     let ids = table.service_named(&key.service).zip(table.backend_named(&key.backend));
     ids.map_or(Health::Up, |(service, backend)| table.health(service, backend))

@@ -10,9 +10,8 @@
 //!                    Outputs: answers, neighbours to resolve, addresses to announce, checks to run, ...
 //! ```
 //!
-//! Shared memory is the one thing that a turn changes besides itself. Events only change what is known; the regular part
-//! publishes what that comes to. What control comes to know is published when [`publication::Publication::mark`] was told
-//! the [`Cause`].
+//! A turn changes shared memory and its own state only. Events only update state; the periodic part publishes the result.
+//! State is published once [`publication::Publication::mark`] gets the [`Cause`].
 
 mod answers;
 pub mod cause;
@@ -55,12 +54,12 @@ use shunt_publish::fib::{Fib, Interfaces};
 use shunt_publish::own::OwnAddresses;
 use shunt_publish::table::Table;
 
-/// From one regular part to the next while something is on its way to the switchers, and while nothing is: it bounds how long
-/// a switcher's request for a neighbour waits, and each takes some 50 us of a CPU that others may need.
+/// Interval of the periodic part while changes are on their way to the switchers, and otherwise: it bounds the latency of a
+/// switcher's neighbour request, and each run takes some 50 us of CPU time.
 const TURN_MS: u64 = 5;
 const QUIET_TURN_MS: u64 = 20;
 
-/// Everything control knows.
+/// Control's complete state.
 pub struct Control {
     path: PathBuf,
     config: Config,
@@ -76,33 +75,33 @@ pub struct Control {
     checked: Checked,
     feedback: Feedback,
     watch: Watch,
-    /// Why each check last changed its mind.
+    /// Reason and time of each check's last change.
     notes: Notes,
     waiting: Vec<Waiting>,
     /// Why the file was refused when it was last read.
     refusal: Option<String>,
-    /// Keys of agents that it goes on without, and why.
+    /// Unusable keys of agents, and why.
     missing_keys: Vec<String>,
-    /// When the regular part was last run.
+    /// When the periodic part last ran.
     last_ms: u64,
 }
 
-/// What control begins with.
+/// The state that control starts with.
 pub struct Beginning {
     /// The configuration file.
     pub path: PathBuf,
-    /// What it, or the one accepted last, comes to.
+    /// The candidate from the file or from the saved configuration.
     pub candidate: Candidate,
     /// The regions.
     pub memory: Memory,
-    /// What a predecessor noted of checks.
+    /// A predecessor's notes on checks.
     pub notes: Notes,
-    /// Why the file isn't what it goes on with.
+    /// Why the file is not used, if it is not.
     pub refusal: Option<String>,
 }
 
 impl Control {
-    /// Takes the instance over, as it stands or from nothing.
+    /// Takes over the instance, with or without a predecessor's state.
     pub fn new(beginning: Beginning, now: Now) -> (Self, Outputs) {
         let Beginning { path, candidate, memory, notes, refusal } = beginning;
         let Candidate { document, table, agents, missing_keys } = candidate;
@@ -139,7 +138,7 @@ impl Control {
         (control, outputs)
     }
 
-    /// Takes in what happened, and does what is due.
+    /// Handles events and runs what is due.
     pub fn turn(&mut self, inputs: Inputs<'_>, configurations: &mut dyn Configurations) -> Outputs {
         let Inputs { now, events, kernel, circumstances } = inputs;
         self.feedback.cost.note(circumstances.last_turn_us);
@@ -154,12 +153,12 @@ impl Control {
         turn.outputs
     }
 
-    /// When the next turn is to be, whatever happens.
+    /// The time of the next turn, at the latest.
     pub fn due_ms(&self) -> u64 {
         self.last_ms + if self.is_busy() { TURN_MS } else { QUIET_TURN_MS }
     }
 
-    /// What each check last said.
+    /// Each check's last result.
     pub fn notes(&self) -> &Notes {
         &self.notes
     }
@@ -169,7 +168,7 @@ impl Control {
         &self.memory
     }
 
-    /// What is to be published.
+    /// The table to be published.
     pub fn table(&self) -> &Table {
         &self.table
     }

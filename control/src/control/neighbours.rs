@@ -1,4 +1,4 @@
-//! Neighbours that switchers and the configuration need: the kernel is asked to resolve them, a few each turn.
+//! Neighbours that switchers and the configuration need: control has the kernel resolve a few each turn.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -11,11 +11,11 @@ use crate::routing_daemon::resolve::Resolver;
 use shunt_publish::fib::Hop;
 use shunt_routing::event::NeighbourKey;
 
-/// How often the resolver is consulted without a request.
+/// Interval for consulting the resolver without a request.
 const CONSULT_MS: u64 = 100;
-/// Requests taken from one switcher in a turn: as many as its ring holds.
+/// Limit of requests per switcher and turn: the size of its ring.
 const SWITCHER_REQUESTS: usize = 256;
-/// Requests made to the kernel in a turn, about 20 us each.
+/// Limit of requests to the kernel per turn; each takes about 20 us.
 const KERNEL_REQUESTS: usize = 32;
 
 /// Neighbours to resolve.
@@ -27,13 +27,13 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    /// Keeps these resolved.
+    /// Keeps these neighbours resolved.
     pub fn keep(&mut self, keys: impl Iterator<Item = NeighbourKey>) {
         self.resolver.keep(keys);
         self.next_ms = 0;
     }
 
-    /// Whether somebody is still to be asked for.
+    /// Returns true if requests are pending.
     pub fn is_busy(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -51,7 +51,7 @@ impl Control {
         turn.outputs.resolve.extend(self.asking.queue.drain(..batch));
     }
 
-    /// A service's address is no machine's, so the kernel asks for it only when a program of the box calls it.
+    /// A service address belongs to no host: the kernel resolves it only when a local program connects to it.
     pub(super) fn count_own_calls(&mut self, unanswered: &[IpAddr]) {
         let is_services = |address: &&IpAddr| {
             self.table
@@ -61,7 +61,7 @@ impl Control {
         self.memory.control.head.own_calls.add(unanswered.iter().filter(is_services).count() as u64);
     }
 
-    /// Empties the switchers' rings. True if there was a request.
+    /// Empties the switchers' rings. Returns true if there was a request.
     fn take_requests(&mut self, now_ms: u64) -> bool {
         let mut any = false;
         for switcher in &self.memory.switchers {
@@ -79,7 +79,7 @@ impl Control {
     }
 }
 
-/// The address came out of a packet.
+/// The address comes from a packet.
 fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)

@@ -1,4 +1,4 @@
-//! What the kernel and the keeper say of interfaces, addresses and routes.
+//! Applies the kernel's and the keeper's interfaces, addresses and routes.
 
 use log::warn;
 use shunt_shmlayout::flip::Active;
@@ -21,7 +21,7 @@ impl Control {
         self.publication.neighbours_changed |= changes.neighbours || changes.addresses;
     }
 
-    /// The keeper gives an interface that was made again its old id.
+    /// The keeper gives a recreated interface its previous id.
     pub(super) fn follow_interfaces(&mut self, turn: &mut Turn<'_>) {
         let interfaces = Interfaces::read(&self.memory.keeper);
         if interfaces != self.interfaces {

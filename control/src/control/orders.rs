@@ -1,4 +1,4 @@
-//! The operator's orders, and when they are answered: once every live switcher uses a generation with what was ordered.
+//! Operator commands. The reply is sent once every live switcher uses a generation that contains the change.
 
 use log::info;
 use shunt_shmlayout::address::BackendId;
@@ -13,15 +13,15 @@ use shunt_protocol::admin::{Accepted, BackendState, BackendStatus, Command, File
 use shunt_publish::publisher::Holder;
 use shunt_publish::table::Backend;
 
-/// After so long an order that isn't in force is answered with who is in the way.
+/// Timeout after which a command that is not in force gets a reply that names what delays it.
 const LONGEST_WAIT_MS: u64 = 5_000;
 
-/// An order that was accepted and isn't in force yet.
+/// A command that was accepted but is not yet in force.
 pub(super) struct Waiting {
     what: Accepted,
     ticket: Ticket,
     until_ms: u64,
-    /// The epoch of the generation that has it, active or on its way.
+    /// The epoch of the generation that contains it, active or in progress.
     epoch: Option<u64>,
 }
 
@@ -43,7 +43,7 @@ impl Control {
         }
     }
 
-    /// All of the selected ones, or none: a name that isn't known is a mistake, and the others may be part of it.
+    /// Applies to all selected backends or to none: an unknown name is a mistake that may affect the others.
     fn drain(&mut self, selection: &Selection, drained: bool) -> Result<Accepted, String> {
         let selected = select(&self.table, selection)?;
         for (id, name) in &selected {
@@ -84,7 +84,7 @@ impl Control {
         self.table.backends().map(status).collect()
     }
 
-    /// What each service's check of a backend last said, and how long ago.
+    /// Each service's last check result of a backend, and its age.
     fn health_text(&self, id: BackendId, backend: &Backend, now: Now) -> String {
         let services = self.config.services.iter().filter(|service| service.health.is_some());
         let members = services.filter(|service| service.backends.iter().any(|member| member.name == backend.name));
@@ -99,14 +99,14 @@ impl Control {
         }
     }
 
-    /// What was accepted up to now is in the generation of this epoch.
+    /// The generation of this epoch contains all commands accepted so far.
     pub(super) fn note_filled(&mut self, epoch: u64) {
         for waiting in &mut self.waiting {
             waiting.epoch.get_or_insert(epoch);
         }
     }
 
-    /// Answers orders whose generation is active and used by every live switcher.
+    /// Replies to commands whose generation is active and used by every live switcher.
     pub(super) fn answer_waiting(&mut self, turn: &mut Turn<'_>) {
         let publisher = &self.publication.publisher;
         let active = publisher.active().epoch();
@@ -121,7 +121,7 @@ impl Control {
         }
     }
 
-    /// The generation with these orders can't be made. They stand, and control goes on trying.
+    /// The generation with these commands cannot be made. They stay pending, and control retries.
     pub(super) fn tell_failure(&mut self, error: &str, turn: &mut Turn<'_>) {
         let error = format!("accepted, but not in force: {error}; control goes on trying");
         for Waiting { what, ticket, .. } in self.waiting.extract_if(.., |waiting| waiting.epoch.is_none()) {
@@ -144,7 +144,7 @@ impl Control {
     }
 }
 
-/// Who keeps an order from being in force.
+/// The switchers that keep a command from being in force.
 fn who(behind: &[Holder]) -> String {
     let one =
         |Holder { switcher, pid, epoch }: &Holder| format!("switcher {switcher} (pid {pid}) still uses epoch {epoch}");

@@ -1,11 +1,11 @@
-//! What a turn is given, and what it leaves to do: plain values, so that a turn needs neither socket nor task nor file.
+//! Inputs and outputs of a turn: plain values, so that a turn needs no socket, task or file.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use shunt_config::{Config, ConfigError};
 use shunt_protocol::admin::{Command, Reply};
 use shunt_publish::candidate::Candidate;
-use shunt_publish::retirement::{Counts, Leaving};
+use shunt_publish::retirement::{ConnectionCounts, Leaving};
 use shunt_publish::table::{NamedIds, Table};
 use shunt_routing::event::NeighbourKey;
 use shunt_routing::state::{Changes, State};
@@ -13,132 +13,131 @@ use shunt_routing::state::{Changes, State};
 use super::cause::Causes;
 use crate::clock::Now;
 use crate::health::as_client::Paths;
-use crate::health::{Check, Health, Report};
+use crate::health::{Check, Health, HealthUpdate};
 use crate::resource_manager::agent_check::{Outcome, Question};
 use crate::routing_daemon::announce::Place;
 
-/// Who waits for the answer to an order.
+/// Identifies the client that waits for a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// Something that happened since the last turn.
+/// An event since the last turn.
 #[derive(Debug)]
 pub enum Event {
-    /// A check has news.
-    Health(Report),
+    /// A check's update.
+    Health(HealthUpdate),
     /// The kernel's network state changed; the turn's [`Inputs::kernel`] has it.
     Network(Changes),
-    /// The kernel asked for these neighbours in vain, each as often as it did.
+    /// The kernel's resolution of these neighbours failed, once per element.
     Unanswered(Vec<IpAddr>),
-    /// The operator wants something.
+    /// An operator command.
     Order {
-        /// Where the answer goes.
+        /// The receiver of the reply.
         ticket: Ticket,
-        /// What.
+        /// The command.
         command: Command,
     },
-    /// SIGHUP: read the configuration again; the log is the only answer.
+    /// SIGHUP: read the configuration again; the only reply is the log.
     Hangup,
-    /// A datagram arrived at the socket of reports.
+    /// A datagram arrived on the report socket.
     Datagram {
-        /// Where from.
+        /// Its source.
         source: IpAddr,
         /// Its content.
         bytes: Vec<u8>,
     },
-    /// An HAProxy agent answered, or didn't.
+    /// The result of an agent-check query.
     Answer(Outcome),
-    /// A count of connections is done.
+    /// A connection count is complete.
     Counted(Count),
 }
 
-/// What a turn is given.
+/// The inputs of a turn.
 pub struct Inputs<'a> {
-    /// The time, for the whole turn.
+    /// The time, constant during the turn.
     pub now: Now,
-    /// In the order in which they happened.
+    /// In order of occurrence.
     pub events: Vec<Event>,
-    /// The kernel's network state, as it is after all the events.
+    /// The kernel's network state after all events.
     pub kernel: &'a State,
-    /// What isn't an event.
+    /// State of the process.
     pub circumstances: Circumstances,
 }
 
-/// What the process around control is like at present.
+/// The state of the process around control.
 #[derive(Clone, Debug, Default)]
 pub struct Circumstances {
-    /// The accepted configuration couldn't be saved yet.
+    /// Whether saving the accepted configuration failed.
     pub is_unsaved: bool,
-    /// Where reports should be taken and aren't, and why.
+    /// The report address that cannot be listened on, and the error.
     pub not_listening: Option<(SocketAddr, String)>,
-    /// What the last turn took, microseconds.
+    /// Duration of the last turn, microseconds.
     pub last_turn_us: u64,
 }
 
-/// Reads the configuration when control says so: what it comes to depends on what the table has by then.
+/// Reads the configuration on demand: the result depends on the table at that time.
 pub trait Configurations {
-    /// What the file comes to, if all of it can be used where `running` runs, by which `table` has come about, and the ids
-    /// `named` are taken.
+    /// Reads and validates the file against the configuration `running`, its table and the ids in use (`named`).
     fn read(&mut self, table: &Table, named: &NamedIds, running: &Config) -> Result<Candidate, ConfigError>;
 }
 
-/// A count of connections that should begin, and what it is to prove.
+/// Requests a connection count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CountRequest {
-    /// Who was removed when it began.
+    /// What was removed when it started.
     pub leaving: Leaving,
-    /// Of which configuration: in another one, who was removed then may be back, or removed once more.
+    /// The configuration's number: in another one, removed items may be back or removed again.
     pub reloads: u64,
-    /// Services that the memory has room for.
+    /// Number of services that the memory has room for.
     pub services: usize,
-    /// Backends that it has room for.
+    /// Number of backends that it has room for.
     pub backends: usize,
 }
 
-/// A count that is made.
+/// A complete connection count.
 #[derive(Debug)]
 pub struct Count {
-    /// What it was to prove.
+    /// The request.
     pub request: CountRequest,
-    /// Its result, or why there is none.
-    pub counts: Result<Counts, String>,
+    /// The counts, or the error.
+    pub counts: Result<ConnectionCounts, String>,
 }
 
-/// A generation that became the active one.
+/// A generation that became active.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// Its epoch.
     pub epoch: u64,
-    /// Why it was made.
+    /// Its causes.
     pub causes: Causes,
 }
 
-/// What a turn leaves to do.
+/// The outputs of a turn.
 #[derive(Default)]
 pub struct Outputs {
-    /// The answers to orders.
+    /// Replies to commands.
     pub replies: Vec<(Ticket, Reply)>,
-    /// Neighbours that the kernel is to look for.
+    /// Neighbours that the kernel must resolve.
     pub resolve: Vec<NeighbourKey>,
     /// Addresses to announce.
     pub announce: Vec<(Place, Vec<Ipv4Addr>)>,
-    /// Exactly these checks run from now on, each from this health if it is new.
+    /// The complete list of checks to run, each with its health if it is new.
     pub checks: Option<Vec<(Check, Health)>>,
-    /// The ways of checks that take a client's.
+    /// The paths of checks that take a client's path.
     pub paths: Option<Paths>,
-    /// Exactly these agents are asked from now on.
+    /// The complete list of agents to query.
     pub questions: Option<Vec<Question>>,
-    /// Reports are taken there from now on, or nowhere.
+    /// The address to listen on for reports; `None` stops listening.
     pub listen: Option<Option<SocketAddr>>,
-    /// Connections are to be counted.
+    /// A connection count to start.
     pub count: Option<CountRequest>,
-    /// The text of the configuration that was accepted, to be kept for a successor.
+    /// The text of the accepted configuration, to be saved for a successor.
     pub accepted: Option<String>,
-    /// What became active.
+    /// Generations that became active.
     pub published: Option<Published>,
 }
 
-/// A turn under way.
+/// A turn in progress.
 pub(super) struct Turn<'a> {
     pub now: Now,
     pub kernel: &'a State,
@@ -148,7 +147,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Answers an order.
+    /// Replies to a command.
     pub fn reply(&mut self, ticket: Ticket, reply: Reply) {
         self.outputs.replies.push((ticket, reply));
     }

@@ -1,5 +1,5 @@
-//! The paths of checks that take a client's way: next hop and Ethernet address as switchers have them, and a sender whom
-//! replies come back to.
+//! The paths of checks that take a client's path: next hop and Ethernet address as switchers have them, and a source
+//! address that replies return to.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,20 +13,20 @@ use shunt_publish::fib::{Fib, Hop, Interfaces};
 use shunt_publish::own::OwnAddresses;
 use shunt_routing::state::State;
 
-/// The checks that take a client's way.
+/// The checks that take a client's path.
 #[derive(Default)]
 pub(super) struct Checked {
     client_ways: Vec<(BackendKey, ClientWay)>,
 }
 
 impl Checked {
-    /// These checks run from now on.
+    /// Sets the checks to run.
     pub fn configure(&mut self, checks: &[Check]) {
         self.client_ways = checks.iter().filter_map(|check| Some((check.key.clone(), check.way?))).collect();
     }
 }
 
-/// What paths are made of.
+/// The sources of paths.
 struct Network<'a> {
     fib: &'a Fib,
     own: &'a OwnAddresses,
@@ -35,7 +35,7 @@ struct Network<'a> {
 }
 
 impl Control {
-    /// Finds the paths anew: after the neighbours were followed, and whatever changes ways or checks leads to that.
+    /// Recomputes the paths; runs after the neighbours are updated, which every change of routes or checks triggers.
     pub(super) fn find_paths(&mut self, turn: &mut Turn<'_>) {
         if self.interfaces == Interfaces::default() {
             return; // before the first turn
@@ -64,7 +64,7 @@ impl Network<'_> {
         Ok(Path { ifindex, mac: mac.0, source })
     }
 
-    /// The box's address on a link: of several, the one in the neighbour's subnet.
+    /// The machine's address on a link: of several, the one in the neighbour's subnet.
     fn source_on(&self, ifindex: u32, neighbour: IpAddr) -> Result<Ipv4Addr, NoPath> {
         let on_link = self.addresses().filter(|own| own.ifindex == ifindex);
         let best = on_link.max_by_key(|own| own.is_neighbour(neighbour));
@@ -72,8 +72,8 @@ impl Network<'_> {
         best.map(|own| own.address).ok_or_else(|| NoPath::NoSource(format!("interface {}", name())))
     }
 
-    /// The box's address on the clients' side: of several, one that isn't on the backend's link, and best in the service's
-    /// subnet.
+    /// The machine's address on the client side: of several, one that is not on the backend's link, preferably in the
+    /// service's subnet.
     fn source_apart(&self, backend: u32, service: IpAddr) -> Result<Ipv4Addr, NoPath> {
         let side = self.addresses().filter(|own| self.interfaces.client_side().contains(&own.ifindex));
         let best = side.max_by_key(|own| (own.ifindex != backend, own.is_neighbour(service)));
@@ -88,16 +88,16 @@ impl Network<'_> {
     }
 }
 
-/// One of the box's IPv4 addresses.
+/// One of the machine's IPv4 addresses.
 struct Own {
     ifindex: u32,
     address: Ipv4Addr,
-    /// Of its prefix, bits.
+    /// Prefix length, bits.
     length: u8,
 }
 
 impl Own {
-    /// Whether `other` is in its subnet.
+    /// Returns true if `other` is in its subnet.
     fn is_neighbour(&self, other: IpAddr) -> bool {
         let IpAddr::V4(other) = other else { return false };
         (self.address.to_bits() ^ other.to_bits()).leading_zeros() >= self.length.into()
@@ -107,11 +107,11 @@ impl Own {
 #[cfg(test)]
 mod tests {
     use shunt_shmlayout::address::InterfaceId;
-    use shunt_shmlayout::regions::Side;
+    use shunt_shmlayout::regions::InterfaceSide;
 
     use super::*;
     use shunt_publish::testing::{IFINDEX, interfaces, kernel};
-    use shunt_routing::event::Address;
+    use shunt_routing::event::LinkAddress;
 
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 11]);
     /// Another link, on the clients' side.
@@ -122,14 +122,14 @@ mod tests {
         for (ifindex, text) in all {
             let (address, length) = text.split_once('/').unwrap();
             let (address, prefix_len) = (address.parse().unwrap(), length.parse().unwrap());
-            state.addresses.insert(Address { ifindex: *ifindex, address, prefix_len });
+            state.addresses.insert(LinkAddress { ifindex: *ifindex, address, prefix_len });
         }
         state
     }
 
     fn path(state: &State, sender: Sender, mac: Option<Mac>) -> Result<Path, NoPath> {
         let mut interfaces = interfaces();
-        interfaces.add(OUTSIDE, InterfaceId(1), Side::Client);
+        interfaces.add(OUTSIDE, InterfaceId(1), InterfaceSide::Client);
         let own = OwnAddresses::new(state, &interfaces);
         let fib = Fib::new(state, &interfaces, &own);
         let network = Network { fib: &fib, own: &own, interfaces: &interfaces, state };

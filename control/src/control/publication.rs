@@ -1,4 +1,4 @@
-//! From what changed to what is published: fills the free buffer, hands it to the flip, answers who waited for it.
+//! From changes to a publication: fills the free buffer, passes it to the flip, replies to pending commands.
 
 use log::{debug, error, warn};
 use shunt_shmlayout::access::Writer;
@@ -13,23 +13,23 @@ use shunt_publish::arp_cache::ArpCache;
 use shunt_publish::image::{Image, hops};
 use shunt_publish::publisher::Publisher;
 
-/// What is known of publications.
+/// The state of publications.
 pub(super) struct Publication {
     pub publisher: Publisher,
     pub cache: ArpCache,
-    /// What changed since the last image.
+    /// Causes since the last image.
     outdated: Causes,
-    /// Why the image on its way was made.
+    /// Causes of the image being published.
     on_its_way: Causes,
     pub neighbours_changed: bool,
-    /// What the active generation, or the one being prepared, holds; empty before the first.
+    /// The content of the active generation or of the one being prepared; empty before the first.
     image: Image,
-    /// Next hops without a place in the ARP cache, so that each change of their number is said once.
+    /// Number of next hops without an ARP cache entry, so that each change is logged once.
     without_place: usize,
 }
 
 impl Publication {
-    /// Goes on from what is in memory.
+    /// Resumes from the memory's state.
     pub fn new(memory: &Memory, now_ms: u64) -> Self {
         let region = memory.control;
         let switchers = memory.switchers.iter().map(|switcher| switcher.lend()).collect();
@@ -44,17 +44,17 @@ impl Publication {
         }
     }
 
-    /// What is published is out of date: it is published anew as soon as a buffer is free.
+    /// Marks the published tables as out of date: they are published again once a buffer is free.
     pub fn mark(&mut self, cause: Cause) {
         self.outdated.add(cause);
     }
 
-    /// Whether something is still to be published.
+    /// Returns true if a publication is pending.
     pub fn is_outdated(&self) -> bool {
         !self.outdated.is_empty()
     }
 
-    /// Whether something changed, or is on its way.
+    /// Returns true if a change is pending or in progress.
     pub fn is_busy(&self) -> bool {
         self.is_outdated() || self.neighbours_changed || self.publisher.is_on_its_way()
     }
@@ -81,8 +81,8 @@ impl Control {
     fn note_published(&mut self, active: Active, turn: &mut Turn<'_>) {
         let causes = std::mem::take(&mut self.publication.on_its_way);
         debug!("epoch {} is active; why: {causes}", active.epoch());
-        // Once more if the buffer that is idle now names somebody who is gone: only when both generations have
-        // forgotten an id may it be used again, and the keeper gives an address back to the kernel.
+        // Publishes again if the idle buffer references a removed item: only when both generations no longer reference an
+        // id may it be reused, and may the keeper return an address to the kernel.
         let idle = &self.memory.control.generations[active.next().buffer()];
         if !self.publication.image.covers(idle) {
             self.publication.mark(Cause::IdleBuffer);
@@ -91,7 +91,7 @@ impl Control {
         turn.outputs.published = Some(Published { epoch: active.epoch(), causes });
     }
 
-    /// What the kernel knows of neighbours, and of itself where it is one.
+    /// The kernel's neighbours, and the machine itself where a backend is local.
     fn follow_neighbours(&mut self, turn: &Turn<'_>) {
         let known = &turn.kernel.neighbours;
         let own: Vec<_> = self.own.neighbours(self.publication.cache.kept(), &self.interfaces).collect();

@@ -1,4 +1,4 @@
-//! Another configuration, taken whole or not at all.
+//! Reloads the configuration, completely or not at all.
 
 use log::{error, info};
 use shunt_config::ConfigError;
@@ -12,13 +12,13 @@ use shunt_publish::candidate::{Candidate, Document};
 use shunt_publish::table::NamedIds;
 
 impl Control {
-    /// SIGHUP: the log is the only answer.
+    /// SIGHUP: the only reply is the log.
     pub(super) fn reload_on_signal(&mut self, turn: &mut Turn<'_>) {
         // The refusal is logged and kept for `shunt status`.
         let _ = self.reload(turn);
     }
 
-    /// All of the file is taken, or nothing.
+    /// Applies the whole file, or nothing.
     pub(super) fn reload(&mut self, turn: &mut Turn<'_>) -> Result<Accepted, ConfigError> {
         let named = NamedIds::in_generations(&self.memory.control.generations);
         let candidate = turn.configurations.read(&self.table, &named, &self.config).inspect_err(|refusal| {
@@ -46,7 +46,7 @@ impl Control {
         Accepted::Reloaded { services, backends }
     }
 
-    /// A configuration was accepted: a successor of this process goes on by it.
+    /// Saves an accepted configuration for a successor.
     pub(super) fn keep(&mut self, document: &Document, now: Now, outputs: &mut Outputs) {
         outputs.accepted = Some(document.text.clone());
         self.memory.control.head.reloaded_ms.set(now.wall_ms());

@@ -1,4 +1,4 @@
-//! Which backends an order is about: those named, and those of whole hosts. Pure.
+//! Resolves the backends that a command selects, by name and by host. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use shunt_shmlayout::address::BackendId;
 use shunt_protocol::admin::Selection;
 use shunt_publish::table::{Backend, Table};
 
-/// The selected backends of the configuration, with their names. Everything selected that isn't there is named.
+/// The selected backends of the configuration, with their names. The error lists every unknown one.
 pub(super) fn select(table: &Table, selection: &Selection) -> Result<BTreeMap<BackendId, String>, String> {
     let configured = || table.backends().filter(|(_, backend)| !backend.removed);
     refuse_unknown_names(configured().map(|(_, backend)| backend.name.as_str()).collect(), &selection.backends)?;

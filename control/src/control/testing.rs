@@ -10,13 +10,13 @@ use shunt_publish::candidate::{Candidate, Document, Grounds};
 use shunt_publish::rehearsal::Rehearsal;
 use shunt_publish::table::{NamedIds, Table};
 use shunt_publish::testing::{IFINDEX, INTERFACE, ServiceOf, keeper, kernel, switcher, text_with};
-use shunt_routing::event::{Address, Neighbour, NeighbourKey, NeighbourState};
+use shunt_routing::event::{LinkAddress, Neighbour, NeighbourKey, NeighbourState};
 use shunt_routing::state::State;
 use shunt_shmlayout::access::{Access, Writer};
 use shunt_shmlayout::address::BackendId;
 use shunt_shmlayout::config_table::{Generation, Name};
 use shunt_shmlayout::regions::{
-    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, Side,
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, InterfaceSide, KeeperRegion,
     SwitcherRecord, SwitcherRegion, Whole,
 };
 
@@ -25,7 +25,7 @@ use super::{Beginning, Control};
 use crate::accepted::Accepted;
 use crate::clock::Now;
 use crate::health::notes::Notes;
-use crate::health::{BackendKey, Health, Report};
+use crate::health::{BackendKey, Health, HealthUpdate};
 use crate::start::{Choice, Memory, choose};
 
 /// How much the memory of a world has room for, as a configuration says it.
@@ -95,7 +95,7 @@ impl World {
         let shared = Shared::new(&ControlShape { endpoints, ..shape() });
         let control = begin(&mut disk, shared.lend(), now);
         let mut kernel = kernel();
-        kernel.addresses.insert(Address { ifindex: IFINDEX, address: [198, 18, 0, 9].into(), prefix_len: 15 });
+        kernel.addresses.insert(LinkAddress { ifindex: IFINDEX, address: [198, 18, 0, 9].into(), prefix_len: 15 });
         (1..=16).for_each(|number| learn(&mut kernel, number));
         let circumstances = Circumstances::default();
         Self { kernel, now, disk, shared, control, circumstances, last_ticket: 0 }
@@ -192,7 +192,7 @@ pub fn in_slots<A: Access>(generation: &Generation<A>) -> Vec<BackendId> {
 /// A result of a check.
 pub fn checked(service: u8, backend: u8, health: Health) -> Event {
     let key = BackendKey { service: format!("s{service}"), backend: format!("b{backend}") };
-    Event::Health(Report { key, health, is_change: true, reason: format!("found {health:?}") })
+    Event::Health(HealthUpdate { key, health, is_change: true, reason: format!("found {health:?}") })
 }
 
 /// Backend bN.
@@ -231,7 +231,7 @@ impl Shared {
             ifindex: IFINDEX,
             mtu: 1500,
             mac: MAC,
-            side: Side::Both.code(),
+            side: InterfaceSide::Both.code(),
             reserved: [0; 17],
         });
         let switchers = vec![switcher(), switcher()];

@@ -1,54 +1,54 @@
-//! Which backends answer none of the connections that switchers send them, though their checks pass: those whose replies
-//! take another way than through Shunt (mode `nat`). Pure.
+//! Detects backends that pass their checks but answer none of the connections from switchers: their replies bypass Shunt
+//! (mode `nat`). Pure.
 //!
-//! A client alone can't bring it about: a SYN that reaches a working backend is answered, whoever sent it.
+//! A client cannot cause this alone: a working backend answers every SYN that reaches it.
 
 use std::collections::BTreeMap;
 
 use shunt_shmlayout::address::BackendId;
 
-/// Connections without an answer before anything is said: fewer may be lost packets.
+/// Minimum of unanswered connections: fewer may be lost packets.
 const FEWEST: u64 = 5;
-/// And for so long: a backend that has just begun to listen, or whose queue is full, answers within seconds (RFC 6298).
+/// Minimum duration: a backend that has just started to listen, or whose queue is full, answers within seconds (RFC 6298).
 const PATIENCE_MS: u64 = 10_000;
 
-/// What all switchers say of a backend.
+/// Sum of all switchers' counters for a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Connections recorded.
+    /// Connections created.
     pub opened: u64,
-    /// When it last answered one; 0 if it never did.
+    /// Time of its last answer; 0 if none.
     pub answered_ms: u64,
 }
 
-/// Since a backend's last answer.
+/// Silence since a backend's last answer.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
-    /// When it was first seen so.
+    /// When the silence was first observed.
     begun: Seen,
     opened: u64,
-    /// When a connection since then was first seen.
+    /// When a connection during the silence was first observed.
     pending_since_ms: Option<u64>,
     is_told: bool,
 }
 
-/// A backend that doesn't answer.
+/// A backend that does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unanswered {
     /// Connections since its last answer.
     pub connections: u64,
-    /// How long ago the first of them was seen.
+    /// Age of the first of them.
     pub age_ms: u64,
-    /// Whether it ever answered one.
+    /// Whether it has ever answered one.
     pub has_answered: bool,
 }
 
-/// The silence of each backend whose answers are to come by the switchers.
+/// The silence of each backend whose replies must pass through the switchers.
 #[derive(Debug, Default)]
 pub struct Answers(BTreeMap<BackendId, Silence>);
 
 impl Answers {
-    /// Takes in how all such backends are now; others are forgotten. Returns those that are found silent for the first time.
+    /// Updates all such backends; drops others. Returns those newly found silent.
     pub fn look(&mut self, seen: &BTreeMap<BackendId, Seen>, now_ms: u64) -> Vec<BackendId> {
         self.0.retain(|id, _| seen.contains_key(id));
         for (id, seen) in seen {
@@ -63,12 +63,12 @@ impl Answers {
         news.map(tell).collect()
     }
 
-    /// Those that don't answer.
+    /// The silent backends.
     pub fn unanswered(&self, now_ms: u64) -> impl Iterator<Item = (BackendId, Unanswered)> {
         self.0.iter().filter_map(move |(id, silence)| Some((*id, silence.unanswered(now_ms)?)))
     }
 
-    /// Begins anew, as after a reload, which may have changed the mode.
+    /// Restarts, for example after a reload, which may have changed the mode.
     pub fn forget(&mut self) {
         self.0.clear();
     }

@@ -1,4 +1,4 @@
-//! The tasks of all checks, started and stopped by what changed in the configuration.
+//! The tasks of all checks; a configuration change starts and stops them.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -9,27 +9,27 @@ use tokio::time::{Instant, sleep_until};
 
 use super::as_client::Paths;
 use super::hysteresis::Hysteresis;
-use super::{BackendKey, Check, Health, Report, probe};
+use super::{BackendKey, Check, Health, HealthUpdate, probe};
 use crate::tasks::Tasks;
 
 /// Runs checks on the current tokio runtime until dropped.
 pub struct Checker {
     running: Tasks<Check>,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedSender<HealthUpdate>,
     paths: watch::Sender<Paths>,
 }
 
 impl Checker {
-    /// A checker without checks; it reports to the receiver. The channel has no bound because a task reports at most
-    /// once an interval, and only what is new.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Report>) {
+    /// Starts without checks; sends updates to the receiver. The channel is unbounded because a task sends at most one
+    /// update per interval, and only changes.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<HealthUpdate>) {
         let (reports, receiver) = mpsc::unbounded_channel();
         (Self { running: Tasks::default(), reports, paths: watch::Sender::default() }, receiver)
     }
 
-    /// Runs exactly these checks from now on. A check that is the same goes on undisturbed. A new or changed one starts
-    /// from the health beside it: control gives what it knew before, and up for a backend it never saw, so that traffic
-    /// flows at once and a dead one is out after `fall` attempts.
+    /// Runs exactly these checks from now on; unchanged ones continue. A new or changed check starts from the given health:
+    /// the previous one, or up for an unknown backend, so that traffic flows at once and a dead backend is out after `fall`
+    /// attempts.
     pub fn apply(&mut self, checks: Vec<(Check, Health)>) {
         let (reports, paths) = (&self.reports, &self.paths);
         let health: BTreeMap<BackendKey, Health> =
@@ -40,7 +40,7 @@ impl Checker {
         });
     }
 
-    /// Checks that take a client's way take these from now on.
+    /// Sets the paths of checks that take a client's path.
     pub fn set_paths(&self, paths: Paths) {
         self.paths.send_if_modified(|before| {
             let differs = *before != paths;
@@ -50,16 +50,16 @@ impl Checker {
     }
 }
 
-/// Asks for ever. Ends when nobody listens any more.
+/// Runs a check until the receiver is dropped.
 async fn repeat(
     check: Check,
     initial: Health,
     mut paths: watch::Receiver<Paths>,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedSender<HealthUpdate>,
 ) {
     let mut hysteresis = Hysteresis::new(initial, check.rise, check.fall);
-    // The first attempts are spread over half an interval, or a start with a thousand backends would ask all of them at
-    // once.
+    // Spreads the first attempts over half an interval; otherwise a start with a thousand backends would probe all of them
+    // at once.
     let mut next = Instant::now() + check.interval.mul_f64(random_fraction() / 2.0);
     let mut told = None;
     loop {
@@ -78,18 +78,18 @@ async fn repeat(
             continue;
         }
         told = Some(reason.clone());
-        if reports.send(Report { key: check.key.clone(), health, is_change, reason }).is_err() {
+        if reports.send(HealthUpdate { key: check.key.clone(), health, is_change, reason }).is_err() {
             return;
         }
     }
 }
 
-/// Within a tenth of `interval`, so that checks don't fall into step.
+/// Varies `interval` by a tenth, so that checks do not synchronise.
 fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(0.9 + 0.2 * random_fraction())
 }
 
-/// From 0 to 1. The standard hasher's random keys are random enough here.
+/// From 0 to 1. The random keys of the standard hasher suffice here.
 fn random_fraction() -> f64 {
     RandomState::new().hash_one(()) as f64 / u64::MAX as f64
 }

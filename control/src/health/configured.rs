@@ -1,4 +1,4 @@
-//! The checks that a configuration asks for. Pure.
+//! The configured checks. Pure.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use shunt_config::{Backend, Config, Health, Mode, Service};
 use super::as_client::{ClientWay, Sender};
 use super::{BackendKey, Check};
 
-/// One check for each backend of each service that has checks. A backend of two services is checked for each, as each
-/// may ask something else of it.
+/// Creates one check for each backend of each service with checks. A backend of two services gets one for each, since their
+/// requests may differ.
 pub fn checks(config: &Config) -> Vec<Check> {
     let mut checks = Vec::new();
     for service in &config.services {

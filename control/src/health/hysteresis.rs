@@ -1,4 +1,4 @@
-//! When a backend counts as up or down: `rise` good checks in a row, or `fall` bad ones. Pure.
+//! Derives a backend's health from results: up after `rise` successes in a row, down after `fall` failures. Pure.
 
 use super::Health;
 
@@ -6,19 +6,19 @@ use super::Health;
 #[derive(Clone, Debug)]
 pub struct Hysteresis {
     health: Health,
-    /// Results in a row that contradict `health`.
+    /// Consecutive results that contradict `health`.
     contrary: u32,
     rise: u32,
     fall: u32,
 }
 
 impl Hysteresis {
-    /// Starts in `initial`; 0 for `rise` or `fall` means 1.
+    /// Starts with `initial`; 0 for `rise` or `fall` means 1.
     pub fn new(initial: Health, rise: u32, fall: u32) -> Self {
         Self { health: initial, contrary: 0, rise: rise.max(1), fall: fall.max(1) }
     }
 
-    /// Takes one result and returns the new health if it changed.
+    /// Records a result; returns the new health if it changed.
     pub fn record(&mut self, passed: bool) -> Option<Health> {
         let (agrees, needed, other) = match self.health {
             Health::Up => (passed, self.fall, Health::Down),
@@ -33,7 +33,7 @@ impl Hysteresis {
         Some(other)
     }
 
-    /// Whether the backend counts as up.
+    /// The current health.
     pub fn health(&self) -> Health {
         self.health
     }

@@ -1,10 +1,9 @@
-//! Health checks: one task a backend and check asks it again and again, and tells when its health changes.
+//! Health checks: one task per backend and check probes it periodically and sends health changes.
 //!
-//! `configured` says what to check, `probe` asks, `hysteresis` decides, `checker` starts and stops the tasks, `notes`
-//! remembers why, `answers` finds backends that pass their checks and answer no client. Checks use the kernel's own network
-//! stack, or take a client's way (`as_client`). In both cases their replies are addressed to this machine, and the XDP
-//! program lets them pass.
-//! Results go to control's main loop by a channel; the master turns them into weights.
+//! `configured` lists the checks, `probe` runs one attempt, `hysteresis` decides, `checker` starts and stops the tasks,
+//! `notes` stores reasons, `answers` detects backends that pass their checks but answer no client. Checks use the kernel's
+//! network stack, or take a client's path (`as_client`). In both cases replies are addressed to this machine, and the XDP
+//! program passes them. Results go to control's main loop through a channel; the master converts them into weights.
 
 pub mod answers;
 pub mod as_client;
@@ -22,7 +21,7 @@ use as_client::ClientWay;
 use shunt_config::Probe;
 pub use shunt_publish::health::Health;
 
-/// What a check is about: a backend as one service sees it. Names stay the same through a reload and a restart.
+/// Identifies a check: a backend of one service. Names stay the same across reloads and restarts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BackendKey {
     /// The service's name.
@@ -34,21 +33,21 @@ pub struct BackendKey {
 /// One check of one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Whom the result is about.
+    /// The backend and service.
     pub key: BackendKey,
-    /// Where to ask.
+    /// The address to probe.
     pub target: SocketAddr,
-    /// The client's way that its packets take; the kernel's where there is none.
+    /// The client's path of its packets; `None` for the kernel's.
     pub way: Option<ClientWay>,
-    /// What to ask.
+    /// The request.
     pub probe: Probe,
-    /// From the start of one attempt to the start of the next, give or take a tenth.
+    /// Interval between attempts, varied by a tenth.
     pub interval: Duration,
-    /// An attempt that took longer failed.
+    /// Timeout of an attempt.
     pub timeout: Duration,
-    /// Good answers in a row that bring it up.
+    /// Consecutive successes until it is up.
     pub rise: u32,
-    /// Failures in a row that take it down.
+    /// Consecutive failures until it is down.
     pub fall: u32,
 }
 
@@ -62,15 +61,15 @@ impl fmt::Display for Check {
     }
 }
 
-/// A change of health, or another reason for being down still.
+/// A change of health, or a new reason for being down.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Whose.
+pub struct HealthUpdate {
+    /// The backend and service.
     pub key: BackendKey,
-    /// What it is now.
+    /// The current health.
     pub health: Health,
-    /// Whether it was otherwise before.
+    /// Whether the health changed.
     pub is_change: bool,
-    /// Why, for the log and the operator.
+    /// The reason, for the log and the operator.
     pub reason: String,
 }

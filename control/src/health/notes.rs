@@ -1,5 +1,4 @@
-//! Why and since when each checked backend is up or down: what the checks found last, kept for a successor of control,
-//! which finds in shared memory only what health it came to.
+//! Reason and time of each checked backend's health, kept for a restarted control: shared memory contains only the health.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,28 +9,28 @@ use serde::{Deserialize, Serialize};
 use shunt_config::document::read_text_up_to;
 use shunt_process::{Instance, health_notes};
 
-use super::{BackendKey, Health, Report};
+use super::{BackendKey, Health, HealthUpdate};
 use crate::clock::Stopwatch;
 use crate::state_file;
 use shunt_process::duration;
 
-/// Writing may take one part in so many of control's time: a large pool that flaps must not keep it busy.
+/// Saving may take at most one part in this many of control's time: a large flapping pool must not keep it busy.
 const PARTS_OF_TIME: u32 = 10;
-/// The most that is read of the file: some hundred bytes for each check.
+/// Limit of the file's size; a check takes some hundred bytes.
 const LIMIT_BYTES: u64 = 64 << 20;
 
 /// The last change of health, and the last reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// Whether it came up.
+    /// Whether it is up.
     pub up: bool,
-    /// What the check found last; of a backend that is up, what brought it up.
+    /// The check's last reason; for a backend that is up, the one that brought it up.
     pub reason: String,
     /// Wall-clock time, milliseconds since 1970.
     pub since_ms: u64,
 }
 
-/// A note in the file.
+/// An entry of the file.
 #[derive(Serialize, Deserialize)]
 struct Line {
     service: String,
@@ -44,13 +43,13 @@ struct Line {
 #[derive(Default)]
 pub struct Notes {
     notes: BTreeMap<BackendKey, Note>,
-    /// Grows with each change.
+    /// Incremented with each change.
     version: u64,
 }
 
 impl Notes {
-    /// Those that a predecessor left. Where `health_of` says otherwise than a note, the predecessor ended before it noted the
-    /// change, of which the time isn't known: `wall_ms` is the latest.
+    /// Takes over a predecessor's notes. If `health_of` contradicts a note, the predecessor ended before saving the change,
+    /// whose time is unknown: `wall_ms` is the latest possible.
     pub fn recover(left: Left, health_of: impl Fn(&BackendKey) -> Health, wall_ms: u64) -> Self {
         let notes = left.0.into_iter().map(|Line { service, backend, note }| (BackendKey { service, backend }, note));
         let notes = notes.map(|(key, note)| match health_of(&key) == Health::Up {
@@ -60,7 +59,7 @@ impl Notes {
         Self { notes: notes.collect(), version: 0 }
     }
 
-    /// Begins a note for a check that has none: of one that is new, or that a predecessor left without.
+    /// Adds a note for a check without one: a new one, or one that a predecessor did not save.
     pub fn begin(&mut self, key: &BackendKey, health: Health, wall_ms: u64) {
         if !self.notes.contains_key(key) {
             let (up, reason) = match health {
@@ -72,8 +71,8 @@ impl Notes {
         }
     }
 
-    /// Notes a change at `wall_ms`, or why a backend is down still.
-    pub fn add(&mut self, Report { key, health, reason, .. }: Report, wall_ms: u64) {
+    /// Records a change at `wall_ms`, or a new reason for being down.
+    pub fn add(&mut self, HealthUpdate { key, health, reason, .. }: HealthUpdate, wall_ms: u64) {
         let up = health == Health::Up;
         let same = self.notes.get(&key).filter(|note| note.up == up);
         let since_ms = same.map_or(wall_ms, |note| note.since_ms);
@@ -81,12 +80,12 @@ impl Notes {
         self.version += 1;
     }
 
-    /// What is known of a check.
+    /// The note of a check.
     pub fn get(&self, key: &BackendKey) -> Option<&Note> {
         self.notes.get(key)
     }
 
-    /// Forgets those that nobody checks any more.
+    /// Removes notes of checks that no longer exist.
     pub fn retain(&mut self, is_checked: impl Fn(&BackendKey) -> bool) {
         let before = self.notes.len();
         self.notes.retain(|key, _| is_checked(key));
@@ -103,22 +102,22 @@ impl Notes {
     }
 }
 
-/// What a predecessor left.
+/// A predecessor's notes.
 #[derive(Default)]
 pub struct Left(Vec<Line>);
 
-/// The file of the notes.
+/// The file of notes.
 pub struct NotesFile {
     path: PathBuf,
-    /// The version that is saved.
+    /// The saved version.
     saved: u64,
-    /// After the last save, and how long there is none then.
+    /// When the last save ended, and the pause after it.
     pause: Option<(Stopwatch, Duration)>,
     has_failed: bool,
 }
 
 impl NotesFile {
-    /// That of an instance.
+    /// The file of an instance.
     pub fn of(instance: &Instance) -> Self {
         Self::at(health_notes(instance))
     }
@@ -127,13 +126,13 @@ impl NotesFile {
         Self { path, saved: 0, pause: None, has_failed: false }
     }
 
-    /// A file that can't be read holds none.
+    /// A file that cannot be read contains no notes.
     pub fn load(&self) -> Left {
         let text = read_text_up_to(&self.path, LIMIT_BYTES).ok();
         Left(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
     }
 
-    /// Writes what changed, when it is time; must be called now and then.
+    /// Saves changes when due; must be called periodically.
     pub fn save(&mut self, notes: &Notes) {
         let is_paused = self.pause.as_ref().is_some_and(|(since, pause)| since.elapsed() < *pause);
         if self.saved == notes.version || is_paused {
@@ -164,7 +163,7 @@ fn contradicted(up: bool, reason: &str) -> String {
 }
 
 impl Note {
-    /// As operators read it at `wall_ms`.
+    /// Text for operators, relative to `wall_ms`.
     pub fn text(&self, wall_ms: u64) -> String {
         format!("{}, for {}", self.reason, duration(wall_ms.saturating_sub(self.since_ms)))
     }
@@ -178,15 +177,15 @@ mod tests {
         BackendKey { service: "web".into(), backend: backend.into() }
     }
 
-    fn report(backend: &str, health: Health) -> Report {
-        Report { key: key(backend), health, is_change: true, reason: format!("{backend} is {health:?}") }
+    fn report(backend: &str, health: Health) -> HealthUpdate {
+        HealthUpdate { key: key(backend), health, is_change: true, reason: format!("{backend} is {health:?}") }
     }
 
     #[test]
     fn the_last_reason_stands_beside_the_first_time() {
         let mut notes = Notes::default();
         notes.add(report("b1", Health::Down), 1_000);
-        notes.add(Report { is_change: false, reason: "no answer".into(), ..report("b1", Health::Down) }, 9_000);
+        notes.add(HealthUpdate { is_change: false, reason: "no answer".into(), ..report("b1", Health::Down) }, 9_000);
         assert_eq!(notes.get(&key("b1")), Some(&Note { up: false, reason: "no answer".into(), since_ms: 1_000 }));
         notes.add(report("b1", Health::Up), 10_000);
         assert_eq!(notes.get(&key("b1")).unwrap().since_ms, 10_000);

@@ -1,43 +1,43 @@
-//! `even`: feedback that equalises load. A backend that is more loaded than the middle one of its pool gets less, one
-//! that is less loaded gets more, until all are equally loaded.
+//! `even`: feedback that equalises load. A backend above its pool's median load gets less, one below gets more, until all
+//! loads are equal.
 //!
-//! A controller with two parts. The proportional part answers at once and forgets: it keeps requests away from a queue that
-//! has just formed, and so a pool follows a disturbance within a few steps. The integral part learns slowly what each
-//! backend can do, for loads answer late (reports are under way, queues drain slowly) and steeply (the load of a nearly
-//! full server doubles with a few percent more of traffic). Both are bounded, whatever is reported, and what is learnt
-//! moves no faster than the slew limit.
+//! A PI controller. The proportional part responds at once and keeps no state: it diverts requests from a queue that has
+//! just formed, so a pool follows a disturbance within a few steps. The integral part slowly learns each backend's
+//! capacity, because loads respond late (reports in transit, queues that drain slowly) and steeply (the load of a nearly
+//! full server doubles with a few percent more traffic). Both are bounded for any input, and the learnt factor changes no
+//! faster than the slew limit.
 
-/// Least and greatest factor: a backend that gets next to nothing still shows when it has become better.
+/// Bounds of the factor: a backend with almost no traffic still shows when it recovers.
 const LEAST: f64 = 0.02;
 const GREATEST: f64 = 20.0;
-/// Least and greatest of what is learnt, so that it is unlearnt in seconds when a disturbance is over.
+/// Bounds of the learnt factor, so that it is unlearnt within seconds after a disturbance.
 const LEARNT: (f64, f64) = (0.1, 10.0);
-/// The proportional part is this power of a number from 0 to 2. Simulated with a disturbed pool at 90 % load, the p99 is 1.6 s by
-/// the first, 0.61 s by the second, 0.46 s by the third power, and longer again beyond it where the pool is calm.
+/// Exponent of the proportional part, whose base is from 0 to 2. Simulated with a disturbed pool at 90 % load, the p99 is
+/// 1.6 s with exponent 1, 0.61 s with 2, 0.46 s with 3; higher exponents lengthen it again in a calm pool.
 const PROPORTIONAL_POWER: i32 = 3;
-/// The integral part moves at this part of the slew limit: in simulation the fastest that doesn't swing at 90 % load.
+/// Gain of the integral part relative to the slew limit: the highest in simulation without oscillation at 90 % load.
 const LEARNING: f64 = 0.5;
 
-/// A member of a pool that reports its load.
+/// A pool member with a reported load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Loaded {
-    /// Weight by configuration.
+    /// The configured weight.
     pub weight: f64,
-    /// What was learnt of it: by how much its weight is to be multiplied in balance.
+    /// The learnt factor: the weight's multiplier in balance.
     pub learnt: f64,
-    /// By how much feedback multiplies its weight now.
+    /// The current factor of its weight.
     pub factor: f64,
-    /// Its load, in any unit that the whole pool shares; more is worse.
+    /// Its load, in any unit common to the pool; higher is worse.
     pub load: f64,
 }
 
-/// Moves a pool by one step of `elapsed_s` seconds; `slew_per_s` is twice the most by which something is learnt in a second, as
-/// a part of itself. Returns the middle load.
+/// Runs one step of `elapsed_s` seconds; `slew_per_s` is twice the largest relative change of a learnt factor per second.
+/// Returns the median load.
 pub fn adjust(pool: &mut [Loaded], elapsed_s: f64, slew_per_s: f64) -> f64 {
     let middle = median(pool.iter().map(|member| member.load).collect());
     for member in pool.iter_mut() {
         let error = relative_difference(middle, member.load);
-        // Squared, so that near balance, where noise is all there is to see, nothing is learnt from it.
+        // Squared, so that noise near balance is not learnt.
         let rate = LEARNING * slew_per_s * error * error.abs();
         member.learnt = (member.learnt * (1.0 + rate * elapsed_s)).clamp(LEARNT.0, LEARNT.1);
     }
@@ -49,19 +49,19 @@ pub fn adjust(pool: &mut [Loaded], elapsed_s: f64, slew_per_s: f64) -> f64 {
     middle
 }
 
-/// A step from `factor` towards `wanted`, by no more than this part of it.
+/// Moves `factor` towards `wanted` by at most this fraction of itself.
 pub fn step_towards(factor: f64, wanted: f64, most: f64) -> f64 {
     let (low, high) = (factor * (1.0 - most).max(0.0), factor * (1.0 + most));
     wanted.clamp(low, high).clamp(LEAST, GREATEST)
 }
 
-/// From -1 (`load` is far more than `middle`) over 0 (equal) to 1 (it is nothing beside it).
+/// From -1 (`load` far above `middle`) over 0 (equal) to 1 (far below).
 fn relative_difference(middle: f64, load: f64) -> f64 {
     let sum = middle + load;
     if sum > 0.0 { (middle - load) / sum } else { 0.0 }
 }
 
-/// The middle one, and not the mean: whatever a single agent says hardly changes what the others are measured against.
+/// The median, not the mean: a single agent's report hardly changes the reference for the others.
 fn median(mut loads: Vec<f64>) -> f64 {
     loads.sort_unstable_by(f64::total_cmp);
     let half = loads.len() / 2;
@@ -72,7 +72,7 @@ fn median(mut loads: Vec<f64>) -> f64 {
     }
 }
 
-/// Makes the weighted mean 1: what is learnt is a share, and a backend that doesn't report keeps its own.
+/// Normalises the weighted mean to 1: what is learnt is a share, and a backend without reports keeps its own.
 fn normalise(pool: &mut [Loaded]) {
     let weights: f64 = pool.iter().map(|member| member.weight).sum();
     let weighted: f64 = pool.iter().map(|member| member.weight * member.learnt).sum();
@@ -84,7 +84,7 @@ fn normalise(pool: &mut [Loaded]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::simulation::{Pool, Report, Server};
+    use crate::master::simulation::{Pool, SimulatedReport, SimulatedServer};
 
     /// As the resource manager smooths, with reports each 50 ms.
     struct Loop {
@@ -102,7 +102,7 @@ mod tests {
             Self { pool: vec![member; servers], execution_ms: vec![0.0; servers], lowest_and_highest }
         }
 
-        fn step(&mut self, reports: &[Report], weights: &mut [f64]) {
+        fn step(&mut self, reports: &[SimulatedReport], weights: &mut [f64]) {
             let share = 1.0 - (-STEP_S / 0.2f64).exp();
             for ((report, smooth_ms), member) in reports.iter().zip(&mut self.execution_ms).zip(&mut self.pool) {
                 if let Some(execution_ms) = report.execution_ms {
@@ -125,15 +125,15 @@ mod tests {
         }
     }
 
-    fn unequal() -> Vec<Server> {
-        (0..8).map(|n| Server::new(4, if n < 4 { 80.0 } else { 20.0 })).collect()
+    fn unequal() -> Vec<SimulatedServer> {
+        (0..8).map(|n| SimulatedServer::new(4, if n < 4 { 80.0 } else { 20.0 })).collect()
     }
 
-    fn equal() -> Vec<Server> {
-        (0..8).map(|_| Server::new(4, 20.0)).collect()
+    fn equal() -> Vec<SimulatedServer> {
+        (0..8).map(|_| SimulatedServer::new(4, 20.0)).collect()
     }
 
-    fn percentile(servers: Vec<Server>, load: f64, with_feedback: bool) -> f64 {
+    fn percentile(servers: Vec<SimulatedServer>, load: f64, with_feedback: bool) -> f64 {
         let (mut pool, mut control) = (Pool::new(servers, load, 7), Loop::new(8));
         for _ in 0..2 {
             pool.latencies.clear();
@@ -210,7 +210,7 @@ mod tests {
 
     /// 99th percentile while the pool at `slow(turn)` takes `times` as long, for a second each turn.
     fn disturbed(slow: fn(usize, usize) -> bool, times: f64, rate: f64, least_in_flight: bool) -> f64 {
-        let servers = || (0..8).map(|_| Server::new(4, 32.0)).collect();
+        let servers = || (0..8).map(|_| SimulatedServer::new(4, 32.0)).collect();
         let (mut pool, mut control) = (Pool::new(servers(), rate / 1000.0, 7), Loop::new(8));
         pool.least_in_flight = least_in_flight;
         for turn in 0..96 {

@@ -1,5 +1,5 @@
-//! Distribution by feedback: from what is known of a service's backends to the factor of each one's weight, and why it is
-//! that. Plain values in and out; called some times a second for every service that anybody reports about.
+//! Distribution by feedback: computes each backend's weight factor and its reason from the loads of a service's backends.
+//! Plain values in and out; runs several times a second for every service with load feedback.
 
 use std::fmt;
 
@@ -7,27 +7,27 @@ use shunt_config::Algorithm;
 
 use super::even::{self, Loaded};
 
-/// What a backend's load can be told by, smoothed.
+/// Smoothed measures of a backend's load.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Measures {
-    /// Requests (or clients) that it serves.
+    /// Requests (or clients) in flight.
     pub in_flight: Option<f64>,
-    /// How long one takes, microseconds.
+    /// Execution time, microseconds.
     pub execution_us: Option<f64>,
-    /// Use of its CPU time, thousandths.
+    /// CPU use, thousandths.
     pub cpu_permille: Option<f64>,
-    /// It has had nothing to do for so long that `execution_us` is forgotten: it counts as the others' mean.
+    /// Idle for so long that `execution_us` was discarded: the mean of the others is used.
     pub is_rested: bool,
 }
 
-/// One way to tell a load, the best first.
+/// A measure of load, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// How long one more request would wait and take: those in flight, times their execution time.
+    /// Expected latency of one more request: requests in flight times execution time.
     Wait,
     /// Requests in flight.
     InFlight,
-    /// Use of the CPU.
+    /// CPU use.
     Cpu,
 }
 
@@ -42,25 +42,25 @@ impl Measures {
         }
     }
 
-    /// The best way to tell this load.
+    /// The best available measure.
     pub fn best(&self) -> Option<Measure> {
         Self::ALL.into_iter().find(|measure| self.has(*measure))
     }
 
-    /// These, with how long requests take at the others where that is forgotten.
+    /// Replaces a discarded execution time by the mean of the others.
     fn with_usual(self, execution_us: Option<f64>) -> Self {
         let usual = execution_us.filter(|_| self.is_rested);
         Self { execution_us: self.execution_us.or(usual), ..self }
     }
 
-    /// The best way that tells the load of all of them.
+    /// The best measure that all of them have.
     fn common<'m>(all: impl Iterator<Item = &'m Measures> + Clone) -> Option<Measure> {
         Self::ALL.into_iter().find(|measure| all.clone().all(|measures| measures.has(*measure)))
     }
 
-    /// The load of a backend of this weight: one of twice the weight may have twice as much in flight.
+    /// The load relative to the weight: a backend of twice the weight may have twice as much in flight.
     pub fn load(&self, measure: Measure, weight: f64) -> f64 {
-        // One more than there are: the one to come. Otherwise an idle backend would be infinitely better than any other.
+        // Includes the next request. Otherwise an idle backend would be infinitely better than any other.
         let in_flight = (self.in_flight.unwrap_or(0.0) + 1.0) / weight.max(1.0);
         match measure {
             Measure::Wait => in_flight * self.execution_us.unwrap_or(0.0),
@@ -70,44 +70,44 @@ impl Measures {
     }
 }
 
-/// Why what an agent says of a load is ignored.
+/// Why an agent's load is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Objection {
-    /// It watches this port, on which it never saw anybody listening. Nobody would ever seem to be less loaded.
+    /// The agent never observed a listener on this port: the backend would always appear least loaded.
     NeverListening(u16),
-    /// It watches this port, which isn't the backend's.
+    /// The agent observes this port, which is not the backend's.
     OtherPort(u16),
 }
 
 impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NeverListening(port) => write!(f, "nobody ever listened on port {port}"),
+            Self::NeverListening(port) => write!(f, "no process has ever listened on port {port}"),
             Self::OtherPort(port) => write!(f, "agent watches port {port}"),
         }
     }
 }
 
-/// What is known of a backend's own agent_state.
+/// A backend's state as its agents report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum AgentState {
-    /// Nobody is to report about it.
+    /// No agent is configured for it.
     #[default]
     None,
-    /// Somebody should, and doesn't (any more).
+    /// An agent is configured, but silent.
     Silent,
-    /// Somebody reports, and isn't believed.
+    /// An agent reports, but the report is ignored.
     Ignored(Objection),
-    /// It takes connections; its load, as far as it is known.
+    /// It accepts connections; its load, as far as known.
     Takes(Measures),
-    /// It takes this share of its weight (HAProxy's agents say that), hundredths.
+    /// It takes this share of its weight (from HAProxy's agents), hundredths.
     Percent(u16),
-    /// It wants no new connections, or can't serve.
+    /// It declines new connections or cannot serve.
     Declines,
 }
 
 impl AgentState {
-    /// What two sources come to: who declines does so whoever says it, and a percentage is an order.
+    /// Combines two sources: declining in either one wins, and a percentage overrides a load.
     pub fn and(self, other: Self) -> Self {
         let either = |wanted: fn(&Self) -> bool| [self, other].into_iter().find(wanted);
         either(|agent_state| *agent_state == Self::Declines)
@@ -119,50 +119,50 @@ impl AgentState {
     }
 }
 
-/// A backend of a service, with what feedback makes of it.
+/// A backend of a service, with its feedback state.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Member {
-    /// Weight by configuration.
+pub struct FeedbackMember {
+    /// The configured weight.
     pub weight: u16,
-    /// Takes new connections, as far as health checks and the operator say.
+    /// Accepts new connections, by health checks and operator.
     pub in_service: bool,
-    /// What it says itself.
+    /// Its agent state.
     pub agent_state: AgentState,
-    /// What `even` learnt of it.
+    /// The weight factor that `even` learnt.
     pub learnt: f64,
-    /// By how much its weight is multiplied.
+    /// The factor of its weight.
     pub factor: f64,
-    /// Gets no new connections because it doesn't want them.
+    /// Gets no new connections because it declines them.
     pub declined: bool,
-    /// Why all this.
+    /// The reason.
     pub why: Why,
 }
 
-/// Why a weight is what it is.
+/// The reason for a weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Why {
-    /// The algorithm doesn't look at reports.
+    /// The algorithm ignores reports.
     #[default]
     Configured,
-    /// The algorithm looks at reports, and nobody is to report.
+    /// The algorithm uses reports, but no agent is configured.
     NoAgent,
-    /// Reports are missing.
+    /// No current report.
     Silent,
-    /// Reports aren't believed.
+    /// The report is ignored.
     ReportIgnored(Objection),
-    /// It is the only one that is known.
+    /// Its load is the only known one.
     Alone,
-    /// It is down or drained, and its load isn't looked at.
+    /// It is down or drained; its load is ignored.
     OutOfService,
-    /// Its load, in parts of the middle one of the pool.
+    /// Its load relative to the pool's median.
     Even(f64),
-    /// Its agent says so.
+    /// Its agent sets the weight.
     Percent(u16),
-    /// Declines.
+    /// It declines.
     Declined,
-    /// Declines, as more than half of those in service do: rather all are served badly than nobody.
+    /// It declines, as do more than half of those in service: all are then used, even if overloaded.
     Ignored,
-    /// Switchers choose by loads as they are; the weight stays.
+    /// Switchers choose by current loads; the weight stays.
     AtEachConnection,
 }
 
@@ -184,18 +184,18 @@ impl fmt::Display for Why {
     }
 }
 
-/// Moves the factors of a service's pool by one step.
-pub fn step(algorithm: Algorithm, pool: &mut [Member], elapsed_s: f64, slew_per_s: f64) {
+/// Runs one step of a service's pool.
+pub fn step(algorithm: Algorithm, pool: &mut [FeedbackMember], elapsed_s: f64, slew_per_s: f64) {
     heed_opinions(pool);
     for member in pool.iter_mut() {
         let wanted = match member.agent_state {
             AgentState::Percent(percent) => f64::from(percent) / 100.0,
             AgentState::Takes(_) if algorithm == Algorithm::Even => {
-                // Replaced below, if it takes part.
+                // Replaced below if it takes part.
                 member.why = Why::OutOfService;
                 continue;
             }
-            // Its share stays as it was, for when it is back.
+            // Its share is kept for its return.
             AgentState::Declines => continue,
             _ => 1.0,
         };
@@ -208,9 +208,9 @@ pub fn step(algorithm: Algorithm, pool: &mut [Member], elapsed_s: f64, slew_per_
     }
 }
 
-/// Who declines gets nothing, unless more than half of the pool do. Who is out of service anyway is no part of it: else the
-/// last one that a check finds up could send everybody away.
-fn heed_opinions(pool: &mut [Member]) {
+/// Declined members get nothing, unless more than half of the pool declines. Members out of service do not count: otherwise
+/// the last healthy one could decline all clients.
+fn heed_opinions(pool: &mut [FeedbackMember]) {
     let in_service = pool.iter().filter(|member| member.in_service);
     let declining = in_service.clone().filter(|member| member.agent_state == AgentState::Declines).count();
     let heeded = 2 * declining <= in_service.count();
@@ -235,14 +235,14 @@ fn explain(algorithm: Algorithm, agent_state: AgentState) -> Why {
     }
 }
 
-/// Equalises the loads of those that are known and take connections.
-fn equalise(pool: &mut [Member], elapsed_s: f64, slew_per_s: f64) {
-    let own = |member: &Member| match member.agent_state {
+/// Equalises the known loads of members that accept connections.
+fn equalise(pool: &mut [FeedbackMember], elapsed_s: f64, slew_per_s: f64) {
+    let own = |member: &FeedbackMember| match member.agent_state {
         AgentState::Takes(measures) if member.in_service && member.weight > 0 => Some(measures),
         _ => None,
     };
     let usual_us = mean(pool.iter().filter_map(own).filter_map(|measures| measures.execution_us));
-    let known = |member: &Member| own(member).map(|measures| measures.with_usual(usual_us));
+    let known = |member: &FeedbackMember| own(member).map(|measures| measures.with_usual(usual_us));
     let measures: Vec<Measures> = pool.iter().filter_map(known).collect();
     let Some(measure) = Measures::common(measures.iter()) else { return };
     let loaded = pool.iter().filter_map(|member| {
@@ -268,8 +268,8 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn member(agent_state: AgentState) -> Member {
-        Member {
+    fn member(agent_state: AgentState) -> FeedbackMember {
+        FeedbackMember {
             weight: 1,
             in_service: true,
             agent_state,
@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn declined(states: &[AgentState]) -> Vec<bool> {
-        let mut pool: Vec<Member> = states.iter().map(|agent_state| member(*agent_state)).collect();
+        let mut pool: Vec<FeedbackMember> = states.iter().map(|agent_state| member(*agent_state)).collect();
         step(Algorithm::Static, &mut pool, 0.05, 2.0);
         pool.iter().map(|member| member.declined).collect()
     }

@@ -1,7 +1,7 @@
-//! The master: turns what is known of a service's backends into its load distribution data (slots).
+//! The master: computes a service's load distribution data (slots) from its backends' state.
 //!
-//! Patent Fig. 4, "master": it alone decides how new connections are shared out. Pure: it takes plain values and fills
-//! a slice; publication into shared memory is another module's work.
+//! Patent Fig. 4, "master": it alone decides how new connections are distributed. Pure: it reads plain values and fills a
+//! slice; another module publishes it to shared memory.
 
 pub mod even;
 pub mod feedback;

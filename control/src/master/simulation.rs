@@ -31,7 +31,7 @@ impl Random {
 }
 
 /// A server.
-pub struct Server {
+pub struct SimulatedServer {
     /// Requests at a time.
     pub workers: usize,
     /// Mean execution time, exponentially distributed.
@@ -43,7 +43,7 @@ pub struct Server {
     sojourn_ms: f64,
 }
 
-impl Server {
+impl SimulatedServer {
     pub fn new(workers: usize, mean_ms: f64) -> Self {
         Self { workers, mean_ms, queue: VecDeque::new(), busy: 0, ended: 0, execution_ms: 0.0, sojourn_ms: 0.0 }
     }
@@ -60,7 +60,7 @@ impl Server {
 
 /// What a server reports.
 #[derive(Clone, Copy, Debug)]
-pub struct Report {
+pub struct SimulatedReport {
     pub in_flight: f64,
     /// The same when the report arrives: switchers count what came and went since.
     pub in_flight_now: f64,
@@ -81,7 +81,7 @@ enum Event {
 
 /// A pool and its clients.
 pub struct Pool {
-    pub servers: Vec<Server>,
+    pub servers: Vec<SimulatedServer>,
     /// Requests a second.
     pub rate: f64,
     pub weights: Vec<f64>,
@@ -96,13 +96,13 @@ pub struct Pool {
     pub latencies: Vec<f64>,
     now: Time,
     events: BinaryHeap<Reverse<(Time, Event)>>,
-    under_way: VecDeque<Vec<Report>>,
+    under_way: VecDeque<Vec<SimulatedReport>>,
 }
 
 impl Pool {
     /// At this part of the pool's capacity; all weights 1.
-    pub fn new(servers: Vec<Server>, load: f64, seed: u64) -> Self {
-        let rate = load * servers.iter().map(Server::capacity).sum::<f64>();
+    pub fn new(servers: Vec<SimulatedServer>, load: f64, seed: u64) -> Self {
+        let rate = load * servers.iter().map(SimulatedServer::capacity).sum::<f64>();
         let weights = vec![1.0; servers.len()];
         let mut pool = Self {
             servers,
@@ -123,7 +123,7 @@ impl Pool {
     }
 
     /// Runs for so long; `control` gets each server's report when it arrives, and may change the weights.
-    pub fn run(&mut self, seconds: f64, mut control: impl FnMut(&[Report], &mut [f64])) {
+    pub fn run(&mut self, seconds: f64, mut control: impl FnMut(&[SimulatedReport], &mut [f64])) {
         let end = self.now + (seconds * 1e9) as Time;
         while let Some(Reverse((time, event))) = self.events.pop() {
             self.now = time;
@@ -198,12 +198,12 @@ impl Pool {
         }
     }
 
-    fn measure(&mut self) -> Option<Vec<Report>> {
+    fn measure(&mut self) -> Option<Vec<SimulatedReport>> {
         let period_ms = self.period_ms as f64;
         let reports = self.servers.iter_mut().map(|server| {
             let (ended, sum) = (std::mem::take(&mut server.ended), std::mem::take(&mut server.execution_ms));
             let sojourn_ms = std::mem::take(&mut server.sojourn_ms);
-            Report {
+            SimulatedReport {
                 in_flight: server.in_flight() as f64,
                 in_flight_now: 0.0,
                 execution_ms: (ended > 0).then(|| sum / ended as f64),

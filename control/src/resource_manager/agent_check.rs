@@ -1,12 +1,12 @@
-//! Asking HAProxy's agents ("agent-check"): a task for each backend of a service that has them connects, reads one line,
-//! and tells. What an answer doesn't say stays as it was, as with HAProxy.
+//! Queries HAProxy agents ("agent-check"): one task for each backend of a service with agent checks connects, reads one
+//! line and returns the answer. As in HAProxy, fields missing in an answer keep their values.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use shunt_config::Config;
-use shunt_report::agent_check::{Administration, Answer, Health, LONGEST_BYTES};
+use shunt_report::agent_check::{Administration, AgentAnswer, AgentHealth, LONGEST_BYTES};
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -18,37 +18,37 @@ use crate::health::BackendKey;
 use crate::master::feedback::{AgentState, Measures};
 use crate::tasks::Tasks;
 
-/// An agent that doesn't answer within this counts as not answering.
+/// Timeout of an agent's answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Whom to ask, and how often.
+/// Which agent to query, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Whom the answer is about.
+    /// The backend that the answer is about.
     pub key: BackendKey,
-    /// Where the agent listens.
+    /// The agent's listening address.
     pub target: SocketAddr,
-    /// From one question to the next.
+    /// Interval between queries.
     pub interval: Duration,
 }
 
 impl Question {
-    /// After so long without an answer an agent is silent.
+    /// Time without an answer after which an agent counts as silent.
     fn silence_ms(&self) -> u64 {
         (self.interval * 3 + PATIENCE).as_millis() as u64
     }
 }
 
-/// What came of one question.
+/// The result of one query.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Whom it is about.
+    /// The backend that it is about.
     pub key: BackendKey,
-    /// The answer, or why there is none.
-    pub answer: Result<Answer, String>,
+    /// The answer, or the error.
+    pub answer: Result<AgentAnswer, String>,
 }
 
-/// The questions that a configuration asks for.
+/// The configured queries.
 pub fn questions(config: &Config) -> Vec<Question> {
     let asked = config.services.iter().filter_map(|service| Some((service, service.agent_check.as_ref()?)));
     let each = asked.flat_map(|(service, check)| {
@@ -61,20 +61,20 @@ pub fn questions(config: &Config) -> Vec<Question> {
     each.collect()
 }
 
-/// Asks on the current tokio runtime until dropped.
+/// Runs queries on the current tokio runtime until dropped.
 pub struct Questioner {
     running: Tasks<Question>,
     outcomes: mpsc::UnboundedSender<Outcome>,
 }
 
 impl Questioner {
-    /// Asks nobody yet. The channel has no bound: each task sends at most one outcome an interval.
+    /// Starts without queries. The channel is unbounded: each task sends at most one result per interval.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Outcome>) {
         let (outcomes, receiver) = mpsc::unbounded_channel();
         (Self { running: Tasks::default(), outcomes }, receiver)
     }
 
-    /// Asks exactly these from now on; one that is the same goes on undisturbed.
+    /// Runs exactly these queries from now on; unchanged ones continue.
     pub fn apply(&mut self, questions: Vec<Question>) {
         let outcomes = &self.outcomes;
         self.running.apply(questions.into_iter().map(|question| (question.key.clone(), question)), |_, question| {
@@ -95,24 +95,24 @@ async fn repeat(question: Question, outcomes: mpsc::UnboundedSender<Outcome>) {
     }
 }
 
-async fn ask(target: SocketAddr) -> Result<Answer, String> {
+async fn ask(target: SocketAddr) -> Result<AgentAnswer, String> {
     let read = async {
         let stream = TcpStream::connect(target).await?;
         let mut bytes = Vec::new();
-        // One more than the longest, so that a longer one is seen to be one.
+        // One byte more than the longest, to detect a longer one.
         let mut stream = stream.take(LONGEST_BYTES as u64 + 1);
         while !bytes.contains(&b'\n') && stream.read_buf(&mut bytes).await? != 0 {}
         std::io::Result::Ok(bytes)
     };
     let bytes = timeout(PATIENCE, read).await.map_err(|_| format!("no answer within {} ms", PATIENCE.as_millis()))?;
-    Answer::parse(&bytes.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+    AgentAnswer::parse(&bytes.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
 }
 
-/// What all agents that are asked said so far.
+/// The accumulated answers of all queried agents.
 #[derive(Debug, Default)]
 pub struct AgentChecks(BTreeMap<BackendKey, Asked>);
 
-/// An agent, and how long its answers count.
+/// An agent's answers, and their lifetime.
 #[derive(Debug)]
 struct Asked {
     known: Known,
@@ -120,7 +120,7 @@ struct Asked {
 }
 
 impl AgentChecks {
-    /// Takes a configuration over; returns the questions that it asks for. What agents that it still names said stays known.
+    /// Applies a configuration; returns its queries. Answers of agents that it still names are kept.
     pub fn configure(&mut self, config: &Config) -> Vec<Question> {
         let questions = questions(config);
         let before = std::mem::take(&mut self.0);
@@ -132,7 +132,7 @@ impl AgentChecks {
         questions
     }
 
-    /// Takes what came of a question; returns how that counts. None if nobody asks it any more.
+    /// Records a query's result; returns how it counts. `None` if the agent is no longer queried.
     pub fn record(&mut self, outcome: Outcome, now_ms: u64) -> Option<ReportOutcome> {
         let asked = self.0.get_mut(&outcome.key)?;
         match outcome.answer {
@@ -155,17 +155,17 @@ impl LoadSource for AgentChecks {
     }
 }
 
-/// All that one agent said so far.
+/// One agent's accumulated answers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
-    answer: Answer,
+    answer: AgentAnswer,
     expires_ms: u64,
 }
 
 impl Known {
-    /// Adds an answer.
-    fn add(&mut self, answer: Answer, expires_ms: u64) {
-        self.answer = Answer {
+    /// Merges an answer.
+    fn add(&mut self, answer: AgentAnswer, expires_ms: u64) {
+        self.answer = AgentAnswer {
             health: answer.health.or(self.answer.health),
             administration: answer.administration.or(self.answer.administration),
             weight_percent: answer.weight_percent.or(self.answer.weight_percent),
@@ -174,13 +174,13 @@ impl Known {
         self.expires_ms = expires_ms;
     }
 
-    /// What it comes to.
+    /// The resulting agent state.
     fn agent_state(&self, now_ms: u64) -> AgentState {
-        let Answer { health, administration, weight_percent, .. } = self.answer;
+        let AgentAnswer { health, administration, weight_percent, .. } = self.answer;
         let leaves = matches!(administration, Some(Administration::Drain | Administration::Maintenance));
         match weight_percent {
             _ if now_ms >= self.expires_ms => AgentState::Silent,
-            _ if leaves || health == Some(Health::Down) => AgentState::Declines,
+            _ if leaves || health == Some(AgentHealth::Down) => AgentState::Declines,
             Some(0) => AgentState::Declines,
             Some(percent) => AgentState::Percent(percent),
             None => AgentState::Takes(Measures::default()),
@@ -194,7 +194,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
-    async fn answer_with(text: &'static [u8]) -> Result<Answer, String> {
+    async fn answer_with(text: &'static [u8]) -> Result<AgentAnswer, String> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let target = listener.local_addr().unwrap();
         let serve = tokio::spawn(async move {
@@ -218,14 +218,14 @@ mod tests {
     fn what_is_not_said_stays_and_nothing_stays_for_ever() {
         let mut known = Known::default();
         assert_eq!(known.agent_state(0), AgentState::Silent);
-        known.add(Answer::parse(b"up ready 40%").unwrap(), 100);
+        known.add(AgentAnswer::parse(b"up ready 40%").unwrap(), 100);
         assert_eq!(known.agent_state(0), AgentState::Percent(40));
-        known.add(Answer::parse(b"drain").unwrap(), 200);
+        known.add(AgentAnswer::parse(b"drain").unwrap(), 200);
         assert_eq!(known.agent_state(100), AgentState::Declines);
-        known.add(Answer::parse(b"ready").unwrap(), 300);
+        known.add(AgentAnswer::parse(b"ready").unwrap(), 300);
         assert_eq!(known.agent_state(200), AgentState::Percent(40));
         assert_eq!(known.agent_state(300), AgentState::Silent);
-        known.add(Answer::parse(b"0%").unwrap(), 400);
+        known.add(AgentAnswer::parse(b"0%").unwrap(), 400);
         assert_eq!(known.agent_state(300), AgentState::Declines);
     }
 

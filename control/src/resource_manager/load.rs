@@ -1,40 +1,40 @@
-//! What is known of one backend's load: its last report, and the smoothed values that the master compares.
+//! The load of one backend: its last report, and the smoothed values that the master compares.
 
 use std::num::NonZeroU32;
 
-use shunt_report::{Listening, Load, State};
+use shunt_report::{Listening, ReportedLoad, ServerState};
 use shunt_shmlayout::loads::LoadRecord;
 
 use super::smoothing::Smoothed;
 use super::workers::Workers;
 use crate::master::feedback::{AgentState, Measures, Objection};
 
-/// Too low and connections that begin or end during a report count as foreign load; too high and switchers learn late of
-/// load that comes by another way.
+/// Too low: connections that begin or end during a report count as foreign load. Too high: switchers learn late of load
+/// that arrives by another path.
 const FOREIGN_SMOOTHING_MS: f64 = 500.0;
 
 /// One backend's load.
 #[derive(Clone, Debug)]
 pub struct BackendLoad {
     agent: String,
-    last: Load,
+    last: ReportedLoad,
     objection: Option<Objection>,
     reported_ms: u64,
     expires_ms: u64,
     execution_us: Smoothed,
     cpu_permille: Smoothed,
     workers: Workers,
-    /// Requests in flight less connections in flight over all switchers.
+    /// Requests in flight minus connections in flight over all switchers.
     foreign: Smoothed,
-    /// Since when it reports that it has nothing to do.
+    /// Since when it has reported no work.
     idle_since_ms: Option<u64>,
-    /// It has said how long requests take, and that was too long ago.
+    /// Its reported execution time has expired.
     is_rested: bool,
 }
 
 impl BackendLoad {
-    /// From a first report, whose numbers count unless there is an objection.
-    pub fn new(agent: &str, load: &Load, objection: Option<Objection>, now_ms: u64, silence_ms: u64) -> Self {
+    /// Starts from a first report, whose numbers count unless there is an objection.
+    pub fn new(agent: &str, load: &ReportedLoad, objection: Option<Objection>, now_ms: u64, silence_ms: u64) -> Self {
         let mut new = Self {
             agent: agent.to_owned(),
             last: load.clone(),
@@ -52,14 +52,14 @@ impl BackendLoad {
         new
     }
 
-    /// With what was learnt of its workers before.
+    /// Keeps the previous estimate of its workers.
     pub fn with_workers_of(self, silent: Option<Self>) -> Self {
         let workers = silent.map_or(self.workers, |silent| silent.workers);
         Self { workers, ..self }
     }
 
-    /// Takes a further one, to which the objection is the same.
-    pub fn update(&mut self, load: &Load, now_ms: u64, silence_ms: u64, smoothing_ms: f64) {
+    /// Adds a further report with the same objection.
+    pub fn update(&mut self, load: &ReportedLoad, now_ms: u64, silence_ms: u64, smoothing_ms: f64) {
         self.execution_us.add(load.execution_us.map(f64::from), now_ms, smoothing_ms);
         self.cpu_permille.add(load.cpu_permille.map(f64::from), now_ms, smoothing_ms);
         if let (None, Some((in_flight, busy_milli))) = (self.objection, load.in_flight.zip(load.busy_milli)) {
@@ -67,8 +67,8 @@ impl BackendLoad {
         }
         let is_idle = load.execution_us.is_none() && load.in_flight.or(load.clients) == Some(0);
         self.idle_since_ms = is_idle.then(|| self.idle_since_ms.unwrap_or(now_ms));
-        // A backend that was slow and gets nothing any more would never show that it has become better: its execution times
-        // are forgotten, and it is tried again as an average one.
+        // A backend that was slow and gets no requests would never show that it recovered: its execution time is discarded,
+        // and it is tried again as an average one.
         if self.idle_since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= silence_ms)
             && self.execution_us.value().is_some()
         {
@@ -79,25 +79,25 @@ impl BackendLoad {
         (self.reported_ms, self.expires_ms) = (now_ms, now_ms + silence_ms);
     }
 
-    /// Notes how many connections were in flight to it over all switchers when the last report came. What the server works
-    /// on besides is the difference. It is smoothed: a report is some milliseconds old, and what began and ended meanwhile
-    /// would count as foreign load at each of them, most at those that answer fastest.
+    /// Records the connections in flight to it over all switchers at the last report. The difference is the server's other
+    /// work. It is smoothed: a report is some milliseconds old, and what began and ended since would count as foreign load,
+    /// most for the fastest backends.
     pub fn observe_connections(&mut self, connections: u64) {
         let foreign = self.last.in_flight.map(|in_flight| f64::from(in_flight) - connections as f64);
         self.foreign.add(foreign, self.reported_ms, FOREIGN_SMOOTHING_MS);
     }
 
-    /// Whose report it was.
+    /// The agent that sent the report.
     pub fn agent(&self) -> &str {
         &self.agent
     }
 
-    /// What the server itself comes to: whether it takes connections, and its load. `opened` is what [`Self::measures`] wants.
+    /// The resulting agent state: whether it accepts connections, and its load. `opened` is as in [`Self::measures`].
     pub fn agent_state(&self, opened: i64, now_ms: u64) -> AgentState {
         match self.last.state {
             _ if self.is_silent(now_ms) => AgentState::Silent,
-            State::Drain | State::Down => AgentState::Declines,
-            State::Up => self.objection.map_or(AgentState::Takes(self.measures(opened)), AgentState::Ignored),
+            ServerState::Drain | ServerState::Down => AgentState::Declines,
+            ServerState::Up => self.objection.map_or(AgentState::Takes(self.measures(opened)), AgentState::Ignored),
         }
     }
 
@@ -106,18 +106,18 @@ impl BackendLoad {
         self.objection
     }
 
-    /// Whether the last report is too old to say anything.
+    /// Returns true if the last report is out of date.
     pub fn is_silent(&self, now_ms: u64) -> bool {
         now_ms >= self.expires_ms
     }
 
-    /// When the last report came.
+    /// Time of the last report.
     pub fn reported_ms(&self) -> u64 {
         self.reported_ms
     }
 
-    /// What the master compares: requests in flight, or clients where the server doesn't tell requests apart, with the
-    /// connections that switchers opened less closed since the report; the others smoothed.
+    /// What the master compares: requests in flight, or clients if the server does not report requests, plus the
+    /// connections that switchers opened minus those closed since the report; the others smoothed.
     pub fn measures(&self, opened: i64) -> Measures {
         if self.objection.is_some() {
             return Measures::default();
@@ -131,8 +131,8 @@ impl BackendLoad {
         }
     }
 
-    /// As switchers and `shunt` read it, with the workers that it says or that were learnt of it. `connections` are those in
-    /// flight to it now, over all switchers.
+    /// The record for switchers and `shunt`, with the reported or estimated workers. `connections` are those in flight to
+    /// it now, over all switchers.
     pub fn record(&self, connections: u64) -> LoadRecord {
         let last = &self.last;
         let flag = |said: bool, flag: u32| if said { flag } else { 0 };
@@ -151,8 +151,8 @@ impl BackendLoad {
                 | flag(last.memory_permille.is_some(), LoadRecord::MEMORY)
                 | flag(last.requests_per_s_milli.is_some(), LoadRecord::REQUESTS)
                 | flag(counts && last.workers.is_none() && learnt.is_some(), LoadRecord::WORKERS_LEARNT)
-                | flag(last.state == State::Drain, LoadRecord::DRAIN)
-                | flag(last.state == State::Down, LoadRecord::DOWN),
+                | flag(last.state == ServerState::Drain, LoadRecord::DRAIN)
+                | flag(last.state == ServerState::Down, LoadRecord::DOWN),
             score: small(self.measures(0).best().map(|measure| self.measures(0).load(measure, 1.0))),
             reported_ms: self.reported_ms,
             expires_ms: self.expires_ms,
@@ -166,9 +166,9 @@ impl BackendLoad {
     }
 }
 
-/// Why a load isn't believed, where `port` is the backend's by configuration. A report about the wrong port would say that
-/// nobody ever is served there, and so draw everybody.
-pub fn objection(load: &Load, port: u16) -> Option<Objection> {
+/// Why a load is not trusted, where `port` is the backend's by configuration. A report about another port would show no
+/// clients and attract all of them.
+pub fn objection(load: &ReportedLoad, port: u16) -> Option<Objection> {
     match load.listening {
         Listening::Unobserved => None,
         _ if load.port != port => Some(Objection::OtherPort(load.port)),

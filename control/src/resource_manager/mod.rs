@@ -1,5 +1,5 @@
-//! The resource manager (patent Fig. 4): "receives raw data from the back-end application servers", decides what of it is
-//! to be believed, and knows each backend's load until it is too old.
+//! The resource manager (patent Fig. 4): "receives raw data from the back-end application servers", validates it, and keeps
+//! each backend's load until it is out of date.
 //!
 //! ```text
 //!  datagram --> agents (whose, authentic, new) --> plausible --> load (smoothed, ages) --> LoadRecord, at once
@@ -7,8 +7,8 @@
 //!                     '----------- ReportOutcome -------'--> counted
 //! ```
 //!
-//! Pure but for `socket` and `agent_check`: bytes and time in, outcomes and loads out. What isn't believed is counted
-//! and changes nothing.
+//! Pure except for `socket` and `agent_check`: bytes and time in, outcomes and loads out. Refused data is counted and
+//! changes nothing.
 
 pub mod agent_check;
 pub mod load;
@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use crate::health::BackendKey;
 use crate::master::feedback::{AgentState, Objection};
 use shunt_config::Feedback;
-use shunt_report::{Arrival, Load, Refusal, Report};
+use shunt_report::{Arrival, LoadReport, ReportRefusal, ReportedLoad};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::replay::ReplayPlace;
 use shunt_shmlayout::report_outcome::ReportOutcome;
@@ -31,30 +31,30 @@ use shunt_shmlayout::report_outcome::ReportOutcome;
 use load::{BackendLoad, objection};
 use shunt_publish::agents::Agents;
 
-/// Where it is known from how loaded a backend is, and whether it takes connections. One file an implementation: Shunt's own
-/// agents report (this one), HAProxy's are asked (`agent_check`).
+/// A source of backends' load and willingness to accept connections. One file per implementation: Shunt's own agents send
+/// reports (this one), HAProxy's are queried (`agent_check`).
 pub trait LoadSource {
-    /// Whether anything is to be known of a backend as a service sees it.
+    /// Returns true if this source covers the backend of this service.
     fn expects(&self, key: &BackendKey) -> bool;
 
-    /// What is known of it; [`AgentState::None`] of one that nothing is to be known of. `opened` are the connections that
-    /// switchers opened less closed since the last report.
+    /// The backend's state; [`AgentState::None`] if this source does not cover it. `opened` are the connections that
+    /// switchers opened minus those closed since the last report.
     fn agent_state(&self, key: &BackendKey, opened: i64, now_ms: u64) -> AgentState;
 }
 
-/// Everything that agents said.
+/// State from all agents' reports.
 pub struct ResourceManager {
     agents: Agents,
-    /// By backend's name.
+    /// By backend name.
     loads: BTreeMap<String, BackendLoad>,
-    /// The backends' own, by name.
+    /// The configured ports, by backend name.
     ports: BTreeMap<String, u16>,
     silence_ms: u64,
     smoothing_ms: f64,
 }
 
 impl ResourceManager {
-    /// Knows nobody's load yet.
+    /// Starts without loads.
     pub fn new(feedback: &Feedback, agents: Agents, ports: BTreeMap<String, u16>) -> Self {
         let (loads, silence_ms, smoothing_ms) = (BTreeMap::new(), 0, 0.0);
         let mut manager = Self { agents: Agents::default(), loads, ports: BTreeMap::new(), silence_ms, smoothing_ms };
@@ -62,8 +62,8 @@ impl ResourceManager {
         manager
     }
 
-    /// Takes a configuration over. What is known of backends that still have the same agent stays known, and what that
-    /// agent sent before still can't be sent again.
+    /// Applies a configuration. Loads of backends whose agent is unchanged are kept, and that agent's earlier reports still
+    /// cannot be replayed.
     pub fn configure(&mut self, feedback: &Feedback, agents: Agents, ports: BTreeMap<String, u16>) {
         self.ports = ports;
         self.agents = agents.after(std::mem::take(&mut self.agents));
@@ -71,24 +71,24 @@ impl ResourceManager {
         (self.silence_ms, self.smoothing_ms) = (feedback.silence_ms.into(), feedback.smoothing_ms.into());
     }
 
-    /// Goes on where a predecessor of this process was with each agent's reports ([`Agents::remember_in`]).
+    /// Resumes a predecessor's replay windows ([`Agents::remember_in`]).
     pub fn remember_in(&mut self, places: &'static [ReplayPlace<Writer>]) {
         self.agents.remember_in(places);
     }
 
-    /// Notes what the wall clock says, microseconds since 1970: an agent that says that it started much later isn't believed.
+    /// Sets the wall clock, microseconds since 1970: an agent with a much later start time is refused.
     pub fn follow_clock(&mut self, wall_us: u64) {
         self.agents.wall_us = wall_us;
     }
 
-    /// The agents whose clocks were found ahead since the last call, and where they were at their starts.
+    /// Agents newly found with a clock ahead since the last call, and their start times.
     pub fn take_ahead(&mut self) -> Vec<(String, u64)> {
         std::mem::take(&mut self.agents.newly_ahead)
     }
 
-    /// Takes a datagram. If it is accepted, the loads that it brought are known from now on, also those that don't count:
-    /// [`ResourceManager::outcome`] tells.
-    pub fn receive(&mut self, datagram: &[u8], now_ms: u64) -> Result<Report, ReportOutcome> {
+    /// Handles a datagram. If it is accepted, its loads are recorded, including ignored ones: see
+    /// [`ResourceManager::outcome`].
+    pub fn receive(&mut self, datagram: &[u8], now_ms: u64) -> Result<LoadReport, ReportOutcome> {
         let (report, arrival) = self.agents.admit(datagram).map_err(outcome_of)?;
         if !plausible::is_plausible(&report) {
             return Err(ReportOutcome::Absurd);
@@ -105,13 +105,13 @@ impl ResourceManager {
         Ok(report)
     }
 
-    fn record(&mut self, agent: &str, load: &Load, now_ms: u64) {
+    fn record(&mut self, agent: &str, load: &ReportedLoad, now_ms: u64) {
         let (silence_ms, smoothing_ms) = (self.silence_ms, self.smoothing_ms);
         let objection = self.ports.get(load.backend.as_str()).and_then(|port| objection(load, *port));
         let known = self.loads.get_mut(load.backend.as_str());
         match known.filter(|known| !known.is_silent(now_ms) && known.objection() == objection) {
             Some(known) => known.update(load, now_ms, silence_ms, smoothing_ms),
-            // After a silence, or while reports were ignored, what was before says nothing, but for the workers.
+            // After a silence, or while reports were ignored, earlier values are obsolete, except for the workers.
             None => {
                 let new = BackendLoad::new(agent, load, objection, now_ms, silence_ms);
                 let silent = self.loads.remove(load.backend.as_str());
@@ -120,8 +120,8 @@ impl ResourceManager {
         }
     }
 
-    /// What became of a report that was accepted: whether all of its loads count.
-    pub fn outcome(&self, report: &Report) -> ReportOutcome {
+    /// The outcome of an accepted report: whether all its loads count.
+    pub fn outcome(&self, report: &LoadReport) -> ReportOutcome {
         let known = report.loads.iter().filter_map(|load| self.load(load.backend.as_str()));
         match known.filter_map(BackendLoad::objection).next() {
             None => ReportOutcome::Accepted,
@@ -130,12 +130,12 @@ impl ResourceManager {
         }
     }
 
-    /// What is known of a backend, old or not; `None` if nobody ever reported about it.
+    /// A backend's load, even if out of date; `None` before its first report.
     pub fn load(&self, backend: &str) -> Option<&BackendLoad> {
         self.loads.get(backend)
     }
 
-    /// Notes how many connections were in flight to a backend when its last report came.
+    /// Records the connections in flight to a backend at its last report.
     pub fn observe_connections(&mut self, backend: &str, connections: u64) {
         if let Some(load) = self.loads.get_mut(backend) {
             load.observe_connections(connections);
@@ -157,17 +157,17 @@ impl LoadSource for ResourceManager {
     }
 }
 
-fn outcome_of(refusal: Refusal) -> ReportOutcome {
+fn outcome_of(refusal: ReportRefusal) -> ReportOutcome {
     match refusal {
-        Refusal::TooShort => ReportOutcome::TooShort,
-        Refusal::TooLong => ReportOutcome::TooLong,
-        Refusal::Version => ReportOutcome::Version,
-        Refusal::UnknownAgent => ReportOutcome::UnknownAgent,
-        Refusal::Forged => ReportOutcome::Forged,
-        Refusal::Malformed => ReportOutcome::Malformed,
-        Refusal::Stale => ReportOutcome::Stale,
-        Refusal::Replayed => ReportOutcome::Replayed,
-        Refusal::EpochAhead => ReportOutcome::EpochAhead,
+        ReportRefusal::TooShort => ReportOutcome::TooShort,
+        ReportRefusal::TooLong => ReportOutcome::TooLong,
+        ReportRefusal::Version => ReportOutcome::Version,
+        ReportRefusal::UnknownAgent => ReportOutcome::UnknownAgent,
+        ReportRefusal::Forged => ReportOutcome::Forged,
+        ReportRefusal::Malformed => ReportOutcome::Malformed,
+        ReportRefusal::Stale => ReportOutcome::Stale,
+        ReportRefusal::Replayed => ReportOutcome::Replayed,
+        ReportRefusal::EpochAhead => ReportOutcome::EpochAhead,
     }
 }
 

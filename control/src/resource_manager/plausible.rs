@@ -1,11 +1,12 @@
-//! Whether a report says nothing that can't be, by the limits that agents keep ([`Load::bounded`]).
+//! Checks a report against the limits that agents keep ([`ReportedLoad::bounded`]).
 
-use shunt_report::{Load, PERIOD_MS, Report};
+use shunt_report::{LoadReport, PERIOD_MS, ReportedLoad};
 
-/// Whether a report is within the limits, and names each backend once.
-pub fn is_plausible(report: &Report) -> bool {
-    let repeated = |(index, load): (usize, &Load)| report.loads[..index].iter().any(|l| l.backend == load.backend);
+/// Returns true if a report is within the limits and names each backend once.
+pub fn is_plausible(report: &LoadReport) -> bool {
+    let repeated =
+        |(index, load): (usize, &ReportedLoad)| report.loads[..index].iter().any(|l| l.backend == load.backend);
     PERIOD_MS.contains(&report.period_ms)
-        && report.loads.iter().all(Load::is_bounded)
+        && report.loads.iter().all(ReportedLoad::is_bounded)
         && !report.loads.iter().enumerate().any(repeated)
 }

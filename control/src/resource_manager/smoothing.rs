@@ -1,15 +1,15 @@
-//! Exponential smoothing by time, so that an agent that reports twice as often isn't believed twice as quickly.
+//! Time-based exponential smoothing, so that the report rate does not affect the weight of a sample.
 
-/// A value, smoothed.
+/// A smoothed value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Smoothed {
     value: Option<f64>,
-    /// When the last sample came.
+    /// Time of the last sample.
     last_ms: u64,
 }
 
 impl Smoothed {
-    /// Takes a sample; the first counts whole. None leaves it as it is.
+    /// Adds a sample; the first counts in full. `None` changes nothing.
     pub fn add(&mut self, sample: Option<f64>, now_ms: u64, smoothing_ms: f64) {
         let Some(sample) = sample else { return };
         let elapsed_ms = now_ms.saturating_sub(self.last_ms) as f64;
@@ -18,7 +18,7 @@ impl Smoothed {
         self.last_ms = now_ms;
     }
 
-    /// What it is now, if there ever was a sample.
+    /// The current value, if there was a sample.
     pub fn value(&self) -> Option<f64> {
         self.value
     }

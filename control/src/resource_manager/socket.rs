@@ -1,4 +1,4 @@
-//! The socket that reports arrive at.
+//! The socket that receives reports.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,30 +7,30 @@ use log::{info, warn};
 use shunt_report::LONGEST_BYTES;
 use tokio::net::UdpSocket;
 
-/// Datagrams taken at a time, so that a flood leaves control time for everything else; the kernel drops the rest.
+/// Limit of datagrams per call, so that a flood leaves control time for other work; the kernel drops the rest.
 const MOST_AT_ONCE: usize = 128;
-/// How soon an address that can't be bound is tried again: it may come up later.
+/// Retry interval for an address that cannot be bound; it may be configured later.
 const RETRY_MS: u64 = 1000;
 
-/// A socket that is opened as soon as it can be.
+/// A socket that is opened as soon as possible.
 #[derive(Default)]
 pub struct ReportSocket {
     listen: Option<SocketAddr>,
     socket: Option<UdpSocket>,
     not_before_ms: u64,
-    /// Why there is no socket.
+    /// Why it could not be opened.
     fault: Option<String>,
 }
 
 impl ReportSocket {
-    /// Listens there from now on, or nowhere.
+    /// Sets the address to listen on; `None` closes the socket.
     pub fn listen(&mut self, listen: Option<SocketAddr>) {
         if listen != self.listen {
             *self = Self { listen, ..Self::default() };
         }
     }
 
-    /// Opens the socket if it should be open and isn't; must be called now and then.
+    /// Opens the socket if necessary; must be called periodically.
     pub fn open(&mut self, now_ms: u64) {
         let Some(listen) = self.listen.filter(|_| self.socket.is_none() && now_ms >= self.not_before_ms) else {
             return;
@@ -50,12 +50,12 @@ impl ReportSocket {
         }
     }
 
-    /// Where it can't listen, and why.
+    /// The address that it cannot listen on, and the error.
     pub fn fault(&self) -> Option<(SocketAddr, &str)> {
         self.listen.zip(self.fault.as_deref())
     }
 
-    /// Waits until something arrives; for ever where there is no socket.
+    /// Waits for a datagram; never returns without a socket.
     pub async fn readable(&self) {
         let is_readable = match &self.socket {
             Some(socket) => socket.readable().await.is_ok(),
@@ -66,8 +66,8 @@ impl ReportSocket {
         }
     }
 
-    /// Gives away what has arrived and from where, a bounded number of datagrams. One too long is cut one byte after the
-    /// longest.
+    /// Passes pending datagrams and their sources to `take`, up to a limit. A longer datagram is truncated one byte after
+    /// the longest allowed.
     pub fn take(&self, mut each: impl FnMut(IpAddr, &[u8])) {
         let mut datagram = [0; LONGEST_BYTES + 1];
         let Some(socket) = &self.socket else { return };

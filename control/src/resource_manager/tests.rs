@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use proptest::prelude::*;
-use shunt_report::{Key, Listening, Name, State, seal};
+use shunt_report::{AgentKey, ConfigName, Listening, ServerState, seal};
 use shunt_shmlayout::loads::LoadRecord;
 
 use super::*;
@@ -11,11 +11,11 @@ use crate::master::feedback::{AgentState, Objection};
 
 const SILENCE_MS: u64 = 1000;
 
-fn key(byte: u8) -> Key {
-    Key::new(&[byte; 32]).unwrap()
+fn key(byte: u8) -> AgentKey {
+    AgentKey::new(&[byte; 32]).unwrap()
 }
 
-fn name(text: &str) -> Name {
+fn name(text: &str) -> ConfigName {
     text.parse().unwrap()
 }
 
@@ -39,15 +39,15 @@ fn manager() -> ResourceManager {
     ResourceManager::new(&feedback(), agents(), ports())
 }
 
-fn load(backend: &str, in_flight: u32) -> Load {
-    Load { in_flight: Some(in_flight), execution_us: Some(1000), ..Load::unknown(name(backend)) }
+fn load(backend: &str, in_flight: u32) -> ReportedLoad {
+    ReportedLoad { in_flight: Some(in_flight), execution_us: Some(1000), ..ReportedLoad::unknown(name(backend)) }
 }
 
-fn report(sequence: u64, loads: Vec<Load>) -> Report {
-    Report { agent: name("a"), boot_epoch: 1, sequence, period_ms: 50, loads }
+fn report(sequence: u64, loads: Vec<ReportedLoad>) -> LoadReport {
+    LoadReport { agent: name("a"), boot_epoch: 1, sequence, period_ms: 50, loads }
 }
 
-fn sealed(report: &Report) -> Vec<u8> {
+fn sealed(report: &LoadReport) -> Vec<u8> {
     seal(report, &key(1)).unwrap()
 }
 
@@ -100,7 +100,7 @@ fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
     let mut manager = manager();
     manager.receive(&sealed(&report(100, vec![load("b1", 4)])), 0).unwrap();
     let later = |sequence, loads| sealed(&report(sequence, loads));
-    let absurd = |change: fn(&mut Load)| {
+    let absurd = |change: fn(&mut ReportedLoad)| {
         let mut wrong = load("b1", 50);
         change(&mut wrong);
         wrong
@@ -113,9 +113,9 @@ fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
         (later(100, vec![load("b1", 50)]), ReportOutcome::Replayed),
         (later(36, vec![load("b1", 50)]), ReportOutcome::Stale),
         (later(99, vec![load("b1", 50)]), ReportOutcome::Late),
-        (sealed(&Report { boot_epoch: 0, ..report(500, vec![load("b1", 50)]) }), ReportOutcome::Stale),
-        (sealed(&Report { boot_epoch: u64::MAX, ..report(1, vec![load("b1", 50)]) }), ReportOutcome::EpochAhead),
-        (sealed(&Report { agent: name("nobody"), ..report(101, vec![]) }), ReportOutcome::UnknownAgent),
+        (sealed(&LoadReport { boot_epoch: 0, ..report(500, vec![load("b1", 50)]) }), ReportOutcome::Stale),
+        (sealed(&LoadReport { boot_epoch: u64::MAX, ..report(1, vec![load("b1", 50)]) }), ReportOutcome::EpochAhead),
+        (sealed(&LoadReport { agent: name("nobody"), ..report(101, vec![]) }), ReportOutcome::UnknownAgent),
         (vec![0; 1401], ReportOutcome::TooLong),
         (vec![0; 3], ReportOutcome::TooShort),
         (vec![1; 100], ReportOutcome::Version),
@@ -130,7 +130,7 @@ fn whatever_is_dropped_is_counted_by_reason_and_moves_nothing() {
         (later(109, vec![absurd(|load| load.memory_permille = Some(u16::MAX))]), ReportOutcome::Absurd),
         (later(113, vec![absurd(|load| load.workers = NonZeroU32::new(u32::MAX))]), ReportOutcome::Absurd),
         (later(114, vec![absurd(|load| load.busy_milli = Some(u32::MAX))]), ReportOutcome::Absurd),
-        (sealed(&Report { period_ms: 1, ..report(110, vec![]) }), ReportOutcome::Absurd),
+        (sealed(&LoadReport { period_ms: 1, ..report(110, vec![]) }), ReportOutcome::Absurd),
     ];
     for (number, (datagram, expected)) in cases.iter().enumerate() {
         assert_eq!(outcome(&mut manager, datagram), *expected, "case {number}");
@@ -146,7 +146,7 @@ fn work(manager: &mut ResourceManager, first: u64, workers: Option<u32>) -> (u32
     for turn in first..first + 200 {
         let in_flight = turn as u32 % 9;
         let workers = workers.and_then(NonZeroU32::new);
-        let busy = Load { workers, busy_milli: Some(in_flight.min(4) * 1000), ..load("b1", in_flight) };
+        let busy = ReportedLoad { workers, busy_milli: Some(in_flight.min(4) * 1000), ..load("b1", in_flight) };
         manager.receive(&sealed(&report(turn, vec![busy])), turn * 50).unwrap();
     }
     let record = manager.load("b1").unwrap().record(0);
@@ -167,7 +167,7 @@ fn silence_ends_what_is_known_and_the_next_report_counts_whole() {
     let slow = Feedback { smoothing_ms: 60_000, ..feedback() };
     let mut manager = ResourceManager::new(&slow, agents(), ports());
     let execution_us = |manager: &ResourceManager| manager.load("b1").unwrap().measures(0).execution_us.unwrap();
-    let lasting = |execution_us| Load { execution_us: Some(execution_us), ..load("b1", 5) };
+    let lasting = |execution_us| ReportedLoad { execution_us: Some(execution_us), ..load("b1", 5) };
     manager.receive(&sealed(&report(1, vec![lasting(100_000)])), 0).unwrap();
     manager.receive(&sealed(&report(2, vec![lasting(0)])), 600).unwrap();
     assert!(execution_us(&manager) > 98_000.0, "smoothed");
@@ -180,9 +180,9 @@ fn silence_ends_what_is_known_and_the_next_report_counts_whole() {
 #[test]
 fn a_slow_backend_that_gets_nothing_is_tried_again() {
     let mut manager = manager();
-    let slow = Load { execution_us: Some(800_000), ..load("b1", 9) };
+    let slow = ReportedLoad { execution_us: Some(800_000), ..load("b1", 9) };
     manager.receive(&sealed(&report(1, vec![slow])), 0).unwrap();
-    let without = |in_flight| Load { execution_us: None, ..load("b1", in_flight) };
+    let without = |in_flight| ReportedLoad { execution_us: None, ..load("b1", in_flight) };
     manager.receive(&sealed(&report(2, vec![without(9)])), 500).unwrap();
     assert_eq!(manager.load("b1").unwrap().record(0).execution_us, 800_000, "it hangs");
     let times: Vec<u32> = (3..7u64)
@@ -221,7 +221,7 @@ fn an_agent_whose_clock_was_ahead_is_not_locked_out() {
     let mut manager = manager();
     let (now_us, year_us) = (1_795_000_000_000_000, 365 * 86_400 * 1_000_000);
     manager.follow_clock(now_us);
-    let run = |boot_epoch, sequence| sealed(&Report { boot_epoch, ..report(sequence, vec![load("b1", 4)]) });
+    let run = |boot_epoch, sequence| sealed(&LoadReport { boot_epoch, ..report(sequence, vec![load("b1", 4)]) });
     for sequence in 1..4 {
         assert_eq!(outcome(&mut manager, &run(now_us + year_us, sequence)), ReportOutcome::EpochAhead);
     }
@@ -237,7 +237,7 @@ fn an_agent_whose_clock_was_ahead_is_not_locked_out() {
 #[test]
 fn a_new_key_ends_the_lockout_of_an_agent_whose_clock_was_set_back() {
     let mut manager = manager();
-    let run = |boot_epoch| Report { boot_epoch, ..report(1, vec![load("b1", 4)]) };
+    let run = |boot_epoch| LoadReport { boot_epoch, ..report(1, vec![load("b1", 4)]) };
     assert_eq!(outcome(&mut manager, &sealed(&run(9))), ReportOutcome::Accepted);
     assert_eq!(outcome(&mut manager, &sealed(&run(7))), ReportOutcome::Stale);
     manager.configure(&feedback(), agents(), ports());
@@ -254,7 +254,7 @@ fn a_new_key_ends_the_lockout_of_an_agent_whose_clock_was_set_back() {
 #[test]
 fn an_opinion_is_heard_without_a_number() {
     let mut manager = manager();
-    let down = Load { state: State::Down, ..Load::unknown(name("b1")) };
+    let down = ReportedLoad { state: ServerState::Down, ..ReportedLoad::unknown(name("b1")) };
     manager.receive(&sealed(&report(1, vec![down])), 0).unwrap();
     let known = manager.load("b1").unwrap();
     assert_eq!((known.agent_state(0, 0), known.agent_state(0, SILENCE_MS)), (AgentState::Declines, AgentState::Silent));
@@ -275,7 +275,7 @@ fn a_load_of_a_port_that_nobody_listens_on_or_that_is_not_the_backends_counts_fo
     ];
     let mut manager = manager();
     for (sequence, (port, listening, ignored)) in (1..).zip(cases) {
-        let typed = Load { port, listening, ..load("b1", 4) };
+        let typed = ReportedLoad { port, listening, ..load("b1", 4) };
         let report = manager.receive(&sealed(&report(sequence, vec![typed, load("b2", 5)])), 10).unwrap();
         let expected = ignored.map_or(ReportOutcome::Accepted, |(outcome, _)| outcome);
         assert_eq!(manager.outcome(&report), expected, "{port} {listening:?}");
@@ -295,7 +295,7 @@ fn a_load_of_a_port_that_nobody_listens_on_or_that_is_not_the_backends_counts_fo
 #[test]
 fn a_load_that_is_ignored_may_still_decline() {
     let mut manager = manager();
-    let draining = Load { listening: Listening::Never, state: State::Drain, port: 8080, ..load("b1", 0) };
+    let draining = ReportedLoad { listening: Listening::Never, state: ServerState::Drain, port: 8080, ..load("b1", 0) };
     manager.receive(&sealed(&report(1, vec![draining])), 0).unwrap();
     assert_eq!(manager.load("b1").unwrap().agent_state(0, 0), AgentState::Declines);
 }

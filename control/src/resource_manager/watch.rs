@@ -1,4 +1,4 @@
-//! What an operator should know of the agents: who doesn't report, and whose reports are refused.
+//! What an operator should know about agents: silent agents and refused reports.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,14 +10,14 @@ use shunt_shmlayout::report_outcome::ReportOutcome;
 
 use shunt_protocol::admin::{RefusedReports, SilentAgent};
 
-/// A refused report matters for so long: an agent sends at least one a second.
+/// How long a refused report is shown: an agent sends at least one a second.
 const RECENT_MS: u64 = 60_000;
-/// Causes remembered at a time. Sources can be forged, so the number is bounded.
+/// Limit of remembered causes, since sources can be forged.
 const MOST_CAUSES: usize = 16;
-/// At most one line in so long goes to the log.
+/// Minimum interval between log lines.
 const LOG_PAUSE_MS: u64 = 1000;
 
-/// Sees every report and what became of it.
+/// Observes every report and its outcome.
 #[derive(Default)]
 pub struct Watch {
     silence_ms: u64,
@@ -29,7 +29,7 @@ pub struct Watch {
 
 struct Heard {
     backends: Vec<String>,
-    /// Its last report, or when control began to wait for it.
+    /// Time of its last report, or when control began to wait for it.
     since_ms: u64,
     has_reported: bool,
 }
@@ -48,11 +48,11 @@ struct Refused {
 }
 
 impl Watch {
-    /// Waits for the agents of a configuration from now on. What is known of those that stay is kept.
+    /// Expects reports from a configuration's agents. State of unchanged agents is kept.
     pub fn configure(&mut self, feedback: &Feedback, now_ms: u64) {
         self.silence_ms = feedback.silence_ms.into();
         if feedback.listen.is_none() {
-            self.refused.clear(); // nobody's reports are taken any more
+            self.refused.clear(); // no reports are accepted any more
         }
         let mut before = std::mem::take(&mut self.agents);
         let agents = feedback.agents.iter().map(|agent| {
@@ -66,7 +66,7 @@ impl Watch {
         self.agents = agents.collect();
     }
 
-    /// Notes what became of a datagram.
+    /// Records a datagram's outcome.
     pub fn observe(&mut self, source: IpAddr, datagram: &[u8], outcome: ReportOutcome, now_ms: u64) {
         let agent = claimed(datagram).map(|name| name.to_string());
         if matches!(outcome, ReportOutcome::Accepted | ReportOutcome::NeverListening | ReportOutcome::OtherPort)
@@ -76,7 +76,7 @@ impl Watch {
         }
         match outcome {
             ReportOutcome::Accepted => self.refused.retain(|cause, _| cause.source != source || cause.agent != agent),
-            // Networks repeat and reorder datagrams.
+            // Networks duplicate and reorder datagrams.
             ReportOutcome::Late | ReportOutcome::Replayed => {}
             _ => self.refuse(Cause { source, agent, reason: outcome.name() }, outcome, now_ms),
         }
@@ -101,7 +101,7 @@ impl Watch {
         warn!("reports from {}{agent} are refused: {}: {}", cause.source, cause.reason, outcome.meaning());
     }
 
-    /// Agents that have not reported for longer than `feedback.silence_ms`.
+    /// Agents without a report for longer than `feedback.silence_ms`.
     pub fn silent(&self, now_ms: u64) -> Vec<SilentAgent> {
         let silent = self.agents.iter().map(|(name, heard)| SilentAgent {
             name: name.clone(),
@@ -125,7 +125,7 @@ impl Watch {
     }
 }
 
-/// Whether control's main loop writes a line of its own, with more to say.
+/// Returns true if the main loop logs this outcome itself, in more detail.
 fn is_told_elsewhere(outcome: ReportOutcome) -> bool {
     matches!(outcome, ReportOutcome::EpochAhead | ReportOutcome::NeverListening | ReportOutcome::OtherPort)
 }
@@ -134,7 +134,7 @@ fn is_told_elsewhere(outcome: ReportOutcome) -> bool {
 mod tests {
     use super::*;
     use shunt_config::Agent;
-    use shunt_report::{Key, Report, seal};
+    use shunt_report::{AgentKey, LoadReport, seal};
 
     const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 1, 9));
 
@@ -147,8 +147,8 @@ mod tests {
 
     fn datagram(agent: &str) -> Vec<u8> {
         let report =
-            Report { agent: agent.parse().unwrap(), boot_epoch: 1, sequence: 1, period_ms: 50, loads: Vec::new() };
-        seal(&report, &Key::new(&[1; 32]).unwrap()).unwrap()
+            LoadReport { agent: agent.parse().unwrap(), boot_epoch: 1, sequence: 1, period_ms: 50, loads: Vec::new() };
+        seal(&report, &AgentKey::new(&[1; 32]).unwrap()).unwrap()
     }
 
     #[test]

@@ -1,39 +1,39 @@
-//! How many requests a backend works on at a time, learnt from what it reports: those in flight, and those at work.
+//! Estimates a backend's workers (concurrent requests) from its reported requests in flight and executing.
 //!
-//! Of `n` requests in flight, a backend with `w` workers works on min(n, w). So the estimate moves until as many would be at
-//! work by it as were, on average over some seconds (stochastic approximation: Robbins and Monro, 1951). That needs no
-//! execution time and survives its changes. Nothing is told before requests have waited: until then any larger number
-//! explains the reports as well. A backend whose execution times include the wait never seems to make anybody wait, and
-//! so its workers stay unknown.
+//! Of `n` requests in flight, a backend with `w` workers executes min(n, w). The estimate moves until it predicts the
+//! reported mean of executing requests over some seconds (stochastic approximation: Robbins and Monro, 1951). It needs no
+//! execution times and tolerates their changes. No estimate is returned before requests have queued: until then any larger
+//! number fits the reports as well. A backend whose execution times include queueing never appears to queue, and its
+//! workers stay unknown.
 
 /// Time constant of all averages: a few hundred requests of a slow backend.
 const AVERAGING_MS: f64 = 10_000.0;
-/// Averages over a shorter time show what is just begun as if it waited.
+/// With a shorter averaging time, requests that have just started would appear queued.
 const LEAST_MS: f64 = 5_000.0;
-/// Agents report at least every second. Whatever happened in a longer gap, one sample says nothing of it.
+/// Agents report at least every second. One sample says nothing about a longer gap.
 const LONGEST_GAP_MS: u64 = 2_000;
-/// Fewer than this part of the requests in flight at work: the others wait.
+/// If a smaller part of the requests in flight is executing, the others are queued.
 const AT_WORK: f64 = 0.9;
 
-/// What was learnt of one backend.
+/// The estimate for one backend.
 #[derive(Clone, Debug, Default)]
 pub struct Workers {
     estimate: f64,
     in_flight: f64,
     at_work: f64,
-    /// What was seen so far, and when it was last.
+    /// Averages so far, and the time of the last sample.
     seen_ms: f64,
     last_ms: Option<u64>,
-    /// Requests have waited.
+    /// Whether requests have queued.
     is_known: bool,
 }
 
 impl Workers {
-    /// Takes what a report says: requests in flight now, and at work on average over the last moments.
+    /// Adds a report: requests in flight now, and mean of executing requests over the last moments.
     pub fn learn(&mut self, in_flight: f64, at_work: f64, now_ms: u64) {
         let gap_ms = self.last_ms.replace(now_ms).map(|last_ms| now_ms.saturating_sub(last_ms));
         let Some(gap_ms) = gap_ms.filter(|gap_ms| *gap_ms <= LONGEST_GAP_MS) else {
-            // What is known outlives a silence; what isn't yet is learnt anew.
+            // A known estimate survives a silence; an unknown one restarts.
             if !self.is_known {
                 (self.estimate, self.in_flight, self.at_work) = (at_work.max(1.0), in_flight, at_work);
                 self.seen_ms = 0.0;
@@ -42,7 +42,7 @@ impl Workers {
         };
         let elapsed_ms = gap_ms as f64;
         self.seen_ms += elapsed_ms;
-        // At first all that was seen counts equally, so that a start isn't remembered for long.
+        // Initially all samples count equally, so that the start is soon forgotten.
         let share = elapsed_ms / self.seen_ms.clamp(1.0, AVERAGING_MS);
         self.in_flight += share * (in_flight - self.in_flight);
         self.at_work += share * (at_work - self.at_work);
@@ -50,7 +50,7 @@ impl Workers {
         self.is_known |= self.seen_ms >= LEAST_MS && self.at_work < AT_WORK * self.in_flight;
     }
 
-    /// The number, once it is known.
+    /// The estimate, once known.
     pub fn number(&self) -> Option<u32> {
         self.is_known.then(|| self.estimate.round() as u32)
     }
@@ -59,11 +59,17 @@ impl Workers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::simulation::{Pool, Report, Server};
+    use crate::master::simulation::{Pool, SimulatedReport, SimulatedServer};
 
     /// What is learnt of two servers of so many workers each that share Poisson arrivals.
-    fn learnt(workers: usize, mean_ms: f64, load: f64, seconds: f64, at_work: fn(&Report) -> f64) -> Option<u32> {
-        let servers = vec![Server::new(workers, mean_ms), Server::new(workers, mean_ms)];
+    fn learnt(
+        workers: usize,
+        mean_ms: f64,
+        load: f64,
+        seconds: f64,
+        at_work: fn(&SimulatedReport) -> f64,
+    ) -> Option<u32> {
+        let servers = vec![SimulatedServer::new(workers, mean_ms), SimulatedServer::new(workers, mean_ms)];
         let (mut pool, mut learnt, mut now_ms) = (Pool::new(servers, load, 11), Workers::default(), 1000);
         pool.run(seconds, |reports, _| {
             now_ms += 50;

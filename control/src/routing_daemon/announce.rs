@@ -1,4 +1,4 @@
-//! Tells the client side where the service addresses are, so that nobody goes on sending to a predecessor.
+//! Announces service addresses on the client side, so that no host continues to send to a predecessor.
 //!
 //! ARP announcements of RFC 5227 section 2.3: broadcast requests whose sender and target are both the service address.
 //! They are [`ANNOUNCE_INTERVAL`] apart as ANNOUNCE_INTERVAL says there, and [`ANNOUNCE_COUNT`] of them, one more than
@@ -16,16 +16,16 @@ use nix::sys::socket::SockType;
 use crate::packet_socket;
 use shunt_routing::event::Mac;
 
-/// How often each address is announced.
+/// Number of announcements per address.
 pub const ANNOUNCE_COUNT: u32 = 3;
-/// The time between two announcements of an address (RFC 5227 section 1.1).
+/// Interval between announcements of an address (RFC 5227 section 1.1).
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The smallest Ethernet frame without its checksum: 42 bytes of ARP, padded.
 const FRAME_BYTES: usize = 60;
 const BROADCAST: Mac = [0xff; 6];
 
-/// A socket that sends raw frames out of any link, and receives none. Needs CAP_NET_RAW.
+/// A socket that sends raw frames on any link and receives none. Needs CAP_NET_RAW.
 pub struct Announcer {
     socket: OwnedFd,
 }
@@ -35,7 +35,7 @@ pub struct Announcer {
 pub struct Place {
     /// The link.
     pub ifindex: u32,
-    /// The Ethernet address that switchers answer with there: the link's own.
+    /// The Ethernet address that switchers answer with on this link: the link's own.
     pub mac: Mac,
 }
 
@@ -45,7 +45,8 @@ impl Announcer {
         Ok(Self { socket: packet_socket::open(SockType::Raw)? })
     }
 
-    /// Announces every address at every place, [`ANNOUNCE_COUNT`] times; returns after the last. Dropping it stops it.
+    /// Announces every address at every place [`ANNOUNCE_COUNT`] times; returns after the last. Dropping the future stops
+    /// it.
     pub async fn announce(&self, places: &[Place], addresses: &[Ipv4Addr]) {
         for round in 0..ANNOUNCE_COUNT {
             if round > 0 {

@@ -1,8 +1,8 @@
-//! The netlink sockets: dumps the kernel's network state, follows its changes, and asks it to resolve neighbours.
+//! Netlink sockets: dump the kernel's network state, follow its changes, and request neighbour resolution.
 //!
-//! Two sockets. `events` is subscribed before the first dump, so that nothing falls between; what happened before a
-//! dump and is heard after it is applied again without harm. `requests` is used in lock step: the kernel answers a
-//! request before the call returns, so that it is read without waiting. Owned by control's main loop.
+//! Two sockets. `events` subscribes before the first dump, so that no change is missed; a change that precedes a dump but
+//! is received after it is applied again, which is harmless. `requests` is synchronous: the kernel answers before the call
+//! returns, so reading does not block. Owned by control's main loop.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -22,9 +22,9 @@ use shunt_routing::requests::Requests;
 use shunt_routing::state::{Changes, State};
 use tokio::io::unix::AsyncFd;
 
-/// Room for events while control does other things; about 10,000 of them.
+/// Event buffer for the time that control is busy; about 10,000 events.
 pub const EVENT_BUFFER_BYTES: usize = 4 << 20;
-/// Datagrams taken before the caller sees the changes.
+/// Limit of datagrams before the caller gets the changes.
 const MAX_BATCH: usize = 1_024;
 // Multicast groups (RTNLGRP_*) of linux/rtnetlink.h.
 const GROUPS: [(u32, &str); 6] = [
@@ -36,7 +36,7 @@ const GROUPS: [(u32, &str); 6] = [
     (11, "IPv6 routes"),
 ];
 
-/// Keeps a [`State`] equal to the kernel's.
+/// Keeps a [`State`] synchronised with the kernel's.
 pub struct Follower {
     events: AsyncFd<Socket>,
     requests: Requests,
@@ -46,12 +46,12 @@ pub struct Follower {
     unanswered: Vec<IpAddr>,
 }
 
-/// Neighbours that didn't answer are kept up to this many.
+/// Limit of remembered neighbours that did not answer.
 const UNANSWERED: usize = 1024;
 
 impl Follower {
-    /// Subscribes and dumps. `event_buffer_bytes` is what the kernel may queue, [`EVENT_BUFFER_BYTES`]
-    /// usually. Needs a tokio runtime with I/O.
+    /// Subscribes and dumps. `event_buffer_bytes` is the kernel's queue limit, usually [`EVENT_BUFFER_BYTES`]. Needs a
+    /// tokio runtime with I/O.
     pub fn start(event_buffer_bytes: usize) -> Result<Self, NetlinkError> {
         let events = shunt_netlink::open(NETLINK_ROUTE).map_err(NetlinkError::Open)?;
         events.set_non_blocking(true).map_err(NetlinkError::Open)?;
@@ -65,22 +65,22 @@ impl Follower {
         Ok(Self { events: register(events)?, requests, state, overruns: 0, buffer, unanswered })
     }
 
-    /// What is known.
+    /// The current state.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// How often the kernel dropped events, so that everything was read again.
+    /// Number of overflows, after each of which the state was dumped again.
     pub fn overruns(&self) -> u64 {
         self.overruns
     }
 
-    /// The neighbours that the kernel asked for in vain since the last call, each as often as it did.
+    /// The neighbours that did not answer the kernel since the last call, once per attempt.
     pub fn take_unanswered(&mut self) -> Vec<IpAddr> {
         std::mem::take(&mut self.unanswered)
     }
 
-    /// Waits until something changed, and says which parts. May be dropped and called again without losing anything.
+    /// Waits for changes and returns the changed parts. Cancel-safe.
     pub async fn changed(&mut self) -> Result<Changes, NetlinkError> {
         loop {
             let mut ready = self.events.readable().await?;
@@ -101,13 +101,13 @@ impl Follower {
         }
     }
 
-    /// Makes the kernel resolve or confirm a neighbour. The outcome arrives as an event; an error is that of this one
-    /// neighbour (its link is gone or down).
+    /// Makes the kernel resolve or confirm a neighbour. The result arrives as an event; an error concerns this neighbour
+    /// only (its link is gone or down).
     pub fn resolve(&mut self, key: NeighbourKey) -> Result<(), NetlinkError> {
         self.requests.resolve(key)
     }
 
-    /// Dumps again what the events alone can't tell.
+    /// Dumps again what events alone cannot convey.
     fn repair(&mut self, batch: &Batch) -> Result<Changes, NetlinkError> {
         let mut changes = batch.changes;
         if batch.overrun || self.state.is_incomplete {
@@ -115,7 +115,7 @@ impl Follower {
                 self.overruns += 1;
                 warn!("network changes came faster than they were read; reading all again");
             }
-            // Whatever interrupted a dump is an event too, since the subscription is older than the dump.
+            // Whatever interrupted a dump is also an event, since the subscription precedes the dump.
             self.state = self.requests.dump_all()?;
             changes = Changes { links: true, addresses: true, routes: true, neighbours: true };
         } else if self.state.routes_stale {
@@ -128,17 +128,17 @@ impl Follower {
     }
 }
 
-/// What came of reading the event socket once.
+/// The result of one read of the event socket.
 #[derive(Default)]
 struct Batch {
     changes: Changes,
-    /// Nothing is left in the socket.
+    /// The socket is empty.
     drained: bool,
-    /// Events are lost: the kernel had no room for them (ENOBUFS), or this side had not (EMSGSIZE).
+    /// Events were lost: the kernel's buffer overflowed (ENOBUFS), or this buffer was too small (EMSGSIZE).
     overrun: bool,
 }
 
-/// The neighbour that didn't answer, if that is what an event tells.
+/// The neighbour that did not answer, if the event reports one.
 fn unanswered_in(event: &Event) -> Option<IpAddr> {
     match event {
         Event::Neighbour(Neighbour { key, state: NeighbourState::Failed, .. }) => Some(key.address),

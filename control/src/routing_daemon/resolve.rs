@@ -1,24 +1,24 @@
-//! Which neighbours the kernel is asked to resolve, and when. Pure: the clock and the cache are given.
+//! Decides which neighbours the kernel must resolve, and when. Pure: the caller supplies clock and cache.
 //!
-//! Switchers know only the Ethernet addresses they find in the ARP cache, so somebody must make the kernel look for the
-//! missing ones and keep the known ones confirmed, although no packet of its own goes there. Two sorts are wanted:
-//! backends and gateways for as long as they are configured, and whatever a switcher met and did not find, for a while.
+//! Switchers know only the Ethernet addresses in the ARP cache, so control makes the kernel resolve missing ones and
+//! confirm known ones, although the kernel sends no packets there. There are two kinds: backends and gateways while they
+//! are configured, and addresses that a switcher did not find, for a limited time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shunt_routing::event::{Neighbour, NeighbourKey, NeighbourState};
 
-/// A STALE entry isn't asked for more often: the kernel takes 5 s to decide (delay_first_probe_time).
+/// Minimum interval for confirming a STALE entry: the kernel needs 5 s (delay_first_probe_time).
 const CONFIRM_INTERVAL_MS: u64 = 1_000;
-/// The wait after a first failed attempt; the kernel itself tries for 3 s (mcast_solicit * retrans_time).
+/// Delay after a first failed attempt; the kernel itself tries for 3 s (mcast_solicit * retrans_time).
 const FIRST_BACKOFF_MS: u64 = 1_000;
 const LONGEST_BACKOFF_MS: u64 = 30_000;
-/// A switcher's request is forgotten when it wasn't repeated for so long.
+/// Lifetime of a switcher's request that is not repeated.
 const WISH_LIFETIME_MS: u64 = 300_000;
-/// Wishes come from packets, so a scan of a subnet must not grow the list without end.
+/// Limit of requests: they come from packets, so a subnet scan must not grow the list without bound.
 const MAX_REQUESTS: usize = 4_096;
 
-/// The neighbours wanted, and how far each has got.
+/// The requested neighbours, and the state of each.
 #[derive(Debug, Default)]
 pub struct Resolver {
     kept: BTreeSet<NeighbourKey>,
@@ -34,14 +34,14 @@ struct Attempt {
 }
 
 impl Resolver {
-    /// Keeps these, and only these, resolved from now on: backends' and gateways' next hops.
+    /// Sets the neighbours to keep resolved: next hops of backends and gateways.
     pub fn keep(&mut self, kept: impl IntoIterator<Item = NeighbourKey>) {
         self.kept = kept.into_iter().collect();
         let Self { kept, requests, attempts } = self;
         attempts.retain(|key, _| kept.contains(key) || requests.contains_key(key));
     }
 
-    /// A switcher missed this one. False if there are too many requests already.
+    /// Adds a switcher's request. Returns false if there are too many.
     pub fn request(&mut self, key: NeighbourKey, now_ms: u64) -> bool {
         if self.requests.len() >= MAX_REQUESTS && !self.requests.contains_key(&key) {
             return false;
@@ -50,7 +50,7 @@ impl Resolver {
         true
     }
 
-    /// Those that the kernel should be asked for now. Each answer counts as an attempt.
+    /// The neighbours that the kernel should resolve now. Returning one counts as an attempt.
     pub fn due(&mut self, known: &BTreeMap<NeighbourKey, Neighbour>, now_ms: u64) -> Vec<NeighbourKey> {
         self.forget_old_wishes(now_ms);
         let mut due = Vec::new();
@@ -83,7 +83,7 @@ impl Attempt {
                 *self = Self::default();
                 false
             }
-            // The kernel is at it.
+            // The kernel is resolving it.
             Some(State::Incomplete) => false,
             _ if now_ms < self.not_before_ms => false,
             Some(State::Stale) => {

@@ -21,8 +21,8 @@ use shunt_shmlayout::flip::Active;
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::map::Region;
 use shunt_shmlayout::regions::{
-    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, KeeperRegion, KeeperShape, Side,
-    SwitcherRegion, SwitcherShape, Whole,
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, InterfaceSide, KeeperRegion,
+    KeeperShape, SwitcherRegion, SwitcherShape, Whole,
 };
 use shunt_shmlayout::service::{BackendView, ServiceView};
 use shunt_shmlayout::sync::Ordering;
@@ -256,7 +256,7 @@ impl Lab {
 /// The keeper is this process, and has one interface.
 fn describe(view: &KeeperRegion<Writer>) {
     let ifindex = nix::net::if_::if_nametoindex("publish-a").unwrap();
-    let (name, side) = (Name::new("publish-a"), Side::Both as u8);
+    let (name, side) = (Name::new("publish-a"), InterfaceSide::Both as u8);
     let record = InterfaceRecord { name, ifindex, mtu: 1500, mac: [2; 6], side, reserved: [0; 17] };
     view.interfaces[0].store(&record);
     view.head.start_time.set(start_time(std::process::id()).unwrap());

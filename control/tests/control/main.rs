@@ -10,7 +10,7 @@ use std::process::Output;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use shunt_report::{Key, Load, Report, seal};
+use shunt_report::{AgentKey, LoadReport, ReportedLoad, seal};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, InterfaceId, Mac, PortBe, TCP};
 use shunt_shmlayout::config_table::{BackendRecord, FibRecord, Generation, ServiceRecord};
@@ -123,13 +123,13 @@ fn resolves_what_a_switcher_wants(lab: &Lab, last: u8) {
 /// Backend b1 says that it is fifty times as loaded as b2, then nobody says anything any more.
 fn follows_reports(lab: &Lab) {
     let socket = UdpSocket::bind("198.18.4.1:0").unwrap();
-    let key = Key::new(&[7; 32]).unwrap();
-    let load = |backend: &str, in_flight| Load {
+    let key = AgentKey::new(&[7; 32]).unwrap();
+    let load = |backend: &str, in_flight| ReportedLoad {
         in_flight: Some(in_flight),
         execution_us: Some(1000),
-        ..Load::unknown(backend.parse().unwrap())
+        ..ReportedLoad::unknown(backend.parse().unwrap())
     };
-    let report = |sequence| Report {
+    let report = |sequence| LoadReport {
         agent: "agent".parse().unwrap(),
         boot_epoch: 1,
         sequence,
@@ -158,7 +158,7 @@ fn follows_reports(lab: &Lab) {
     forged[10] ^= 1;
     socket.send_to(&forged, REPORTS).unwrap();
     until("a forged report is counted", || (outcomes(ReportOutcome::Forged) == 1).then_some(()));
-    let ahead = Report { boot_epoch: u64::MAX, ..report(1) };
+    let ahead = LoadReport { boot_epoch: u64::MAX, ..report(1) };
     socket.send_to(&seal(&ahead, &key).unwrap(), REPORTS).unwrap();
     until("a report from the future is counted", || (outcomes(ReportOutcome::EpochAhead) == 1).then_some(()));
     assert!(outcomes(ReportOutcome::Accepted) > 0);

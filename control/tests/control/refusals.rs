@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::sync::atomic::AtomicU64;
 
-use shunt_report::{Key, Report, seal};
+use shunt_report::{AgentKey, LoadReport, seal};
 use shunt_shmlayout::report_outcome::ReportOutcome;
 use shunt_shmlayout::sync::Ordering;
 
@@ -78,10 +78,10 @@ fn is_reported_to(lab: &Lab) {
     static RUN: AtomicU64 = AtomicU64::new(2);
     let agent = "agent".parse().unwrap();
     let boot_epoch = RUN.fetch_add(1, Ordering::Relaxed);
-    let report = Report { agent, boot_epoch, sequence: 1, period_ms: 20, loads: Vec::new() };
+    let report = LoadReport { agent, boot_epoch, sequence: 1, period_ms: 20, loads: Vec::new() };
     let accepted = || lab.control.reports[ReportOutcome::Accepted as usize].get();
     let before = accepted();
-    let datagram = seal(&report, &Key::new(&[7; 32]).unwrap()).unwrap();
+    let datagram = seal(&report, &AgentKey::new(&[7; 32]).unwrap()).unwrap();
     UdpSocket::bind("198.18.4.1:0").unwrap().send_to(&datagram, REPORTS).unwrap();
     until("an accepted report", || (accepted() > before).then_some(()));
 }

@@ -1,8 +1,8 @@
-//! Joining consecutive segments of one TCP connection into one packet for the kernel, as its own generic receive offload
-//! does (net/ipv4/tcp_offload.c, `tcp_gro_receive`): only what the kernel can't tell from the segments themselves.
+//! Joins consecutive segments of one TCP connection into one packet for the kernel, like the kernel's generic receive
+//! offload (net/ipv4/tcp_offload.c, `tcp_gro_receive`): only if the result is equivalent to the segments themselves.
 //!
-//! A segment is joined if its checksum is right, because the kernel doesn't look at it any more. One that pushes, or is
-//! shorter than the others, is the last of its train.
+//! A segment is joined only if its checksum is right, because the kernel does not verify it again. A segment that has PSH,
+//! or is shorter than the others, ends its train.
 
 use shunt_packet::{PROTOCOL_TCP, checksum, ipv4, tcp};
 use zerocopy::network_endian::U16;
@@ -11,28 +11,28 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::segment::seal_ip;
 use super::vnet_header::{LENGTH, NEEDS_CHECKSUM, SEGMENT_TCP4, VnetHeader};
 
-/// Where the checksum is in a TCP header.
+/// Offset of the checksum in a TCP header.
 const CHECKSUM_OFFSET: u16 = 16;
 const DONT_FRAGMENT: u16 = 0x4000;
-/// Where the payload can begin at the most: TCP has at most 40 bytes of options.
+/// Largest offset of the payload: TCP has at most 40 bytes of options.
 const TRANSPORT: usize = ipv4::HEADER_LENGTH;
 /// Largest IP packet.
 const MOST: usize = 65535;
 
-/// What is held back until the next packet shows whether it belongs to it.
+/// Holds back segments until the next packet shows whether it continues them.
 pub struct Coalescer {
     /// Room for the vnet header, then the packet.
     buffer: Vec<u8>,
     train: Option<Train>,
 }
 
-/// The segments in the buffer.
+/// Description of the segments in the buffer.
 struct Train {
     ip: ipv4::Header,
     tcp: tcp::Header,
-    /// IP and TCP with options, in bytes.
+    /// Length of the IP and TCP headers with options, in bytes.
     headers: usize,
-    /// Payload of each segment but the last.
+    /// Payload length of each segment but the last.
     size: usize,
     segments: usize,
     length: usize,
@@ -40,12 +40,12 @@ struct Train {
 }
 
 impl Coalescer {
-    /// Nothing is held.
+    /// An empty buffer.
     pub fn new() -> Self {
         Self { buffer: vec![0; LENGTH + MOST], train: None }
     }
 
-    /// Takes the next packet. What can't wait any longer goes to `write`, behind its vnet header; order is kept.
+    /// Takes the next packet. Packets that must not wait any longer go to `write`, behind a vnet header; order is kept.
     pub fn push(&mut self, packet: &[u8], mut write: impl FnMut(&[u8])) {
         let segment = Segment::parse(packet);
         if let (Some(train), Some(segment)) = (&mut self.train, &segment)
@@ -62,7 +62,7 @@ impl Coalescer {
         }
     }
 
-    /// Lets go of what is held: at the end of a burst, so that nothing waits for traffic.
+    /// Writes the held packet, at the end of a burst, so that it does not wait for more traffic.
     pub fn flush(&mut self, write: impl FnMut(&[u8])) {
         let Some(train) = self.train.take() else { return };
         let header = match train.segments {
@@ -78,7 +78,7 @@ impl Coalescer {
     }
 }
 
-/// A packet that could be joined with others of its connection.
+/// A packet that can be joined with others of its connection.
 struct Segment<'a> {
     ip: ipv4::Header,
     tcp: tcp::Header,
@@ -87,7 +87,7 @@ struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// `None` for all that is not a plain data segment: IP options, fragments, other flags, a wrong checksum.
+    /// `None` unless it is a plain data segment: no IP options, fragments, other flags, or wrong checksum.
     fn parse(packet: &'a [u8]) -> Option<Self> {
         let (ip, rest) = ipv4::Header::read_from_prefix(packet).ok()?;
         let is_plain = ip.version_length == 0x45
@@ -117,8 +117,8 @@ impl<'a> Segment<'a> {
 }
 
 impl Train {
-    /// Whether a segment continues this train. The identification of packets that may not be fragmented has no meaning
-    /// (RFC 6864 4.1); everything else of the headers has to be the same.
+    /// Whether a segment continues this train. The identification of non-fragmentable packets has no meaning (RFC 6864
+    /// 4.1); all other header fields must match.
     fn takes(&self, next: &Segment<'_>, held: &[u8]) -> bool {
         let (ip, tcp) = (&self.ip, &self.tcp);
         let same_ip = (ip.source, ip.destination, ip.ttl, ip.traffic_class)
@@ -150,7 +150,7 @@ impl Train {
         self.tcp.flags |= next.tcp.flags & tcp::PSH;
     }
 
-    /// Makes one packet of it, whose TCP checksum is left to the kernel.
+    /// Finishes the joined packet; the kernel completes its TCP checksum.
     fn seal(&self, held: &mut [u8]) -> VnetHeader {
         let total_length = U16::new(self.length as u16);
         seal_ip(&mut held[..TRANSPORT], ipv4::Header { total_length, ..self.ip });

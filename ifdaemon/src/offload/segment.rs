@@ -1,4 +1,4 @@
-//! Cutting what the kernel hands over into packets, with the checksums that it left to the device.
+//! Splits large packets from the kernel into segments, and fills the checksums that it left to the device.
 
 use shunt_packet::{PROTOCOL_TCP, checksum, ipv4, tcp};
 use shunt_shmlayout::store::PACKET_BYTES;
@@ -10,11 +10,11 @@ use super::vnet_header::{CONGESTION, NEEDS_CHECKSUM, SEGMENT_NONE, SEGMENT_TCP4,
 /// Congestion window reduced (RFC 3168 6.1): of one segment only.
 const CWR: u8 = 0x80;
 
-/// The header and the packet don't fit each other.
+/// The vnet header and the packet contradict each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed;
 
-/// Gives `emit` each packet of what was read, in order. One that is whole is finished in place.
+/// Calls `emit` for each resulting packet, in order. A packet that needs no splitting is finished in place.
 pub fn segment(header: &VnetHeader, packet: &mut [u8], mut emit: impl FnMut(&[u8])) -> Result<(), Malformed> {
     match header.segmentation & !CONGESTION {
         SEGMENT_NONE => {
@@ -29,8 +29,7 @@ pub fn segment(header: &VnetHeader, packet: &mut [u8], mut emit: impl FnMut(&[u8
     }
 }
 
-/// What stands in the checksum's field is the pseudo-header's sum. For UDP 0 would mean "none"; 0xffff adds up the same
-/// (RFC 768).
+/// The checksum field holds the pseudo-header's sum. In UDP, 0 would mean "no checksum"; 0xffff is equivalent (RFC 768).
 fn fill_checksum(header: &VnetHeader, packet: &mut [u8]) -> Option<()> {
     let (start, offset) = (usize::from(header.checksum_start.get()), usize::from(header.checksum_offset.get()));
     let covered = packet.get_mut(start..)?;
@@ -74,7 +73,7 @@ fn cut(size: usize, packet: &[u8], mut emit: impl FnMut(&[u8])) -> Option<()> {
     Some(())
 }
 
-/// Writes the header into its place and completes the checksum, which covers the options behind it too.
+/// Writes the header and completes its checksum, which covers the options behind it too.
 pub fn seal_ip(bytes: &mut [u8], mut header: ipv4::Header) {
     header.checksum = U16::ZERO;
     bytes[..ipv4::HEADER_LENGTH].copy_from_slice(header.as_bytes());

@@ -1,4 +1,4 @@
-//! The XDP program on an interface and its maps (`shunt.bpf.c`): which packets are Shunt's.
+//! The XDP program on an interface and its maps (`shunt.bpf.c`), which select Shunt's packets.
 //!
 //! The keeper alone loads and writes; the kernel reads. Link and maps are pinned, so that packets keep coming while the
 //! keeper is dead, and a restarted one takes them over and swaps its own program in without losing a packet:
@@ -34,7 +34,7 @@ static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/s
 /// The kernel detaches a program some time after its last pin is gone.
 const BUSY_TRIES: u32 = 20;
 const BUSY_WAIT: Duration = Duration::from_millis(5);
-/// Room for the box's own addresses, at least.
+/// Minimum capacity for the box's own addresses.
 const LOCAL_ADDRESSES: u32 = 1024;
 const MAPS: [&str; 4] = ["ports", "services", "backends", "local"];
 
@@ -47,7 +47,7 @@ pub enum AttachMode {
     Generic,
 }
 
-/// How much the maps have room for.
+/// Capacity of the maps.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     /// Queues of the interface.
@@ -56,11 +56,11 @@ pub struct Sizes {
     pub services: u32,
     /// Backends, of two epochs.
     pub backends: u32,
-    /// The box's own addresses, as many as it has now: there is room for twice as many.
+    /// The box's own addresses at the start; the map has capacity for twice as many.
     pub local: u32,
 }
 
-/// Why the program isn't in place.
+/// Why the program is not attached.
 #[derive(Debug, thiserror::Error)]
 pub enum RedirectError {
     /// A file or the file system.
@@ -68,7 +68,7 @@ pub enum RedirectError {
     File {
         /// Which.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         error: std::io::Error,
     },
     /// Loading.
@@ -82,7 +82,7 @@ pub enum RedirectError {
     Attach {
         /// Interface index.
         interface: u32,
-        /// The system's answer.
+        /// The system's error.
         error: Box<ProgramError>,
     },
     /// Pinning.
@@ -93,7 +93,7 @@ pub enum RedirectError {
         /// What.
         error: aya::pin::PinError,
     },
-    /// More keys than a map was made for.
+    /// A map has no room for a key.
     #[error("map {map} of the XDP program is full; {}", more_room(.map))]
     Full {
         /// Which.
@@ -112,14 +112,14 @@ pub enum RedirectError {
 fn more_room(map: &str) -> &'static str {
     match map {
         "local" => {
-            "packets to the box's other own addresses may be taken for Shunt's: take addresses off the box, or stop Shunt and \
-             start it again, which makes room for twice as many as there are then"
+            "packets to other addresses of the box may be taken for Shunt's: remove addresses from the box, or stop Shunt and \
+             start it again, which doubles the capacity for the addresses it finds then"
         }
-        _ => "stop Shunt and start it again, which makes room for what the limits allow",
+        _ => "stop Shunt and start it again, which sizes the map by the limits",
     }
 }
 
-/// The system's answer inside aya's.
+/// The errno inside aya's error.
 fn system_error(error: &ProgramError) -> Option<i32> {
     match error {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
@@ -166,7 +166,7 @@ pub struct Redirect {
 }
 
 impl Redirect {
-    /// Puts the program on an interface, or takes over what a keeper before this one had put there. `directory` is a bpffs.
+    /// Attaches the program to an interface, or takes over a previous keeper's attachment. `directory` is a bpffs.
     pub fn attach(directory: &Path, interface: u32, mode: AttachMode, sizes: Sizes) -> Result<Self, RedirectError> {
         let folder = folder(directory, interface);
         if let Err(error) = std::fs::create_dir(&folder)
@@ -192,31 +192,31 @@ impl Redirect {
         self.ports.set(queue, socket.as_raw_fd(), 0).map_err(map_error("ports"))
     }
 
-    /// Makes these the service addresses.
+    /// Replaces the service addresses.
     pub fn set_services(&mut self, addresses: impl IntoIterator<Item = Address>) -> Result<(), RedirectError> {
-        self.services.become_these(addresses.into_iter().map(|address| address.0).collect())
+        self.services.replace(addresses.into_iter().map(|address| address.0).collect())
     }
 
-    /// Makes these the backends whose replies are Shunt's.
+    /// Replaces the backends whose replies Shunt receives.
     pub fn set_backends(
         &mut self,
         backends: impl IntoIterator<Item = (Address, PortBe, u8)>,
     ) -> Result<(), RedirectError> {
-        self.backends.become_these(backends.into_iter().map(backend_key).collect())
+        self.backends.replace(backends.into_iter().map(backend_key).collect())
     }
 
-    /// Makes these the box's own addresses.
+    /// Replaces the box's own addresses.
     pub fn set_local(&mut self, addresses: impl IntoIterator<Item = Address>) -> Result<(), RedirectError> {
-        self.local.become_these(addresses.into_iter().map(|address| address.0).collect())
+        self.local.replace(addresses.into_iter().map(|address| address.0).collect())
     }
 
-    /// Takes the program off the interface and removes all that was pinned.
+    /// Detaches the program and removes all pins.
     pub fn detach(self) -> Result<(), RedirectError> {
         let file_error = |path: &Path| {
             let path = path.to_owned();
             |error| RedirectError::File { path, error }
         };
-        // The link first: from then on the kernel has all packets.
+        // The link first: from then on the kernel gets all packets.
         for name in ["link"].into_iter().chain(MAPS) {
             let path = self.folder.join(name);
             std::fs::remove_file(&path).map_err(file_error(&path))?;
@@ -256,11 +256,11 @@ fn attach(loaded: &mut Ebpf, folder: &Path, interface: u32, mode: AttachMode) ->
     if let Some(link) = pinned_link(&path) {
         match program.attach_to_link(link) {
             Ok(link) => {
-                // Out of the program's hands, which would detach it; the pin keeps it.
+                // Taken from the program, which would detach it on drop; the pin keeps it.
                 drop(program.take_link(link).map_err(attach_error)?);
                 return Ok(());
             }
-            Err(error) => log::warn!("{}: {error}; attaching anew", path.display()),
+            Err(error) => log::warn!("{}: {error}; attaching again", path.display()),
         }
     }
     if path.exists() {
@@ -300,7 +300,7 @@ fn backend_key((address, port, protocol): (Address, PortBe, u8)) -> [u8; 20] {
     key
 }
 
-/// A map that is only a set of keys, and what stands in it.
+/// A map used as a set of keys, and its current keys.
 struct KeySet<const N: usize> {
     name: &'static str,
     map: HashMap<MapData, [u8; N], u8>,
@@ -314,9 +314,9 @@ impl<const N: usize> KeySet<N> {
         Ok(Self { name, map, keys })
     }
 
-    /// Adds what is new, then removes what is gone; in a map that is full, the other way round. `keys` follows each step: after
-    /// a failure the next call goes on from what the map holds.
-    fn become_these(&mut self, wanted: BTreeSet<[u8; N]>) -> Result<(), RedirectError> {
+    /// Adds new keys, then removes old ones; in a full map, the other way round. `keys` is updated after each step, so that
+    /// after a failure the next call continues from what the map holds.
+    fn replace(&mut self, wanted: BTreeSet<[u8; N]>) -> Result<(), RedirectError> {
         let added = self.add(&wanted);
         self.keep_only(&wanted)?;
         match added {
@@ -338,7 +338,7 @@ impl<const N: usize> KeySet<N> {
         let gone: Vec<_> = self.keys.difference(wanted).copied().collect();
         for key in gone {
             match self.map.remove(&key) {
-                // Somebody else removed it.
+                // Removed by another program.
                 Err(error) if errno(&error) == Some(libc::ENOENT) => {}
                 removed => removed.map_err(|error| self.refusal(error))?,
             }

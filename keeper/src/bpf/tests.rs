@@ -46,10 +46,10 @@ impl Loaded {
         let mut local = KeySet::open("local", map("local")).expect("local");
         let socket = crate::port::af_xdp::unbound().expect("an AF_XDP socket");
         ports.set(0, socket.as_fd().as_raw_fd(), 0).expect("a place for the socket");
-        services.become_these([Address::from_v4(SERVICE).0].into()).expect("room");
+        services.replace([Address::from_v4(SERVICE).0].into()).expect("room");
         let backend = backend_key((Address::from_v4(BACKEND), PortBe::new(8080), 6));
-        backends.become_these([backend].into()).expect("room");
-        local.become_these([Address::from_v4(BOX).0].into()).expect("room");
+        backends.replace([backend].into()).expect("room");
+        local.replace([Address::from_v4(BOX).0].into()).expect("room");
         Some(Loaded { ebpf, maps: (ports, services, backends, local), _socket: socket, directory })
     }
 
@@ -152,7 +152,7 @@ fn what_is_taken_out_is_passed_again() {
     let Some(mut program) = Loaded::new() else { return };
     let packet = testing::udp((CLIENT, 4000), (SERVICE, 53)).build();
     assert_eq!(program.run(&packet), REDIRECT);
-    program.maps.1.become_these([[7; 16], [8; 16]].into()).expect("room");
+    program.maps.1.replace([[7; 16], [8; 16]].into()).expect("room");
     assert_eq!(program.run(&packet), PASS);
     assert_eq!(program.maps.1.map.keys().count(), 2);
 }
@@ -162,28 +162,28 @@ fn addresses(count: u8) -> BTreeSet<[u8; 16]> {
 }
 
 #[test]
-fn what_a_failure_left_in_a_map_goes_with_the_next_change() {
+fn keys_left_by_a_failed_change_are_removed_by_the_next() {
     let Some(mut program) = Loaded::new() else { return };
     let services = &mut program.maps.1;
-    let refused = services.become_these(addresses(20)).expect_err("there is room for 8").to_string();
+    let refused = services.replace(addresses(20)).expect_err("there is room for 8").to_string();
     assert!(refused.starts_with("map services of the XDP program is full; stop Shunt"), "{refused}");
-    services.become_these([[7; 16]].into()).expect("room");
+    services.replace([[7; 16]].into()).expect("room");
     let left: Vec<_> = services.map.keys().collect::<Result<_, _>>().expect("keys");
     assert_eq!(left, [[7; 16]]);
 }
 
 #[test]
-fn a_key_that_somebody_else_removed_is_gone() {
+fn removing_a_key_that_is_gone_succeeds() {
     let Some(mut program) = Loaded::new() else { return };
     let services = &mut program.maps.1;
-    services.become_these(addresses(2)).expect("room");
+    services.replace(addresses(2)).expect("room");
     services.map.remove(&Address::from_v4([203, 0, 113, 0]).0).expect("it is there");
-    services.become_these([[7; 16]].into()).expect("nothing is in the way");
+    services.replace([[7; 16]].into()).expect("nothing is in the way");
     assert_eq!(services.map.keys().count(), 1);
 }
 
 #[test]
-fn the_boxs_own_addresses_have_room_for_twice_as_many() {
+fn the_local_map_holds_twice_the_addresses_found() {
     let Some(program) = Loaded::new() else { return };
     drop(program);
     let directory = tempfile::tempdir().expect("a directory");
@@ -193,5 +193,5 @@ fn the_boxs_own_addresses_have_room_for_twice_as_many() {
     unmount(directory.path()).expect("a bpffs");
     let mut local: KeySet<16> = KeySet::open("local", ebpf.take_map("local").expect("a map")).expect("local");
     let all = (0..2 * LOCAL_ADDRESSES).map(|number| Address::from_v4(number.to_be_bytes()).0).collect();
-    local.become_these(all).expect("room");
+    local.replace(all).expect("room");
 }

@@ -1,4 +1,4 @@
-//! The shared memory between switchers and interface daemon, made only where a pseudo-interface is configured.
+//! The shared memory between switchers and interface daemon, created only if a pseudo-interface is configured.
 
 use std::os::fd::OwnedFd;
 
@@ -10,37 +10,37 @@ use shunt_shmlayout::regions::{IfdaemonRegion, IfdaemonShape, StoreRegion, Store
 use super::super::regions::attach;
 
 /// Descriptors to hand over.
-pub(crate) struct HostMemory {
+pub(crate) struct HostRegions {
     /// The daemon's own region.
     pub daemon_fd: OwnedFd,
     /// The packet stores, by switcher.
     pub store_fds: Vec<OwnedFd>,
 }
 
-impl HostMemory {
+impl HostRegions {
     /// Names of the regions: the daemon's, then the stores.
     pub fn names(instance: &Instance, switchers: usize) -> Vec<String> {
         let stores = (0..switchers).map(|number| format!("store.{number}"));
         std::iter::once("ifdaemon".into()).chain(stores).map(|region| region_name(instance, &region)).collect()
     }
 
-    /// Makes them anew.
-    pub fn create(names: &[String], store: &StoreShape) -> Result<HostMemory, AttachError> {
+    /// Creates the regions.
+    pub fn create(names: &[String], store: &StoreShape) -> Result<HostRegions, AttachError> {
         let (_, daemon_fd) = IfdaemonRegion::create(&names[0], &IfdaemonShape::default(), |_| {})?;
         let stores = names[1..].iter().map(|name| StoreRegion::create(name, store, |_| {}).map(|(_, fd)| fd));
-        Ok(HostMemory { daemon_fd, store_fds: stores.collect::<Result<_, _>>()? })
+        Ok(HostRegions { daemon_fd, store_fds: stores.collect::<Result<_, _>>()? })
     }
 
-    /// Takes over what is there.
-    pub fn attach(names: &[String], store: &StoreShape) -> Result<HostMemory, AttachError> {
+    /// Attaches the existing regions.
+    pub fn attach(names: &[String], store: &StoreShape) -> Result<HostRegions, AttachError> {
         let (_, daemon_fd) =
             attach::<IfdaemonRegion<Writer>>(&names[0], &IfdaemonShape::default()).map_err(as_changed)?;
         let stores = names[1..].iter().map(|name| attach::<StoreRegion<Writer, Writer>>(name, store).map(|(_, fd)| fd));
-        Ok(HostMemory { daemon_fd, store_fds: stores.collect::<Result<_, _>>().map_err(as_changed)? })
+        Ok(HostRegions { daemon_fd, store_fds: stores.collect::<Result<_, _>>().map_err(as_changed)? })
     }
 }
 
-/// All other regions are there: what is missing was not configured when they were made.
+/// All other regions exist: a missing one was not configured when they were created.
 fn as_changed(error: AttachError) -> AttachError {
     match error {
         AttachError::Missing(path) => AttachError::Field {

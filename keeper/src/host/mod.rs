@@ -1,8 +1,8 @@
-//! The pseudo-interface (patent Fig. 8): a TUN device on which the box's own programs have the host's addresses, so that
-//! they think they talk to an ordinary interface.
+//! The pseudo-interface (patent Fig. 8): a TUN device that carries the host's addresses, so that the box's own programs use
+//! it like an ordinary interface.
 //!
-//! Owned by the keeper, which keeps a copy of the device and of the wake-up: both outlive the interface daemon. A keeper
-//! that was killed gets them back from the living daemon or a living switcher.
+//! The keeper owns it and keeps a duplicate of the device and of the doorbell's descriptor: both outlive the interface
+//! daemon. A restarted keeper retrieves them from the living daemon or a living switcher.
 //!
 //! ```text
 //!  address of the host, or of a service of the host    /32 on the device
@@ -32,7 +32,7 @@ use super::check::Facts;
 use super::regions::Regions;
 use super::system::open_living;
 use super::{KeeperError, system_error};
-pub(super) use memory::HostMemory;
+pub(super) use memory::HostRegions;
 use netlink::{Netlink, Rule};
 use shunt_netlink::addresses_of;
 use shunt_protocol::handover::ifdaemon::DEVICE_DESCRIPTOR;
@@ -51,7 +51,7 @@ impl From<TunError> for KeeperError {
     }
 }
 
-/// The device, and what belongs to it.
+/// The device, and the resources that belong to it.
 pub(super) struct PseudoInterface {
     host: Host,
     index: u32,
@@ -59,13 +59,13 @@ pub(super) struct PseudoInterface {
     tun: Tun,
     wake: OwnedFd,
     netlink: Netlink,
-    /// Says whether the daemon lives: the rules stay while it has the device.
+    /// Reports whether the daemon is alive: the rules stay while it has the device.
     keeper: KeeperRegion<Writer>,
 }
 
 impl PseudoInterface {
-    /// Gets it back from whoever lives, or makes it; then it is up and has the host's addresses. `None` if none is
-    /// configured.
+    /// Retrieves the device from a living process, or creates it; then sets it up with the host's addresses. `None` if none
+    /// is configured.
     pub fn open(config: &Config, facts: &Facts, regions: &Regions) -> Result<Option<PseudoInterface>, KeeperError> {
         let Some(host) = config.host.clone() else { return Ok(None) };
         let taken = take_device(&host, &regions.keeper)?;
@@ -85,18 +85,15 @@ impl PseudoInterface {
     }
 
     fn prepare(&mut self) -> io::Result<()> {
-        // No link-local address: with IPv6 off, all that came of it would be dropped (addrconf.c, IN6_ADDR_GEN_MODE_NONE).
+        // No link-local address: IPv6 is disabled, so its packets would be dropped (addrconf.c, IN6_ADDR_GEN_MODE_NONE).
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/addr_gen_mode", self.host.device), "1");
         self.netlink.set_up(self.index, self.mtu)?;
-        // What a predecessor gave it stays until the configuration table was looked at.
+        // A predecessor's addresses stay until the configuration table is read.
         let there = addresses_of(&self.host.device)?;
         self.set_addresses(there)
     }
 
-    /// Makes the host's addresses and these, those of services of the host, the box's own; all others of the device go.
-    ///
-    /// An address never is there without its rule: with AF_PACKET the kernel would take its packets from the interface,
-    /// and reset what is the back-ends'.
+    /// Assigns the host's addresses and these (the addresses of host services), and removes all others from the device.
     pub fn set_addresses(&mut self, services: BTreeSet<Ipv4Addr>) -> io::Result<()> {
         let wanted: BTreeSet<_> = self.host.addresses.iter().copied().chain(services).collect();
         let (there, rules, table) = (addresses_of(&self.host.device)?, self.rules(&wanted), self.table());
@@ -107,12 +104,12 @@ impl PseudoInterface {
         for address in wanted.difference(&there) {
             self.netlink.add_address(self.index, *address)?;
         }
-        // After the addresses, one of which it names.
+        // After the addresses, because the route names one of them.
         self.netlink.set_default_route(self.index, table, self.host.addresses.first().copied())?;
         for address in there.difference(&wanted) {
             self.netlink.remove_address(self.index, *address)?;
         }
-        // Those of devices that are gone, too: a keeper and its daemon may have been killed together.
+        // Includes rules of removed devices: a keeper and its daemon may have been killed together.
         let devices: BTreeSet<u32> = if_nameindex()?.iter().map(|device| device.index()).collect();
         let is_orphan = |rule: &&Rule| !devices.contains(&rule.table.saturating_sub(FIRST_TABLE));
         for rule in present.difference(&rules).filter(|rule| rule.table == table || is_orphan(rule)) {
@@ -159,7 +156,7 @@ impl PseudoInterface {
         self.tun.has_offloads
     }
 
-    /// What ends the daemon's sleep.
+    /// The eventfd that wakes the daemon.
     pub fn wake(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
@@ -171,7 +168,7 @@ impl PseudoInterface {
 }
 
 impl Drop for PseudoInterface {
-    /// The rules go with the device, which goes with the last who has its descriptor.
+    /// Removes the rules only if no daemon lives: the device persists until its last descriptor is closed.
     fn drop(&mut self) {
         if self.keeper.living_daemon().is_some() {
             return;
@@ -186,7 +183,7 @@ impl Drop for PseudoInterface {
     }
 }
 
-/// That of the configuration, or that of the smallest interface: what fits through everything.
+/// The configured MTU, or that of the smallest interface.
 fn mtu(host: &Host, facts: &Facts) -> u32 {
     let smallest = facts.interfaces.iter().map(|interface| interface.mtu).min();
     host.mtu.map(u32::from).or(smallest).unwrap_or(1500)
@@ -198,7 +195,7 @@ fn take_device<A: Access>(host: &Host, keeper: &KeeperRegion<A>) -> Result<Optio
     let descriptor =
         take_descriptor(process.as_fd(), DEVICE_DESCRIPTOR).map_err(system_error("pidfd_getfd (device)"))?;
     let (tun, name) = match Tun::adopt(descriptor) {
-        // The daemon ends as soon as it looks.
+        // The daemon notices the removal and ends.
         Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
             log::warn!("device {} of shunt-ifdaemon, pid {pid}, was removed: making it anew", host.device);
             return Ok(None);
@@ -212,7 +209,7 @@ fn take_device<A: Access>(host: &Host, keeper: &KeeperRegion<A>) -> Result<Optio
     Ok(Some(tun))
 }
 
-/// The wake-up of whoever lives, because all must have the same one.
+/// Retrieves the eventfd from a living process, because all must share one.
 fn take_wake(regions: &Regions) -> Result<OwnedFd, KeeperError> {
     let living = || regions.keeper.living_daemon().into_iter().chain(regions.living().map(|(_, pid)| pid));
     let first = living().next();

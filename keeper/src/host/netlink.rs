@@ -1,5 +1,5 @@
-//! Requests to the kernel about one device: up, MTU, addresses, and the rules that make the box's programs use it. Each is
-//! answered before the next is made; what is there already is no error.
+//! Netlink requests for one device: link up, MTU, addresses, and the policy rules for the box's programs. Each request is
+//! answered before the next is sent; an object that already exists is no error.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,12 +13,12 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 
-use shunt_netlink::Requests;
+use shunt_netlink::RequestSocket;
 
-/// Who made a route or rule, as `ip rule` shows it: tells Shunt's from all others (rtnetlink(7), values above 4 are free).
+/// Protocol number of Shunt's routes and rules, as `ip rule` shows it (rtnetlink(7): values above 4 are free).
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(83);
 
-/// A rule of Shunt's: which packets of the box's own programs look for their way in which table.
+/// A policy rule of Shunt: source or destination prefix, and the table to look up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rule {
     pub source: (Ipv4Addr, u8),
@@ -27,14 +27,14 @@ pub(super) struct Rule {
     pub table: u32,
 }
 
-/// A socket for requests.
+/// A netlink socket.
 pub(super) struct Netlink {
-    requests: Requests,
+    requests: RequestSocket,
 }
 
 impl Netlink {
     pub fn open() -> io::Result<Netlink> {
-        Ok(Netlink { requests: Requests::open(NETLINK_ROUTE)? })
+        Ok(Netlink { requests: RequestSocket::open(NETLINK_ROUTE)? })
     }
 
     /// Sets a device's MTU, and sets it up.
@@ -47,18 +47,18 @@ impl Netlink {
         self.command(RouteNetlinkMessage::SetLink(message), 0)
     }
 
-    /// Makes an address the box's own, on a device.
+    /// Adds an address to a device.
     pub fn add_address(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
         let message = RouteNetlinkMessage::NewAddress(address_message(index, address));
         self.command(message, NLM_F_CREATE | NLM_F_REPLACE)
     }
 
-    /// The reverse.
+    /// Removes an address from a device.
     pub fn remove_address(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
         gone_is_fine(self.command(RouteNetlinkMessage::DelAddress(address_message(index, address)), 0))
     }
 
-    /// Makes everything in `table` go to a device; programs that chose no source get `source`.
+    /// Adds a default route through a device to `table`, with `source` as preferred source.
     pub fn set_default_route(&mut self, index: u32, table: u32, source: Option<Ipv4Addr>) -> io::Result<()> {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
@@ -83,7 +83,7 @@ impl Netlink {
         gone_is_fine(self.command(RouteNetlinkMessage::DelRule(rule_message(rule)), 0))
     }
 
-    /// The rules that a keeper of Shunt made, of any instance.
+    /// The rules that a keeper created, of any instance.
     pub fn rules(&mut self) -> io::Result<Vec<Rule>> {
         let mut message = RuleMessage::default();
         message.header.family = AddressFamily::Inet;
@@ -130,7 +130,7 @@ fn rule_message(rule: &Rule) -> RuleMessage {
     message
 }
 
-/// The reverse of [`rule_message`]; `None` for a rule that isn't Shunt's.
+/// Parses a message of [`rule_message`]; `None` for a rule that is not Shunt's.
 fn own_rule(message: &RuleMessage) -> Option<Rule> {
     let none = Ipv4Addr::UNSPECIFIED;
     let (mut source, mut destination, mut priority, mut table, mut is_own) = (none, none, 0, 0, false);

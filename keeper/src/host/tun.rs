@@ -1,7 +1,8 @@
-//! TUN devices: packets without Ethernet, read and written by a program (linux/if_tun.h). Only the calls are here; what
-//! the device is called and has is the pseudo-interface's.
+//! TUN devices: IP packets without Ethernet header, read and written by a program (linux/if_tun.h). Only the system calls;
+//! name and addresses belong to the pseudo-interface.
 //!
-//! `tun-tap` makes the plain device. The one with offloads needs flags that the crate can't ask for, and so calls of its own.
+//! `tun-tap` creates the plain device. A device with offloads needs flags that the crate does not support, and so its own
+//! ioctls.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -17,10 +18,10 @@ use tun_tap::{Iface, Mode};
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
-/// Why there is no device.
+/// Why the device could not be created.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TunError {
-    /// Another one has the name.
+    /// The name is taken.
     #[error(
         "host.device: there is a network device {0} already; choose another name, or remove it (ip link del {0}) if nobody uses it"
     )]
@@ -30,7 +31,7 @@ pub(super) enum TunError {
         "{CLONE_DEVICE}: {0}; the pseudo-interface needs it: modprobe tun, or remove [host] from the configuration"
     )]
     NoTun(io::Error),
-    /// Refused for another reason.
+    /// The system call failed for another reason.
     #[error("making the network device {name}: {error}; shunt-keeper needs CAP_NET_ADMIN")]
     Refused {
         /// The device's name.
@@ -40,7 +41,7 @@ pub(super) enum TunError {
     },
 }
 
-/// A device, which is there as long as somebody has its descriptor.
+/// A device, which exists until its last descriptor is closed.
 #[derive(Debug)]
 pub(super) struct Tun {
     pub descriptor: OwnedFd,
@@ -49,7 +50,7 @@ pub(super) struct Tun {
 }
 
 impl Tun {
-    /// Makes a device; refuses a name that is taken. Where the kernel can't hand over large packets, there are none.
+    /// Creates a device; fails if the name is taken. Falls back to no offloads if the kernel does not support them.
     pub fn create(name: &str, wants_offloads: bool) -> Result<Tun, TunError> {
         if wants_offloads {
             match create_with_header(name).and_then(set_offloads) {
@@ -61,7 +62,7 @@ impl Tun {
         Ok(Tun { descriptor: create_plain(name)?, has_offloads: false })
     }
 
-    /// A device that another process has, and its name.
+    /// A device retrieved from another process, and its name.
     pub fn adopt(descriptor: OwnedFd) -> io::Result<(Tun, String)> {
         let mut request = request("", 0);
         // SAFETY: TUNGETIFF writes a whole ifreq, which `request` is and outlives the call.
@@ -75,8 +76,8 @@ impl Tun {
     }
 }
 
-/// A device without offloads. `tun-tap` would take one over that is there already and that nobody has open, so a taken name
-/// is refused before.
+/// A device without offloads. `tun-tap` would reuse an existing device that no process has open, so the name is checked
+/// first.
 fn create_plain(name: &str) -> Result<OwnedFd, TunError> {
     if if_nametoindex(name).is_ok() {
         return Err(TunError::Taken(name.into()));
@@ -86,7 +87,7 @@ fn create_plain(name: &str) -> Result<OwnedFd, TunError> {
         Some(libc::EBUSY) => TunError::Taken(name.into()),
         _ => TunError::Refused { name: name.into(), error },
     })?;
-    // SAFETY: `into_raw_fd` leaves the descriptor open, and nobody else has it.
+    // SAFETY: `into_raw_fd` leaves the descriptor open, and nothing else owns it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) };
     fcntl(&descriptor, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
         .map_err(|errno| TunError::Refused { name: name.into(), error: errno.into() })?;
@@ -98,7 +99,7 @@ fn create_with_header(name: &str) -> Result<OwnedFd, TunError> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
     let descriptor = OwnedFd::from(options.open(CLONE_DEVICE).map_err(TunError::NoTun)?);
-    // IFF_TUN_EXCL is above the sign bit of the field that the kernel reads as unsigned.
+    // IFF_TUN_EXCL occupies the sign bit of a field that the kernel reads as unsigned.
     let flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL | libc::IFF_VNET_HDR) as u16;
     let mut request = request(name, flags.cast_signed());
     // SAFETY: TUNSETIFF reads and writes a whole ifreq, which `request` is and outlives the call.
@@ -110,7 +111,7 @@ fn create_with_header(name: &str) -> Result<OwnedFd, TunError> {
     }
 }
 
-/// Lets the kernel hand over packets without checksums, and several TCP segments as one.
+/// Enables checksum offload and TCP segmentation offload.
 fn set_offloads(descriptor: OwnedFd) -> Result<OwnedFd, TunError> {
     let refused = |error| TunError::Refused { name: "with offloads".into(), error };
     offload(descriptor.as_fd(), libc::TUN_F_CSUM | libc::TUN_F_TSO4).map_err(refused)?;
@@ -123,7 +124,7 @@ fn offload(descriptor: BorrowedFd<'_>, flags: libc::c_uint) -> io::Result<()> {
     Ok(Errno::result(result).map(drop)?)
 }
 
-/// The name is cut where it doesn't fit; the configuration has seen to it that it does.
+/// Truncates a name that does not fit; the configuration rejects such names.
 fn request(name: &str, flags: i16) -> libc::ifreq {
     let mut request =
         libc::ifreq { ifr_name: [0; libc::IFNAMSIZ], ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags } };

@@ -138,7 +138,7 @@ fn bind(fd: BorrowedFd<'_>, interface: u32, queue: u32, sharing: Sharing<'_>, mo
     }
 }
 
-/// Makes the calls of whoever has the socket fetch the queue's packets (`SO_PREFER_BUSY_POLL`, Linux 5.11), which
+/// Makes the socket's receive calls fetch the queue's packets (`SO_PREFER_BUSY_POLL`, Linux 5.11), which
 /// spares another CPU the interrupt. It needs CAP_NET_ADMIN, and the interface's interrupts to be put off meanwhile.
 pub fn prefer_busy_poll(socket: BorrowedFd<'_>) -> io::Result<()> {
     socket::set_busy_poll(socket, BUSY_POLL_BUDGET)
@@ -157,7 +157,7 @@ fn kernel_before(major: u32, minor: u32) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < (major, minor)
 }
 
-/// A socket that is nobody's queue: something to stand in an XDP map.
+/// An unbound socket, as a value for an XDP map.
 #[cfg(test)]
 pub(crate) fn unbound() -> io::Result<OwnedFd> {
     socket::create()

@@ -1,4 +1,4 @@
-//! What the interface daemon gets from the keeper.
+//! The interface daemon's handover from the keeper.
 //!
 //! ```text
 //! ifdaemon -> keeper   "Ifdaemon"
@@ -7,8 +7,8 @@
 //!                      {"Refused":"why, and what to do"}
 //! ```
 //!
-//! The daemon keeps device and wake-up open as descriptors [`DEVICE_DESCRIPTOR`] and [`WAKE_DESCRIPTOR`], so that a
-//! keeper that was killed finds them there, and the device, its addresses and the connections through it outlive both.
+//! The daemon keeps device and wake-up open as descriptors [`DEVICE_DESCRIPTOR`] and [`WAKE_DESCRIPTOR`], where a restarted
+//! keeper finds them: the device, its addresses and their connections outlive both processes.
 
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
@@ -20,29 +20,29 @@ use super::{HandoverError, Request, WAKE_DESCRIPTOR, renumber, request};
 /// Number of the device's descriptor in the daemon.
 pub const DEVICE_DESCRIPTOR: RawFd = 256;
 
-/// What the descriptors are.
+/// Describes the attached descriptors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// The account to become.
+pub struct DeviceManifest {
+    /// The user to switch to.
     pub user: String,
     /// The device's name.
     pub device: String,
-    /// Largest IP packet of the device, in bytes.
+    /// Largest IP packet of the device, bytes.
     pub mtu: u32,
-    /// Whether each packet has a vnet header, and may be larger than that.
+    /// Whether each packet has a vnet header and may exceed the MTU.
     pub has_offloads: bool,
-    /// How many switchers, and so stores, there are.
+    /// Number of switchers, and thus of stores.
     pub switchers: u16,
 }
 
-/// All that the daemon gets.
+/// The daemon's descriptors.
 #[derive(Debug)]
-pub struct Handover {
-    /// What is what.
-    pub manifest: Manifest,
+pub struct DeviceHandover {
+    /// Describes the descriptors.
+    pub manifest: DeviceManifest,
     /// The daemon's own region.
     pub region: OwnedFd,
-    /// The packet stores, by switcher.
+    /// The packet stores, by switcher number.
     pub stores: Vec<OwnedFd>,
     /// The eventfd that ends the daemon's sleep.
     pub wake: OwnedFd,
@@ -50,13 +50,13 @@ pub struct Handover {
     pub device: OwnedFd,
 }
 
-/// Asks the keeper for the device and the packet stores; `None` if the configuration has no pseudo-interface.
-pub fn ask(keeper: &Path) -> Result<Option<Handover>, HandoverError> {
-    let (manifest, descriptors) = request::<Option<Manifest>>(keeper, &Request::Ifdaemon)?;
+/// Requests the device and the packet stores; `None` if the configuration has no pseudo-interface.
+pub fn ask(keeper: &Path) -> Result<Option<DeviceHandover>, HandoverError> {
+    let (manifest, descriptors) = request::<Option<DeviceManifest>>(keeper, &Request::Ifdaemon)?;
     manifest.map(|manifest| sort(manifest, descriptors)).transpose()
 }
 
-fn sort(manifest: Manifest, descriptors: Vec<OwnedFd>) -> Result<Handover, HandoverError> {
+fn sort(manifest: DeviceManifest, descriptors: Vec<OwnedFd>) -> Result<DeviceHandover, HandoverError> {
     let (sent, expected) = (descriptors.len(), 1 + usize::from(manifest.switchers) + 2);
     if sent != expected {
         return Err(HandoverError::Descriptors { sent, expected });
@@ -66,5 +66,5 @@ fn sort(manifest: Manifest, descriptors: Vec<OwnedFd>) -> Result<Handover, Hando
     let region = next()?;
     let stores = (0..manifest.switchers).map(|_| next()).collect::<Result<_, _>>()?;
     let (wake, device) = (renumber(&next()?, WAKE_DESCRIPTOR)?, renumber(&next()?, DEVICE_DESCRIPTOR)?);
-    Ok(Handover { manifest, region, stores, wake, device })
+    Ok(DeviceHandover { manifest, region, stores, wake, device })
 }

@@ -1,35 +1,35 @@
 //! Reports there and back, and everything that is no report.
 
-use super::super::{Listening, State};
+use super::super::{Listening, ServerState};
 use super::*;
 use proptest::prelude::*;
 use std::num::NonZeroU32;
 
-fn key() -> Key {
-    Key::new(&[b'k'; 32]).unwrap()
+fn key() -> AgentKey {
+    AgentKey::new(&[b'k'; 32]).unwrap()
 }
 
-fn name(text: &str) -> Name {
+fn name(text: &str) -> ConfigName {
     text.parse().unwrap()
 }
 
-fn open_with(datagram: &[u8], key: &Key) -> Result<Report, Refusal> {
+fn open_with(datagram: &[u8], key: &AgentKey) -> Result<LoadReport, ReportRefusal> {
     open(datagram, |agent| (agent.as_str() != "stranger").then_some(key))
 }
 
-fn report() -> Report {
-    let load = Load {
+fn report() -> LoadReport {
+    let load = ReportedLoad {
         port: 8080,
         listening: Listening::Yes,
-        state: State::Drain,
+        state: ServerState::Drain,
         clients: Some(12),
         execution_us: Some(1500),
         requests_per_s_milli: Some(2_500_000),
         workers: NonZeroU32::new(4),
-        ..Load::unknown(name("b1"))
+        ..ReportedLoad::unknown(name("b1"))
     };
-    let loads = vec![load, Load::unknown(name("b2"))];
-    Report { agent: name("agent-1"), boot_epoch: 1_795_000_000_000_000, sequence: 17, period_ms: 50, loads }
+    let loads = vec![load, ReportedLoad::unknown(name("b2"))];
+    LoadReport { agent: name("agent-1"), boot_epoch: 1_795_000_000_000_000, sequence: 17, period_ms: 50, loads }
 }
 
 /// A datagram whose tag is right whatever the body.
@@ -54,10 +54,10 @@ const EXPECTED_BODY: &str = "fd00305f018b600600113202026231fb901f0201010c0000000
 
 #[test]
 fn the_longest_report_fits() {
-    let load = Load {
+    let load = ReportedLoad {
         port: u16::MAX,
         listening: Listening::NoLonger,
-        state: State::Down,
+        state: ServerState::Down,
         clients: Some(u32::MAX),
         in_flight: Some(u32::MAX),
         cpu_permille: Some(u16::MAX),
@@ -68,7 +68,7 @@ fn the_longest_report_fits() {
         busy_milli: Some(u32::MAX),
         backend: name(&"b".repeat(31)),
     };
-    let mut report = Report {
+    let mut report = LoadReport {
         agent: name(&"a".repeat(31)),
         boot_epoch: u64::MAX,
         sequence: u64::MAX,
@@ -85,55 +85,59 @@ fn the_longest_report_fits() {
 #[test]
 fn each_refusal_has_its_cause() {
     let good = seal(&report(), &key()).unwrap();
-    assert_eq!(open_with(&[], &key()), Err(Refusal::TooShort));
-    assert_eq!(open_with(&good[..SHORTEST_BYTES - 1], &key()), Err(Refusal::TooShort));
-    assert_eq!(open_with(&[1; LONGEST_BYTES + 1], &key()), Err(Refusal::TooLong));
+    assert_eq!(open_with(&[], &key()), Err(ReportRefusal::TooShort));
+    assert_eq!(open_with(&good[..SHORTEST_BYTES - 1], &key()), Err(ReportRefusal::TooShort));
+    assert_eq!(open_with(&[1; LONGEST_BYTES + 1], &key()), Err(ReportRefusal::TooLong));
     let mut other_version = good.clone();
     for version in [0, VERSION - 1, VERSION + 1] {
         other_version[0] = version;
-        assert_eq!(open_with(&other_version, &key()), Err(Refusal::Version));
+        assert_eq!(open_with(&other_version, &key()), Err(ReportRefusal::Version));
     }
-    let stranger = Report { agent: name("stranger"), ..report() };
-    assert_eq!(open_with(&seal(&stranger, &key()).unwrap(), &key()), Err(Refusal::UnknownAgent));
-    assert_eq!(open_with(&good, &Key::new(&[b'x'; 32]).unwrap()), Err(Refusal::Forged));
+    let stranger = LoadReport { agent: name("stranger"), ..report() };
+    assert_eq!(open_with(&seal(&stranger, &key()).unwrap(), &key()), Err(ReportRefusal::UnknownAgent));
+    assert_eq!(open_with(&good, &AgentKey::new(&[b'x'; 32]).unwrap()), Err(ReportRefusal::Forged));
     let mut long_name = good.clone();
     long_name[1] = 255;
-    assert_eq!(open_with(&long_name, &key()), Err(Refusal::TooShort));
+    assert_eq!(open_with(&long_name, &key()), Err(ReportRefusal::TooShort));
 }
 
 #[test]
 fn another_agent_s_name_does_not_make_its_report() {
     let mut datagram = seal(&report(), &key()).unwrap();
-    let keys = [key(), Key::new(&[b'x'; 32]).unwrap()];
+    let keys = [key(), AgentKey::new(&[b'x'; 32]).unwrap()];
     datagram[2 + 6] = b'2';
     let refused = open(&datagram, |agent| keys.get(usize::from(agent.as_str() == "agent-2")));
-    assert_eq!(refused, Err(Refusal::Forged));
+    assert_eq!(refused, Err(ReportRefusal::Forged));
 }
 
 #[test]
 fn authentic_bodies_that_make_no_sense_are_malformed() {
     let encode = |body: Body| bincode::serde::encode_to_vec(body, ENCODING).unwrap();
     let body = |loads| Body { boot_epoch: 1, sequence: 1, period_ms: 50, loads };
-    let good = encode(body(vec![Load::unknown(name("b1"))]));
+    let good = encode(body(vec![ReportedLoad::unknown(name("b1"))]));
     assert!(open_with(&authentic(&good), &key()).is_ok());
-    assert_eq!(open_with(&authentic(&[&good[..], &[0]].concat()), &key()), Err(Refusal::Malformed), "a byte after it");
-    assert_eq!(open_with(&authentic(&good[..good.len() - 1]), &key()), Err(Refusal::Malformed), "a byte short");
-    let many = encode(body(vec![Load::unknown(name("b1")); MOST_LOADS + 1]));
-    assert_eq!(open_with(&authentic(&many), &key()), Err(Refusal::Malformed), "16 loads");
+    assert_eq!(
+        open_with(&authentic(&[&good[..], &[0]].concat()), &key()),
+        Err(ReportRefusal::Malformed),
+        "a byte after it"
+    );
+    assert_eq!(open_with(&authentic(&good[..good.len() - 1]), &key()), Err(ReportRefusal::Malformed), "a byte short");
+    let many = encode(body(vec![ReportedLoad::unknown(name("b1")); MOST_LOADS + 1]));
+    assert_eq!(open_with(&authentic(&many), &key()), Err(ReportRefusal::Malformed), "16 loads");
     // A count of loads that would need 2^60 bytes.
     let bomb = [&[1, 1, 50, 253][..], &(1_u64 << 60).to_le_bytes()].concat();
-    assert_eq!(open_with(&authentic(&bomb), &key()), Err(Refusal::Malformed), "a hostile length");
+    assert_eq!(open_with(&authentic(&bomb), &key()), Err(ReportRefusal::Malformed), "a hostile length");
     let unnamed = [1, 1, 50, 1, 2, b'/', 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    assert_eq!(open_with(&authentic(&unnamed), &key()), Err(Refusal::Malformed), "a name that is none");
+    assert_eq!(open_with(&authentic(&unnamed), &key()), Err(ReportRefusal::Malformed), "a name that is none");
 }
 
-fn any_load() -> impl Strategy<Value = Load> {
-    let state = prop::sample::select(vec![State::Up, State::Drain, State::Down]);
+fn any_load() -> impl Strategy<Value = ReportedLoad> {
+    let state = prop::sample::select(vec![ServerState::Up, ServerState::Drain, ServerState::Down]);
     let listening = [Listening::Unobserved, Listening::Never, Listening::Yes, Listening::NoLonger];
     let port = (any::<u16>(), prop::sample::select(listening.to_vec()));
     let numbers = (any::<[Option<u32>; 5]>(), any::<[Option<u16>; 2]>(), any::<Option<u64>>());
     ("[A-Za-z0-9._-]{1,31}", state, port, numbers).prop_map(
-        |(backend, state, (port, listening), (wide, narrow, rate))| Load {
+        |(backend, state, (port, listening), (wide, narrow, rate))| ReportedLoad {
             backend: name(&backend),
             port,
             listening,
@@ -150,10 +154,10 @@ fn any_load() -> impl Strategy<Value = Load> {
     )
 }
 
-fn any_report(most_loads: usize) -> impl Strategy<Value = Report> {
+fn any_report(most_loads: usize) -> impl Strategy<Value = LoadReport> {
     let loads = prop::collection::vec(any_load(), 0..=most_loads);
     ("[A-Za-z0-9._-]{1,31}", any::<(u64, u64, u16)>(), loads).prop_map(
-        |(agent, (boot_epoch, sequence, period_ms), loads)| Report {
+        |(agent, (boot_epoch, sequence, period_ms), loads)| LoadReport {
             agent: name(&agent),
             boot_epoch,
             sequence,
@@ -179,7 +183,7 @@ proptest! {
     #[test]
     fn authentic_arbitrary_bodies_never_panic(body in prop::collection::vec(any::<u8>(), 0..160)) {
         let opened = open_with(&authentic(&body), &key());
-        prop_assert!(matches!(opened, Ok(_) | Err(Refusal::Malformed)), "{opened:?}");
+        prop_assert!(matches!(opened, Ok(_) | Err(ReportRefusal::Malformed)), "{opened:?}");
     }
 
     #[test]
@@ -190,7 +194,7 @@ proptest! {
         *at.get_mut(&mut body) = byte;
         body.truncate(1 + cut.index(body.len()));
         let opened = open_with(&authentic(&body), &key());
-        prop_assert!(matches!(opened, Ok(_) | Err(Refusal::Malformed)), "{opened:?}");
+        prop_assert!(matches!(opened, Ok(_) | Err(ReportRefusal::Malformed)), "{opened:?}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Names of services, back-ends and interfaces.
+//! Names of services, backends and interfaces.
 
 use crate::layout::described;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// A name of at most 31 bytes, as the operator wrote it.
+/// A zero-padded name of at most 31 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Name(pub [u8; 32]);
@@ -11,7 +11,7 @@ pub struct Name(pub [u8; 32]);
 described!(Name { 0 });
 
 impl Name {
-    /// Takes at most 31 bytes of `text`.
+    /// Copies at most 31 bytes of `text`.
     pub fn new(text: &str) -> Self {
         let mut bytes = [0; 32];
         let length = text.len().min(31);

@@ -1,4 +1,4 @@
-//! What only control may do to a generation as a whole, and how it is lent to readers.
+//! Clearing a generation (control only) and lending it to readers.
 
 use super::Generation;
 use crate::access::{Access, Lends, Writer};
@@ -6,7 +6,7 @@ use crate::map::{lend, lend_one};
 use crate::record::Record;
 
 impl Generation<Writer> {
-    /// Control's: empties the generation before it is filled.
+    /// Control only: empties the generation before it is filled.
     pub fn clear(&self) {
         self.head.fib.set(0);
         self.head.stale.set(0);
@@ -18,7 +18,7 @@ impl Generation<Writer> {
 }
 
 impl<A: Access> Generation<A> {
-    /// The same generation with no more rights.
+    /// The same generation with equal or fewer rights.
     pub fn lend<B: Access>(&self) -> Generation<B>
     where
         A: Lends<B>,

@@ -1,13 +1,13 @@
-//! What changes while a connection lives: words 4 and 5 of its entry, each with the generation's low bits.
+//! The mutable state of a connection: words 4 and 5 of its entry, each with the low bits of the generation.
 
 use super::entry::EntryGeneration;
 use crate::address::InterfaceId;
 
-/// How far a connection is (RFC 9293 section 3.3.2, as much of it as a middle box can see).
+/// State of a connection (RFC 9293 section 3.3.2, as far as a middlebox can see it).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum State {
-    /// Over for good: nobody finds it any more. Its slots are being cleared, then the owner of its chunk frees it.
+    /// Ended permanently: no lookup finds it. Its slots are being cleared; then the owner of its chunk frees it.
     Dead = 0,
     /// The client has sent its SYN.
     Opening = 1,
@@ -26,44 +26,44 @@ impl State {
             2 => Self::Established,
             3 => Self::Closing,
             4 => Self::Closed,
-            _ => Self::Dead, // whatever else stands there was not written by us
+            _ => Self::Dead, // no switcher writes another value
         }
     }
 }
 
-/// What changes while a connection lives.
+/// The activity of a connection: time of its last packet, state and flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Activity {
     /// When its last packet was seen, in milliseconds of CLOCK_MONOTONIC (40 bits: 34 years).
     pub last_seen_ms: u64,
-    /// How far it is.
+    /// Its state.
     pub state: State,
     /// [`Activity::CLIENT_FIN`] and the like.
     pub flags: u8,
 }
 
 impl Activity {
-    /// The client has finished.
+    /// The client has sent its FIN.
     pub const CLIENT_FIN: u8 = 1;
-    /// The backend has finished.
+    /// The backend has sent its FIN.
     pub const BACKEND_FIN: u8 = 2;
-    /// The backend has answered; with TCP, the SYN.
+    /// The backend has answered; for TCP, to the SYN.
     pub const ANSWERED: u8 = 4;
     /// The first FIN or RST has been seen. The switcher that set the flag counted the connection as no longer in flight.
     pub const ENDED: u8 = 8;
-    /// The client was sent a reset by a switcher, because the connection is stale.
+    /// A switcher sent the client a reset because the connection is stale.
     pub const CLIENT_RESET: u8 = 16;
-    /// The backend was sent a reset by a switcher, because the connection is stale.
+    /// A switcher sent the backend a reset because the connection is stale.
     pub const BACKEND_RESET: u8 = 32;
-    /// Both indexes have the connection, and no rival stands: the last step of recording it. Without this flag, a rival's
-    /// switcher or the owner's successor may withdraw it.
+    /// Recording is complete: both indexes have the connection, and it has no rival. Until this flag is set, a rival's switcher
+    /// or the owner's successor may withdraw the connection.
     pub const RECORDED: u8 = 64;
 
     const GENERATION_SHIFT: u32 = 12;
-    /// Of a connection whose entry is another one's by now.
+    /// The activity of a connection whose entry has been reused.
     pub(super) const GONE: Self = Self { last_seen_ms: 0, state: State::Dead, flags: 0 };
 
-    /// The same, over for good.
+    /// The same activity in state [`State::Dead`].
     pub(super) fn dead(self) -> Self {
         Self { state: State::Dead, ..self }
     }
@@ -77,10 +77,10 @@ impl Activity {
         EntryGeneration::from_low_bits(word >> Self::GENERATION_SHIFT) == generation
     }
 
-    /// Whether a word is of this generation, and not of a dead connection.
+    /// Whether a word is of this generation and its connection is not dead.
     #[inline]
     pub(super) fn is_alive(word: u64, generation: EntryGeneration) -> bool {
-        let state = (word >> 8) as u16 ^ (generation.low_bits() << 4) as u16; // what is left if the generation is the same
+        let state = (word >> 8) as u16 ^ (generation.low_bits() << 4) as u16; // cancels an equal generation
         (State::Opening as u16..=State::Closed as u16).contains(&state)
     }
 
@@ -98,12 +98,12 @@ impl Activity {
     }
 }
 
-/// Where the client's last packet came from: what its replies fall back on while the neighbour isn't known.
+/// Where the client's last packet came from: the fallback for replies while the neighbour is unresolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LastHop {
     /// The sender's Ethernet address.
     pub mac: [u8; 6],
-    /// The interface it came in by.
+    /// The interface that received it.
     pub interface: InterfaceId,
 }
 

@@ -1,4 +1,4 @@
-//! One connection: one cache line of eight words.
+//! An entry of the connection table: one cache line of eight words.
 //!
 //! | word | bits | written by |
 //! |---|---|---|
@@ -8,11 +8,11 @@
 //! | 4 activity | last seen in ms 40, generation 12, state 4, flags 8 | any switcher, by compare and exchange |
 //! | 5 last hop | interface 10, generation 6, Ethernet address 48 | any switcher, by compare and exchange |
 //! | 6 created | ms | the owner, while claimed |
-//! | 7 | kept for the mode that re-writes the client's address too | |
+//! | 7 | reserved for a mode that rewrites the client's address, too | |
 //!
-//! Activity, last hop and the slots of both indexes repeat the generation's low bits, so that compare and exchange fails for a
-//! switcher that found a connection and was interrupted while the owner put another one there. To be mistaken, it would have
-//! to sleep through a multiple of 4096 connections of that entry; for the last hop, which the next packet corrects, of 64.
+//! Activity, last hop and the slots of both indexes repeat the low bits of the generation. Compare and exchange therefore fails
+//! for a switcher that found a connection and was interrupted while the owner reused the entry. It could succeed wrongly only
+//! after an exact multiple of 4096 reuses; for the last hop, which the next packet corrects, of 64.
 
 use super::activity::{Activity, LastHop, State};
 use super::hash::{Key, Side};
@@ -39,12 +39,12 @@ pub struct Entry<A = Reader> {
 
 described!(Entry<A> { control, client, identity, activity, last_hop, created, _reserved });
 
-/// Which of the connections that an entry holds one after another: its generation number, modulo 4096.
+/// Number of the connection among those that an entry has held, modulo 4096.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EntryGeneration(u16);
 
 impl EntryGeneration {
-    /// How many bits of a word it takes.
+    /// Width in bits.
     pub(super) const WIDTH: u32 = 12;
     const BITS: u64 = (1 << Self::WIDTH) - 1;
 
@@ -70,16 +70,16 @@ const FREE: u8 = 0;
 const CLAIMED: u8 = 1;
 const LIVE: u8 = 2;
 
-/// What a rival is after an attempt to withdraw it.
+/// The state of a rival after an attempt to withdraw it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rival {
-    /// Recorded to the last step: it stays.
+    /// Its recording is complete: it remains.
     Stands,
-    /// Dead, or its entry is another connection's by now: it is in nobody's way.
+    /// Dead, or its entry has been reused: no longer a rival.
     Gone,
 }
 
-/// A consistent copy of what identifies a connection.
+/// A consistent copy of a connection's identity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Snapshot {
     /// The client's address.
@@ -90,12 +90,12 @@ pub struct Snapshot {
     pub service: ServiceId,
     /// The backend that serves it.
     pub backend: BackendId,
-    /// Its transport protocol.
+    /// Transport protocol.
     pub protocol: Coded<Protocol>,
-    /// The mode it was made in; a reload doesn't change it under a connection. Where this build doesn't know it, no packet
-    /// of the connection goes on, and the connection ends as others do.
+    /// Its service's mode at creation; a reload does not change it. If this build does not know it, the connection's packets
+    /// are dropped, and the connection expires as usual.
     pub mode: Coded<Mode>,
-    /// When it was made, in milliseconds of CLOCK_MONOTONIC.
+    /// Creation time, in milliseconds of CLOCK_MONOTONIC.
     pub created_ms: u64,
 }
 
@@ -108,7 +108,7 @@ impl Snapshot {
             | u64::from(self.mode.byte())
     }
 
-    /// The connection as one of the two indexes knows it.
+    /// The connection's key in one of the two indexes.
     #[inline]
     pub fn key(&self, side: Side) -> Key {
         let id = match side {
@@ -118,16 +118,15 @@ impl Snapshot {
         Key { side, client: self.client, client_port: self.client_port, id }
     }
 
-    /// Whether only one of both can be recorded, because this side's index can't tell them apart. Two records of the same
-    /// client side contend on that side alone.
+    /// Whether at most one of the two can be recorded, because their keys on this side are equal. Two records with the same
+    /// client side contend on that side only.
     pub(super) fn contends_with(&self, other: &Self, side: Side) -> bool {
         self.key(side) == other.key(side) && (side == Side::Client || self.key(Side::Client) != other.key(Side::Client))
     }
 }
 
 impl<A> Entry<A> {
-    /// Copies a live entry's identity, with its generation; `None` if it isn't live, or changed meanwhile (then it is another
-    /// connection's).
+    /// Copies a live entry's identity and generation; `None` if it is not live or was reused during the copy.
     #[inline]
     pub(super) fn read(&self) -> Option<(Snapshot, EntryGeneration)> {
         let control = self.control.load(Ordering::Acquire); // pairs with publish()
@@ -137,7 +136,7 @@ impl<A> Entry<A> {
         let client = [self.client[0].load(Ordering::Relaxed), self.client[1].load(Ordering::Relaxed)];
         let identity = self.identity.load(Ordering::Relaxed);
         let created_ms = self.created.load(Ordering::Relaxed);
-        fence(Ordering::Acquire); // the copies before the second look: pairs with claim()
+        fence(Ordering::Acquire); // the copies before the second load of control: pairs with claim()
         if self.control.load(Ordering::Relaxed) != control {
             return None;
         }
@@ -153,36 +152,36 @@ impl<A> Entry<A> {
         Some((connection, EntryGeneration::of_control(control)))
     }
 
-    /// The activity of the connection of this generation; `None` if the entry is another one's by now.
+    /// The activity of this generation's connection; `None` if the entry has been reused.
     #[inline]
     pub(super) fn activity_of(&self, generation: EntryGeneration) -> Option<Activity> {
         let word = self.activity.load(Ordering::Relaxed);
         Activity::is_of(word, generation).then(|| Activity::from_word(word))
     }
 
-    /// Whether it holds the connection of this generation, and that isn't dead.
+    /// Whether the entry holds this generation's connection and that is not dead.
     #[inline]
     pub(super) fn is_alive(&self, generation: EntryGeneration) -> bool {
         Activity::is_alive(self.activity.load(Ordering::Relaxed), generation)
     }
 
-    /// The last hop of the client of this generation's connection; `None` if the entry is another one's by now.
+    /// The last hop of this generation's client; `None` if the entry has been reused.
     #[inline]
     pub(super) fn last_hop_of(&self, generation: EntryGeneration) -> Option<LastHop> {
         let word = self.last_hop.load(Ordering::Relaxed);
         LastHop::is_of(word, generation).then(|| LastHop::from_word(word))
     }
 
-    /// The owner's: which connection it holds, or is to hold.
+    /// Owner only: the generation that the entry holds or has been claimed for.
     pub(super) fn generation(&self) -> EntryGeneration {
         EntryGeneration::of_control(self.control.load(Ordering::Relaxed))
     }
 }
 
 impl Entry<Writer> {
-    /// Changes the activity of the connection of this generation to what `next` makes of it. Exactly one switcher gets true:
-    /// the one whose change ended the connection ([`Activity::ENDED`]). A dead entry stays as it is until it is filled
-    /// anew, so what its owner finds then is final.
+    /// Replaces the activity of this generation's connection by `next` of it. Exactly one switcher gets `true`: the one whose
+    /// change ended the connection ([`Activity::ENDED`]). The activity of a dead entry does not change until the entry is
+    /// refilled, so the owner reads a final value.
     #[inline]
     pub(super) fn advance(&self, generation: EntryGeneration, next: impl Fn(Activity) -> Activity) -> bool {
         while let Some(before) = self.activity_of(generation) {
@@ -199,27 +198,27 @@ impl Entry<Writer> {
         false
     }
 
-    /// The last step of recording the connection of this generation; `false` if it was withdrawn before.
+    /// Completes the recording of this generation's connection; `false` if it was withdrawn before.
     pub(super) fn confirm(&self, generation: EntryGeneration) -> bool {
         let recorded = |before: Activity| Activity { flags: before.flags | Activity::RECORDED, ..before };
         self.change(generation, recorded).state != State::Dead
     }
 
-    /// Ends the connection of this generation unless it is recorded to the last step. Of this and [`Entry::confirm`],
-    /// exactly one has an effect.
+    /// Ends this generation's connection unless its recording is complete. Exactly one of this and [`Entry::confirm`] takes
+    /// effect.
     pub(super) fn withdraw(&self, generation: EntryGeneration) -> Rival {
         if self.end_if(generation, |now| !now.is_recorded()) { Rival::Gone } else { Rival::Stands }
     }
 
-    /// Ends the connection of this generation if `is_over` says so of its activity. One that changes meanwhile is judged
-    /// anew. Whether it is dead then.
+    /// Ends this generation's connection if `is_over` returns true for its activity, which is checked again after a
+    /// concurrent change. Returns whether the connection is dead.
     pub(super) fn end_if(&self, generation: EntryGeneration, is_over: impl Fn(&Activity) -> bool) -> bool {
         let next = |before: Activity| if is_over(&before) { before.dead() } else { before };
         self.change(generation, next).state == State::Dead
     }
 
-    /// Changes the activity of the connection of this generation to what `next` makes of it, anew if another switcher was
-    /// faster. A dead one stays as it is. Returns what it is then.
+    /// Replaces the activity of this generation's connection by `next` of it, with a retry after a concurrent change. A dead
+    /// connection does not change. Returns the resulting activity.
     fn change(&self, generation: EntryGeneration, next: impl Fn(Activity) -> Activity) -> Activity {
         while let Some(before) = self.activity_of(generation) {
             let after = next(before);
@@ -235,25 +234,25 @@ impl Entry<Writer> {
         Activity::GONE
     }
 
-    /// Notes the last hop of the client of this generation's connection, writing only if it changed and `gives_way` says so
-    /// of the one before.
+    /// Records the last hop of this generation's client. Writes only if it changed and `gives_way` returns true for the
+    /// previous one.
     #[inline]
     pub(super) fn set_last_hop(&self, generation: EntryGeneration, hop: LastHop, gives_way: impl Fn(LastHop) -> bool) {
         let (old, new) = (self.last_hop.load(Ordering::Relaxed), hop.word(generation));
         if old != new && LastHop::is_of(old, generation) && gives_way(LastHop::from_word(old)) {
-            // Whoever wrote at the same time saw a packet that is as new.
+            // A concurrent writer saw an equally recent packet.
             let _ = self.last_hop.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    /// The owner's: FREE -> CLAIMED, with the next generation number.
+    /// Owner only: FREE -> CLAIMED, with the next generation number.
     pub(super) fn claim(&self, owner: u8) {
         let generation = (self.control.load(Ordering::Relaxed) >> 32).wrapping_add(1);
         self.control.store(generation << 32 | u64::from(owner) << 8 | u64::from(CLAIMED), Ordering::Relaxed);
-        fence(Ordering::Release); // "claimed" before what is filled in: pairs with the second look in read()
+        fence(Ordering::Release); // CLAIMED before the contents: pairs with the second load of control in read()
     }
 
-    /// The owner's: what a claimed entry is to hold.
+    /// Owner only: writes the contents of a claimed entry.
     pub(super) fn fill(&self, connection: &Snapshot, activity: Activity, hop: LastHop) {
         for (word, value) in self.client.iter().zip(connection.client.words()) {
             word.store(value, Ordering::Relaxed);
@@ -265,19 +264,19 @@ impl Entry<Writer> {
         self.last_hop.store(hop.word(generation), Ordering::Relaxed);
     }
 
-    /// The owner's: whether the connection of this generation was freed, and no other has the entry since.
+    /// Owner only: whether this generation's connection was freed and the entry has not been claimed since.
     pub(super) fn is_freed(&self, generation: EntryGeneration) -> bool {
         let control = self.control.load(Ordering::Relaxed);
         control as u8 == FREE && EntryGeneration::of_control(control) == generation
     }
 
-    /// The owner's: CLAIMED -> LIVE.
+    /// Owner only: CLAIMED -> LIVE.
     pub(super) fn publish(&self) {
         let control = self.control.load(Ordering::Relaxed);
         self.control.store(control & !0xff | u64::from(LIVE), Ordering::Release); // pairs with read()
     }
 
-    /// The owner's: whatever it was -> FREE. Its index slots are gone before.
+    /// Owner only: any phase -> FREE. Its index slots must be cleared before.
     pub(super) fn free(&self) {
         let control = self.control.load(Ordering::Relaxed);
         self.control.store(control & !0xff | u64::from(FREE), Ordering::Release);

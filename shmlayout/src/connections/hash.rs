@@ -1,5 +1,5 @@
-//! The keyed hash of a connection's two sides. SipHash-1-3: a flood of chosen tuples can't be aimed at one bucket, and
-//! the value is the same in every build, so that switchers of two builds can share the table during an upgrade.
+//! The keyed hash of a connection's two sides. SipHash-1-3: an attacker cannot choose tuples that collide in a bucket, and
+//! all builds compute the same value, so switchers of two builds can share the table during an upgrade.
 
 use crate::address::{Address, PortBe};
 use core::hash::Hasher;
@@ -17,23 +17,23 @@ pub enum Side {
 /// One side of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key {
-    /// Which side.
+    /// The index that the key is for.
     pub side: Side,
     /// The client's address.
     pub client: Address,
     /// The client's port.
     pub client_port: PortBe,
-    /// Service or backend, by `side`.
+    /// Service or backend id, depending on `side`.
     pub id: u16,
 }
 
-/// The secret of the hash, made when the region is created.
+/// The secret key of the hash, generated when the region is created.
 #[derive(Clone, Copy)]
 pub struct HashKey(pub [u64; 2]);
 
 impl HashKey {
-    /// 64 bits. The low half chooses the first bucket, the high 22 bits are the tag (`index.rs`). The client side's high
-    /// half also chooses the cell of the service's slots.
+    /// Hashes a key. The low half selects the first bucket; the high 22 bits are the tag (`index.rs`). The client side's high
+    /// half also selects the cell of the service's slots.
     #[inline]
     pub fn hash(&self, key: &Key) -> u64 {
         let mut bytes = [0u8; 24];

@@ -1,11 +1,11 @@
-//! A switcher's counts of connections in flight, by backend, kept right wherever it is killed.
+//! A switcher's crash-safe counts of connections in flight, by backend.
 //!
-//! An entry and the counter of its backend are two words, so a kill may strike between their stores. Before the store to
-//! the entry, the journal names the connection and says what the counter was. The successor reads from the entry whether
-//! that store was made, and sets the counter to what it ought to be.
+//! An entry and its backend's counter are separate words, and a kill may fall between their stores. The journal therefore
+//! records the connection and the counter's value before the store to the entry. The successor reads from the entry whether
+//! that store happened and sets the counter accordingly.
 //!
-//! The end of a connection that another switcher owns ([`Activity::ENDED`]) isn't journalled: the entry doesn't say who
-//! ended it. A switcher killed in that instant leaves its backend's count too high by one.
+//! The end of a connection that another switcher owns ([`Activity::ENDED`]) is not journalled, because the entry does not
+//! record which switcher ended it. A switcher killed at that point leaves its backend's count too high by one.
 
 use super::activity::Activity;
 use super::entry::EntryGeneration;
@@ -17,28 +17,28 @@ use crate::record::Counter;
 use crate::sync::{Ordering, fence};
 use crate::word::Word;
 
-/// What is being counted, in the switcher's own region.
+/// The count in progress, in the switcher's region.
 #[repr(C)]
 #[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
 pub struct CountJournal<A = Reader> {
     /// 0, or entry 30 bits, generation 12, backend 16, step 2.
     subject: Word<A>,
-    /// Its backend's count before.
+    /// The backend's count before the change.
     before: Word<A>,
 }
 
 described!(CountJournal<A> { subject, before });
 
-/// What a switcher does with an entry and counts then.
+/// A step on an entry that changes a count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
-    /// Confirms it.
+    /// Confirmation of the entry.
     Recording = 1,
-    /// Frees it.
+    /// Freeing of the entry.
     Freeing = 2,
 }
 
-/// What a predecessor was counting.
+/// The count that a predecessor left in progress.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Unfinished {
     pub step: Step,
@@ -50,7 +50,7 @@ const GENERATION_SHIFT: u32 = 30;
 const BACKEND_SHIFT: u32 = GENERATION_SHIFT + EntryGeneration::WIDTH;
 const STEP_SHIFT: u32 = BACKEND_SHIFT + 16;
 
-/// A switcher's counts and their journal; by default none, and nothing is counted.
+/// A switcher's counts and their journal. The default has neither and counts nothing.
 #[derive(Clone, Copy, Default)]
 pub struct InFlight<'a> {
     counts: &'a [Counter<Writer>],
@@ -58,12 +58,12 @@ pub struct InFlight<'a> {
 }
 
 impl<'a> InFlight<'a> {
-    /// Joins the parts of a switcher's region.
+    /// Combines the parts of a switcher's region.
     pub fn new(counts: &'a [Counter<Writer>], journal: &'a CountJournal<Writer>) -> Self {
         Self { counts, journal: Some(journal) }
     }
 
-    /// Says what will be counted once the entry is stored to.
+    /// Journals a change of the count, before the store to the entry.
     #[inline]
     pub(super) fn begin(&self, step: Step, found: &Found) {
         let backend = found.connection.backend;
@@ -73,21 +73,21 @@ impl<'a> InFlight<'a> {
                 | u64::from(backend.0) << BACKEND_SHIFT
                 | (step as u64) << STEP_SHIFT;
             journal.before.store(count.get(), Ordering::Relaxed);
-            journal.subject.store(subject, Ordering::Release); // after what it was before
+            journal.subject.store(subject, Ordering::Release); // after `before`
         }
     }
 
-    /// Counts, after the store to the entry.
+    /// Changes the count and clears the journal, after the store to the entry.
     #[inline]
     pub(super) fn finish(&self, backend: BackendId, change: i64) {
         if let (Some(journal), Some(count)) = (self.journal, self.counts.get(usize::from(backend.0))) {
             fence(Ordering::Release); // the entry before the count
             count.set(journal.before.load(Ordering::Relaxed).wrapping_add_signed(change));
-            journal.subject.store(0, Ordering::Release); // the count before
+            journal.subject.store(0, Ordering::Release); // after the count
         }
     }
 
-    /// What the predecessor was counting when it was killed.
+    /// The count that was in progress when the predecessor was killed.
     pub(super) fn unfinished(&self) -> Option<Unfinished> {
         let subject = self.journal?.subject.load(Ordering::Acquire);
         let step = match subject >> STEP_SHIFT {
@@ -105,8 +105,8 @@ impl<'a> InFlight<'a> {
     }
 }
 
-/// What freeing a connection adds: one that was recorded and not ended is no longer in flight; the end of one that was never
-/// recorded balances the decrement of the switcher that ended it.
+/// Change of the count when a connection is freed. A recorded connection without an end is no longer in flight. For an ended
+/// connection that was never recorded, the change balances the decrement of the switcher that ended it.
 #[inline]
 pub(super) fn change_by_freeing(last: &Activity) -> i64 {
     match (last.is_recorded(), last.flags & Activity::ENDED != 0) {

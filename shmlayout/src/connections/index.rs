@@ -1,10 +1,9 @@
 //! One index of the connection table: buckets of one cache line.
 //!
-//! A slot is 0 or a tag of the hash (22 bits), the entry's generation (12) and its number plus one (30), set and cleared by
-//! compare and exchange: a slot names one connection, not whatever its entry holds. A connection stands in the first
-//! bucket of its probe sequence that had room; each full bucket it passed counts it in `overflow`, so that a search
-//! stops at the first bucket that nobody ever had to pass. A switcher killed in between leaves a count too high, which
-//! costs a probe, never one too low.
+//! A slot is 0, or a tag of the hash (22 bits), the entry's generation (12) and its number plus one (30). It is set and cleared
+//! by compare and exchange and names one connection, not the entry's current content. A connection is in the first bucket of
+//! its probe sequence that had room. Each full bucket before it counts it in `overflow`, so a search stops at the first bucket
+//! with a count of 0. A switcher killed in between leaves a count too high, which costs a probe; a count is never too low.
 
 use super::entry::EntryGeneration;
 use super::table::{EntryId, Handle};
@@ -13,9 +12,9 @@ use crate::layout::described;
 use crate::sync::Ordering;
 use crate::word::Word;
 
-/// Slots in a bucket; fewer for the model checker, which has to get through.
+/// Slots in a bucket; fewer under loom, to bound the state space.
 pub const SLOTS: usize = if cfg!(loom) { 3 } else { 7 };
-/// Buckets in which a connection may stand.
+/// Limit of the buckets in a probe sequence.
 pub const PROBES: usize = if cfg!(loom) { 2 } else { 8 };
 
 /// Seven slots and the overflow count: one cache line.
@@ -32,7 +31,7 @@ described!(Bucket<A> { slots, overflow });
 #[derive(Clone, Copy)]
 pub(super) struct Index<'a, A = Reader>(pub &'a [Bucket<A>]);
 
-/// No room within the probes.
+/// All buckets of the probe sequence are full.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ProbesFull;
 
@@ -40,7 +39,7 @@ pub(super) struct ProbesFull;
 const ENTRY_WIDTH: u32 = 30;
 const ENTRY_BITS: u64 = (1 << ENTRY_WIDTH) - 1;
 const TAG_SHIFT: u32 = ENTRY_WIDTH + EntryGeneration::WIDTH;
-/// Entries that a slot can name.
+/// Number of entries that a slot can name.
 pub const ENTRIES_MAX: usize = ENTRY_BITS as usize;
 
 #[inline]
@@ -48,7 +47,7 @@ fn slot_word(hash: u64, handle: Handle) -> u64 {
     hash >> TAG_SHIFT << TAG_SHIFT | handle.generation.low_bits() << ENTRY_WIDTH | u64::from(handle.id.0 + 1)
 }
 
-/// The connection that a slot names, if its tag is this hash's.
+/// The connection that a slot names, if its tag matches the hash.
 #[inline]
 fn named(word: u64, hash: u64) -> Option<Handle> {
     let entry = word & ENTRY_BITS;
@@ -63,19 +62,19 @@ impl<'a, A: Copy> Index<'a, A> {
     #[inline]
     fn bucket(&self, hash: u64, probe: usize) -> &'a Bucket<A> {
         let first = (u64::from(hash as u32) * self.0.len() as u64) >> 32;
-        // A division would cost more than the rest; `first` is inside, and a table shorter than the probes is for tests.
+        // Avoids a division in the common case: `first` is in range, and only tests have a table shorter than the probes.
         let at = first as usize + probe;
         let at = if at < self.0.len() { at } else { (at - self.0.len()) % self.0.len() };
         &self.0[at]
     }
 
-    /// The first bucket of a search, to be prefetched.
+    /// The first bucket of a search, for prefetching.
     #[inline]
     pub fn first(&self, hash: u64) -> &'a Bucket<A> {
         self.bucket(hash, 0)
     }
 
-    /// Connections whose tag matches, in the order of the search.
+    /// Connections whose tag matches, in probe order.
     #[inline]
     pub fn candidates(&self, hash: u64) -> impl Iterator<Item = Handle> + use<'a, A> {
         let index = *self;
@@ -101,18 +100,18 @@ impl Index<'_, Writer> {
             let bucket = self.bucket(hash, probe);
             for slot in &bucket.slots {
                 let free = slot.load(Ordering::Relaxed) == 0;
-                // AcqRel: the live entry is seen by whoever sees the slot; pairs with candidates().
+                // AcqRel: a reader that sees the slot also sees the live entry; pairs with candidates().
                 if free && slot.compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                     return Ok(());
                 }
             }
-            bucket.overflow.fetch_add(1, Ordering::AcqRel); // before the slot further on: pairs with candidates()
+            bucket.overflow.fetch_add(1, Ordering::AcqRel); // before the slot in a later bucket: pairs with candidates()
         }
-        self.forget_passing(hash, PROBES);
+        self.undo_overflow(hash, PROBES);
         Err(ProbesFull)
     }
 
-    /// Takes a connection out, wherever in its probe sequence it stands; nothing if it isn't there.
+    /// Removes a connection from its probe sequence, if present.
     pub fn remove(&self, hash: u64, handle: Handle) {
         let word = slot_word(hash, handle);
         for probe in 0..PROBES {
@@ -120,14 +119,15 @@ impl Index<'_, Writer> {
             for slot in &bucket.slots {
                 let here = slot.load(Ordering::Relaxed) == word;
                 if here && slot.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                    self.forget_passing(hash, probe);
+                    self.undo_overflow(hash, probe);
                     return;
                 }
             }
         }
     }
 
-    fn forget_passing(&self, hash: u64, probes: usize) {
+    /// Decrements the overflow counts of the first `probes` buckets.
+    fn undo_overflow(&self, hash: u64, probes: usize) {
         for probe in 0..probes {
             self.bucket(hash, probe).overflow.fetch_sub(1, Ordering::AcqRel);
         }

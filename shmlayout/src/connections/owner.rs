@@ -1,27 +1,27 @@
 //! A switcher's own part of the connection table: it claims, fills, publishes and frees entries in the chunks it owns.
 //!
-//! Chunks without an owner are taken one at a time by compare and exchange, and given back when they are wholly free
-//! and not needed. The lists of free entries are private; a successor makes them anew from the entries themselves.
+//! A switcher acquires unowned chunks one at a time by compare and exchange and returns them when they are entirely free
+//! and not needed. The lists of free entries are private; a successor rebuilds them from the entries.
 
 use super::activity::{Activity, LastHop, State};
-use super::entry::{Rival, Snapshot};
+use super::entry::Snapshot;
 use super::hash::Side;
 use super::in_flight::{InFlight, Step, change_by_freeing};
 use super::index::ProbesFull;
 use super::table::{CHUNK, Connections, EntryId, Found, Handle};
 use crate::access::Writer;
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 
 /// Why a connection could not be recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
+pub enum RecordError {
     /// No free entry, and no chunk without an owner.
     TableFull,
-    /// No free slot within the probes of an index.
+    /// No free slot in the probe sequence of an index.
     ProbesFull,
-    /// The same client port already talks to the same backend through another service.
+    /// The same client port is already connected to the same backend through another service.
     BackendSideTaken,
-    /// Another switcher recorded the same connection, and its entry stands: find it.
+    /// Another switcher recorded the same connection first: find its entry.
     Twin,
 }
 
@@ -37,12 +37,12 @@ struct FreeList {
 
 const EMPTY: FreeList = FreeList { head: NONE, tail: NONE, count: 0 };
 
-/// The hashes of a connection's two keys, which whoever looked for it has at hand.
+/// The hashes of a connection's two keys, which its lookup has already computed.
 #[derive(Clone, Copy, Debug)]
 pub struct SideHashes {
-    /// Of its client side.
+    /// Hash of the client side.
     pub client: u64,
-    /// Of its backend side.
+    /// Hash of the backend side.
     pub backend: u64,
 }
 
@@ -55,15 +55,16 @@ pub struct Owner<'a> {
     lists: Box<[FreeList]>,
     owned: Vec<u32>,
     free: usize,
-    /// Where new entries come from, and where the sweep is: positions in `owned`, and an offset in the chunk.
+    /// Position in `owned` of the chunk that supplies new entries.
     source: usize,
+    /// Position of the sweep: index in `owned` and offset in the chunk.
     sweep: (usize, usize),
 }
 
 impl<'a> Owner<'a> {
-    /// Takes over what a predecessor of the same number left, and what switchers left that don't exist any more
-    /// (`switchers` and up): claims are taken back, live entries kept. `in_flight` is what the predecessor counted.
-    pub fn adopt(table: Connections<'a, Writer>, number: u8, switchers: u8, in_flight: InFlight<'a>) -> Self {
+    /// Adopts the chunks of a predecessor with the same number: frees claimed entries and retains live ones. `in_flight` has the
+    /// predecessor's counts.
+    pub fn adopt(table: Connections<'a, Writer>, number: u8, in_flight: InFlight<'a>) -> Self {
         let mut owner = Self {
             table,
             number,
@@ -78,23 +79,20 @@ impl<'a> Owner<'a> {
         owner.finish_counting();
         let mine = owner.word();
         for (chunk, word) in table.owners.iter().enumerate() {
-            let now = word.load(Ordering::Acquire);
-            let orphaned = now > u32::from(switchers)
-                && word.compare_exchange(now, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-            if now == mine || orphaned {
+            if word.load(Ordering::Acquire) == mine {
                 owner.join(chunk);
             }
         }
         owner
     }
 
-    /// The table as everybody sees it.
+    /// The shared table.
     #[inline]
     pub fn table(&self) -> &Connections<'a, Writer> {
         &self.table
     }
 
-    /// Counts what the predecessor was counting when it was killed, if it did what it was about to count.
+    /// Completes the count that was in progress when the predecessor was killed, if the counted step happened.
     fn finish_counting(&self) {
         let Some(unfinished) = self.in_flight.unfinished() else { return };
         let Some(entry) = self.table.entries.get(unfinished.handle.id.0 as usize) else { return };
@@ -108,13 +106,13 @@ impl<'a> Owner<'a> {
         self.in_flight.finish(unfinished.backend, change);
     }
 
-    /// What stands in the owner word of its chunks.
+    /// The owner word of its chunks.
     fn word(&self) -> u32 {
         u32::from(self.number) + 1
     }
 
-    /// Takes a chunk in that a switcher had before: its live entries stay. What the switcher didn't live to record is
-    /// completed where both indexes have it, and withdrawn otherwise; what it didn't live to free is freed.
+    /// Adds a chunk that another switcher owned, with its live entries. A partly recorded entry is completed if both indexes
+    /// have it and withdrawn otherwise; dead entries are freed.
     fn join(&mut self, chunk: usize) {
         self.owned.push(chunk as u32);
         for entry in (chunk * CHUNK..(chunk + 1) * CHUNK).map(|entry| EntryId(entry as u32)) {
@@ -129,25 +127,25 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Whether a predecessor's entry stays: it is recorded, or can be now. A dead one never does.
+    /// Whether a predecessor's entry is retained: it is not dead, and it is recorded or can be now.
     fn complete(&self, found: &Found) -> bool {
         let activity = self.table.activity(found);
-        activity.state != State::Dead && (activity.is_recorded() || self.settle_half_recorded(found))
+        activity.state != State::Dead && (activity.is_recorded() || self.resolve_partly_recorded(found))
     }
 
-    /// Decides whether a predecessor's entry that isn't recorded can be.
-    fn settle_half_recorded(&self, found: &Found) -> bool {
+    /// Completes the recording of a predecessor's entry if possible; returns whether it is recorded.
+    fn resolve_partly_recorded(&self, found: &Found) -> bool {
         let hashes = self.table.hashes(&found.connection);
         let has = |side, hash| self.table.index(side).candidates(hash).any(|handle| handle == found.handle);
         if !has(Side::Client, hashes.client) || !has(Side::Backend, hashes.backend) {
             return false;
         }
         self.in_flight.begin(Step::Recording, found);
-        let stays = self.settle(found, hashes).is_ok();
-        if stays {
+        let is_recorded = self.resolve_rivals(found, hashes).is_ok();
+        if is_recorded {
             self.in_flight.finish(found.connection.backend, 1);
         }
-        stays
+        is_recorded
     }
 
     fn give_back(&mut self, entry: u32) {
@@ -169,7 +167,7 @@ impl<'a> Owner<'a> {
                 && word.compare_exchange(0, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         });
         if let Some(chunk) = taken {
-            // Whoever gave it back had freed all of it, so its entries needn't be looked at: no cache misses here.
+            // Its last owner freed all entries before returning it, so they need not be read: no cache misses here.
             self.owned.push(chunk as u32);
             (chunk * CHUNK..(chunk + 1) * CHUNK).for_each(|entry| self.give_back(entry as u32));
         }
@@ -185,7 +183,7 @@ impl<'a> Owner<'a> {
             if self.lists[chunk].count > 0 {
                 break &mut self.lists[chunk];
             }
-            self.source = (self.source + 1) % self.owned.len(); // ends: some list isn't empty
+            self.source = (self.source + 1) % self.owned.len(); // terminates: at least one list is not empty
         };
         let entry = list.head;
         list.head = self.next[entry as usize];
@@ -197,17 +195,17 @@ impl<'a> Owner<'a> {
         Some(entry)
     }
 
-    /// Records a connection: claim, fill, publish, both indexes, one look for rivals in each, confirm. Rivals are records of
-    /// the same connection, or of two with the same backend side. However many switchers record rivals at the same time, no
-    /// two rivals stand, and at least one of them all does. One that is recorded is counted in flight.
+    /// Records a connection: claim, fill, publish, insert into both indexes, check each for rivals, confirm. Rivals are
+    /// records of the same connection, or of two connections with the same backend side. If several switchers record rivals
+    /// concurrently, at least one succeeds and no two rivals do. A recorded connection is counted in flight.
     pub fn record(
         &mut self,
         connection: &Snapshot,
         hashes: SideHashes,
         now: Activity,
         hop: LastHop,
-    ) -> Result<Found, Refusal> {
-        let id = self.take_free().ok_or(Refusal::TableFull)?;
+    ) -> Result<Found, RecordError> {
+        let id = self.take_free().ok_or(RecordError::TableFull)?;
         let entry = self.table.entry(EntryId(id));
         entry.claim(self.number);
         entry.fill(connection, now, hop);
@@ -227,59 +225,25 @@ impl<'a> Owner<'a> {
         }
     }
 
-    /// Puts a published entry of ours into both indexes, and confirms it unless a rival stands.
-    fn link(&self, mine: &Found, hashes: SideHashes) -> Result<(), Refusal> {
+    /// Inserts this switcher's published entry into both indexes and confirms it unless a rival remains.
+    fn link(&self, mine: &Found, hashes: SideHashes) -> Result<(), RecordError> {
         self.insert(mine, Side::Client, hashes.client)?;
         self.insert(mine, Side::Backend, hashes.backend)?;
-        self.settle(mine, hashes)
+        self.resolve_rivals(mine, hashes)
     }
 
-    fn insert(&self, mine: &Found, side: Side, hash: u64) -> Result<(), Refusal> {
-        self.table.index(side).insert(hash, mine.handle).map_err(|ProbesFull| Refusal::ProbesFull)
+    fn insert(&self, mine: &Found, side: Side, hash: u64) -> Result<(), RecordError> {
+        self.table.index(side).insert(hash, mine.handle).map_err(|ProbesFull| RecordError::ProbesFull)
     }
 
-    /// Decides whether an entry of ours that both indexes have is recorded.
-    fn settle(&self, mine: &Found, hashes: SideHashes) -> Result<(), Refusal> {
-        fence(Ordering::SeqCst); // my slots before the look for a rival: the rival's switcher does the same
-        self.contend(mine, Side::Client, hashes.client)?;
-        self.contend(mine, Side::Backend, hashes.backend)?;
-        if self.confirm(mine) { Ok(()) } else { Err(self.reason_of_withdrawal(mine, hashes)) }
-    }
-
-    /// Which rival has withdrawn an entry of ours meanwhile.
-    #[cold]
-    fn reason_of_withdrawal(&self, mine: &Found, hashes: SideHashes) -> Refusal {
-        let twin = self.table.find(&mine.connection.key(Side::Client), hashes.client);
-        if twin.is_some() { Refusal::Twin } else { Refusal::BackendSideTaken }
-    }
-
-    /// Settles which of those with the same key stands: a recorded one, for it may not have seen the others; else the one
-    /// in the entry of the lowest number. One order for both indexes, else three rivals might all yield, each to the next.
-    /// Rivals that are dead are in nobody's way.
-    fn contend(&self, mine: &Found, side: Side, hash: u64) -> Result<(), Refusal> {
-        for handle in self.table.index(side).candidates(hash).filter(|handle| *handle != mine.handle) {
-            let Some(other) = self.table.read(handle) else { continue };
-            let comes_first = other.handle.id.0 < mine.handle.id.0;
-            let is_rival = other.connection.contends_with(&mine.connection, side);
-            if is_rival && (comes_first || self.table.withdraw(&other) == Rival::Stands) {
-                return Err(if side == Side::Client { Refusal::Twin } else { Refusal::BackendSideTaken });
-            }
-        }
-        Ok(())
-    }
-
-    fn confirm(&self, mine: &Found) -> bool {
-        self.table.entry(mine.handle.id).confirm(mine.handle.generation)
-    }
-
-    /// Unlinks and frees an entry of a chunk of ours.
+    /// Unlinks and frees an entry in an owned chunk.
     fn release(&mut self, found: &Found) {
         self.table.unlink(found);
         self.free_unlinked(found);
     }
 
-    /// [`Owner::release`], if `is_over` says so of the connection's activity. `freed` is told of it, and of its last
-    /// activity.
+    /// [`Owner::release`] if `is_over` returns true for the connection's activity. `freed` gets the connection and its final
+    /// activity. Returns whether the entry was freed.
     fn release_if(
         &mut self,
         found: &Found,
@@ -293,7 +257,7 @@ impl<'a> Owner<'a> {
         is_unlinked
     }
 
-    /// Frees and counts an unlinked entry of a chunk of ours. Returns its final activity.
+    /// Frees and counts an unlinked entry in an owned chunk. Returns its final activity.
     fn free_unlinked(&mut self, found: &Found) -> Activity {
         let last = self.table.activity(found);
         self.in_flight.begin(Step::Freeing, found);
@@ -303,9 +267,9 @@ impl<'a> Owner<'a> {
         last
     }
 
-    /// Looks at up to `budget` entries of ours and frees those of which `expired` says so, and those unlinked. One that
-    /// becomes active again after `expired` looked at it stays. `freed` is told each one and its last activity. Returns
-    /// how many were freed.
+    /// Examines up to `budget` entries in owned chunks and frees those that are unlinked or for which `expired` returns true.
+    /// An entry that becomes active again after the check is retained. `freed` gets each connection and its final activity.
+    /// Returns the number of freed entries.
     pub fn sweep(
         &mut self,
         budget: usize,
@@ -324,7 +288,7 @@ impl<'a> Owner<'a> {
         count
     }
 
-    /// The next entry of ours, and its chunk. After the last one `None`, then the first again.
+    /// The next entry in owned chunks, and its chunk. After the last entry `None` once, then the first again.
     fn visit(&mut self) -> Option<(u32, EntryId)> {
         let Some(&chunk) = self.owned.get(self.sweep.0) else {
             self.sweep = (0, 0);
@@ -335,7 +299,7 @@ impl<'a> Owner<'a> {
         Some((chunk, id))
     }
 
-    /// After a chunk's last entry: gives the chunk back if it is wholly free and another one's worth remains.
+    /// After a chunk's last entry: returns the chunk if it is entirely free and at least as many other entries are free.
     fn leave_visited(&mut self, chunk: u32) {
         if self.sweep.1 < CHUNK {
             return;
@@ -346,20 +310,20 @@ impl<'a> Owner<'a> {
             self.lists[chunk as usize] = EMPTY;
             self.free -= CHUNK;
             self.source = 0;
-            self.table.owners[chunk as usize].store(0, Ordering::Release); // all its entries are FREE before
+            self.table.owners[chunk as usize].store(0, Ordering::Release); // after all its entries are FREE
         }
         self.sweep = (if spare { self.sweep.0 } else { self.sweep.0 + 1 }, 0);
     }
 
-    /// With the table full, frees one of up to `budget` entries of ours that matters least: one that is closed, else
-    /// one still opening (RFC 4987: a flood of SYNs must not cost established connections their place). One that becomes
-    /// established meanwhile stays.
+    /// For a full table: frees the least valuable of up to `budget` entries in owned chunks, a closed one or else one still
+    /// opening (RFC 4987: a SYN flood must not evict established connections). An entry that becomes established
+    /// concurrently is retained. Returns whether an entry was freed.
     pub fn evict(&mut self, budget: usize, mut freed: impl FnMut(&Snapshot, &Activity)) -> bool {
         let is_least = |now: &Activity| matches!(now.state, State::Closed | State::Opening);
         let mut opening = None;
         for _ in 0..budget {
             let Some((chunk, id)) = self.visit() else { continue };
-            self.leave_visited(chunk); // gives nothing back: the table is full
+            self.leave_visited(chunk); // returns no chunk: the table is full
             let Some(found) = self.table.read_entry(id) else { continue };
             match self.table.activity(&found).state {
                 State::Dead | State::Closed if self.release_if(&found, is_least, &mut freed) => return true,
@@ -368,11 +332,6 @@ impl<'a> Owner<'a> {
             }
         }
         opening.is_some_and(|found| self.release_if(&found, is_least, &mut freed))
-    }
-
-    /// Free entries at hand, without taking another chunk.
-    pub fn free(&self) -> usize {
-        self.free
     }
 }
 

@@ -28,11 +28,11 @@ fn recorded(last_seen_ms: u64) -> Activity {
 }
 
 /// An owner that counts nothing.
-fn adopt(table: Connections<'static, Writer>, number: u8, switchers: u8) -> Owner<'static> {
-    Owner::adopt(table, number, switchers, InFlight::default())
+fn adopt(table: Connections<'static, Writer>, number: u8) -> Owner<'static> {
+    Owner::adopt(table, number, InFlight::default())
 }
 
-fn record(owner: &mut Owner<'_>, connection: &Snapshot, now: Activity) -> Result<Found, Refusal> {
+fn record(owner: &mut Owner<'_>, connection: &Snapshot, now: Activity) -> Result<Found, RecordError> {
     owner.record(connection, owner.table().hashes(connection), now, HOP)
 }
 
@@ -89,7 +89,7 @@ mod plain {
     #[test]
     fn found_from_both_sides_until_freed() {
         let table = table(1);
-        let mut owner = adopt(table, 0, 1);
+        let mut owner = adopt(table, 0);
         let it = connection(1000, 3, 4);
         let found = record(&mut owner, &it, opening(5)).unwrap();
         assert_eq!(find(&table, &it, Side::Client), Some(it));
@@ -103,7 +103,7 @@ mod plain {
     #[test]
     fn what_was_found_before_says_nothing_about_the_next_connection_of_its_entry() {
         let table = table(1);
-        let mut owner = adopt(table, 0, 1);
+        let mut owner = adopt(table, 0);
         let old: Vec<Found> =
             (0..CHUNK as u16).map(|n| record(&mut owner, &connection(n, 1, 1), opening(5)).unwrap()).collect();
         owner.sweep(CHUNK, |_, _| true, |_, _| {});
@@ -127,12 +127,12 @@ mod plain {
     #[test]
     fn a_table_takes_all_it_was_made_for_then_refuses_then_evicts_the_opening() {
         let table = table(4);
-        let mut owner = adopt(table, 0, 1);
+        let mut owner = adopt(table, 0);
         let all: Vec<Found> = (0..4 * CHUNK as u16)
             .map(|n| record(&mut owner, &connection(n, n % 7, n % 5), opening(0)).unwrap())
             .collect();
         let one_more = connection(60000, 1, 1);
-        assert_eq!(record(&mut owner, &one_more, opening(0)), Err(Refusal::TableFull));
+        assert_eq!(record(&mut owner, &one_more, opening(0)), Err(RecordError::TableFull));
         for found in &all {
             table.advance(found, |now| Activity { state: State::Established, ..now });
         }
@@ -144,23 +144,23 @@ mod plain {
 
     #[test]
     fn one_client_port_to_one_backend_through_two_services_is_refused() {
-        let mut owner = adopt(table(1), 0, 1);
+        let mut owner = adopt(table(1), 0);
         record(&mut owner, &connection(1000, 1, 4), opening(0)).unwrap();
-        assert_eq!(record(&mut owner, &connection(1000, 2, 4), opening(0)), Err(Refusal::BackendSideTaken));
+        assert_eq!(record(&mut owner, &connection(1000, 2, 4), opening(0)), Err(RecordError::BackendSideTaken));
         record(&mut owner, &connection(1000, 2, 5), opening(0)).unwrap();
     }
 
     #[test]
     fn a_successor_takes_claims_back_and_keeps_the_living() {
         let table = table(2);
-        let mut first = adopt(table, 1, 2);
+        let mut first = adopt(table, 1);
         let kept = connection(1, 1, 1);
         record(&mut first, &kept, opening(0)).unwrap();
         let claimed = first.take_free().unwrap();
         table.entries[claimed as usize].claim(1); // killed here
         drop(first);
-        let mut second = adopt(table, 1, 2);
-        assert_eq!(second.free(), CHUNK - 1);
+        let mut second = adopt(table, 1);
+        assert_eq!(second.free, CHUNK - 1);
         assert_eq!(find(&table, &kept, Side::Client), Some(kept));
         for n in 0..CHUNK as u16 - 1 {
             record(&mut second, &connection(100 + n, 1, 1), opening(0)).unwrap();
@@ -173,7 +173,7 @@ mod plain {
     fn a_successor_completes_or_withdraws_what_was_half_recorded() {
         for killed_after in 0..3 {
             let table = table(1);
-            let mut first = adopt(table, 0, 1);
+            let mut first = adopt(table, 0);
             let it = connection(1, 1, 1);
             let hashes = table.hashes(&it);
             let mine = publish(&mut first, &it);
@@ -181,11 +181,11 @@ mod plain {
                 first.insert(&mine, side, hash).unwrap();
             }
             drop(first);
-            let mut second = adopt(table, 0, 1);
+            let mut second = adopt(table, 0);
             let expected = (killed_after == 2).then_some(it);
             assert_eq!(find(&table, &it, Side::Client), expected, "killed after {killed_after} insertions");
             assert_eq!(find(&table, &it, Side::Backend), expected);
-            assert_eq!(second.free(), CHUNK - usize::from(expected.is_some()));
+            assert_eq!(second.free, CHUNK - usize::from(expected.is_some()));
             if expected.is_none() {
                 record(&mut second, &it, opening(0)).unwrap();
             }
@@ -197,9 +197,9 @@ mod plain {
     #[test]
     fn a_recorded_connection_stands_against_a_twin_that_comes_before_it() {
         let (it, rival) = (connection(1, 1, 1), connection(1, 2, 1));
-        for (twin, refusal) in [(it, Refusal::Twin), (rival, Refusal::BackendSideTaken)] {
+        for (twin, refusal) in [(it, RecordError::Twin), (rival, RecordError::BackendSideTaken)] {
             let table = colliding();
-            let (mut zero, mut one) = (adopt(table, 0, 2), adopt(table, 1, 2));
+            let (mut zero, mut one) = (adopt(table, 0), adopt(table, 1));
             let filler = record(&mut zero, &connection(9, 9, 9), opening(0)).unwrap();
             let stands = record(&mut one, &it, opening(0)).unwrap();
             zero.release(&filler);
@@ -219,7 +219,7 @@ mod plain {
         let (it, rival) = (connection(1, 1, 1), connection(1, 2, 1));
         for dead in [it, rival] {
             let table = colliding();
-            let (mut zero, mut one) = (adopt(table, 0, 2), adopt(table, 1, 2));
+            let (mut zero, mut one) = (adopt(table, 0), adopt(table, 1));
             let half = publish(&mut zero, &dead);
             for (side, hash) in sides(table.hashes(&dead)) {
                 zero.insert(&half, side, hash).unwrap();
@@ -241,7 +241,7 @@ mod plain {
         let three = [connection(1, 1, 1), connection(1, 1, 1), connection(1, 2, 1)];
         for first_in_backend_index in 0..3 {
             let table = colliding();
-            let mut owners = [0, 1, 2].map(|number| adopt(table, number, 3));
+            let mut owners = [0, 1, 2].map(|number| adopt(table, number));
             let mut published = Vec::new();
             for (owner, it) in owners.iter_mut().zip(&three) {
                 published.push(publish(owner, it));
@@ -252,17 +252,41 @@ mod plain {
             for mine in published.iter().cycle().skip(first_in_backend_index).take(3) {
                 owners[0].insert(mine, Side::Backend, table.hashes(&mine.connection).backend).unwrap();
             }
-            let settled: Vec<_> =
-                published.iter().map(|mine| owners[0].settle(mine, table.hashes(&mine.connection)).is_ok()).collect();
+            let settled: Vec<_> = published
+                .iter()
+                .map(|mine| owners[0].resolve_rivals(mine, table.hashes(&mine.connection)).is_ok())
+                .collect();
             assert_eq!(settled, [true, false, false]);
         }
+    }
+
+    #[test]
+    fn an_entry_that_yields_withdraws_no_rival() {
+        let table = colliding();
+        let mut owners = [0, 1, 2].map(|number| adopt(table, number));
+        // The second contends with the first on the backend's side, and with the third on the client's.
+        let three = [connection(1, 2, 1), connection(1, 1, 1), connection(1, 1, 2)];
+        let mut published = Vec::new();
+        for (owner, it) in owners.iter_mut().zip(&three) {
+            let mine = publish(owner, it);
+            for (side, hash) in sides(table.hashes(it)) {
+                owner.insert(&mine, side, hash).unwrap();
+            }
+            published.push(mine);
+        }
+        let [first, second, third] = &published[..] else { panic!() };
+        let settle = |mine: &Found| owners[0].resolve_rivals(mine, table.hashes(&mine.connection));
+        assert_eq!(settle(second), Err(RecordError::BackendSideTaken));
+        owners[1].release(second);
+        let settle = |mine: &Found| owners[0].resolve_rivals(mine, table.hashes(&mine.connection));
+        assert_eq!((settle(first), settle(third)), (Ok(()), Ok(())));
     }
 
     /// What the judgement was about has changed before the end: the connection stays, and is judged anew.
     #[test]
     fn a_connection_that_becomes_active_again_survives_the_sweep() {
         let table = table(1);
-        let mut owner = adopt(table, 0, 1);
+        let mut owner = adopt(table, 0);
         let found = record(&mut owner, &connection(1, 1, 1), opening(5)).unwrap();
         let silent = |_: &Snapshot, activity: &Activity| {
             let is_silent = activity.last_seen_ms < 6;
@@ -295,7 +319,7 @@ mod plain {
             let table = table_of(1, 1);
             let mine: &[Counter<Writer>] = Box::leak(Box::new([Counter::new_zeroed()]));
             let (other, journal) = (Counter::new_zeroed(), Box::leak(Box::new(CountJournal::new_zeroed())));
-            let adopt = || Owner::adopt(table, 0, 1, InFlight::new(mine, journal));
+            let adopt = || Owner::adopt(table, 0, InFlight::new(mine, journal));
             let mut first = adopt();
             killed_before(first_stores, || {
                 record(&mut first, &it, opening(0)).unwrap();
@@ -338,11 +362,11 @@ mod plain {
         let mut outcomes = Vec::new();
         for stores in 0.. {
             let table = table(1);
-            let mut first = adopt(table, 0, 1);
+            let mut first = adopt(table, 0);
             let is_killed = killed_before(stores, || record(&mut first, &it, opening(0)).map(|_| ()).unwrap());
-            let mut second = adopt(table, 0, 1);
+            let mut second = adopt(table, 0);
             let is_found = assert_whole(&table, &it);
-            assert_eq!(second.free() % CHUNK, if is_found { CHUNK - 1 } else { 0 }, "killed before store {stores}");
+            assert_eq!(second.free % CHUNK, if is_found { CHUNK - 1 } else { 0 }, "killed before store {stores}");
             assert_eq!(
                 table.live().map(|(_, activity, _)| activity).collect::<Vec<_>>(),
                 vec![recorded(0); is_found.into()]
@@ -361,14 +385,14 @@ mod plain {
         let it = connection(1, 1, 1);
         for stores in 0.. {
             let table = table(1);
-            let mut first = adopt(table, 0, 1);
+            let mut first = adopt(table, 0);
             let found = record(&mut first, &it, opening(0)).unwrap();
             let is_killed = killed_before(stores, || table.unlink(&found));
             let is_found = find(&table, &it, Side::Client).is_some();
             assert_eq!(find(&table, &it, Side::Backend).is_some(), is_found, "killed before store {stores}");
-            let mut second = adopt(table, 0, 1);
+            let mut second = adopt(table, 0);
             assert_eq!((assert_whole(&table, &it), is_found), (stores == 0, stores == 0));
-            assert_eq!(second.free(), CHUNK - usize::from(is_found));
+            assert_eq!(second.free, CHUNK - usize::from(is_found));
             assert_eq!(record(&mut second, &it, opening(0)).is_ok(), !is_found);
             if !is_killed {
                 break;
@@ -379,25 +403,16 @@ mod plain {
     #[test]
     fn a_chunk_goes_back_when_spare_and_another_switcher_takes_it() {
         let table = table(2);
-        let (mut zero, mut one) = (adopt(table, 0, 2), adopt(table, 1, 2));
+        let (mut zero, mut one) = (adopt(table, 0), adopt(table, 1));
         for n in 0..2 * CHUNK as u16 {
             record(&mut zero, &connection(n, 1, 1), opening(0)).unwrap();
         }
-        assert_eq!(record(&mut one, &connection(9999, 1, 1), opening(0)), Err(Refusal::TableFull));
+        assert_eq!(record(&mut one, &connection(9999, 1, 1), opening(0)), Err(RecordError::TableFull));
         for _ in 0..2 {
             zero.sweep(2 * CHUNK, |_, _| true, |_, _| {});
         }
         record(&mut one, &connection(9999, 1, 1), opening(0)).unwrap();
-        assert_eq!(zero.free(), CHUNK);
-    }
-
-    #[test]
-    fn chunks_of_switchers_that_are_no_more_are_adopted() {
-        let table = table(1);
-        let it = connection(1, 1, 1);
-        record(&mut adopt(table, 5, 6), &it, opening(0)).unwrap();
-        let mut zero = adopt(table, 0, 1);
-        assert_eq!(zero.sweep(CHUNK, |_, _| true, |_, _| {}), 1);
+        assert_eq!(zero.free, CHUNK);
     }
 
     /// What two switchers do with one table.
@@ -428,7 +443,7 @@ mod plain {
         #[test]
         fn behaves_like_a_map(operations in proptest::collection::vec(operation(), 1..600)) {
             let table = table(2);
-            let mut owners = [adopt(table, 0, 2), adopt(table, 1, 2)];
+            let mut owners = [adopt(table, 0), adopt(table, 1)];
             let mut model: HashMap<u16, Snapshot> = HashMap::new();
             let connection_of = |client: u16| connection(client, client % 3, client % 4);
             for operation in operations {
@@ -447,7 +462,7 @@ mod plain {
                         model.remove(&client);
                     }
                     Operation::Sweep { by } => { owners[by].sweep(2 * CHUNK, |_, _| false, |_, _| {}); }
-                    Operation::Kill { switcher } => owners[switcher] = adopt(table, switcher as u8, 2),
+                    Operation::Kill { switcher } => owners[switcher] = adopt(table, switcher as u8),
                 }
                 for (client, it) in &model {
                     prop_assert_eq!(find(&table, it, Side::Client), Some(*it), "{}", client);
@@ -485,8 +500,8 @@ mod model {
     fn loom_two_switchers_record_one_connection_once() {
         bounded().check(|| {
             let table = table();
-            let other = loom::thread::spawn(move || record(&mut adopt(table, 1, 2), &connection(1, 1, 1), opening(0)));
-            let mine = record(&mut adopt(table, 0, 2), &connection(1, 1, 1), opening(0));
+            let other = loom::thread::spawn(move || record(&mut adopt(table, 1), &connection(1, 1, 1), opening(0)));
+            let mine = record(&mut adopt(table, 0), &connection(1, 1, 1), opening(0));
             let theirs = other.join().unwrap();
             let key = connection(1, 1, 1).key(Side::Client);
             let found = table.find(&key, table.hash(&key)).expect("one of them stands");
@@ -501,8 +516,8 @@ mod model {
         bounded().check(|| {
             let table = table();
             let (first, second) = (connection(1, 1, 1), connection(1, 2, 1));
-            let other = loom::thread::spawn(move || record(&mut adopt(table, 1, 2), &second, opening(0)));
-            let mine = record(&mut adopt(table, 0, 2), &first, opening(0));
+            let other = loom::thread::spawn(move || record(&mut adopt(table, 1), &second, opening(0)));
+            let mine = record(&mut adopt(table, 0), &first, opening(0));
             let theirs = other.join().unwrap();
             let key = first.key(Side::Backend);
             let stand: Vec<Found> = [mine, theirs].into_iter().flatten().collect();
@@ -519,10 +534,10 @@ mod model {
             let table = table();
             let (it, next) = (connection(1, 1, 1), connection(2, 2, 2));
             let other = loom::thread::spawn(move || {
-                let mut owner = adopt(table, 1, 2);
+                let mut owner = adopt(table, 1);
                 record(&mut owner, &it, opening(0))
             });
-            let mut owner = adopt(table, 0, 2);
+            let mut owner = adopt(table, 0);
             let mine = record(&mut owner, &it, opening(0));
             owner.sweep(1, |_, _| true, |_, _| {});
             let reused = record(&mut owner, &next, opening(0));
@@ -541,9 +556,9 @@ mod model {
         bounded().check(|| {
             let table = table();
             let it = connection(1, 1, 1);
-            let mut owner = adopt(table, 0, 2);
+            let mut owner = adopt(table, 0);
             let filler = record(&mut owner, &connection(9, 9, 9), opening(0)).unwrap();
-            let mut rival = adopt(table, 1, 2);
+            let mut rival = adopt(table, 1);
             let theirs = publish(&mut rival, &it);
             let hashes = table.hashes(&it);
             for (side, hash) in sides(hashes) {
@@ -551,7 +566,7 @@ mod model {
             }
             owner.release(&filler);
             let other = loom::thread::spawn(move || {
-                let stands = rival.settle(&theirs, hashes).is_ok();
+                let stands = rival.resolve_rivals(&theirs, hashes).is_ok();
                 if !stands {
                     rival.release(&theirs);
                 }
@@ -572,7 +587,7 @@ mod model {
             let table = table_of(3);
             let three = [connection(1, 1, 1), connection(1, 1, 1), connection(1, 2, 1)];
             let rivals = [0u8, 1, 2].map(|number| {
-                let mut owner = adopt(table, number, 3);
+                let mut owner = adopt(table, number);
                 let mine = publish(&mut owner, &three[usize::from(number)]);
                 owner.insert(&mine, Side::Client, table.hashes(&mine.connection).client).unwrap();
                 (owner, mine)
@@ -582,14 +597,14 @@ mod model {
                 owner.insert(mine, Side::Backend, table.hashes(&mine.connection).backend).unwrap();
             }
             let settle = move |(mut owner, mine): (Owner<'static>, Found)| {
-                let stands = owner.settle(&mine, table.hashes(&mine.connection)).is_ok();
+                let stands = owner.resolve_rivals(&mine, table.hashes(&mine.connection)).is_ok();
                 if !stands {
                     owner.release(&mine);
                 }
                 stands.then_some(mine)
             };
             let [first, (mut owner, second), third] = rivals;
-            assert_eq!(owner.settle(&second, table.hashes(&second.connection)), Err(Refusal::Twin));
+            assert_eq!(owner.resolve_rivals(&second, table.hashes(&second.connection)), Err(RecordError::Twin));
             let other = loom::thread::spawn(move || settle(third));
             let mine = settle(first);
             let theirs = other.join().unwrap();
@@ -608,8 +623,8 @@ mod model {
             bounded().check(move || {
                 let table = table();
                 let (it, rival) = (connection(1, 1, 1), connection(1, 2, 1));
-                let mut predecessor = adopt(table, 0, 2);
-                let mut other = adopt(table, 1, 2);
+                let mut predecessor = adopt(table, 0);
+                let mut other = adopt(table, 1);
                 let filler = (!is_first).then(|| record(&mut other, &connection(9, 9, 9), opening(0)).unwrap());
                 let half = publish(&mut predecessor, &it);
                 for (side, hash) in sides(table.hashes(&it)) {
@@ -619,8 +634,8 @@ mod model {
                     other.release(&filler);
                 }
                 let other = loom::thread::spawn(move || record(&mut other, &rival, opening(0)).ok());
-                let successor = adopt(table, 0, 2);
-                let kept = (successor.free() == 0).then_some(half);
+                let successor = adopt(table, 0);
+                let kept = (successor.free == 0).then_some(half);
                 let stand: Vec<Found> = [kept, other.join().unwrap()].into_iter().flatten().collect();
                 let key = it.key(Side::Backend);
                 assert_eq!((stand.len(), table.find(&key, table.hash(&key))), (1, Some(stand[0])));
@@ -633,7 +648,7 @@ mod model {
     fn loom_what_becomes_established_is_not_evicted() {
         bounded().check(|| {
             let table = table();
-            let mut owner = adopt(table, 0, 1);
+            let mut owner = adopt(table, 0);
             let found = record(&mut owner, &connection(1, 1, 1), opening(0)).unwrap();
             let answer =
                 |now: Activity| Activity { state: State::Established, flags: now.flags | Activity::ANSWERED, ..now };
@@ -649,7 +664,7 @@ mod model {
         bounded().check(|| {
             let table = table();
             let (old, new) = (connection(1, 1, 1), connection(2, 2, 2));
-            let mut owner = adopt(table, 0, 1);
+            let mut owner = adopt(table, 0);
             record(&mut owner, &old, opening(0)).unwrap();
             let reader = loom::thread::spawn(move || table.entries[0].read());
             owner.sweep(1, |_, _| true, |_, _| {});
@@ -664,7 +679,7 @@ mod model {
         bounded().check(|| {
             let table = table();
             let it = connection(1, 1, 1);
-            let mut owner = adopt(table, 0, 1);
+            let mut owner = adopt(table, 0);
             let found = record(&mut owner, &it, opening(0)).unwrap();
             let end = |now: Activity| Activity { state: State::Closed, flags: now.flags | Activity::ENDED, ..now };
             let another = loom::thread::spawn(move || table.advance(&found, end));
@@ -679,7 +694,7 @@ mod model {
         bounded().check(|| {
             let table = table();
             let (old, new) = (connection(1, 1, 1), connection(2, 2, 2));
-            let mut owner = adopt(table, 0, 1);
+            let mut owner = adopt(table, 0);
             let found = record(&mut owner, &old, opening(0)).unwrap();
             let end = |now: Activity| Activity { flags: now.flags | Activity::ENDED, ..now };
             let another = loom::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! The connection table as every switcher sees it: find, unlink, look through.
+//! The shared view of the connection table: find, update, unlink, iterate.
 
 use super::activity::{Activity, LastHop, State};
 use super::entry::{Entry, EntryGeneration, Rival, Snapshot};
@@ -11,7 +11,7 @@ use crate::word::Word32;
 /// Entries in a chunk, the unit in which switchers own the table.
 #[cfg(not(loom))]
 pub const CHUNK: usize = 1024;
-/// Entries in a chunk; few, so that the model checker gets through.
+/// Entries in a chunk; few, to bound loom's state space.
 #[cfg(loom)]
 pub const CHUNK: usize = 1;
 
@@ -19,21 +19,21 @@ pub const CHUNK: usize = 1;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EntryId(pub u32);
 
-/// Names one connection for good: whatever its entry holds later is another one.
+/// Names one connection permanently, even after its entry is reused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Handle {
-    /// Where it stands.
+    /// The entry.
     pub id: EntryId,
-    /// Which of that entry's connections it is.
+    /// The entry's generation for this connection.
     pub generation: EntryGeneration,
 }
 
-/// A connection that was found.
+/// The result of a lookup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Found {
-    /// Which one it is.
+    /// Names the connection.
     pub handle: Handle,
-    /// What it is.
+    /// The connection's identity.
     pub connection: Snapshot,
 }
 
@@ -49,8 +49,8 @@ pub struct Connections<'a, A = Reader> {
 }
 
 impl<'a, A: Copy> Connections<'a, A> {
-    /// Joins the parts of a region. `None` unless there is one owner word for each [`CHUNK`] entries, the indexes aren't
-    /// empty, and their slots can name each entry.
+    /// Combines the parts of a region. `None` unless there is one owner word per [`CHUNK`] entries, the indexes are not
+    /// empty, and their slots can name every entry.
     pub fn new(
         entries: &'a [Entry<A>],
         client: &'a [Bucket<A>],
@@ -58,14 +58,14 @@ impl<'a, A: Copy> Connections<'a, A> {
         owners: &'a [Word32<A>],
         key: HashKey,
     ) -> Option<Self> {
-        let whole = entries.len() == owners.len() * CHUNK
+        let is_consistent = entries.len() == owners.len() * CHUNK
             && entries.len() <= ENTRIES_MAX
             && !client.is_empty()
             && !backend.is_empty();
-        whole.then_some(Self { entries, client: Index(client), backend: Index(backend), owners, key })
+        is_consistent.then_some(Self { entries, client: Index(client), backend: Index(backend), owners, key })
     }
 
-    /// How many connections there is room for.
+    /// Number of connections that fit.
     pub fn capacity(&self) -> usize {
         self.entries.len()
     }
@@ -89,21 +89,21 @@ impl<'a, A: Copy> Connections<'a, A> {
         SideHashes { client: hash(Side::Client), backend: hash(Side::Backend) }
     }
 
-    /// The cache line a search begins with, to be prefetched.
+    /// The first cache line of a search, for prefetching.
     #[inline]
     pub fn first_bucket(&self, side: Side, hash: u64) -> *const Bucket<A> {
         self.index(side).first(hash)
     }
 
-    /// The connection that a search will most likely end at, once the bucket is here.
+    /// The most likely result of a search, read from its first bucket once that is in the cache.
     #[inline]
     pub fn likely(&self, side: Side, hash: u64) -> Option<Handle> {
         let handle = self.index(side).candidates(hash).next()?;
         ((handle.id.0 as usize) < self.entries.len()).then_some(handle)
     }
 
-    /// The live connection with this key; `hash` is the key's, `likely` what [`Connections::likely`] said of it.
-    #[inline(always)] // a call would copy what was found once more
+    /// Finds the live connection with this key. `hash` is the key's hash; `likely` is from [`Connections::likely`].
+    #[inline(always)] // a call would copy the result again
     pub fn find_likely(&self, key: &Key, hash: u64, likely: Option<Handle>) -> Option<Found> {
         match likely.and_then(|handle| self.at(handle, key)) {
             Some(found) => Some(found),
@@ -111,7 +111,7 @@ impl<'a, A: Copy> Connections<'a, A> {
         }
     }
 
-    /// The live connection with this key; `hash` is the key's.
+    /// Finds the live connection with this key, whose hash is `hash`.
     #[inline(never)] // keeps find_likely small
     pub fn find(&self, key: &Key, hash: u64) -> Option<Found> {
         self.index(key.side).candidates(hash).find_map(|handle| self.at(handle, key))
@@ -122,7 +122,7 @@ impl<'a, A: Copy> Connections<'a, A> {
         self.read(handle).filter(|found| found.connection.key(key.side) == *key)
     }
 
-    /// The connection of a handle, unless it is dead or its entry is another one's.
+    /// Reads the connection of a handle; `None` if it is dead or its entry has been reused.
     #[inline]
     pub(super) fn read(&self, handle: Handle) -> Option<Found> {
         let entry = self.entries.get(handle.id.0 as usize)?;
@@ -130,14 +130,14 @@ impl<'a, A: Copy> Connections<'a, A> {
         (generation == handle.generation && entry.is_alive(generation)).then_some(Found { handle, connection })
     }
 
-    /// The connection in an entry, whichever it is, and be it dead.
+    /// Reads the connection in an entry, dead or not.
     #[inline]
     pub(super) fn read_entry(&self, id: EntryId) -> Option<Found> {
         let (connection, generation) = self.entries.get(id.0 as usize)?.read()?;
         Some(Found { handle: Handle { id, generation }, connection })
     }
 
-    /// An entry's line, to be prefetched; ids come from [`Connections::likely`], so they are in range.
+    /// An entry's cache line, for prefetching. `id` must be from [`Connections::likely`], which checks its range.
     #[inline]
     pub fn line(&self, id: EntryId) -> *const Entry<A> {
         self.entry(id)
@@ -148,19 +148,19 @@ impl<'a, A: Copy> Connections<'a, A> {
         &self.entries[id.0 as usize]
     }
 
-    /// A connection's activity; of one that was freed meanwhile, a dead one's.
+    /// A connection's activity; a dead one if the connection has been freed.
     #[inline]
     pub fn activity(&self, found: &Found) -> Activity {
         self.entry(found.handle.id).activity_of(found.handle.generation).unwrap_or(Activity::GONE)
     }
 
-    /// The last hop of a connection's client, unless the connection was freed meanwhile.
+    /// The last hop of a connection's client; `None` if the connection has been freed.
     #[inline]
     pub fn last_hop(&self, found: &Found) -> Option<LastHop> {
         self.entry(found.handle.id).last_hop_of(found.handle.generation)
     }
 
-    /// Every live connection, in no order, while others come and go.
+    /// Iterates over live connections in no particular order, while others are added and removed concurrently.
     pub fn live(&self) -> impl Iterator<Item = (Snapshot, Activity, Handle)> + use<'a, A> {
         let all = (0..).zip(self.entries).filter_map(|(id, entry)| {
             let (connection, generation) = entry.read()?;
@@ -171,29 +171,29 @@ impl<'a, A: Copy> Connections<'a, A> {
 }
 
 impl Connections<'_, Writer> {
-    /// Changes a connection's activity to what `next` makes of it, unless it was unlinked or freed meanwhile. Exactly one
-    /// switcher gets true: the one whose change ended the connection ([`Activity::ENDED`]).
+    /// Replaces a connection's activity by `next` of it, unless the connection has been unlinked or freed. Exactly one
+    /// switcher gets `true`: the one whose change ended the connection ([`Activity::ENDED`]).
     #[inline]
     pub fn advance(&self, found: &Found, next: impl Fn(Activity) -> Activity) -> bool {
         self.entry(found.handle.id).advance(found.handle.generation, next)
     }
 
-    /// Notes the last hop of a connection's client where `gives_way` says so of the one before, unless the connection was
-    /// freed meanwhile.
+    /// Records the last hop of a connection's client if `gives_way` returns true for the previous one, unless the connection
+    /// has been freed.
     #[inline]
     pub fn set_last_hop(&self, found: &Found, hop: LastHop, gives_way: impl Fn(LastHop) -> bool) {
         self.entry(found.handle.id).set_last_hop(found.handle.generation, hop, gives_way);
     }
 
-    /// Ends a connection: dead first, so that nobody finds it any more, then out of both indexes. Its owner frees it at its
-    /// next visit. Any switcher may do so, and twice does no harm; nor does it touch the next connection of the entry, not
-    /// even one of the same client, service and backend.
+    /// Ends a connection: marks it dead, so that no lookup finds it, then removes it from both indexes. Its owner frees it at
+    /// its next visit. Idempotent, and open to any switcher. Never affects the entry's next connection, even one with the same
+    /// client, service and backend.
     pub fn unlink(&self, found: &Found) {
         self.unlink_if(found, |_| true);
     }
 
-    /// [`Connections::unlink`], if `is_over` says so of the connection's activity; one that changes meanwhile is judged
-    /// anew. Whether it is unlinked then.
+    /// [`Connections::unlink`] if `is_over` returns true for the connection's activity, which is checked again after a
+    /// concurrent change. Returns whether the connection is unlinked.
     pub(super) fn unlink_if(&self, found: &Found, is_over: impl Fn(&Activity) -> bool) -> bool {
         let is_dead = self.entry(found.handle.id).end_if(found.handle.generation, is_over);
         if is_dead {
@@ -202,7 +202,7 @@ impl Connections<'_, Writer> {
         is_dead
     }
 
-    /// Ends a connection that isn't recorded to the last step.
+    /// Ends a connection unless its recording is complete.
     pub(super) fn withdraw(&self, found: &Found) -> Rival {
         let rival = self.entry(found.handle.id).withdraw(found.handle.generation);
         if rival == Rival::Gone {
@@ -211,7 +211,7 @@ impl Connections<'_, Writer> {
         rival
     }
 
-    /// Takes a dead connection out of both indexes.
+    /// Removes a dead connection from both indexes.
     fn clear_slots(&self, found: &Found) {
         let hashes = self.hashes(&found.connection);
         self.client.remove(hashes.client, found.handle);

@@ -1,4 +1,4 @@
-//! The connections region: the connection table, written by every switcher, read by control and `shunt`.
+//! The connections region: the connection table, written by all switchers, read by control and `shunt`.
 
 use super::{Typed, Whole, mapping};
 use crate::access::{Access, Lends, Reader, Writer};
@@ -10,7 +10,7 @@ use crate::record::Counter;
 use crate::word::Word32;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// How much the region has room for.
+/// Capacities of the region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct ConnectionsShape {
@@ -18,21 +18,21 @@ pub struct ConnectionsShape {
     pub capacity: u64,
     /// Buckets in each of the two indexes.
     pub buckets: u64,
-    /// Room for later numbers.
+    /// Reserved.
     pub reserved: [u64; 6],
 }
 
 described!(ConnectionsShape { capacity, buckets, reserved });
 
 impl ConnectionsShape {
-    /// From the configuration's limit, rounded up to whole chunks. 4.25 connections a bucket of 7 slots.
+    /// Derived from the configuration's limit, rounded up to whole chunks, with 4.25 connections per bucket of 7 slots.
     pub fn new(connections: u32) -> Self {
         let capacity = u64::from(connections.max(1)).next_multiple_of(CHUNK as u64);
         Self { capacity, buckets: (capacity * 4).div_ceil(17), reserved: [0; 6] }
     }
 }
 
-/// The secret of the table's hash, written before the region is ready.
+/// The secret key of the table's hash, written before the region is ready.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
 pub struct ConnectionsHead<A = Reader> {
@@ -53,7 +53,7 @@ pub struct ConnectionsRegion<A: Access = Reader> {
 }
 
 impl ConnectionsRegion<Writer> {
-    /// Sets the secret; for the creator, before the region is ready.
+    /// Sets the secret key. Creator only, before the region is ready.
     pub fn set_key(&self, key: [u64; 2]) {
         self.head.key[0].set(key[0]);
         self.head.key[1].set(key[1]);
@@ -61,7 +61,7 @@ impl ConnectionsRegion<Writer> {
 }
 
 impl<A: Access> ConnectionsRegion<A> {
-    /// The table.
+    /// A view of the table; `None` if its parts are inconsistent.
     pub fn table(&self) -> Option<Connections<'static, A>> {
         let key = HashKey([self.head.key[0].get(), self.head.key[1].get()]);
         Connections::new(self.entries, self.client, self.backend, self.owners, key)
@@ -69,7 +69,7 @@ impl<A: Access> ConnectionsRegion<A> {
 }
 
 impl<A: Access> ConnectionsRegion<A> {
-    /// The same region with no more rights.
+    /// The same region with equal or fewer rights.
     pub fn lend<B: Access>(&self) -> ConnectionsRegion<B>
     where
         A: Lends<B>,

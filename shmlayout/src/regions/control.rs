@@ -1,4 +1,4 @@
-//! The region that control writes: active word, ARP cache, loads, generations A and B. All others read it.
+//! The region that control writes: active word, ARP cache, loads, generations A and B. All other processes read it.
 
 use super::{Typed, Whole, mapping};
 use crate::access::{Access, Lends, Reader, Writer};
@@ -17,16 +17,16 @@ use crate::sync::{Ordering, fence};
 use crate::word::Word;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Room for this many ranges of clients, for each service that there is room for.
+/// Capacity for client classes, per service of the limit.
 const CLASSES_PER_SERVICE: u64 = 4;
 
-/// Stale pairs for each pair in the configuration: itself, and one that it took the place of.
+/// Capacity for stale pairs, per configured pair: itself, and the one that it replaced.
 const STALE_PER_MEMBER: u64 = 2;
 
-/// Addresses of the pseudo-interface that fit beside services and backends.
+/// Capacity for addresses of the pseudo-interface in the endpoint hash.
 pub const HOST_ADDRESSES: u64 = 64;
 
-/// How much the region has room for.
+/// Capacities of the region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct ControlShape {
@@ -38,20 +38,20 @@ pub struct ControlShape {
     pub slots: u64,
     /// Pairs of service and backend.
     pub members: u64,
-    /// Places of the ARP cache.
+    /// Entries of the ARP cache.
     pub neighbours: u64,
-    /// Ranges of addresses: twice the routes, and one.
+    /// Intervals of the forwarding table: twice the routes, and one.
     pub fib: u64,
-    /// Places of the endpoint hash; a power of two.
+    /// Records of the endpoint hash; a power of two.
     pub endpoints: u64,
-    /// Ranges of clients that services tell apart.
+    /// Client classes of all services.
     pub classes: u64,
 }
 
 described!(ControlShape { services, backends, slots, members, neighbours, fib, endpoints, classes });
 
 impl ControlShape {
-    /// From the configuration's limits.
+    /// Derived from the configuration's limits.
     pub fn new(services: u32, backends: u32, slots: u32, neighbours: u32, routes: u32) -> Self {
         let endpoints = (u64::from(services) * 2 + u64::from(backends) + HOST_ADDRESSES) * 4;
         let classes = u64::from(services) * CLASSES_PER_SERVICE;
@@ -68,28 +68,28 @@ impl ControlShape {
     }
 }
 
-/// The words that everything turns on.
+/// Control's state: flip words, process identity, counters.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
 pub struct ControlHead<A = Reader> {
     /// The flip's active word (`flip.rs`).
     pub active: Word<A>,
     _apart: [Counter<A>; 7],
-    /// The epoch about to become active: its buffer is filled, and the keeper may take its addresses from it.
+    /// The next active word: its buffer is filled, and the keeper may read its addresses.
     pub prepared: Word<A>,
     /// Process id of control.
     pub pid: Counter<A>,
     /// When that process started ([`crate::header::start_time`]).
     pub start_time: Counter<A>,
-    /// CLOCK_MONOTONIC in milliseconds, at control's last turn.
+    /// Time of control's last turn, in milliseconds of CLOCK_MONOTONIC.
     pub heartbeat_ms: Counter<A>,
-    /// Wall-clock time of the last reload that was accepted, in milliseconds since 1970.
+    /// Wall-clock time of the last accepted reload, in milliseconds since 1970.
     pub reloaded_ms: Counter<A>,
     /// Reloads refused.
     pub reloads_refused: Counter<A>,
-    /// Times that a program of the box called a service's address, and its kernel looked for a neighbour in vain.
+    /// Connections from this machine to a service's address for which the kernel's neighbour lookup failed.
     pub own_calls: Counter<A>,
-    /// Fillings of a generation, begun and ended (`flip.rs`): odd while one is written.
+    /// Beginnings and ends of fills of a generation (`flip.rs`): odd during a fill.
     pub fills: Word<A>,
 }
 
@@ -100,33 +100,33 @@ described!(ControlHead<A> {
 /// A view of the control region.
 #[derive(Clone, Copy)]
 pub struct ControlRegion<A: Access = Reader> {
-    /// The words that everything turns on.
+    /// Flip words, process identity, counters.
     pub head: &'static ControlHead<A>,
     /// The ARP cache.
     pub neighbours: Neighbours<'static, A>,
-    /// By backend id: what it last reported.
+    /// By backend id: its last report.
     pub loads: Loads<A>,
     /// Reports by [`crate::report_outcome::ReportOutcome`].
     pub reports: &'static [Counter<A>],
-    /// Control's own: which reports came before, for a control that starts again.
+    /// Private to control: replay protection that survives a restart.
     pub replay: &'static [ReplayPlace<A>],
     /// Configuration table A and B.
     pub generations: [Generation<A>; 2],
 }
 
 impl<A: Access> ControlRegion<A> {
-    /// Whether control lives, and in this process's network namespace.
+    /// Whether control is running in the caller's network namespace.
     pub fn lives_here(&self) -> bool {
         lives_here(self.head.pid.get(), self.head.start_time.get())
     }
 
-    /// Whether the active generation has this address, for whatever use. For a reader that control doesn't wait for: it looks
-    /// again if the generation changed meanwhile.
+    /// Whether the active generation has this address, for any use. For readers that control does not wait for: retries if
+    /// the generation changed during the search.
     pub fn has_address(&self, address: &Address) -> bool {
         loop {
             let active = Active(self.head.active.load(Ordering::Acquire)); // pairs with flip::publish()
             let found = active != Active::NONE && self.generations[active.buffer()].address_use(address).is_some();
-            fence(Ordering::Acquire); // the search before the second look: pairs with the fence in flip::publish()
+            fence(Ordering::Acquire); // the search before the second load: pairs with the fence in flip::publish()
             if self.head.active.load(Ordering::Relaxed) == active.0 {
                 return found;
             }
@@ -135,7 +135,7 @@ impl<A: Access> ControlRegion<A> {
 }
 
 impl<A: Access> ControlRegion<A> {
-    /// The same region with no more rights.
+    /// The same region with equal or fewer rights.
     pub fn lend<B: Access>(&self) -> ControlRegion<B>
     where
         A: Lends<B>,
@@ -170,18 +170,18 @@ impl<A: Access> Typed for ControlRegion<A> {
     }
 
     fn fault(shape: &ControlShape) -> Option<&'static str> {
-        const MOST: u64 = 1 << 28;
+        const LIMIT: u64 = 1 << 28;
         let numbers = [
             (shape.services, 1 << 16, "services"),
             (shape.backends, 1 << 16, "backends"),
-            (shape.slots, MOST, "slots"),
-            (shape.members, MOST, "members"),
-            (shape.neighbours, MOST, "neighbours"),
-            (shape.fib, MOST, "fib"),
-            (shape.endpoints, MOST, "endpoints"),
-            (shape.classes, MOST, "classes"),
+            (shape.slots, LIMIT, "slots"),
+            (shape.members, LIMIT, "members"),
+            (shape.neighbours, LIMIT, "neighbours"),
+            (shape.fib, LIMIT, "fib"),
+            (shape.endpoints, LIMIT, "endpoints"),
+            (shape.classes, LIMIT, "classes"),
         ];
-        let over = numbers.into_iter().find(|(value, most, _)| *value == 0 || value > most).map(|(.., name)| name);
+        let over = numbers.into_iter().find(|(value, limit, _)| *value == 0 || value > limit).map(|(.., name)| name);
         over.or((!shape.endpoints.is_power_of_two()).then_some("endpoints"))
     }
 }
@@ -198,7 +198,7 @@ fn generation<A: Access>(parts: &mut Parts, shape: &ControlShape) -> Option<Gene
     let fib = parts.take(shape.fib as usize);
     let classes = parts.take(shape.classes as usize);
     let stale_table = parts.take((shape.members * STALE_PER_MEMBER) as usize);
-    let head = head?; // after the rest: a region that is only measured has no head
+    let head = head?; // after all parts are taken: there is no head while measuring
     Some(Generation {
         head,
         endpoints,

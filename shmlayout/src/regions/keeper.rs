@@ -1,4 +1,4 @@
-//! The region that the keeper writes: interfaces, ports, switchers. Everybody else reads it.
+//! The region that the keeper writes: interfaces, ports, switchers. All other processes read it.
 
 use super::{Typed, Whole, mapping};
 use crate::access::{Access, Lends, Reader, Writer};
@@ -11,7 +11,7 @@ use crate::record::{Counter, Record};
 use crate::word::Word;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// How much the region has room for.
+/// Capacities of the region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct KeeperShape {
@@ -19,17 +19,17 @@ pub struct KeeperShape {
     pub interfaces: u64,
     /// Switchers.
     pub switchers: u64,
-    /// Ports, of all switchers.
+    /// Ports of all switchers.
     pub ports: u64,
-    /// Room for later numbers.
+    /// Reserved.
     pub reserved: [u64; 5],
 }
 
 described!(KeeperShape { interfaces, switchers, ports, reserved });
 
 coded! {
-    "Where an interface leads." Side:
-    /// To clients: service addresses are answered for and announced here.
+    "Where an interface leads." InterfaceSide:
+    /// To clients: ARP requests for service addresses are answered, and the addresses announced, here.
     Client = 1, "client";
     /// To backends.
     Backend = 2, "backend";
@@ -37,8 +37,8 @@ coded! {
     Both = 3, "both";
 }
 
-impl Side {
-    /// Whether clients are reached by it.
+impl InterfaceSide {
+    /// Whether the interface leads to clients.
     pub const fn has_clients(self) -> bool {
         match self {
             Self::Client | Self::Both => true,
@@ -51,26 +51,26 @@ impl Side {
 #[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct InterfaceRecord {
-    /// Its name in the system; at most 15 bytes.
+    /// Name in the kernel; at most 15 bytes.
     pub name: Name,
-    /// Its index in the system; 0 says that the record is empty.
+    /// Index in the kernel; 0 in an empty record.
     pub ifindex: u32,
-    /// Largest IP packet it sends, in bytes.
+    /// MTU: largest IP packet that it sends, bytes.
     pub mtu: u32,
-    /// Its Ethernet address.
+    /// Ethernet address.
     pub mac: [u8; 6],
-    /// [`Side`].
+    /// [`InterfaceSide`].
     pub side: u8,
-    /// Room for later fields.
+    /// Reserved.
     pub reserved: [u8; 17],
 }
 
 described!(InterfaceRecord { name, ifindex, mtu, mac, side, reserved });
 
 impl InterfaceRecord {
-    /// Where it leads; `None` if the record has a number that this build doesn't know.
-    pub const fn side(&self) -> Option<Side> {
-        Side::of(self.side)
+    /// Where it leads; `None` if this build does not know the code.
+    pub const fn side(&self) -> Option<InterfaceSide> {
+        InterfaceSide::of(self.side)
     }
 }
 
@@ -83,56 +83,56 @@ coded! {
 }
 
 coded! {
-    "How the kernel and a port share the frames." PortMode:
+    "How the kernel and a port share frames." PortMode:
     /// The device reads and writes the frame pool.
     ZeroCopy = 1, "zero-copy";
-    /// The driver runs the XDP program; the kernel copies.
+    /// The driver runs the XDP program; the kernel copies frames.
     NativeCopy = 2, "native-copy";
-    /// The kernel runs the XDP program on its own buffers, and copies.
+    /// The kernel runs the XDP program on its own buffers and copies frames.
     GenericCopy = 3, "generic-copy";
-    /// AF_PACKET's rings, received and sent.
+    /// AF_PACKET's receive and transmit rings.
     Mmap = 4, "mmap";
-    /// AF_PACKET's ring, only sent: the switcher has no queue of its own on the interface.
+    /// AF_PACKET's transmit ring only: the switcher has no queue of its own on the interface.
     TransmitOnly = 5, "transmit-only";
 }
 
-/// In [`PortRecord::flags`]: frames are received, not only sent.
+/// Flag in [`PortRecord::flags`]: the port receives and sends; without it, it only sends.
 pub const PORT_RECEIVES: u8 = 1;
 
-/// In [`PortRecord::flags`]: the switcher fetches the queue's packets itself (`SO_PREFER_BUSY_POLL`).
+/// Flag in [`PortRecord::flags`]: the switcher busy-polls the queue (`SO_PREFER_BUSY_POLL`).
 pub const PORT_BUSY_POLLS: u8 = 2;
-/// A thread of the kernel's on the switcher's CPU receives for the port.
+/// Flag in [`PortRecord::flags`]: a kernel thread on the switcher's CPU receives for the port.
 pub const PORT_THREADED: u8 = 4;
 
 /// One interface queue, and the switcher that polls it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PortRecord {
-    /// The switcher.
+    /// Number of the switcher.
     pub switcher: u16,
-    /// The interface, by its index in this region.
+    /// Index of the interface in this region.
     pub interface: u16,
-    /// The queue of the interface.
+    /// Queue of the interface.
     pub queue: u16,
-    /// [`PortKind`]; 0 says that the record is empty.
+    /// [`PortKind`]; 0 in an empty record.
     pub kind: u8,
     /// [`PortMode`].
     pub mode: u8,
     /// [`PORT_RECEIVES`], [`PORT_BUSY_POLLS`], [`PORT_THREADED`].
     pub flags: u8,
-    /// Room for later fields.
+    /// Reserved.
     pub reserved: [u8; 23],
 }
 
 described!(PortRecord { switcher, interface, queue, kind, mode, flags, reserved });
 
 impl PortRecord {
-    /// How it reaches its queue; `None` if the record has a number that this build doesn't know.
+    /// How it reaches its queue; `None` if this build does not know the code.
     pub const fn kind(&self) -> Option<PortKind> {
         PortKind::of(self.kind)
     }
 
-    /// How it shares the frames with the kernel; `None` as in [`PortRecord::kind`], and before it is decided.
+    /// How it shares frames with the kernel; `None` if undecided or if this build does not know the code.
     pub const fn mode(&self) -> Option<PortMode> {
         PortMode::of(self.mode)
     }
@@ -144,46 +144,47 @@ impl PortRecord {
 pub struct SwitcherRecord {
     /// The CPU it is pinned to.
     pub cpu: u32,
-    /// Its process id; 0 while none is connected.
+    /// Its process id; 0 while no process is connected.
     pub pid: u32,
-    /// When that process started ([`crate::header::start_time`]).
+    /// Start time of that process ([`crate::header::start_time`]).
     pub start_time: u64,
-    /// How often one has been handed the descriptors.
+    /// Number of handovers of the descriptors to a process.
     pub handovers: u64,
-    /// Room for later fields.
+    /// Reserved.
     pub reserved: u64,
 }
 
 described!(SwitcherRecord { cpu, pid, start_time, handovers, reserved });
 
 impl SwitcherRecord {
-    /// Whether the process that the keeper gave the descriptors to still is.
+    /// Whether the process that received the descriptors is running.
     pub fn is_alive(&self) -> bool {
         is_alive(self.pid.into(), self.start_time)
     }
 }
 
-/// Numbers before the tables.
+/// The keeper's state: XDP epoch, process identities, pseudo-interface.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
 pub struct KeeperHead<A = Reader> {
-    /// The `prepared` word of control whose addresses the XDP maps hold.
+    /// Control's `prepared` word for the addresses in the XDP maps.
     pub owned: Word<A>,
     /// Process id of the keeper.
     pub pid: Counter<A>,
-    /// When that process started.
+    /// Start time of the keeper.
     pub start_time: Counter<A>,
-    /// CLOCK_MONOTONIC in milliseconds, at the keeper's last turn.
+    /// Time of the keeper's last turn, in milliseconds of CLOCK_MONOTONIC.
     pub heartbeat_ms: Counter<A>,
-    /// Process id of the interface daemon that has the device; 0 while none does.
+    /// Process id of the interface daemon that has the device; 0 if none does.
     pub ifdaemon_pid: Counter<A>,
-    /// When that process started.
+    /// Start time of the interface daemon.
     pub ifdaemon_start_time: Counter<A>,
-    /// Index of the pseudo-interface in the system; 0 if none is configured.
+    /// Kernel index of the pseudo-interface; 0 if none is configured.
     pub device_index: Counter<A>,
-    /// 1 if the kernel hands over and takes packets larger than the device's MTU.
+    /// 1 if the kernel sends and accepts packets larger than the device's MTU (segmentation offload).
     pub device_offloads: Counter<A>,
-    /// Its name, padded with zeros, as two words in memory order: the operator's shell may be in another network namespace.
+    /// The pseudo-interface's name, zero-padded, as two words in memory order. The operator's shell may be in another network
+    /// namespace and unable to look it up by index.
     pub device_name: [Counter<A>; 2],
     _reserved: [Counter<A>; 6],
 }
@@ -194,7 +195,7 @@ described!(KeeperHead<A> {
 });
 
 impl KeeperHead<Writer> {
-    /// The keeper's: notes the pseudo-interface's name, of which the system takes 15 bytes at most.
+    /// Keeper only: sets the pseudo-interface's name, truncated to 15 bytes.
     pub fn set_device_name(&self, name: &str) {
         let mut bytes = [0; 16];
         let length = name.len().min(15);
@@ -217,7 +218,7 @@ impl<A> KeeperHead<A> {
 /// A view of the keeper region.
 #[derive(Clone, Copy)]
 pub struct KeeperRegion<A: Access = Reader> {
-    /// Numbers.
+    /// XDP epoch, process identities, pseudo-interface.
     pub head: &'static KeeperHead<A>,
     /// [`InterfaceRecord`] by interface id.
     pub interfaces: &'static [Record<InterfaceRecord, 8, A>],
@@ -234,7 +235,7 @@ impl<A: Access> KeeperRegion<A> {
         all.filter(|(_, record)| record.ifindex != 0)
     }
 
-    /// Whether the keeper or a switcher of this instance lives, and in this process's network namespace.
+    /// Whether the keeper or a switcher of this instance is running in the caller's network namespace.
     pub fn lives_here(&self) -> bool {
         let switchers = self.switchers.iter().map(|record| record.load());
         let switchers = switchers.map(|record| (record.pid.into(), record.start_time));
@@ -242,17 +243,17 @@ impl<A: Access> KeeperRegion<A> {
         switchers.chain([keeper]).any(|(pid, start_time)| lives_here(pid, start_time))
     }
 
-    /// Whether a switcher lives.
+    /// Whether any switcher is running.
     pub fn has_living_switcher(&self) -> bool {
         self.switchers.iter().any(|record| record.load().is_alive())
     }
 
-    /// Whether the keeper lives.
+    /// Whether the keeper is running.
     pub fn keeper_lives(&self) -> bool {
         is_alive(self.head.pid.get(), self.head.start_time.get())
     }
 
-    /// The interface daemon that has the device, if one lives.
+    /// Process id of the interface daemon that has the device, if it is running.
     pub fn living_daemon(&self) -> Option<u32> {
         let pid = self.head.ifdaemon_pid.get();
         is_alive(pid, self.head.ifdaemon_start_time.get()).then_some(pid as u32)
@@ -265,7 +266,7 @@ impl<A: Access> KeeperRegion<A> {
 }
 
 impl<A: Access> KeeperRegion<A> {
-    /// The same region with no more rights.
+    /// The same region with equal or fewer rights.
     pub fn lend<B: Access>(&self) -> KeeperRegion<B>
     where
         A: Lends<B>,

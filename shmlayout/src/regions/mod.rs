@@ -1,5 +1,5 @@
-//! The regions, one per writer, each made of a header, its shape (how many of what), and parts on cache lines of their
-//! own. The keeper creates them; everybody attaches by name or by a descriptor that the keeper handed over.
+//! The regions, one per writer. Each consists of a header, its shape (capacities), and parts on their own cache lines. The
+//! keeper creates them; other processes attach by name or by a descriptor received from the keeper.
 
 mod connections;
 mod control;
@@ -10,8 +10,8 @@ mod switcher;
 pub use connections::{ConnectionsHead, ConnectionsRegion, ConnectionsShape};
 pub use control::{ControlHead, ControlRegion, ControlShape, HOST_ADDRESSES};
 pub use keeper::{
-    InterfaceRecord, KeeperHead, KeeperRegion, KeeperShape, PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind,
-    PortMode, PortRecord, Side, SwitcherRecord,
+    InterfaceRecord, InterfaceSide, KeeperHead, KeeperRegion, KeeperShape, PORT_BUSY_POLLS, PORT_RECEIVES,
+    PORT_THREADED, PortKind, PortMode, PortRecord, SwitcherRecord,
 };
 pub use store::{
     DaemonDrop, IfdaemonHead, IfdaemonRegion, IfdaemonShape, StoreDaemon, StoreRegion, StoreShape, StoreSwitcher,
@@ -30,40 +30,40 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
-/// A region of known content, as one who has certain accesses to it sees it.
+/// A typed view of a region, with certain accesses.
 pub trait Typed: Sized {
-    /// Which region.
+    /// The region's kind.
     const KIND: Kind;
-    /// How it has to be mapped for these accesses.
+    /// The mapping that these accesses need.
     const MAPPING: Mapping;
-    /// How many of what; eight words.
+    /// Capacities, eight words.
     type Shape: FromBytes + IntoBytes + Immutable + Copy + Described + 'static;
 
-    /// Takes the parts one after the other. Called with a measuring [`Parts`] too, then the result is not used.
+    /// Takes the parts in order. Also called with a measuring [`Parts`]; the result is then ignored.
     fn carve(parts: &mut Parts, shape: &Self::Shape) -> Option<Self>;
 
-    /// The first number of the shape that can't be, by name.
+    /// Name of the shape's first invalid number; `None` if all are valid.
     fn fault(shape: &Self::Shape) -> Option<&'static str>;
 
-    /// All parts of a region of this shape, without memory.
+    /// Measures a region of this shape, without memory.
     fn measure(shape: &Self::Shape) -> Parts {
         let mut parts = after_shape::<Self::Shape, Reader>(Parts::measure()).1;
         let _ = Self::carve(&mut parts, shape);
         parts
     }
 
-    /// Bytes that a region of this shape takes.
+    /// Length of a region of this shape, bytes.
     fn length(shape: &Self::Shape) -> usize {
         Self::measure(shape).length()
     }
 
-    /// A shape with a large power of two in each place.
+    /// A shape with a large power of two in each field.
     fn reference_shape() -> Self::Shape {
         Self::Shape::read_from_bytes([1u64 << 20; 8].as_bytes()).unwrap_or_else(|_| Self::Shape::new_zeroed())
     }
 
-    /// Hash of all that is in it: the parts of a region of the reference shape, so that their counts and offsets tell how
-    /// they depend on the shape.
+    /// Hash of the region's layout, computed from the parts of a region of the reference shape. Their counts and offsets
+    /// reflect how they depend on the shape.
     fn layout_hash() -> u64 {
         hash(Self::measure(&Self::reference_shape()).taken())
     }
@@ -83,34 +83,34 @@ pub trait Typed: Sized {
     #[doc(hidden)]
     fn read_shape(region: &Region, name: &str) -> Result<(Self, Self::Shape), AttachError> {
         let (words, mut parts) = after_shape::<Self::Shape, Reader>(region.parts());
-        let shape = words.ok_or_else(|| unfit(name, "size"))?.load();
+        let shape = words.ok_or_else(|| invalid_field(name, "size"))?.load();
         if let Some(field) = Self::fault(&shape) {
-            return Err(unfit(name, field));
+            return Err(invalid_field(name, field));
         }
         let view = Self::carve(&mut parts, &shape);
         let fits = parts.length() == region.length();
-        view.filter(|_| fits).map(|view| (view, shape)).ok_or_else(|| unfit(name, "size"))
+        view.filter(|_| fits).map(|view| (view, shape)).ok_or_else(|| invalid_field(name, "size"))
     }
 }
 
-/// A region as its creator sees it, and whoever has memory of its own: with the accesses of all of its writers.
+/// A region with the accesses of all its writers: the view of its creator, and of private memory.
 pub trait Whole: Typed {
-    /// Creates the region; what it holds is zero. `prepare` fills in what stands there before it is ready.
+    /// Creates the region, zeroed. `prepare` writes initial content before the region becomes ready.
     fn create(name: &str, shape: &Self::Shape, prepare: impl FnOnce(&Self)) -> Result<(Self, OwnedFd), AttachError> {
         let (region, fd) = Region::create(name, Self::KIND, Self::layout_hash(), Self::length(shape))?;
-        let view = Self::write_shape(&region, shape).ok_or_else(|| unfit(name, "shape"))?;
+        let view = Self::write_shape(&region, shape).ok_or_else(|| invalid_field(name, "shape"))?;
         prepare(&view);
         region.make_ready();
         Ok((view, fd))
     }
 
-    /// In memory of this process alone, for tests and benchmarks.
+    /// Creates the region in private memory, for tests and benchmarks.
     fn anonymous(shape: &Self::Shape) -> std::io::Result<Self> {
         let region = Region::anonymous(Self::KIND, Self::layout_hash(), Self::length(shape))?;
         Self::write_shape(&region, shape).ok_or_else(|| std::io::Error::other("the shape is impossible"))
     }
 
-    /// In memory of this process alone that takes no more than is written, to try something out.
+    /// Creates the region in private memory of which only written pages are allocated, for dry runs.
     fn scratch(shape: &Self::Shape) -> std::io::Result<Self> {
         let region = Region::scratch(Self::KIND, Self::layout_hash(), Self::length(shape))?;
         Self::write_shape(&region, shape).ok_or_else(|| std::io::Error::other("the shape is impossible"))
@@ -132,18 +132,18 @@ fn after_shape<S: FromBytes + Described, A: Access>(mut parts: Parts) -> (Option
     (words, parts)
 }
 
-/// How a region has to be mapped whose writers' accesses are these.
+/// The mapping for a view that does or does not write.
 const fn mapping(writes: bool) -> Mapping {
     if writes { Mapping::Writable } else { Mapping::ReadOnly }
 }
 
-fn unfit(name: &str, field: &'static str) -> AttachError {
+fn invalid_field(name: &str, field: &'static str) -> AttachError {
     AttachError::Field {
         path: name.into(),
         field,
-        found: "a number that doesn't fit".into(),
-        expected: "what its creator wrote".into(),
-        advice: "stop Shunt and start it again, so that the memory is made anew",
+        found: "a number out of range".into(),
+        expected: "the creator's value".into(),
+        advice: "stop Shunt and start it again to recreate the memory",
     }
 }
 

@@ -1,7 +1,7 @@
 //! The packet store of one switcher, and the region that the interface daemon writes (patent Fig. 8).
 //!
-//! A store has two writers, the switcher and the daemon, each with a line of counters of its own and one end of each
-//! ring. `shunt` reads both regions.
+//! A store has two writers, the switcher and the daemon. Each has its own cache line of counters and one end of each ring.
+//! `shunt` reads both regions.
 
 use super::{Typed, Whole, mapping};
 use crate::access::{Access, Lends, Reader, Writer};
@@ -13,26 +13,26 @@ use crate::record::Counter;
 use crate::store::{Doorbell, PacketRing};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// How much a store has room for.
+/// Capacity of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct StoreShape {
     /// Packets in each of the two rings; a power of two.
     pub cells: u64,
-    /// Room for later numbers.
+    /// Reserved.
     pub reserved: [u64; 7],
 }
 
 described!(StoreShape { cells, reserved });
 
 impl StoreShape {
-    /// From the configuration's limit.
+    /// Derived from the configuration's limit.
     pub fn new(cells: u32) -> Self {
         Self { cells: cells.into(), reserved: [0; 7] }
     }
 }
 
-/// The switcher's numbers.
+/// The switcher's counters.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
 pub struct StoreSwitcher<A = Reader> {
@@ -40,11 +40,11 @@ pub struct StoreSwitcher<A = Reader> {
     pub packets_in: Counter<A>,
     /// Their bytes.
     pub bytes_in: Counter<A>,
-    /// Packets for the host that found the ring full, or were larger than a cell.
+    /// Packets for the host dropped because the ring was full or they were larger than a cell.
     pub dropped: Counter<A>,
     /// Wake-ups sent to the daemon.
     pub wakes: Counter<A>,
-    /// Packets taken, of those that the host sends.
+    /// Packets of the host taken from the ring.
     pub packets_out: Counter<A>,
     /// Their bytes.
     pub bytes_out: Counter<A>,
@@ -53,28 +53,28 @@ pub struct StoreSwitcher<A = Reader> {
 
 described!(StoreSwitcher<A> { packets_in, bytes_in, dropped, wakes, packets_out, bytes_out, _end });
 
-/// The daemon's numbers.
+/// The daemon's doorbell and counters.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
 pub struct StoreDaemon<A = Reader> {
-    /// Whether it sleeps, and how often it has.
+    /// Whether it sleeps, and how often it has slept.
     pub doorbell: Doorbell<A>,
     /// Packets of the host stored for the switcher.
     pub packets_out: Counter<A>,
-    /// Packets of the host that found the ring full.
+    /// Packets of the host dropped because the ring was full.
     pub dropped: Counter<A>,
     _end: [Counter<A>; 5],
 }
 
 described!(StoreDaemon<A> { doorbell, packets_out, dropped, _end });
 
-/// A view of a store, with the accesses of the switcher and of the daemon: `StoreRegion<Writer, Reader>` is the switcher's, and
-/// `StoreRegion<Reader, Writer>` the daemon's.
+/// A view of a store, with the accesses of the switcher and the daemon: the switcher uses `StoreRegion<Writer, Reader>`, the
+/// daemon `StoreRegion<Reader, Writer>`.
 #[derive(Clone, Copy)]
 pub struct StoreRegion<S: Access = Reader, D: Access = Reader> {
-    /// What the switcher counts.
+    /// The switcher's counters.
     pub switcher: &'static StoreSwitcher<S>,
-    /// What the daemon counts, and whether it sleeps.
+    /// The daemon's doorbell and counters.
     pub daemon: &'static StoreDaemon<D>,
     /// From the switcher to the host.
     pub to_host: PacketRing<'static, S, D>,
@@ -83,7 +83,7 @@ pub struct StoreRegion<S: Access = Reader, D: Access = Reader> {
 }
 
 impl<S: Access, D: Access> StoreRegion<S, D> {
-    /// The same store with no more rights.
+    /// The same store with equal or fewer rights.
     pub fn lend<T: Access, E: Access>(&self) -> StoreRegion<T, E>
     where
         S: Lends<T>,
@@ -138,37 +138,37 @@ counted! {
     DeviceRefused = "host_device_refused",
 }
 
-/// How much the daemon's region has room for: nothing varies yet.
+/// Capacities of the daemon's region: none yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct IfdaemonShape {
-    /// Room for later numbers.
+    /// Reserved.
     pub reserved: [u64; 8],
 }
 
 described!(IfdaemonShape { reserved });
 
-/// What the daemon says of itself.
+/// The daemon's process identity and counters.
 #[repr(C, align(64))]
 #[derive(FromBytes)]
 pub struct IfdaemonHead<A = Reader> {
     /// Process id.
     pub pid: Counter<A>,
-    /// When that process started.
+    /// Start time of that process.
     pub start_time: Counter<A>,
-    /// CLOCK_MONOTONIC in milliseconds, at the last turn.
+    /// Time of the last turn, in milliseconds of CLOCK_MONOTONIC.
     pub heartbeat_ms: Counter<A>,
-    /// Processes that have had this region.
+    /// Number of processes that have used this region.
     pub generation: Counter<A>,
-    /// System calls that read the device and brought something.
+    /// System calls that read data from the device.
     pub reads: Counter<A>,
-    /// Packets that came of them, after segmentation.
+    /// Packets read by them, after segmentation.
     pub packets_out: Counter<A>,
     /// Their bytes.
     pub bytes_out: Counter<A>,
-    /// System calls that wrote the device.
+    /// System calls that wrote to the device.
     pub writes: Counter<A>,
-    /// Packets that went with them, before they were coalesced.
+    /// Packets written by them, before coalescing.
     pub packets_in: Counter<A>,
     /// Their bytes.
     pub bytes_in: Counter<A>,
@@ -183,7 +183,7 @@ described!(IfdaemonHead<A> {
 /// A view of the daemon's region.
 #[derive(Clone, Copy)]
 pub struct IfdaemonRegion<A: Access = Reader> {
-    /// Its numbers.
+    /// Process identity and counters.
     pub head: &'static IfdaemonHead<A>,
 }
 

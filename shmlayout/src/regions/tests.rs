@@ -120,7 +120,7 @@ proptest::proptest! {
             && let Some(table) = view.table()
         {
             let _ = table.live().count();
-            let mut owner = crate::connections::Owner::adopt(table, 0, 1, Default::default());
+            let mut owner = crate::connections::Owner::adopt(table, 0, Default::default());
             owner.sweep(2048, |_, _| true, |_, _| {});
         }
     }
@@ -149,9 +149,9 @@ proptest::proptest! {
     }
 }
 
-/// It isn't memory of another boot, which a keeper may remove.
+/// A keeper may remove memory of another boot, but not this.
 #[test]
-fn without_the_boot_id_nothing_is_said_of_the_memory() {
+fn an_unreadable_boot_id_is_a_system_error() {
     use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
     if !nix::unistd::geteuid().is_root() {
@@ -168,5 +168,5 @@ fn without_the_boot_id_nothing_is_said_of_the_memory() {
         refusal(&name)
     };
     let refused = std::thread::scope(|scope| scope.spawn(without_proc).join().unwrap());
-    assert!(refused.contains("learn which boot this is"), "{refused}");
+    assert!(refused.contains("read the boot id"), "{refused}");
 }

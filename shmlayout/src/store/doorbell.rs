@@ -1,24 +1,24 @@
-//! The doorbell: lets the daemon sleep without missing a packet, and saves the switchers the system call while it is awake
-//! (wake-up suppression).
+//! The doorbell: lets the daemon sleep without missing a packet, and saves switchers the system call while it is awake (wake-up
+//! suppression).
 //!
 //! ```text
 //!  daemon                                     switcher
 //!    arm(): the word becomes odd                publish()
 //!      fence                                      fence
-//!    has_packet()? then disarm() and go on      must_ring(): odd, and not rung for this value yet?
+//!    has_packet()? then disarm() and continue   must_ring(): odd, and not rung for this value yet?
 //!    else wait for the event                      then signal the event
 //!    disarm(): the word becomes even
 //! ```
 //!
-//! Both store first and load after, with a sequentially consistent fence between, so that the daemon sees the packet or
-//! the switcher sees the armed doorbell. Only the daemon writes the word.
+//! Both sides store, then load, with a sequentially consistent fence between, so the daemon sees the packet or the switcher
+//! sees the armed doorbell. Only the daemon writes the word.
 
 use crate::access::{Reader, Writer};
 use crate::layout::described;
 use crate::sync::{Ordering, fence};
 use crate::word::Word;
 
-/// Odd while it is armed: the daemon sleeps.
+/// The doorbell's word: odd while armed, that is while the daemon sleeps.
 #[repr(C)]
 #[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
 pub struct Doorbell<A = Reader>(Word<A>);
@@ -26,25 +26,25 @@ pub struct Doorbell<A = Reader>(Word<A>);
 described!(Doorbell<A> { 0 });
 
 impl<A> Doorbell<A> {
-    /// How often it was armed.
+    /// Number of times it was armed.
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed).div_ceil(2)
     }
 
-    /// Whether the daemon sleeps, or is about to.
+    /// Whether the daemon sleeps or is about to.
     pub fn is_armed(&self) -> bool {
         self.0.load(Ordering::Relaxed) & 1 == 1
     }
 }
 
 impl Doorbell<Writer> {
-    /// For the daemon, before it sleeps. It must check for packets once more after this.
+    /// Daemon side, before it sleeps. It must check for packets again after this call.
     pub fn arm(&self) {
         self.0.store(self.0.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
         fence(Ordering::SeqCst); // the word before the daemon's second check: pairs with must_ring()
     }
 
-    /// For the daemon, when it is awake.
+    /// Daemon side, after it wakes up.
     pub fn disarm(&self) {
         self.0.store((self.0.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Relaxed);
     }
@@ -57,14 +57,14 @@ pub struct Ringer<'a, A = Reader> {
 }
 
 impl<'a, A> Ringer<'a, A> {
-    /// Has not rung yet.
+    /// Creates a ringer that has not rung yet.
     pub fn new(doorbell: &'a Doorbell<A>) -> Self {
         Self { doorbell, rung_for: 0 }
     }
 
-    /// After [`Producer::publish`]: whether the daemon has to be signalled. True at most once each time it is armed.
+    /// After [`super::PacketProducer::publish`]: whether the daemon must be signalled. True at most once each time it is armed.
     pub fn must_ring(&mut self) -> bool {
-        fence(Ordering::SeqCst); // what was published before the check of the word: pairs with arm()
+        fence(Ordering::SeqCst); // the published packets before the load of the word: pairs with arm()
         let word = self.doorbell.0.load(Ordering::Relaxed);
         let must = word & 1 == 1 && word != self.rung_for;
         if must {
@@ -76,7 +76,7 @@ impl<'a, A> Ringer<'a, A> {
 
 #[cfg(all(test, loom))]
 impl<A> Doorbell<A> {
-    /// Awake; the model checker's atomics can't be made from zeroed memory.
+    /// A disarmed doorbell for loom, whose atomics cannot be created from zeroed memory.
     pub fn for_loom() -> Self {
         Self(Word::new(0))
     }

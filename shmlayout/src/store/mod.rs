@@ -2,20 +2,20 @@
 //!
 //! ```text
 //!  switcher N                                              ifdaemon
-//!    Producer::push, push, ... publish                        Consumer::pop  -> device        ring "to_host"
-//!    Consumer::pop -> route, send                             Producer::push, ... publish     ring "from_host"
+//!    PacketProducer::push, push, ... publish                        PacketConsumer::pop  -> device        ring "to_host"
+//!    PacketConsumer::pop -> route, send                             PacketProducer::push, ... publish     ring "from_host"
 //! ```
 //!
-//! One producer and one consumer a ring. `head` counts the packets published, `tail` those taken; both count up without
-//! end and are masked on use. Each side keeps its own position, and a copy of the other's that it refreshes only when
-//! the copy says "full" or "empty", so that a busy ring moves few cache lines between the two processors.
+//! Each ring has one producer and one consumer. `head` counts published packets, `tail` taken ones; both increase without
+//! bound and are masked on use. Each side caches the other's position and refreshes it only when the ring appears full or
+//! empty, so a busy ring moves few cache lines between the two processors.
 //!
-//! Either side may be killed at any instruction, and its successor goes on from the positions in the memory: a packet
-//! that was half written was never published, and its cell is written again; a packet that was being copied out is still
-//! before `tail` and is read again. What a dead consumer had popped and not yet passed on (its batch in hand) is lost.
+//! Either side may be killed at any instruction; its successor continues from the positions in memory. A partly written
+//! packet was not published, and its cell is rewritten; a packet being copied out has not advanced `tail` and is read again.
+//! Packets that a dead consumer had popped but not yet forwarded are lost.
 //!
-//! Neither side trusts the other: a distance larger than the ring is "full" to the producer and "empty" to the consumer,
-//! and a length larger than a cell is cut.
+//! Neither side trusts the other: if the distance exceeds the ring, the producer treats it as full and the consumer as empty;
+//! a length beyond the cell is truncated.
 
 mod doorbell;
 
@@ -29,16 +29,16 @@ use crate::sync::Ordering;
 use crate::word::Word;
 pub use doorbell::{Doorbell, Ringer};
 
-/// Words of a cell's packet: 2048 bytes, as much as a frame. Fewer for the model checker, which counts every store.
+/// Words of a packet in a cell: 2048 bytes, the size of a frame.
 #[cfg(not(loom))]
 pub const PACKET_WORDS: usize = 256;
-/// See above.
+/// Words of a packet in a cell; one, to bound loom's state space.
 #[cfg(loom)]
 pub const PACKET_WORDS: usize = 1;
 /// Largest packet, in bytes.
 pub const PACKET_BYTES: usize = 8 * PACKET_WORDS;
 
-/// Where the two sides are; each on its own cache line.
+/// The positions of producer and consumer, each on its own cache line.
 #[repr(C, align(64))]
 #[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
 pub struct StoreEnds<P = Reader, C = Reader> {
@@ -50,7 +50,7 @@ pub struct StoreEnds<P = Reader, C = Reader> {
 
 described!(StoreEnds<P, C> { head, _apart, tail, _end });
 
-/// Room for one packet. An odd number of cache lines, so that the beginnings of cells don't fall on few cache sets.
+/// Storage for one packet. Its size is an odd number of cache lines, so that cells spread over all cache sets.
 #[repr(C, align(64))]
 #[cfg_attr(not(loom), derive(zerocopy::FromBytes))]
 pub struct PacketCell<A = Reader> {
@@ -81,7 +81,7 @@ impl PacketCell<Writer> {
 }
 
 impl<A> PacketCell<A> {
-    /// Copies the packet out as far as there is room; its length.
+    /// Copies the packet into `to`, truncated if too long. Returns the copied length.
     fn read(&self, to: &mut [u8]) -> usize {
         let length = (self.length.load(Ordering::Relaxed) as usize).min(PACKET_BYTES).min(to.len());
         let (eights, rest) = to[..length].as_chunks_mut::<8>();
@@ -96,9 +96,9 @@ impl<A> PacketCell<A> {
     }
 }
 
-/// A view of one ring, with the accesses of its producer and of its consumer. The number of cells is a power of two.
+/// A view of one ring, with the accesses of its producer and its consumer. The number of cells is a power of two.
 ///
-/// It gives out the two ends, which are neither `Clone` nor `Copy` and move only by `&mut`: whoever owns one has it alone.
+/// It creates the two ends, which are neither `Clone` nor `Copy` and need `&mut` to advance: the owner has exclusive use.
 #[derive(Clone, Copy)]
 pub struct PacketRing<'a, P = Reader, C = Reader> {
     ends: &'a StoreEnds<P, C>,
@@ -106,18 +106,18 @@ pub struct PacketRing<'a, P = Reader, C = Reader> {
 }
 
 impl<'a, P, C> PacketRing<'a, P, C> {
-    /// Joins the two parts; `None` if the number of cells isn't a power of two.
+    /// Combines the two parts; `None` if the number of cells is not a power of two.
     pub fn new(ends: &'a StoreEnds<P, C>, cells: &'a [PacketCell<P>]) -> Option<Self> {
         cells.len().is_power_of_two().then_some(Self { ends, cells })
     }
 
-    /// Packets published and not yet taken, for whoever watches.
+    /// Number of packets published and not yet taken, for monitoring.
     pub fn depth(&self) -> u64 {
         let tail = self.ends.tail.load(Ordering::Relaxed);
         self.ends.head.load(Ordering::Relaxed).wrapping_sub(tail).min(self.capacity())
     }
 
-    /// Packets that fit.
+    /// Number of packets that fit.
     pub fn capacity(&self) -> u64 {
         self.cells.len() as u64
     }
@@ -128,25 +128,25 @@ impl<'a, P, C> PacketRing<'a, P, C> {
 }
 
 impl<'a, C> PacketRing<'a, Writer, C> {
-    /// The writing end. Only one process may have it, which the keeper sees to.
-    pub fn producer(self) -> Producer<'a, C> {
+    /// The writing end. The keeper ensures that only one process has it.
+    pub fn producer(self) -> PacketProducer<'a, C> {
         let head = self.ends.head.load(Ordering::Relaxed);
         let tail = self.ends.tail.load(Ordering::Acquire);
-        Producer { ring: self, head, published: head, tail }
+        PacketProducer { ring: self, head, published: head, tail }
     }
 }
 
 impl<'a, P> PacketRing<'a, P, Writer> {
-    /// The reading end. Only one process may have it, which the keeper sees to.
-    pub fn consumer(self) -> Consumer<'a, P> {
+    /// The reading end. The keeper ensures that only one process has it.
+    pub fn consumer(self) -> PacketConsumer<'a, P> {
         let tail = self.ends.tail.load(Ordering::Relaxed);
-        Consumer { ring: self, tail, head: tail }
+        PacketConsumer { ring: self, tail, head: tail }
     }
 }
 
 #[cfg(not(loom))]
 impl<'a, P: Access, C: Access> PacketRing<'a, P, C> {
-    /// The same ring with no more rights.
+    /// The same ring with equal or fewer rights.
     pub fn lend<Q: Access, D: Access>(&self) -> PacketRing<'a, Q, D>
     where
         P: Lends<Q>,
@@ -156,36 +156,36 @@ impl<'a, P: Access, C: Access> PacketRing<'a, P, C> {
     }
 }
 
-/// Why a packet was not stored. The caller drops and counts it: nobody waits for room.
+/// Why a packet was not stored. The caller drops and counts it without waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// Every cell holds a packet that the other side has not taken yet.
+pub enum PushError {
+    /// All cells hold packets that the consumer has not taken yet.
     Full,
     /// Larger than a cell.
     Oversized,
 }
 
 /// The writing end.
-pub struct Producer<'a, C = Reader> {
+pub struct PacketProducer<'a, C = Reader> {
     ring: PacketRing<'a, Writer, C>,
-    /// Where the next packet goes.
+    /// Position of the next packet.
     head: u64,
-    /// What the consumer has been shown.
+    /// The position that the consumer can see.
     published: u64,
-    /// The consumer's position as last seen.
+    /// Cached position of the consumer.
     tail: u64,
 }
 
-impl<C> Producer<'_, C> {
-    /// Writes a packet. The consumer sees it after the next [`Producer::publish`].
-    pub fn push(&mut self, packet: &[u8]) -> Result<(), Refusal> {
+impl<C> PacketProducer<'_, C> {
+    /// Writes a packet. The consumer sees it after the next [`PacketProducer::publish`].
+    pub fn push(&mut self, packet: &[u8]) -> Result<(), PushError> {
         if packet.len() > PACKET_BYTES {
-            return Err(Refusal::Oversized);
+            return Err(PushError::Oversized);
         }
         if self.is_full() {
-            self.tail = self.ring.ends.tail.load(Ordering::Acquire); // the cell was read before: pairs with pop()
+            self.tail = self.ring.ends.tail.load(Ordering::Acquire); // the consumer has read the cell: pairs with pop()
             if self.is_full() {
-                return Err(Refusal::Full);
+                return Err(PushError::Full);
             }
         }
         self.ring.cell(self.head).write(packet);
@@ -193,14 +193,14 @@ impl<C> Producer<'_, C> {
         Ok(())
     }
 
-    /// Packets that fit into the empty ring.
+    /// Number of packets that fit into the empty ring.
     pub fn capacity(&self) -> u64 {
         self.ring.capacity()
     }
 
-    /// Packets that can be pushed. For a producer that may wait, which the switcher never does.
+    /// Number of packets that can be pushed now. For a producer that may wait; the switcher never does.
     pub fn room(&mut self) -> u64 {
-        self.tail = self.ring.ends.tail.load(Ordering::Acquire); // the cells were read before: pairs with pop()
+        self.tail = self.ring.ends.tail.load(Ordering::Acquire); // the consumer has read the cells: pairs with pop()
         self.ring.capacity().saturating_sub(self.head.wrapping_sub(self.tail))
     }
 
@@ -208,46 +208,46 @@ impl<C> Producer<'_, C> {
         self.head.wrapping_sub(self.tail) >= self.ring.capacity()
     }
 
-    /// Shows the consumer what was pushed, with one store for the whole burst. False if there was nothing.
+    /// Publishes the pushed packets with one store for the whole burst. Returns false if there are none.
     pub fn publish(&mut self) -> bool {
         if self.published == self.head {
             return false;
         }
-        self.ring.ends.head.store(self.head, Ordering::Release); // the cells are whole: pairs with pop()
+        self.ring.ends.head.store(self.head, Ordering::Release); // after the cells: pairs with pop()
         self.published = self.head;
         true
     }
 }
 
 /// The reading end.
-pub struct Consumer<'a, P = Reader> {
+pub struct PacketConsumer<'a, P = Reader> {
     ring: PacketRing<'a, P, Writer>,
-    /// Where the next packet is.
+    /// Position of the next packet.
     tail: u64,
-    /// The producer's position as last seen.
+    /// Cached position of the producer.
     head: u64,
 }
 
-impl<P> Consumer<'_, P> {
-    /// Takes the oldest packet: copies it out, and says how long it is.
+impl<P> PacketConsumer<'_, P> {
+    /// Removes the oldest packet: copies it into `to` and returns its length.
     pub fn pop(&mut self, to: &mut [u8]) -> Option<usize> {
         if !self.has_packet() {
             return None;
         }
         let length = self.ring.cell(self.tail).read(to);
         self.tail = self.tail.wrapping_add(1);
-        self.ring.ends.tail.store(self.tail, Ordering::Release); // the cell may be written again: pairs with push()
+        self.ring.ends.tail.store(self.tail, Ordering::Release); // the cell may be reused: pairs with push()
         Some(length)
     }
 
-    /// Whether there is one to take.
+    /// Whether a packet is available.
     pub fn has_packet(&mut self) -> bool {
         if self.head == self.tail {
             self.head = self.ring.ends.head.load(Ordering::Acquire); // pairs with publish()
         }
         let waiting = self.head.wrapping_sub(self.tail);
         if waiting > self.ring.capacity() {
-            self.head = self.tail; // looked at again next time
+            self.head = self.tail; // reload it next time
             return false;
         }
         waiting != 0

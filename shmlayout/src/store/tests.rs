@@ -25,7 +25,7 @@ impl Memory {
     }
 }
 
-fn take(consumer: &mut Consumer<'_, Writer>) -> Option<Vec<u8>> {
+fn take(consumer: &mut PacketConsumer<'_, Writer>) -> Option<Vec<u8>> {
     let mut packet = vec![0; PACKET_BYTES];
     consumer.pop(&mut packet).map(|length| packet[..length].to_vec())
 }
@@ -47,9 +47,9 @@ fn nothing_is_seen_before_it_is_published() {
 fn a_full_ring_and_a_packet_larger_than_a_cell_are_refused() {
     let memory = Memory::new(2);
     let mut producer = memory.ring().producer();
-    assert_eq!(producer.push(&[0; PACKET_BYTES + 1]), Err(Refusal::Oversized));
+    assert_eq!(producer.push(&[0; PACKET_BYTES + 1]), Err(PushError::Oversized));
     let placed: Vec<_> = (0..3).map(|_| producer.push(&[7; PACKET_BYTES])).collect();
-    assert_eq!(placed, [Ok(()), Ok(()), Err(Refusal::Full)]);
+    assert_eq!(placed, [Ok(()), Ok(()), Err(PushError::Full)]);
     producer.publish();
     assert_eq!(producer.room(), 0);
     assert!(take(&mut memory.ring().consumer()).is_some());
@@ -62,7 +62,7 @@ fn absurd_positions_and_lengths_are_survived() {
     let memory = Memory::new(4);
     memory.0.head.store(u64::MAX / 2, Ordering::Relaxed);
     assert_eq!(take(&mut memory.ring().consumer()), None);
-    assert_eq!(memory.ring().producer().push(b"x"), Err(Refusal::Full));
+    assert_eq!(memory.ring().producer().push(b"x"), Err(PushError::Full));
     memory.0.head.store(1, Ordering::Relaxed);
     memory.1[0].length.store(u64::MAX, Ordering::Relaxed);
     assert_eq!(take(&mut memory.ring().consumer()).map(|packet| packet.len()), Some(PACKET_BYTES));

@@ -20,7 +20,7 @@ fn from_client(filter: &mut Filter, flags: u8) -> Verdict {
 #[test]
 fn a_record_with_an_unknown_number_drops_the_packets_that_need_it() {
     let (world, _) = three_services();
-    let (tables, mut filter) = (world.generation(), world.filter(0, 1));
+    let (tables, mut filter) = (world.generation(), world.filter(0));
     assert!(matches!(from_client(&mut filter, SYN), Verdict::Forward(..)));
     let good: ServiceRecord = tables.services[0].load();
     for bad in [
@@ -51,7 +51,7 @@ fn a_record_with_an_unknown_number_drops_the_packets_that_need_it() {
 #[test]
 fn an_endpoint_of_an_unknown_kind_drops_the_packets_that_need_it() {
     let (world, _) = three_services();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let (service, backend) = (([198, 18, 0, 77], 80), ([198, 18, 1, 77], 80));
     let unknown = |(address, port): ([u8; 4], u16), protocol| {
         let (address, port) = (Address::from_v4(address), PortBe::new(port));
@@ -73,7 +73,7 @@ fn an_endpoint_of_an_unknown_kind_drops_the_packets_that_need_it() {
 #[test]
 fn a_connection_of_an_unknown_mode_is_not_forwarded_and_expires() {
     let (world, _) = three_services();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let table = world.connections.table().unwrap();
     let connection = Snapshot {
         client: Address::from_v4(CLIENT.0),
@@ -86,12 +86,12 @@ fn a_connection_of_an_unknown_mode_is_not_forwarded_and_expires() {
     };
     let activity = Activity { last_seen_ms: 1000, state: State::Opening, flags: 0 };
     let hop = LastHop { mac: [2; 6], interface: CLIENTS };
-    let mut owner = Owner::adopt(table, 1, 2, world.switchers[1].counts_in_flight());
+    let mut owner = Owner::adopt(table, 1, world.switchers[1].counts_in_flight());
     owner.record(&connection, table.hashes(&connection), activity, hop).unwrap();
     assert_eq!(from_client(&mut filter, ACK), BAD);
     assert_eq!(from_client(&mut filter, SYN), BAD);
     assert_eq!(through(&mut filter, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS).0, BAD);
     assert_eq!(table.live().count(), 1);
-    let mut filter = world.filter(1, 2);
+    let mut filter = world.filter(1);
     assert_eq!(filter.sweep(8192, 10_000_000), 1);
 }

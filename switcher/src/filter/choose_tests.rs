@@ -33,7 +33,7 @@ fn send(filter: &mut Filter, client: ([u8; 4], u16), flags: u8, now_ms: u64) -> 
 
 /// Opens connections from one address, by two switchers in turn, and says how many went to which backend.
 fn open(world: &World, connections: u16) -> [i64; 4] {
-    let mut filters = [world.filter(0, 2), world.filter(1, 2)];
+    let mut filters = [world.filter(0), world.filter(1)];
     for port in 0..connections {
         send(&mut filters[usize::from(port % 2)], ([198, 18, 0, 2], 1000 + port), SYN, NOW_MS);
     }
@@ -65,7 +65,7 @@ fn drained_and_down_backends_are_never_chosen_by_any_algorithm() {
 fn source_hash_takes_a_client_to_one_backend_and_clients_to_all() {
     let world = world(Algorithm::SourceHash, [1; 4]);
     assert_eq!(open(&world, 50).iter().filter(|count| **count > 0).count(), 1);
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     for client in 1..200 {
         send(&mut filter, ([198, 18, 0, client], 1000), SYN, NOW_MS);
     }
@@ -75,7 +75,7 @@ fn source_hash_takes_a_client_to_one_backend_and_clients_to_all() {
 #[test]
 fn source_hash_holds_for_a_port_that_is_used_again() {
     let world = world(Algorithm::SourceHash, [1; 4]);
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     for port in 1000..1100 {
         let client = ([198, 18, 0, 2], port);
         send(&mut filter, client, SYN, NOW_MS);
@@ -110,7 +110,7 @@ fn least_connections_counts_those_of_all_switchers() {
 fn least_connections_follows_the_ends_that_another_switcher_saw() {
     let world = world(Algorithm::LeastConnections, [1, 1, 0, 0]);
     assert_eq!(open(&world, 20), [10, 10, 0, 0]);
-    let mut filter = world.filter(1, 2);
+    let mut filter = world.filter(1);
     let table = world.connections.table().expect("a whole table");
     let of_the_first: Vec<u16> = table
         .live()
@@ -130,7 +130,7 @@ fn least_connections_follows_the_ends_that_another_switcher_saw() {
 #[test]
 fn choices_of_one_batch_count_for_each_other() {
     let world = world(Algorithm::LeastConnections, [1; 4]);
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let mut frames: Vec<Vec<u8>> =
         (0..64).map(|port| tcp(([198, 18, 0, 2], 1000 + port), SERVICE, SYN).build()).collect();
     let mut batch: Vec<PacketMetadata> = frames.iter().map(|frame| filter.parse(frame, CLIENTS, false)).collect();
@@ -174,7 +174,7 @@ fn latency_without_reports_or_with_old_ones_takes_the_least_connections() {
     assert_eq!(open(&world, 20), [10, 10, 0, 0]);
     report(&world, 0, LoadRecord { execution_us: 1, ..Default::default() });
     report(&world, 1, LoadRecord { execution_us: 40_000, ..Default::default() });
-    let mut filter = world.filter(0, 2);
+    let mut filter = world.filter(0);
     for port in 0..20 {
         send(&mut filter, ([198, 18, 0, 3], 1000 + port), SYN, NOW_MS + 1000);
     }
@@ -188,7 +188,7 @@ fn capability_takes_clients_to_the_backends_of_their_class() {
         world.class(ServiceId(0), [198, 18, 0, 64], &[(BackendId(2), 1)]);
         world.class(ServiceId(0), [198, 18, 0, 128], &[(BackendId(0), 1), (BackendId(1), 1)]);
         world.class(ServiceId(0), [198, 18, 0, 192], &[(BackendId(3), 0)]);
-        let mut filter = world.filter(0, 1);
+        let mut filter = world.filter(0);
         let mut opened = |clients: core::ops::Range<u8>| {
             let before = counts(&world);
             clients.for_each(|client| {
@@ -216,7 +216,7 @@ fn a_service_of_very_many_backends_looks_at_some_of_them() {
         let mut members: Vec<_> = backends.iter().cycle().take(200).map(|id| (*id, 0)).collect();
         members[150].1 = 1;
         world.balance(service, algorithm, &members);
-        let mut filter = world.filter(0, 1);
+        let mut filter = world.filter(0);
         for port in 0..50 {
             let verdict = send(&mut filter, ([198, 18, 0, 2], 1000 + port), SYN, NOW_MS);
             assert!(matches!(verdict, Verdict::Forward(..)), "{algorithm:?}: {verdict:?}");

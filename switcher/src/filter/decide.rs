@@ -6,8 +6,10 @@ use super::{Choice, Context, Filter, PacketMetadata, Subject, Verdict, backend_k
 use shunt_packet::{ArpFields, Buffer, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{InterfaceId, Protocol, ServiceId};
-use shunt_shmlayout::config_table::{Generation, Route};
-use shunt_shmlayout::connections::{Activity, Found, LastHop, Refusal, Side as TableSide, SideHashes, Snapshot, State};
+use shunt_shmlayout::config_table::{FibRoute, Generation};
+use shunt_shmlayout::connections::{
+    Activity, Found, LastHop, RecordError, Side as TableSide, SideHashes, Snapshot, State,
+};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::AddressUse;
 use shunt_shmlayout::mode::Mode;
@@ -131,13 +133,13 @@ impl Filter {
                 }
                 Ok(found)
             }
-            Err(Refusal::Twin) => {
+            Err(RecordError::Twin) => {
                 let found = self.owner.table().find(&connection.key(TableSide::Client), hashes.client);
                 found.ok_or(DropReason::NoConnection)
             }
-            Err(Refusal::TableFull) => Err(DropReason::TableFull),
-            Err(Refusal::ProbesFull) => Err(DropReason::TableProbes),
-            Err(Refusal::BackendSideTaken) => Err(DropReason::BackendSideTaken),
+            Err(RecordError::TableFull) => Err(DropReason::TableFull),
+            Err(RecordError::ProbesFull) => Err(DropReason::TableProbes),
+            Err(RecordError::BackendSideTaken) => Err(DropReason::BackendSideTaken),
         }
     }
 
@@ -167,7 +169,7 @@ impl Filter {
     #[cold]
     fn note_on_link(&self, context: &Context, choice: &Choice) {
         let route = context.tables.route(&context.flow().source);
-        if choice.mode.sees_replies() && route == Some(Route::OnLink(context.interface)) {
+        if choice.mode.sees_replies() && route == Some(FibRoute::OnLink(context.interface)) {
             self.note(Notice::OnLinkClient);
         }
     }
@@ -179,10 +181,10 @@ impl Filter {
         state: State,
         hashes: SideHashes,
         hop: LastHop,
-    ) -> Result<Found, Refusal> {
+    ) -> Result<Found, RecordError> {
         let activity = Activity { last_seen_ms: connection.created_ms, state, flags: 0 };
         let mut result = self.owner.record(connection, hashes, activity, hop);
-        if result == Err(Refusal::TableFull) && self.owner.evict(EVICTION_BUDGET, closing(self.region)) {
+        if result == Err(RecordError::TableFull) && self.owner.evict(EVICTION_BUDGET, closing(self.region)) {
             self.region.head.evicted.add(1);
             result = self.owner.record(connection, hashes, activity, hop);
         }

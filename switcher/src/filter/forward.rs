@@ -6,7 +6,7 @@ use super::tcp_state::Sender;
 use super::{Context, Filter, Verdict, mode};
 use shunt_packet::{Address, Buffer, rewrite};
 use shunt_shmlayout::address::{BackendId, InterfaceId, Mac, NeighbourId};
-use shunt_shmlayout::config_table::{BackendRecord, Generation, Route};
+use shunt_shmlayout::config_table::{BackendRecord, FibRoute, Generation};
 use shunt_shmlayout::connections::{Activity, Found, LastHop};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::regions::ResolveRequest;
@@ -147,15 +147,15 @@ impl Filter {
         hop: LastHop,
     ) -> Result<(InterfaceId, Mac), DropReason> {
         let known = match tables.route(client) {
-            Some(Route::Gateway(interface, gateway)) => self.neighbours.mac(gateway).map(|mac| (interface, mac)),
-            Some(Route::OnLink(interface)) => {
+            Some(FibRoute::Gateway(interface, gateway)) => self.neighbours.mac(gateway).map(|mac| (interface, mac)),
+            Some(FibRoute::OnLink(interface)) => {
                 let mac = self.neighbours.mac_of(interface, client);
                 if mac.is_none() && hop.interface == interface {
                     self.want(interface, client);
                 }
                 mac.map(|mac| (interface, mac))
             }
-            Some(Route::Unknown) => return Err(DropReason::BadTable),
+            Some(FibRoute::Unknown) => return Err(DropReason::BadTable),
             None => None,
         };
         Ok(known.unwrap_or((hop.interface, Mac(hop.mac))))
@@ -199,7 +199,7 @@ mod tests {
     fn the_first_answer_of_each_connection_is_noted_by_backend_a_reset_too() {
         for answer in [SYN | ACK, RST | ACK] {
             let (world, _) = three_services();
-            let mut filter = world.filter(0, 1);
+            let mut filter = world.filter(0);
             let answered = || world.switcher.answered_ms.iter().map(|at| at.get()).collect::<Vec<_>>();
             assert!(matches!(through(&mut filter, tcp(CLIENT, SERVICE, SYN).build(), CLIENTS).0, Verdict::Forward(..)));
             assert!(answered().iter().all(|at_ms| *at_ms == 0), "{:?}", answered());

@@ -8,7 +8,7 @@ use super::tcp_state::begins;
 use super::{Filter, PacketMetadata, Side, Subject, Verdict, icmp_error};
 use shunt_packet::{Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Packet, Parsed, ethernet, ipv4, quote, v4_part};
 use shunt_shmlayout::address::InterfaceId;
-use shunt_shmlayout::config_table::{Generation, Route};
+use shunt_shmlayout::config_table::{FibRoute, Generation};
 use shunt_shmlayout::drop_reason::DropReason;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 
@@ -94,7 +94,7 @@ impl Filter {
             return Verdict::Drop(DropReason::NoRoute);
         }
         match tables.route(&flow.destination) {
-            Some(Route::OnLink(interface)) => {
+            Some(FibRoute::OnLink(interface)) => {
                 let Some(mac) = self.neighbours.mac_of(interface, &flow.destination) else {
                     self.want(interface, &flow.destination);
                     return Verdict::Wait(flow.destination);
@@ -102,11 +102,11 @@ impl Filter {
                 self.leave(frame, interface, mac, usize::from(flow.end))
             }
             // Control keeps gateways resolved without a request.
-            Some(Route::Gateway(interface, gateway)) => match self.neighbours.mac(gateway) {
+            Some(FibRoute::Gateway(interface, gateway)) => match self.neighbours.mac(gateway) {
                 Some(mac) => self.leave(frame, interface, mac, usize::from(flow.end)),
                 None => Verdict::Wait(flow.destination),
             },
-            Some(Route::Unknown) => Verdict::Drop(DropReason::BadTable),
+            Some(FibRoute::Unknown) => Verdict::Drop(DropReason::BadTable),
             None => Verdict::Drop(DropReason::NoRoute),
         }
     }

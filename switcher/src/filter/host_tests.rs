@@ -56,7 +56,7 @@ fn icmp_error(from: [u8; 4], to: [u8; 4], quote: &[u8]) -> FrameBuilder {
 
 #[test]
 fn whatever_is_whole_goes_to_the_host_as_it_is() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let long = udp(CLIENT, (HOST, 53)).payload(&[7; 64]).build();
     for (name, frame) in [
         ("tcp", tcp(CLIENT, (HOST, 22), SYN).build()),
@@ -81,7 +81,7 @@ fn whatever_is_whole_goes_to_the_host_as_it_is() {
 
 #[test]
 fn what_is_not_whole_ipv4_does_not_go_to_the_host() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let frame = udp(CLIENT, (HOST, 53)).payload(b"question").build();
     for (frame, reason) in [
         (poke(frame.clone(), 14 + 8, &[1]), DropReason::Ip4Checksum),
@@ -98,14 +98,14 @@ fn what_is_not_whole_ipv4_does_not_go_to_the_host() {
 
 #[test]
 fn a_service_at_the_hosts_address_is_the_services() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let sent = through(&mut filter, tcp(CLIENT, (HOST, 8080), SYN).build(), CLIENTS);
     assert_sent(sent, TO_BACKEND, tcp(CLIENT, B1, SYN).ttl(63), B1_MAC);
 }
 
 #[test]
 fn a_shared_address_is_the_hosts_for_its_service_alone() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let mut verdict = |packet: FrameBuilder| through(&mut filter, packet.build(), CLIENTS).0;
     assert!(matches!(verdict(tcp(CLIENT, (SHARED, 22), SYN)), Verdict::ToHost(_)));
     assert!(matches!(verdict(tcp(CLIENT, (SHARED, 22), ACK)), Verdict::ToHost(_)));
@@ -123,14 +123,14 @@ fn a_shared_address_is_the_hosts_for_its_service_alone() {
 
 #[test]
 fn a_backends_packet_to_the_host_is_no_reply() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let frame = tcp(B1, (HOST, 5000), SYN | ACK).build();
     assert_to_host(through(&mut filter, frame.clone(), BACKENDS), &frame, "as it came");
 }
 
 #[test]
 fn arp_for_the_host_is_answered_on_both_sides() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let mut ask = |address, from| through(&mut filter, arp_request(PEER_MAC, [198, 18, 0, 9], address), from);
     for side in [CLIENTS, BACKENDS] {
         let (verdict, out) = ask(HOST, side);
@@ -144,7 +144,7 @@ fn arp_for_the_host_is_answered_on_both_sides() {
 #[test]
 fn the_host_sends_to_neighbours_and_by_gateways() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let answer = || tcp((HOST, 22), CLIENT, SYN | ACK).ttl(1);
     assert_eq!(from_host(&mut filter, answer()).0, Verdict::Wait(Address::from_v4(CLIENT.0)));
     let wanted: shunt_shmlayout::regions::ResolveRequest =
@@ -167,7 +167,7 @@ fn the_host_sends_to_neighbours_and_by_gateways() {
 #[test]
 fn the_host_is_a_client_of_services_and_gets_their_replies() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let (client, service) = ((HOST, 50000), (SHARED, 80));
     let sent = from_host(&mut filter, tcp(client, service, SYN));
     assert_sent(sent, TO_BACKEND, tcp(client, B1, SYN).ttl(63), B1_MAC);
@@ -190,7 +190,7 @@ fn the_host_is_a_client_of_services_and_gets_their_replies() {
 fn the_host_sends_from_its_own_addresses_and_services_only() {
     let world = world();
     world.neighbour(CLIENTS, CLIENT.0, CLIENT_MAC);
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let about = |port| icmp_error(SHARED, CLIENT.0, &udp(CLIENT, (SHARED, port)).build()[14..42]);
     let about_tcp = |port| icmp_error(SHARED, CLIENT.0, &tcp(CLIENT, (SHARED, port), SYN).build()[14..42]);
     for (packet, is_sent) in [
@@ -217,7 +217,7 @@ fn the_host_sends_from_its_own_addresses_and_services_only() {
 
 #[test]
 fn bad_packets_from_the_host_are_dropped_by_reason() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let whole = udp((HOST, 53), CLIENT).to_mac(ethernet::HOST_PORT).from_mac(ethernet::HOST).build();
     for (frame, reason) in [
         (whole[..30].to_vec(), DropReason::Ip4Truncated),
@@ -239,7 +239,7 @@ proptest::proptest! {
     fn any_packet_of_the_host_gets_a_verdict(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..80), cut in 0usize..60) {
         let world = world();
         world.neighbour(CLIENTS, CLIENT.0, CLIENT_MAC);
-        let mut filter = world.filter(0, 1);
+        let mut filter = world.filter(0);
         let icmp = too_big(CLIENT.0, SHARED, &tcp((SHARED, 22), CLIENT, ACK));
         for packet in [tcp(CLIENT, (HOST, 22), SYN), icmp] {
             let mut near = packet.build();

@@ -37,7 +37,7 @@ fn mac_of(backend: End) -> [u8; 6] {
 
 /// The world's filter with a connection to each service.
 fn connected(world: &World) -> Filter {
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     for frame in [tcp(CLIENT, SERVICE, SYN), udp(CLIENT, DNS), tcp(CLIENT, DSR, SYN), tcp(OTHER, HOSTS_WEB, SYN)] {
         through(&mut filter, frame.build(), CLIENTS);
     }
@@ -209,7 +209,7 @@ fn row_34_a_service_address_sends_no_errors() {
 #[test]
 fn the_host_as_a_client_gets_and_gives_errors() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let client = (HOST, 50000);
     let from_host = |packet: FrameBuilder| packet.to_mac(ethernet::HOST_PORT).from_mac(ethernet::HOST).build();
     through(&mut filter, from_host(udp(client, DNS)), InterfaceId::HOST);

@@ -31,7 +31,7 @@ impl Pool {
         let backends = ends.map(|end| (world.backend(end, protocol), end));
         let service = world.service(at, protocol, mode, &backends.map(|(id, _)| id));
         world.on_backend_down(service, on_backend_down);
-        let filter = world.filter(0, 1);
+        let filter = world.filter(0);
         let mut pool = Self { world, filter, service, backends, at, algorithm: Algorithm::Static };
         pool.take(&[true, true]);
         pool
@@ -171,7 +171,7 @@ fn found_by(filter: &Filter, pool: &Pool, frame: &[u8]) -> (PacketMetadata, Foun
 #[test]
 fn a_flow_that_several_switchers_move_at_once_has_moved_once() {
     let mut pool = Pool::dns(OnBackendDown::Move);
-    let mut filters = [0, 1].map(|number| pool.world.filter(number, 2));
+    let mut filters = [0, 1].map(|number| pool.world.filter(number));
     let old = pool.query(NOW_MS).unwrap();
     pool.lose(old, 0);
     let frame = udp(CLIENT, DNS).payload(b"query").build();
@@ -196,7 +196,7 @@ fn a_move_that_comes_too_late_leaves_the_next_connection_of_the_entry_alone() {
     let old = pool.query(NOW_MS).unwrap();
     pool.lose(old, 0);
     let frame = udp(CLIENT, DNS).payload(b"query").build();
-    let mut late = pool.world.filter(1, 2);
+    let mut late = pool.world.filter(1);
     let (it, found) = found_by(&late, &pool, &frame);
     // Meanwhile the owner frees the entry, and others fill the chunk.
     pool.filter.sweep(8192, NOW_MS + 200_000_000);
@@ -224,7 +224,7 @@ fn a_move_into_a_full_table_is_dropped_and_not_counted() {
     }
     pool.lose(old, 0);
     // A switcher without an entry of its own can't evict any.
-    let mut other = pool.world.filter(1, 2);
+    let mut other = pool.world.filter(1);
     let mut frame = udp(CLIENT, DNS).payload(b"query").build();
     assert_eq!(pass(&mut other, &mut frame, CLIENTS, NOW_MS), Verdict::Drop(DropReason::TableFull));
     let moved = |pool: &Pool| pool.world.switchers.iter().map(|it| it.services[0].moved.get()).sum::<u64>();
@@ -426,7 +426,7 @@ proptest::proptest! {
         operations in proptest::collection::vec((operation(), 0u16..4, 0usize..3), 1..150),
     ) {
         let mut pool = Pool::dns(OnBackendDown::Move);
-        let mut filters = [0, 1, 2].map(|number| pool.world.filter(number, 3));
+        let mut filters = [0, 1, 2].map(|number| pool.world.filter(number));
         let mut lost: Option<(usize, u64)> = None;
         for (clock, (operation, port, who)) in (1u64..).zip(operations) {
             let (client, now_ms) = ((CLIENT.0, 1000 + port), NOW_MS + clock * 100);

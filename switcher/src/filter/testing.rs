@@ -14,7 +14,7 @@ use shunt_shmlayout::connections::Owner;
 use shunt_shmlayout::endpoints::{AddressUse, Endpoint};
 use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::regions::{
-    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, Side, SwitcherRegion,
+    ConnectionsRegion, ConnectionsShape, ControlRegion, ControlShape, InterfaceRecord, InterfaceSide, SwitcherRegion,
     SwitcherShape, Whole,
 };
 use shunt_shmlayout::service::{Algorithm, OnBackendDown};
@@ -282,7 +282,7 @@ impl World {
 
     /// The interfaces as the filter knows them; both have the tests' own Ethernet address.
     pub fn interfaces() -> Vec<InterfaceRecord> {
-        let interface = |name, side: Side| InterfaceRecord {
+        let interface = |name, side: InterfaceSide| InterfaceRecord {
             name: Name::new(name),
             ifindex: 1,
             mtu: 1500,
@@ -290,15 +290,15 @@ impl World {
             side: side.code(),
             reserved: [0; 17],
         };
-        vec![interface("clients", Side::Client), interface("backends", Side::Backend)]
+        vec![interface("clients", InterfaceSide::Client), interface("backends", InterfaceSide::Backend)]
     }
 
     /// A switcher's filter over this world.
-    pub fn filter(&self, number: u8, switchers: u8) -> Filter {
+    pub fn filter(&self, number: u8) -> Filter {
         let table = self.connections.table().expect("a whole table");
         let loads = Loads::new(&self.switchers.map(|region| region.lend()), self.tables.loads);
         let region: SwitcherRegion<Writer> = self.switchers[usize::from(number)].lend();
-        let owner = Owner::adopt(table, number, switchers, region.counts_in_flight());
+        let owner = Owner::adopt(table, number, region.counts_in_flight());
         let mut filter = Filter::new(owner, self.tables.neighbours, Self::interfaces(), region, loads);
         filter.follow(&self.tables.generations[1]);
         filter

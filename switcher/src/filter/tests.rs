@@ -72,7 +72,7 @@ fn drops(world: &World) -> u64 {
 
 #[test]
 fn arrow_206_208_not_a_service_tcp_gets_a_reset() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let closed = (SERVICE.0, 9);
     let sent = through(&mut filter, tcp(CLIENT, closed, SYN).sequence(7).build(), CLIENTS);
     assert_answered(sent, tcp(closed, CLIENT, RST | ACK).acknowledgement(8));
@@ -81,7 +81,7 @@ fn arrow_206_208_not_a_service_tcp_gets_a_reset() {
 #[test]
 fn every_refusal_counts_under_its_reason_whether_answered_or_dropped() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let closed = (SERVICE.0, 9);
     let long = |frame: FrameBuilder| frame.payload(&[7; 40]).ttl(1).build();
     let cases = [
@@ -109,7 +109,7 @@ fn every_refusal_counts_under_its_reason_whether_answered_or_dropped() {
 
 #[test]
 fn arrow_206_208_not_a_service_udp_is_dropped() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let (verdict, _) = through(&mut filter, udp(CLIENT, (SERVICE.0, 9)).build(), CLIENTS);
     assert_eq!(verdict, Verdict::Drop(DropReason::NoService));
 }
@@ -119,13 +119,13 @@ fn arrow_206_208_a_protocol_that_no_service_uses_is_dropped_as_such() {
     const SCTP: u8 = 132;
     let mut frame = poke(udp(CLIENT, (SERVICE.0, 9)).build(), 14 + 9, &[SCTP]);
     seal(&mut frame);
-    assert_eq!(through(&mut world().filter(0, 1), frame, CLIENTS).0, Verdict::Drop(DropReason::Protocol));
+    assert_eq!(through(&mut world().filter(0), frame, CLIENTS).0, Verdict::Drop(DropReason::Protocol));
 }
 
 #[test]
 fn arrow_210_214_216_218_224_new_connection_is_recorded_and_forwarded() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     assert_forwarded(from_client(&mut filter, SYN), tcp(CLIENT, B1, SYN).payload(b"hello"), B1_MAC);
     let table = world.connections.table().unwrap();
     let states: Vec<State> = table.live().map(|(_, activity, _)| activity.state).collect();
@@ -136,7 +136,7 @@ fn arrow_210_214_216_218_224_new_connection_is_recorded_and_forwarded() {
 #[test]
 fn arrow_212_220_224_existing_connection_keeps_its_backend_when_the_table_changes() {
     let mut world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     from_client(&mut filter, SYN);
     let other = world.backend(([198, 18, 1, 99], 8080), PROTOCOL_TCP);
     world.generation().slots[..1021].iter().for_each(|s| s.store(other.0, shunt_shmlayout::sync::Ordering::Relaxed));
@@ -147,21 +147,21 @@ fn arrow_212_220_224_existing_connection_keeps_its_backend_when_the_table_change
 
 #[test]
 fn arrow_212_208_neither_new_nor_existing_tcp_gets_a_reset() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let sent = through(&mut filter, tcp(CLIENT, SERVICE, ACK).acknowledgement(99).build(), CLIENTS);
     assert_answered(sent, tcp(SERVICE, CLIENT, RST).sequence(99));
 }
 
 #[test]
 fn arrow_212_208_neither_new_nor_existing_udp_reply_is_dropped() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let (verdict, _) = through(&mut filter, udp(U1, CLIENT).build(), BACKENDS);
     assert_eq!(verdict, Verdict::Drop(DropReason::NoConnection));
 }
 
 #[test]
 fn a_reset_is_never_answered() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let (verdict, _) = through(&mut filter, tcp(CLIENT, SERVICE, RST).build(), CLIENTS);
     assert_eq!(verdict, Verdict::Drop(DropReason::NoConnection));
 }
@@ -169,7 +169,7 @@ fn a_reset_is_never_answered() {
 #[test]
 fn the_reply_comes_from_the_service_and_goes_where_the_client_is() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     from_client(&mut filter, SYN);
     let reply = |from| tcp(from, CLIENT, SYN | ACK).sequence(5).acknowledgement(6).tcp_options(&[2, 4, 5, 0xb4]);
     let sent = through(&mut filter, reply(B1).build(), BACKENDS);
@@ -185,7 +185,7 @@ fn the_reply_comes_from_the_service_and_goes_where_the_client_is() {
 #[test]
 fn any_switcher_forwards_what_another_recorded() {
     let world = world();
-    let (mut zero, mut one) = (world.filter(0, 2), world.filter(1, 2));
+    let (mut zero, mut one) = (world.filter(0), world.filter(1));
     from_client(&mut zero, SYN);
     let sent = through(&mut one, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS);
     assert_returned(sent, tcp(SERVICE, CLIENT, SYN | ACK), PEER_MAC);
@@ -194,14 +194,14 @@ fn any_switcher_forwards_what_another_recorded() {
 
 #[test]
 fn dsr_rewrites_nothing_but_the_ethernet_addresses() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let packet = || tcp(CLIENT, DSR, SYN).ip_options(&[1; 4]).tcp_options(&[1; 8]).ttl(1).payload(b"early");
     assert_sent(through(&mut filter, packet().build(), CLIENTS), TO_BACKEND, packet(), D1_MAC);
 }
 
 #[test]
 fn udp_both_ways_and_its_zero_checksum_stays_zero() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let query = |to| udp(CLIENT, to).without_checksum().payload(b"q");
     assert_forwarded(through(&mut filter, query(DNS).build(), CLIENTS), query(U1), U1_MAC);
     let answer = |from| udp(from, CLIENT).payload(b"a");
@@ -211,7 +211,7 @@ fn udp_both_ways_and_its_zero_checksum_stays_zero() {
 #[test]
 fn a_service_without_backends_refuses_and_counts() {
     let world = world();
-    let sent = through(&mut world.filter(0, 1), tcp(CLIENT, NOBODY, SYN).build(), CLIENTS);
+    let sent = through(&mut world.filter(0), tcp(CLIENT, NOBODY, SYN).build(), CLIENTS);
     assert_answered(sent, tcp(NOBODY, CLIENT, RST | ACK).acknowledgement(1));
     assert_eq!(world.switcher.services[3].refused.get(), 1);
 }
@@ -223,7 +223,7 @@ fn noticed(world: &World, notice: Notice) -> u64 {
 #[test]
 fn a_backend_that_its_own_service_chose_is_refused() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let itself = (B1.0, 40000);
     let sent = through(&mut filter, tcp(itself, SERVICE, SYN).build(), BACKENDS);
     assert_answered(sent, tcp(SERVICE, itself, RST | ACK).acknowledgement(1));
@@ -238,7 +238,7 @@ fn a_backend_that_its_own_service_chose_is_refused() {
 #[test]
 fn a_nat_client_on_its_backends_link_is_noted() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let neighbour = ([198, 18, 1, 77], 40000);
     for (client, to, from, expected) in [
         (CLIENT, SERVICE, CLIENTS, 0),
@@ -257,7 +257,7 @@ fn a_nat_client_on_its_backends_link_is_noted() {
 #[test]
 fn row_38_reserved_flag_is_forwarded_and_counted() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let flagged = |packet: FrameBuilder| {
         let mut frame = poke(packet.build(), 14 + 6, &[0x80]);
         seal(&mut frame);
@@ -275,7 +275,7 @@ fn row_38_reserved_flag_is_forwarded_and_counted() {
 fn what_is_refused_is_not_noted_as_going_on() {
     let (mut world, backend) = three_services();
     world.service(NOBODY, PROTOCOL_TCP, Mode::Nat, &[backend]);
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let mut frame = poke(tcp(CLIENT, SERVICE, ACK).build(), 14 + 6, &[0x80]);
     seal(&mut frame);
     let (verdict, out) = through(&mut filter, frame, CLIENTS);
@@ -291,14 +291,14 @@ fn what_is_refused_is_not_noted_as_going_on() {
 
 #[test]
 fn row_9_padding_is_trimmed() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let sent = through(&mut filter, tcp(CLIENT, SERVICE, SYN).padding(6).build(), CLIENTS);
     assert_forwarded(sent, tcp(CLIENT, B1, SYN), B1_MAC);
 }
 
 #[test]
 fn row_31_time_to_live_ends_here_and_is_decremented_else() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let (verdict, _) = through(&mut filter, tcp(CLIENT, SERVICE, SYN).ttl(1).build(), CLIENTS);
     assert_eq!(verdict, Verdict::Drop(DropReason::TtlExceeded), "no answer is as short");
     let long = || tcp(CLIENT, SERVICE, SYN).tcp_options(&[1; 20]).ttl(1).build();
@@ -314,14 +314,14 @@ fn row_31_time_to_live_ends_here_and_is_decremented_else() {
 
 #[test]
 fn row_34_a_service_address_as_source_makes_no_connection() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let (verdict, _) = through(&mut filter, tcp(DSR, SERVICE, SYN).build(), CLIENTS);
     assert_eq!(verdict, Verdict::Drop(DropReason::SpoofedService));
 }
 
 #[test]
 fn row_76_echo_to_a_service_address_is_answered() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let echo = |from, to| icmp_echo(from, to).sequence(9).payload(b"ping");
     let sent = through(&mut filter, echo(CLIENT.0, SERVICE.0).ttl(3).build(), CLIENTS);
     assert_answered(sent, echo(SERVICE.0, CLIENT.0).icmp(0, 0));
@@ -329,7 +329,7 @@ fn row_76_echo_to_a_service_address_is_answered() {
 
 #[test]
 fn row_78_timestamp_and_address_mask_are_not_answered() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     for kind in [13, 15, 17] {
         let request = icmp_echo(CLIENT.0, SERVICE.0).icmp(kind, 0).payload(&[0; 12]).build();
         assert_eq!(through(&mut filter, request, CLIENTS).0, Verdict::Drop(DropReason::IcmpType), "type {kind}");
@@ -339,14 +339,14 @@ fn row_78_timestamp_and_address_mask_are_not_answered() {
 #[test]
 fn row_86_a_syn_with_data_is_forwarded_with_it() {
     let fast_open = |to| tcp(CLIENT, to, SYN).sequence(1).tcp_options(&[34, 4, 0xc0, 0x0c]).payload(b"early");
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     assert_forwarded(through(&mut filter, fast_open(SERVICE).build(), CLIENTS), fast_open(B1), B1_MAC);
 }
 
 #[test]
 fn row_87_a_syn_on_a_live_connection_goes_to_its_backend_and_changes_nothing() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     from_client(&mut filter, SYN);
     through(&mut filter, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS);
     from_client(&mut filter, ACK);
@@ -359,7 +359,7 @@ fn row_87_a_syn_on_a_live_connection_goes_to_its_backend_and_changes_nothing() {
 #[test]
 fn row_88_a_reset_is_forwarded_and_shortens_only() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     from_client(&mut filter, SYN);
     assert_forwarded(from_client(&mut filter, RST), tcp(CLIENT, B1, RST).payload(b"hello"), B1_MAC);
     assert_eq!(filter.sweep(4096, 1000 + 9_000), 0);
@@ -369,7 +369,7 @@ fn row_88_a_reset_is_forwarded_and_shortens_only() {
 
 #[test]
 fn row_89_without_an_entry_all_but_a_syn_is_answered_with_a_reset() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     for flags in [ACK, ACK | PSH, FIN | ACK, SYN | ACK] {
         let sent = through(&mut filter, tcp(CLIENT, SERVICE, flags).acknowledgement(5).build(), CLIENTS);
         assert_answered(sent, tcp(SERVICE, CLIENT, RST).sequence(5));
@@ -381,7 +381,7 @@ fn row_94_a_full_table_evicts_the_opening_and_then_refuses() {
     let mut world = World::new(1024);
     let b1 = world.backend(B1, PROTOCOL_TCP);
     world.service(SERVICE, PROTOCOL_TCP, Mode::Nat, &[b1]);
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let mut open = |port: u16, establish: bool| {
         let client = (CLIENT.0, port);
         let first = through(&mut filter, tcp(client, SERVICE, SYN).build(), CLIENTS).0;
@@ -401,7 +401,7 @@ fn row_94_a_full_table_evicts_the_opening_and_then_refuses() {
 
 #[test]
 fn a_backend_s_packet_without_a_connection_is_left_to_a_kernel_that_has_it_too() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let mut decide = |kernel_has_it| {
         let mut frame = tcp(B1, CLIENT, ACK).build();
         let mut metadata = filter.parse(&frame, BACKENDS, kernel_has_it);
@@ -416,7 +416,7 @@ fn a_backend_s_packet_without_a_connection_is_left_to_a_kernel_that_has_it_too()
 #[test]
 fn a_port_used_again_after_the_end_is_a_new_connection() {
     let world = world();
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     from_client(&mut filter, SYN);
     from_client(&mut filter, FIN | ACK);
     through(&mut filter, tcp(B1, CLIENT, FIN | ACK).build(), BACKENDS);
@@ -429,7 +429,7 @@ fn a_port_used_again_after_the_end_is_a_new_connection() {
 
 #[test]
 fn row_96_idle_connections_expire_by_their_states_time() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     from_client(&mut filter, SYN);
     assert_eq!((filter.sweep(4096, 241_000), filter.sweep(4096, 241_001)), (0, 1));
     from_client(&mut filter, SYN);
@@ -440,13 +440,13 @@ fn row_96_idle_connections_expire_by_their_states_time() {
 
 #[test]
 fn row_102_udp_to_no_service_is_dropped() {
-    let sent = through(&mut world().filter(0, 1), udp(CLIENT, (SERVICE.0, 9)).build(), CLIENTS);
+    let sent = through(&mut world().filter(0), udp(CLIENT, (SERVICE.0, 9)).build(), CLIENTS);
     assert_eq!(sent.0, Verdict::Drop(DropReason::NoService));
 }
 
 #[test]
 fn row_103_an_idle_udp_flow_stays_for_two_minutes() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     through(&mut filter, udp(CLIENT, DNS).build(), CLIENTS);
     through(&mut filter, udp(U1, CLIENT).build(), BACKENDS);
     assert_eq!(filter.sweep(4096, 1000 + 120_000), 0);
@@ -455,7 +455,7 @@ fn row_103_an_idle_udp_flow_stays_for_two_minutes() {
 
 #[test]
 fn arp_for_a_service_is_answered_on_the_clients_side_only() {
-    let mut filter = world().filter(0, 1);
+    let mut filter = world().filter(0);
     let request = || arp_request(PEER_MAC, CLIENT.0, SERVICE.0);
     let (verdict, out) = through(&mut filter, request(), CLIENTS);
     assert_frame(&out, &arp_reply(LOCAL_MAC, SERVICE.0, PEER_MAC, CLIENT.0), "to the asker");
@@ -467,12 +467,12 @@ fn arp_for_a_service_is_answered_on_the_clients_side_only() {
 #[test]
 fn bystanders_and_frames_before_the_first_publication_are_not_ours() {
     let world = world();
-    let (verdict, out) = through(&mut world.filter(0, 1), tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build(), CLIENTS);
+    let (verdict, out) = through(&mut world.filter(0), tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build(), CLIENTS);
     assert_eq!((verdict, out), (Verdict::NotOurs, tcp(CLIENT, ([198, 18, 0, 1], 22), SYN).build()));
     // What AF_PACKET copies of a health check at the service's address (dsr).
     let reply = tcp(SERVICE, ([198, 18, 1, 1], 40_000), SYN | ACK).build();
-    assert_eq!(through(&mut world.filter(0, 1), reply, BACKENDS).0, Verdict::NotOurs);
-    let owner = Owner::adopt(world.connections.table().unwrap(), 0, 1, Default::default());
+    assert_eq!(through(&mut world.filter(0), reply, BACKENDS).0, Verdict::NotOurs);
+    let owner = Owner::adopt(world.connections.table().unwrap(), 0, Default::default());
     let mut fresh = Filter::new(
         owner,
         world.tables.neighbours,
@@ -485,7 +485,7 @@ fn bystanders_and_frames_before_the_first_publication_are_not_ours() {
 
 #[test]
 fn a_malformed_frame_is_ours_to_count_only_when_it_was_for_a_service() {
-    let filter = world().filter(0, 1);
+    let filter = world().filter(0);
     let bad = |to| poke(tcp(CLIENT, to, SYN).build(), 24, &[0xff, 0xff]);
     let subject = |frame: &[u8], kernel_has_it| format!("{:?}", filter.parse(frame, CLIENTS, kernel_has_it).subject);
     assert_eq!(subject(&bad(SERVICE), true), "Malformed(Ip4Checksum)");
@@ -499,7 +499,7 @@ fn next_hops_unknown_or_unreachable_are_dropped_by_name() {
     let b = world.backend(([198, 18, 1, 50], 80), PROTOCOL_TCP);
     let to = ([198, 18, 0, 103], 80);
     world.service(to, PROTOCOL_TCP, Mode::Nat, &[b]);
-    let mut filter = world.filter(0, 1);
+    let mut filter = world.filter(0);
     let record = &world.generation().backends[usize::from(b.0)];
     let neighbour = shunt_shmlayout::address::NeighbourId(record.load().neighbour);
     world.control.neighbours.resolve(neighbour, None);
@@ -523,7 +523,7 @@ fn in_flight(world: &World) -> ([i64; 2], [i64; 2]) {
 #[test]
 fn a_connection_is_in_flight_from_its_syn_to_the_first_fin_whoever_sees_it() {
     let world = world();
-    let (mut zero, mut one) = (world.filter(0, 2), world.filter(1, 2));
+    let (mut zero, mut one) = (world.filter(0), world.filter(1));
     from_client(&mut zero, SYN);
     from_client(&mut one, SYN);
     assert_eq!(in_flight(&world).0, [1, 0]);
@@ -606,7 +606,7 @@ proptest! {
     #[test]
     fn counts_of_connections_in_flight_balance(events in proptest::collection::vec(event(), 1..200)) {
         let world = world();
-        let mut filters = [0, 1, 2].map(|number| world.filter(number, 3));
+        let mut filters = [0, 1, 2].map(|number| world.filter(number));
         for (clock, Event { operation, client_port, switcher }) in (1u64..).zip(events) {
             happen(&mut filters[switcher], operation, (CLIENT.0, client_port), clock * 1000);
             let (counted, found) = in_flight(&world);
@@ -618,7 +618,7 @@ proptest! {
     #[test]
     fn any_table_contents_give_a_verdict(noise in proptest::collection::vec(proptest::num::u64::ANY, 24), flags in 0u8..64) {
         let world = world();
-        let mut filter = world.filter(0, 1);
+        let mut filter = world.filter(0);
         from_client(&mut filter, SYN);
         let tables = world.generation();
         let words = |at: usize| <[u64; 8]>::try_from(&noise[at..at + 8]).unwrap();
@@ -646,7 +646,7 @@ proptest! {
     /// Arbitrary bytes to the service: never a panic, and a verdict of any kind.
     #[test]
     fn any_frame_gets_a_verdict(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..120), cut in 0usize..60) {
-        let mut filter = world().filter(0, 1);
+        let mut filter = world().filter(0);
         through(&mut filter, bytes.clone(), CLIENTS);
         let mut near = tcp(CLIENT, SERVICE, SYN).build();
         near.truncate(cut);

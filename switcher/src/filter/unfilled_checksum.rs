@@ -62,7 +62,7 @@ mod tests {
     fn a_new_connection_whose_checksum_is_unfilled_is_dropped_and_noted_by_interface() {
         let (mut world, _) = three_services();
         world.host_service(SSH, PROTOCOL_TCP);
-        let mut filter = world.filter(0, 1);
+        let mut filter = world.filter(0);
         let question = udp(CLIENT, DNS).payload(b"?").build();
         for frame in [[SERVICE, DSR, SSH].map(|to| tcp(CLIENT, to, SYN).build()).to_vec(), vec![question]].concat() {
             assert_eq!(through(&mut filter, begun(frame.clone()), CLIENTS).0, UNFILLED);
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn an_answer_whose_checksum_is_unfilled_is_dropped_until_one_is_whole() {
         let (world, _) = three_services();
-        let mut filter = world.filter(0, 1);
+        let mut filter = world.filter(0);
         let cases = [
             (tcp(CLIENT, SERVICE, SYN).build(), tcp(B1, CLIENT, SYN | ACK).build()),
             (udp(CLIENT, DNS).payload(b"?").build(), udp(U1, CLIENT).payload(b"!").build()),

@@ -20,7 +20,7 @@
 //! All stores are `Release`: a kill shows a prefix of the program's order, and that is what recovery reasons with.
 
 use shunt_shmlayout::access::Writer;
-use shunt_shmlayout::frames::{CHUNK, Owner};
+use shunt_shmlayout::frames::{CHUNK, FrameOwner};
 use shunt_shmlayout::sync::Ordering;
 use shunt_shmlayout::word::{Word8, Word32};
 
@@ -71,7 +71,7 @@ impl Ledger {
     /// Over the shared bytes, one a frame, and words, two a port. Ports that an owner byte can't name get no journal.
     pub fn new(owners: &'static [Word8<Writer>], journal: &'static [Word32<Writer>]) -> Ledger {
         let journals = journal.as_chunks().0;
-        Ledger { owners, journals: &journals[..journals.len().min(usize::from(Owner::PORTS))] }
+        Ledger { owners, journals: &journals[..journals.len().min(usize::from(FrameOwner::PORTS))] }
     }
 
     /// How many frames it knows.
@@ -80,12 +80,12 @@ impl Ledger {
     }
 
     /// Who owns the frame at `address`.
-    pub fn owner(&self, address: u64) -> Option<Owner> {
-        self.owners.get((address / CHUNK) as usize).map(|byte| Owner::of(byte.load(Ordering::Acquire)))
+    pub fn owner(&self, address: u64) -> Option<FrameOwner> {
+        self.owners.get((address / CHUNK) as usize).map(|byte| FrameOwner::of(byte.load(Ordering::Acquire)))
     }
 
     #[inline]
-    pub(super) fn mark(&self, address: u64, owner: Owner) {
+    pub(super) fn mark(&self, address: u64, owner: FrameOwner) {
         if let Some(byte) = self.owners.get((address / CHUNK) as usize) {
             before_store();
             byte.store(owner.byte(), Ordering::Release);
@@ -113,7 +113,7 @@ impl Ledger {
         settle(&mut after, ports);
         for (frame, (old, new)) in before.iter().zip(&after).enumerate() {
             if old != new {
-                self.mark(frame as u64 * CHUNK, Owner::of(*new));
+                self.mark(frame as u64 * CHUNK, FrameOwner::of(*new));
             }
         }
         for standing in ports {
@@ -123,39 +123,41 @@ impl Ledger {
             before_store();
             journal.transmit.store(standing.transmit_producer, Ordering::Release);
         }
-        (0u32..).zip(&after).filter(|(_, byte)| **byte == Owner::Held.byte()).map(|(frame, _)| frame).collect()
+        (0u32..).zip(&after).filter(|(_, byte)| **byte == FrameOwner::Held.byte()).map(|(frame, _)| frame).collect()
     }
 }
 
 /// The rule of recovery, over plain values: who owns each frame, given the bytes and what stands in the rings.
 fn settle(owners: &mut [u8], ports: &[Standing]) {
-    let place = |owners: &mut [u8], address: u64, only_pending: bool, owner: Owner| {
+    let place = |owners: &mut [u8], address: u64, only_pending: bool, owner: FrameOwner| {
         if let Some(byte) = owners.get_mut((address / CHUNK) as usize)
-            && (!only_pending || *byte == Owner::Pending.byte())
+            && (!only_pending || *byte == FrameOwner::Pending.byte())
         {
             *byte = owner.byte();
         }
     };
     for standing in ports {
         for &address in &standing.fill_burst {
-            place(owners, address, true, Owner::Receiving(standing.port));
+            place(owners, address, true, FrameOwner::Receiving(standing.port));
         }
         for &address in &standing.transmit_burst {
-            place(owners, address, true, Owner::Transmitting(standing.port));
+            place(owners, address, true, FrameOwner::Transmitting(standing.port));
         }
         for &address in &standing.received {
-            place(owners, address, false, Owner::Receiving(standing.port));
+            place(owners, address, false, FrameOwner::Receiving(standing.port));
         }
         for &address in &standing.completed {
-            place(owners, address, false, Owner::Transmitting(standing.port));
+            place(owners, address, false, FrameOwner::Transmitting(standing.port));
         }
     }
     let known = |port: u8| ports.iter().any(|standing| standing.port == port);
     for byte in owners {
-        match Owner::of(*byte) {
-            Owner::Pending => *byte = Owner::Held.byte(),
+        match FrameOwner::of(*byte) {
+            FrameOwner::Pending => *byte = FrameOwner::Held.byte(),
             // A ring that isn't there any more holds nothing.
-            Owner::Receiving(port) | Owner::Transmitting(port) if !known(port) => *byte = Owner::Held.byte(),
+            FrameOwner::Receiving(port) | FrameOwner::Transmitting(port) if !known(port) => {
+                *byte = FrameOwner::Held.byte()
+            }
             _ => {}
         }
     }
@@ -165,41 +167,41 @@ fn settle(owners: &mut [u8], ports: &[Standing]) {
 mod tests {
     use super::*;
 
-    fn bytes(owners: &[Owner]) -> Vec<u8> {
+    fn bytes(owners: &[FrameOwner]) -> Vec<u8> {
         owners.iter().map(|owner| owner.byte()).collect()
     }
 
     #[test]
     fn pending_frame_is_the_kernels_only_if_published() {
-        let mut owners = bytes(&[Owner::Pending, Owner::Pending, Owner::Pending]);
+        let mut owners = bytes(&[FrameOwner::Pending, FrameOwner::Pending, FrameOwner::Pending]);
         settle(
             &mut owners,
             &[Standing { port: 3, fill_burst: vec![0], transmit_burst: vec![CHUNK + 256], ..Standing::default() }],
         );
-        assert_eq!(owners, bytes(&[Owner::Receiving(3), Owner::Transmitting(3), Owner::Held]));
+        assert_eq!(owners, bytes(&[FrameOwner::Receiving(3), FrameOwner::Transmitting(3), FrameOwner::Held]));
     }
 
     #[test]
     fn frame_of_an_old_burst_stays_held() {
-        let mut owners = bytes(&[Owner::Held]);
+        let mut owners = bytes(&[FrameOwner::Held]);
         settle(&mut owners, &[Standing { transmit_burst: vec![0], ..Standing::default() }]);
-        assert_eq!(owners, bytes(&[Owner::Held]));
+        assert_eq!(owners, bytes(&[FrameOwner::Held]));
     }
 
     #[test]
     fn popped_but_unreleased_frame_goes_back() {
-        let mut owners = bytes(&[Owner::Held, Owner::Held]);
+        let mut owners = bytes(&[FrameOwner::Held, FrameOwner::Held]);
         settle(
             &mut owners,
             &[Standing { port: 1, received: vec![256], completed: vec![CHUNK], ..Standing::default() }],
         );
-        assert_eq!(owners, bytes(&[Owner::Receiving(1), Owner::Transmitting(1)]));
+        assert_eq!(owners, bytes(&[FrameOwner::Receiving(1), FrameOwner::Transmitting(1)]));
     }
 
     #[test]
     fn frames_of_a_vanished_port_come_home_and_wild_addresses_are_ignored() {
-        let mut owners = bytes(&[Owner::Receiving(7), Owner::Transmitting(7)]);
+        let mut owners = bytes(&[FrameOwner::Receiving(7), FrameOwner::Transmitting(7)]);
         settle(&mut owners, &[Standing { received: vec![u64::MAX], ..Standing::default() }]);
-        assert_eq!(owners, bytes(&[Owner::Held, Owner::Held]));
+        assert_eq!(owners, bytes(&[FrameOwner::Held, FrameOwner::Held]));
     }
 }

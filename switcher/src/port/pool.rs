@@ -9,7 +9,7 @@ use shunt_packet::Buffer;
 use shunt_shmlayout::frames::{CHUNK, HEADROOM};
 
 use super::{Frame, Ledger, Standing};
-use shunt_shmlayout::frames::Owner;
+use shunt_shmlayout::frames::FrameOwner;
 
 /// Why a pool can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ impl Pool {
     /// Gives a frame back.
     #[inline]
     pub fn give(&mut self, frame: Frame) {
-        debug_assert_eq!(self.ledger.owner(frame.address), Some(Owner::Held));
+        debug_assert_eq!(self.ledger.owner(frame.address), Some(FrameOwner::Held));
         if frame.address < self.memory.len() as u64 {
             self.free.push((frame.address / CHUNK) as u32);
         }

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::regions::StoreRegion;
-use shunt_shmlayout::store::{Consumer, Producer, Ringer};
+use shunt_shmlayout::store::{PacketConsumer, PacketProducer, Ringer};
 
 use super::{Batch, Frame, Losses, Pool, Port};
 use shunt_packet::ethernet;
@@ -16,8 +16,8 @@ use shunt_packet::ethernet;
 /// A switcher's end of its packet store.
 pub struct StorePort {
     region: StoreRegion<Writer>,
-    to_host: Producer<'static>,
-    from_host: Consumer<'static>,
+    to_host: PacketProducer<'static>,
+    from_host: PacketConsumer<'static>,
     ringer: Ringer<'static>,
     /// The daemon's eventfd.
     event: OwnedFd,

@@ -27,7 +27,7 @@ const OBSERVED: Duration = Duration::from_secs(3);
 fn nobody_listens(lab: &Lab, folder: &Path) -> Result<()> {
     let _clients = (2..=BACKENDS).map(|number| serve(lab, number)).collect::<Result<Vec<_>>>()?;
     let _agents = agents(lab, folder, PORT)?;
-    keeps_its_share(lab, "report ignored: nobody ever listened on port 8000", "never_listening")
+    keeps_its_share(lab, "report ignored: no process has ever listened on port 8000", "never_listening")
 }
 
 /// All are served alike, and one agent looks elsewhere.

@@ -1,14 +1,14 @@
-//! Back-ends that are up and answer nobody: a black hole for their share of the clients.
+//! Back-ends that are up but do not answer: their share of the clients is lost.
 
 use super::{Problem, Severity};
 use crate::format::duration;
 use shunt_protocol::admin::UnansweredBackend;
 
-/// What to do about replies that take another way.
+/// The remedy for replies on another path.
 pub const ROUTE_REPLIES: &str = "let the back-end route its replies through Shunt, as by a default route to it (and not filter \
                                  clients' addresses); with health.as_client = true its check finds this";
 
-/// What is wrong.
+/// The problem of a back-end that does not answer.
 pub fn unanswered_text(UnansweredBackend { connections, age_ms, has_answered, .. }: &UnansweredBackend) -> String {
     let before = if *has_answered { "" } else { ", nor any before" };
     format!(

@@ -1,19 +1,19 @@
-//! Interfaces whose link doesn't carry packets.
+//! Interfaces whose link carries no packets.
 
 use super::{Problem, Severity};
 use shunt_routing::state::State;
 use shunt_shmlayout::regions::KeeperRegion;
 
-/// What is wrong with an interface.
+/// Fault of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkFault {
     /// There is no interface of its name.
     Gone,
-    /// Another interface has its name: it was removed and made again.
+    /// Another interface has its name: it was removed and recreated.
     Replaced,
     /// It is set down.
     Down,
-    /// Nothing is connected to it.
+    /// It has no carrier.
     NoCarrier,
 }
 
@@ -21,11 +21,11 @@ pub enum LinkFault {
 pub struct FaultyLink {
     /// Its name.
     pub interface: String,
-    /// Why.
+    /// Its fault.
     pub fault: LinkFault,
 }
 
-/// The instance's interfaces that carry no packets; none where no keeper or switcher lives in this network namespace.
+/// The instance's interfaces that carry no packets; empty if no keeper or switcher lives in this network namespace.
 pub fn faulty_links(keeper: &KeeperRegion, kernel: &State) -> Vec<FaultyLink> {
     if !keeper.lives_here() {
         return Vec::new();
@@ -45,12 +45,12 @@ fn fault(kernel: &State, name: &str, ifindex: u32) -> Option<LinkFault> {
     }
 }
 
-/// What to do about an interface of which the queues that Shunt opened are gone.
+/// The remedy for an interface whose queues are gone.
 pub const START_ANEW: &str = "stop Shunt and start it again: it opens the interface's queues at its start";
-/// What an interface that was removed and made again means.
+/// The consequence of a recreated interface.
 pub const REPLACED: &str = "was removed and made again: Shunt doesn't use the new one";
 
-/// Whoever is behind it gets no service.
+/// The problem of an interface: its peers get no service.
 pub fn faulty(link: &FaultyLink) -> Problem {
     let name = &link.interface;
     let (code, text, mend) = match link.fault {

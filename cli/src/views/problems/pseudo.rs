@@ -1,29 +1,29 @@
-//! The pseudo-interface as the kernel has it: somebody may have set it down, or taken addresses, rules or routes away.
+//! Faults of the pseudo-interface in the kernel: set down, or its addresses, rules or routes removed.
 
 use super::{Problem, Severity};
 use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use shunt_netlink::Requests;
+use shunt_netlink::RequestSocket;
 use shunt_routing::state::State;
 use shunt_shmlayout::regions::KeeperRegion;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Stands for anybody whom the box's own programs answer: for documentation (RFC 5737), so that no route is made for it.
+/// A destination reserved for documentation (RFC 5737), so that no route exists for it: stands for any client.
 const ANYBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-/// What is wrong with the pseudo-interface.
+/// Fault of the pseudo-interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostFault {
-    /// There is no device of its index.
+    /// The device does not exist.
     Gone,
     /// It is set down.
     Down,
     /// It has no IPv4 address.
     NoAddress,
-    /// What is sent from an address of it doesn't leave by it.
+    /// Packets sent from one of its addresses do not leave through it.
     Diverted(Ipv4Addr),
 }
 
@@ -31,11 +31,11 @@ pub enum HostFault {
 pub struct FaultyHost {
     /// The device's name.
     pub device: String,
-    /// Why.
+    /// Its fault.
     pub fault: HostFault,
 }
 
-/// The fault of the instance's pseudo-interface, if it has one, and a keeper or switcher lives in this network namespace.
+/// The fault of the instance's pseudo-interface, if any, and if a keeper or switcher lives in this network namespace.
 pub fn faulty_host(keeper: &KeeperRegion, kernel: &State) -> Option<FaultyHost> {
     let index = u32::try_from(keeper.head.device_index.get()).ok().filter(|index| *index != 0)?;
     let fault = keeper.lives_here().then(|| fault(kernel, index, way_out))??;
@@ -63,7 +63,7 @@ fn v4(address: IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// The interface by which the kernel sends from an address, by its rules and tables.
+/// The interface through which the kernel sends from an address, by its rules and tables.
 fn way_out(source: Ipv4Addr) -> io::Result<u32> {
     let mut question = RouteMessage::default();
     question.header.address_family = AddressFamily::Inet;
@@ -73,7 +73,7 @@ fn way_out(source: Ipv4Addr) -> io::Result<u32> {
         RouteAttribute::Destination(RouteAddress::Inet(ANYBODY)),
     ];
     let mut index = None;
-    Requests::open(NETLINK_ROUTE)?.exchange(RouteNetlinkMessage::GetRoute(question), NLM_F_ACK, |answer, _| {
+    RequestSocket::open(NETLINK_ROUTE)?.exchange(RouteNetlinkMessage::GetRoute(question), NLM_F_ACK, |answer, _| {
         if let RouteNetlinkMessage::NewRoute(route) = answer {
             index = route.attributes.iter().find_map(|attribute| match attribute {
                 RouteAttribute::Oif(index) => Some(*index),
@@ -84,7 +84,7 @@ fn way_out(source: Ipv4Addr) -> io::Result<u32> {
     index.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// What is wrong, and what to do.
+/// The problem and its remedy.
 pub fn host_text(FaultyHost { device, fault }: &FaultyHost) -> (String, &'static str) {
     const AGAIN: &str = "kill -9 the keeper's pid: its successor makes or sets up the device with addresses, rules and route, and \
                          packets of clients go on";
@@ -107,7 +107,7 @@ pub(super) fn host_down(host: &FaultyHost) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shunt_routing::event::{Address, Link};
+    use shunt_routing::event::{Link, LinkAddress};
 
     #[test]
     fn the_device_its_addresses_and_their_way_out_are_judged() {
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(fault(&kernel, 7, by(7)), Some(HostFault::Down));
         kernel.links.get_mut(&7).unwrap().up = true;
         assert_eq!(fault(&kernel, 7, by(7)), Some(HostFault::NoAddress));
-        kernel.addresses.insert(Address { ifindex: 7, address: address.into(), prefix_len: 32 });
+        kernel.addresses.insert(LinkAddress { ifindex: 7, address: address.into(), prefix_len: 32 });
         assert_eq!(fault(&kernel, 7, by(7)), None);
         assert_eq!(fault(&kernel, 7, by(2)), Some(HostFault::Diverted(address)));
         let unreachable = |_| Err(io::ErrorKind::NetworkUnreachable.into());

@@ -1,4 +1,4 @@
-//! Back-ends in service that no packet reaches. A health check takes such a back-end out; without one it stays up.
+//! Back-ends in service that no packet reaches. A health check would take such a back-end out; without one it stays up.
 
 use super::{Problem, Severity};
 use crate::configuration::Backend;
@@ -8,7 +8,7 @@ use shunt_shmlayout::address::NeighbourId;
 /// Why no packet reaches a back-end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WayFault {
-    /// There is no route to it by one of Shunt's interfaces.
+    /// No route leads to it through one of Shunt's interfaces.
     NoRoute,
     /// Its next hop has no Ethernet address.
     Unresolved {
@@ -23,11 +23,11 @@ pub enum WayFault {
 pub struct UnreachableBackend {
     /// Its name.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub fault: WayFault,
 }
 
-/// What is wrong with the way to a back-end; `None` if switchers know it.
+/// The fault of the path to a back-end; `None` if switchers can reach it.
 pub fn way_fault(memory: &Memory, backend: &Backend) -> Option<WayFault> {
     let id = backend.record.neighbour;
     match memory.control.neighbours.get(id).filter(|_| id != NeighbourId::NONE) {
@@ -40,7 +40,7 @@ pub fn way_fault(memory: &Memory, backend: &Backend) -> Option<WayFault> {
     }
 }
 
-/// What to do about it.
+/// The problem and its remedy.
 pub(super) fn unreachable(backend: &UnreachableBackend) -> Problem {
     let (text, mend) = match &backend.fault {
         WayFault::NoRoute => (
@@ -48,7 +48,7 @@ pub(super) fn unreachable(backend: &UnreachableBackend) -> Problem {
             "give one of Shunt's interfaces an address in its network, or add a route; `shunt doctor FILE` says more",
         ),
         WayFault::Unresolved { next_hop, interface } => (
-            format!("its next hop {next_hop} on {interface} has no Ethernet address: nobody answers ARP for it"),
+            format!("its next hop {next_hop} on {interface} has no Ethernet address: no host answers ARP for it"),
             "see that the next hop runs and has this address; [service.health] would take the back-end out meanwhile",
         ),
     };

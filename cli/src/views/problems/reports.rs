@@ -1,14 +1,14 @@
-//! Load reports that don't come in, or that control refuses.
+//! Load reports that are missing, or that control refuses.
 
 use super::{Problem, Severity};
 use crate::format::duration;
 use shunt_protocol::admin::{RefusedReports, ReportPath, SilentAgent};
 use shunt_shmlayout::report_outcome::ReportOutcome;
 
-/// Everything that keeps reports from counting.
+/// All problems that keep reports from taking effect.
 pub(super) fn report_problems(path: &ReportPath) -> Vec<Problem> {
     if let Some((listen, why)) = &path.not_listening {
-        // Then no agent is heard, which is nobody's fault.
+        // Then no agent is heard, whatever the agents do.
         return vec![not_listening(listen, why)];
     }
     let silent = path.silent.iter().map(silent);
@@ -33,7 +33,7 @@ fn silent(agent: &SilentAgent) -> Problem {
     Problem::new("agent_silent", Severity::Degraded, format!("agent {}", agent.name), text, mend)
 }
 
-/// Anybody can send a datagram that is refused: while every agent is heard, it is worth no more than a notice.
+/// Any host can send a datagram that is refused: while every agent is heard, it is only a notice.
 fn refused(refused: &RefusedReports, is_missed: bool) -> Problem {
     let outcome = ReportOutcome::ALL.iter().find(|outcome| outcome.name() == refused.reason);
     let is_agents = outcome.is_some_and(|outcome| needs_key(*outcome));
@@ -46,7 +46,7 @@ fn refused(refused: &RefusedReports, is_missed: bool) -> Problem {
     Problem::new("reports_refused", severity, format!("reports from {source}{agent}"), text, mend)
 }
 
-/// Whether only a holder of the agent's key can bring this about.
+/// Whether only a holder of the agent's key can cause this.
 fn needs_key(outcome: ReportOutcome) -> bool {
     use ReportOutcome::{Absurd, EpochAhead, NeverListening, NotItsBackend, OtherPort};
     matches!(outcome, NeverListening | OtherPort | EpochAhead | Absurd | NotItsBackend)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use shunt_protocol::admin::{Accepted, Command, Reply};
 use shunt_publish::testing::{IFINDEX, ServiceOf};
-use shunt_report::agent_check::Answer;
+use shunt_report::agent_check::AgentAnswer;
 use shunt_routing::event::{NeighbourKey, NeighbourState, Route, RouteKey};
 use shunt_routing::state::Changes;
 use shunt_shmlayout::address::InterfaceId;
@@ -17,7 +17,7 @@ use super::super::outside::{Count, Event, Outputs, Published};
 use super::super::testing::{World, checked, learn, select};
 use crate::health::{BackendKey, Health};
 use crate::resource_manager::agent_check::Outcome;
-use shunt_publish::retirement::Counts;
+use shunt_publish::retirement::ConnectionCounts;
 
 const TWO: &[ServiceOf<'_>] = &[(1, "nat", &[(1, 1), (2, 1)])];
 
@@ -185,10 +185,10 @@ fn what_left_the_configuration_is_counted_and_forgotten_and_an_old_count_proves_
     assert_eq!(request.leaving.backends.len(), 1);
     assert!(world.pass(5_000).iter().all(|outputs| outputs.count.is_none()), "one count at a time");
     world.turn(vec![Event::Hangup]);
-    world.turn(vec![Event::Counted(Count { request, counts: Ok(Counts::default()) })]);
+    world.turn(vec![Event::Counted(Count { request, counts: Ok(ConnectionCounts::default()) })]);
     assert!(world.control.table().backends().any(|(_, backend)| backend.removed), "of another configuration");
     let request = world.pass(100).into_iter().find_map(|outputs| outputs.count).expect("another count");
-    world.turn(vec![Event::Counted(Count { request, counts: Ok(Counts::default()) })]);
+    world.turn(vec![Event::Counted(Count { request, counts: Ok(ConnectionCounts::default()) })]);
     assert_eq!(world.control.table().backends().count(), 1);
     let causes = published(&world.pass(100));
     assert_eq!(causes, [because(&[Cause::Retirement]), because(&[Cause::IdleBuffer])], "in both buffers");
@@ -204,7 +204,7 @@ fn a_count_that_failed_is_made_again() {
     world.turn(vec![Event::Counted(Count { request, counts: Err("panicked".to_owned()) })]);
     assert!(world.control.table().backends().any(|(_, backend)| backend.removed), "nothing is proved");
     let again = world.pass(2_100).into_iter().find_map(|outputs| outputs.count).expect("another count");
-    world.turn(vec![Event::Counted(Count { request: again, counts: Ok(Counts::default()) })]);
+    world.turn(vec![Event::Counted(Count { request: again, counts: Ok(ConnectionCounts::default()) })]);
     assert_eq!(world.control.table().backends().count(), 1);
 }
 
@@ -216,7 +216,7 @@ fn an_id_that_a_buffer_still_names_is_nobody_elses() {
     world.turn(vec![Event::Hangup]);
     let request = world.pass(100).into_iter().find_map(|outputs| outputs.count).expect("a count");
     world.write(&[(1, "nat", &[(2, 1), (3, 1)])], "");
-    world.turn(vec![Event::Counted(Count { request, counts: Ok(Counts::default()) }), Event::Hangup]);
+    world.turn(vec![Event::Counted(Count { request, counts: Ok(ConnectionCounts::default()) }), Event::Hangup]);
     assert_ne!(world.backend(3), gone);
 }
 
@@ -274,7 +274,7 @@ fn service_addresses_are_announced_once_they_are_served() {
 fn an_agent_s_answer_moves_weights_and_its_silence_moves_them_back() {
     let mut world = settled(TWO, "agent_check = { port = 9777, interval_ms = 100 }\n");
     let key = BackendKey { service: "s1".into(), backend: "b1".into() };
-    let answer = |text: &str| Outcome { key: key.clone(), answer: Ok(Answer::parse(text.as_bytes()).unwrap()) };
+    let answer = |text: &str| Outcome { key: key.clone(), answer: Ok(AgentAnswer::parse(text.as_bytes()).unwrap()) };
     world.turn(vec![Event::Answer(answer("drain"))]);
     assert_eq!(published(&world.pass(100)), [because(&[Cause::Feedback])]);
     assert_eq!(world.in_slots(), [world.backend(2)]);

@@ -1,4 +1,4 @@
-//! One TCP connection in user space, by smoltcp: packets in, packets out. Pure; the time is the caller's.
+//! One TCP connection in user space, based on smoltcp: packets in, packets out. Pure; the caller supplies the time.
 
 use std::collections::VecDeque;
 use std::net::SocketAddrV4;
@@ -10,12 +10,12 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Cidr};
 
-/// What fits through any tunnel on the way: an answer's segments are no longer.
+/// Fits any tunnel on the path; limits the segments of an answer.
 const MTU: usize = 1280;
-/// Bytes that may be on their way in each direction.
+/// Window in each direction, bytes.
 const WINDOW_BYTES: usize = 16 << 10;
 
-/// The connection, and the packets that wait on either side of it.
+/// The connection, and its queued packets in both directions.
 pub struct Stack {
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -24,8 +24,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// A connection that is about to be opened. `seed` makes the initial sequence number. `None` for an address or a port
-    /// that nobody can have.
+    /// Prepares a connection. `seed` determines the initial sequence number. `None` for an invalid address or port.
     pub fn connect(source: SocketAddrV4, target: SocketAddrV4, seed: u64) -> Option<Self> {
         let mut stack = Self::new(source, seed);
         let (socket, context) = (stack.sockets.get_mut::<Socket<'_>>(stack.handle), stack.interface.context());
@@ -38,11 +37,11 @@ impl Stack {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut wire, Instant::ZERO);
-        // Both have room for one, which is all there is.
+        // Both have room for one, which suffices.
         interface.update_ip_addrs(|addresses| {
             let _ = addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(*source.ip(), 32)));
         });
-        // Everything leaves by the wire; the gateway is never asked for.
+        // Everything leaves through the link; the gateway is never resolved.
         let _ = interface.routes_mut().add_default_ipv4_route(*source.ip());
         let buffer = || SocketBuffer::new(vec![0; WINDOW_BYTES]);
         let mut sockets = SocketSet::new(Vec::new());
@@ -50,12 +49,12 @@ impl Stack {
         Self { interface, sockets, handle, wire }
     }
 
-    /// Hands in a packet that came.
+    /// Queues a received packet.
     pub fn put(&mut self, packet: &[u8]) {
         self.wire.incoming.push_back(packet.to_vec());
     }
 
-    /// Memory that packets handed in take until [`Stack::advance`].
+    /// Size of received packets queued until [`Stack::advance`].
     #[cfg(test)]
     pub(super) fn waiting_bytes(&self) -> usize {
         self.wire.incoming.iter().map(Vec::capacity).sum()
@@ -66,12 +65,12 @@ impl Stack {
         self.wire.outgoing.pop_front()
     }
 
-    /// Does what is due. `now` is since any fixed moment.
+    /// Runs due timers. `now` is relative to any fixed point.
     pub fn advance(&mut self, now: Duration) {
         self.interface.poll(instant(now), &mut self.wire, &mut self.sockets);
     }
 
-    /// After how long something is due again, if nothing comes.
+    /// Time until the next timer.
     pub fn delay(&mut self, now: Duration) -> Option<Duration> {
         self.interface.poll_delay(instant(now), &self.sockets).map(Duration::from)
     }
@@ -86,7 +85,7 @@ fn instant(now: Duration) -> Instant {
     Instant::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// Packets between the stack and whoever sends and receives them.
+/// Packets between the stack and the packet socket.
 #[derive(Default)]
 struct Wire {
     incoming: VecDeque<Vec<u8>>,
@@ -108,7 +107,7 @@ impl Device for Wire {
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut checksum = ChecksumCapabilities::default();
-        // A sender on this machine, as in a container, leaves it to hardware that isn't there.
+        // A sender on this machine, as in a container, leaves checksums to hardware that does not exist.
         checksum.tcp = Checksum::Tx;
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;

@@ -1,4 +1,4 @@
-//! A connection that takes a client's way, as a tokio stream: the stack, and the packet socket that it speaks through.
+//! A connection on a client's path as a tokio stream: the stack and its packet socket.
 
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
@@ -20,13 +20,13 @@ use super::Path;
 use super::stack::Stack;
 use crate::packet_socket::{self, Instruction};
 
-/// The kernel may have joined several packets of a connection into one (GRO).
+/// The kernel may merge several packets of a connection (GRO).
 const LONGEST_PACKET: usize = 64 << 10;
-/// Packets taken in one poll: a flood from the backend must hold up neither control nor its memory.
+/// Limit of packets per poll: a flood from the backend must not block control or exhaust its memory.
 const MOST_IN_A_POLL: usize = 32;
 const PROTOCOL_TCP: u32 = 6;
 
-/// An open connection. Dropping it resets it, as a balancer's checks do: so neither side keeps anything of it.
+/// An open connection. Dropping it sends a reset, as load balancers' checks do, so neither side keeps state.
 pub struct Stream {
     stack: Stack,
     socket: AsyncFd<OwnedFd>,
@@ -34,18 +34,18 @@ pub struct Stream {
     began: Instant,
     timer: Pin<Box<Sleep>>,
     buffer: Box<[u8]>,
-    /// Keeps the kernel's own programs from the port, and the kernel from answering for it.
+    /// Reserves the port, so that no program uses it and the kernel does not answer for it.
     _port: std::net::TcpListener,
 }
 
 impl Stream {
-    /// Connects to `target` by sending to the Ethernet address of `path`. Needs CAP_NET_RAW, and a tokio runtime with I/O and
-    /// time. ConnectionRefused if a reset comes; without any answer it never ends.
+    /// Connects to `target` through the Ethernet address of `path`. Needs CAP_NET_RAW, and a tokio runtime with I/O and
+    /// time. Fails with ConnectionRefused on a reset; without an answer it never returns.
     pub async fn connect(path: Path, target: SocketAddrV4) -> io::Result<Self> {
         let port = reserve_port(&path)?;
         let source = SocketAddrV4::new(path.source, port.local_addr()?.port());
         let socket = packet_socket::open(SockType::Datagram)?;
-        // Before it is bound: nothing else is to be queued.
+        // Attached before binding, so that no other packets are queued.
         packet_socket::filter(&socket, &replies(target, source.port()))?;
         packet_socket::bind(&socket, path.ifindex, packet_socket::IPV4)?;
         let stack = Stack::connect(source, target, RandomState::new().hash_one(source));
@@ -66,11 +66,11 @@ impl Stream {
         }
     }
 
-    /// Takes what has come, sends what is due, and has the task woken when there is more of either.
+    /// Receives packets, sends due ones, and registers the task to be woken for more.
     fn drive(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let socket = &self.socket;
         let has_more = take(&mut self.stack, &mut self.buffer, |buffer| {
-            // `try_io` fails where the socket was empty after all; then it is waited for again.
+            // `try_io` fails if the socket was empty after all; the loop then waits again.
             while let Poll::Ready(ready) = socket.poll_read_ready(context) {
                 let read = |socket: &AsyncFd<OwnedFd>| Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?);
                 if let Ok(length) = ready?.try_io(read) {
@@ -106,7 +106,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.stack.socket().abort();
-        // Where that fails, the backend's own time limit ends the connection.
+        // If that fails, the backend's own timeout ends the connection.
         let _ = self.exchange();
     }
 }
@@ -152,7 +152,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Hands the stack what `read` yields until that is nothing; true if there may be more.
+/// Passes packets from `read` to the stack until there are none; returns true if more may follow.
 fn take(
     stack: &mut Stack,
     buffer: &mut [u8],
@@ -165,15 +165,15 @@ fn take(
     Ok(true)
 }
 
-/// A port that no program of this machine has. Its kernel would reset the connection, of which it knows nothing; a
-/// listener that takes nothing makes it silent.
+/// Reserves an unused port of this machine. Otherwise the kernel, which does not know the connection, would reset it; a
+/// listener that accepts nothing prevents this.
 fn reserve_port(path: &Path) -> io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind((path.source, 0))?;
     packet_socket::filter(&listener, &[(code(BPF_RET | BPF_K), 0, 0, 0)])?;
     Ok(listener)
 }
 
-/// Accepts TCP segments from `target` to `port`, seen from the IPv4 header on.
+/// Accepts TCP segments from `target` to `port`; offsets start at the IPv4 header.
 fn replies(target: SocketAddrV4, port: u16) -> [Instruction; 9] {
     let load = |size, place, offset| (code(BPF_LD | size | place), 0, 0, offset);
     let unless = |value, skipped| (code(BPF_JMP | BPF_JEQ | BPF_K), 0, skipped, value);

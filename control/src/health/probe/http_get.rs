@@ -1,4 +1,4 @@
-//! A GET whose status must be in a range.
+//! An HTTP GET check with an accepted status range.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,16 +7,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Exchange, Failure};
 
-/// Of an answer, no more is read: enough for any sensible header, and no backend can fill the memory.
+/// Limit of the answer: enough for any reasonable header, and a backend cannot exhaust the memory.
 pub(super) const MAX_ANSWER_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 96;
 
-/// Passes if the final answer has a good status.
+/// Passes if the final answer's status is in range.
 pub(super) struct HttpGet<'a> {
     pub path: &'a str,
-    /// The Host header; the backend's address where there is none.
+    /// The Host header; by default the backend's address.
     pub host: Option<&'a str>,
-    /// The first and the last good status.
+    /// First and last accepted status.
     pub wanted: (u16, u16),
 }
 
@@ -29,7 +29,7 @@ impl Exchange for HttpGet<'_> {
     }
 }
 
-/// The Host header for a backend that no name was given for (RFC 9112 section 3.2).
+/// The default Host header (RFC 9112 section 3.2).
 fn host_of(target: SocketAddr) -> String {
     if target.port() == 80 {
         let text = target.to_string();
@@ -38,7 +38,7 @@ fn host_of(target: SocketAddr) -> String {
     target.to_string()
 }
 
-/// Sends a GET, and reads until the header of the final answer is whole.
+/// Sends a GET and reads until the final answer's header is complete.
 async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, host: &str) -> Result<u16, Failure> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shunt-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
@@ -60,7 +60,7 @@ async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, host: 
     }
 }
 
-/// The status of the first answer that isn't interim (1xx, RFC 9110 section 15.2); None if it isn't whole yet.
+/// The status of the first answer that is not interim (1xx, RFC 9110 section 15.2); `None` while it is incomplete.
 fn final_status(mut answer: &[u8]) -> Result<Option<u16>, Failure> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];

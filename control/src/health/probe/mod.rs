@@ -1,8 +1,8 @@
-//! One attempt: connect to a backend, ask it, and say what was wrong.
+//! One attempt of a check: connects to a backend, sends the request and evaluates the answer.
 //!
-//! What is asked on the connection is a [`Exchange`], one file an implementation: `tcp_connect`, `http_get`. Another kind of
-//! check is a file more here, and a variant of `shunt_config::Probe`; [`converse`] doesn't compile without it. How
-//! the connection is made is the check's way: by the kernel, or as a client's (`as_client`).
+//! The request is an [`Exchange`], one file per implementation: `tcp_connect`, `http_get`. A new kind of check adds a file
+//! here and a variant of `shunt_config::Probe`; [`converse`] does not compile without it. The check determines how to
+//! connect: through the kernel, or like a client (`as_client`).
 
 mod http_get;
 mod tcp_connect;
@@ -22,48 +22,48 @@ use super::as_client::{NoPath, Paths, Stream};
 use http_get::HttpGet;
 use tcp_connect::TcpConnect;
 
-/// What a check asks on an open connection, and which answers are good.
+/// A check's request on an open connection, and its validation of the answer.
 trait Exchange {
-    /// Holds it with the backend at `target`.
+    /// Runs the exchange with the backend at `target`.
     async fn run(&self, target: SocketAddr, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), Failure>;
 }
 
-/// Why a backend counts as failed this time.
+/// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// No answer in time.
+    /// Timeout.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// No answer in time by a client's way: the server may live and still be of no use to clients.
+    /// Timeout on a client's path: the server may be alive and still unreachable for clients.
     #[error(
         "no answer within {} ms by a client's way; if the server answers this box otherwise, it lacks the service's address \
          on its loopback (dsr) or its replies' route through Shunt (nat)",
         .0.as_millis()
     )]
     TimeoutAsClient(Duration),
-    /// A client's way there isn't known.
+    /// The client's path is unknown.
     #[error("{0}")]
     NoPath(NoPath),
-    /// No connection.
+    /// The connection was refused or failed.
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
-    /// The connection broke before the answer was there.
+    /// The connection broke before the answer was complete.
     #[error("connection lost: {0}")]
     Lost(#[source] io::Error),
     /// The answer isn't HTTP, or is too long.
     #[error("not an HTTP answer: {0}")]
     Malformed(String),
-    /// A status out of the range that is good.
+    /// The status is out of the accepted range.
     #[error("status {found}, wanted {} to {}", .wanted.0, .wanted.1)]
     Status {
-        /// What it was.
+        /// The received status.
         found: u16,
-        /// What is good.
+        /// The accepted range.
         wanted: (u16, u16),
     },
 }
 
-/// Asks once; `paths` is for checks that take a client's way, and is waited for until it has theirs.
+/// Runs one attempt. A check that takes a client's path waits until `paths` contains it.
 pub async fn ask(check: &Check, paths: &mut watch::Receiver<Paths>) -> Result<(), Failure> {
     if check.way.is_some() {
         await_path(paths, |paths| paths.contains_key(&check.key).then_some(())).await;
@@ -71,7 +71,7 @@ pub async fn ask(check: &Check, paths: &mut watch::Receiver<Paths>) -> Result<()
     let attempt = async {
         match (check.way, check.target) {
             (Some(_), SocketAddr::V4(target)) => {
-                // A neighbour may just be being resolved.
+                // The neighbour may still be unresolved.
                 let path = await_path(paths, |paths| paths.get(&check.key)?.as_ref().ok().copied()).await;
                 converse(check, Stream::connect(path, target).await.map_err(Failure::Connect)?).await
             }
@@ -97,7 +97,7 @@ async fn await_path<T>(paths: &mut watch::Receiver<Paths>, wanted: impl Fn(&Path
     }
 }
 
-/// Asks for what the check wants to know, on an open connection.
+/// Runs the check's exchange on an open connection.
 async fn converse(check: &Check, stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<(), Failure> {
     match &check.probe {
         Probe::Tcp => TcpConnect.run(check.target, stream).await,
@@ -192,7 +192,7 @@ mod tests {
 
     #[tokio::test]
     async fn silence_is_a_timeout_for_http_and_a_success_for_tcp() {
-        // Never accepted: the kernel completes the connection, and nobody answers.
+        // Never accepted: the kernel completes the connection, and no process answers.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         ask(&check(address, Probe::Tcp)).await.unwrap();
@@ -214,7 +214,7 @@ mod tests {
         assert!(early.is_err(), "not before control has looked");
         paths.send_replace([(check.key.clone(), Err(NoPath::Unresolved(backend)))].into());
         let failure = asked.await.unwrap_err().to_string();
-        assert_eq!(failure, "no Ethernet address for 198.18.1.11: nobody answers ARP for it");
+        assert_eq!(failure, "no Ethernet address for 198.18.1.11: no host answers ARP for it");
         assert_eq!(check.to_string(), "198.18.0.100:80 by 198.18.1.11");
     }
 

@@ -1,4 +1,4 @@
-//! Nothing but the connection itself.
+//! The TCP connect check.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Exchange, Failure};
 
-/// Passes because there is a connection.
+/// Always passes: the connection is established.
 pub(super) struct TcpConnect;
 
 impl Exchange for TcpConnect {

@@ -1,9 +1,9 @@
 //! AF_PACKET with mapped rings: where AF_XDP can't be had, and for sending on an interface of which the switcher has no
 //! queue. Packets are copied between the socket's rings and the frame pool, so that the kernel never owns a frame.
 //!
-//! The kernel keeps its own place in each ring and doesn't tell it; a successor must go on at exactly that slot. So the
-//! next slot stands in the port's [`Journal`] after every single slot, and the one slot by which it may be late after a
-//! kill is found by looking at the slots ([`resume_receive`], [`resume_transmit`]).
+//! The kernel keeps its own position in each ring and doesn't report it; a successor must continue at exactly that slot. So
+//! the port's [`Journal`] holds the next slot, and whatever a kill between two stores leaves is put right by looking at the
+//! slots ([`resume_receive`], [`resume_transmit`]).
 
 mod ring;
 
@@ -98,11 +98,31 @@ impl PacketPort {
     }
 }
 
-/// Where the kernel is in the receive ring. The journal is one slot late if the predecessor was killed between giving a
-/// slot back and writing the next one down: then that slot is empty and the one after it may not be.
+/// Returns a slot whose packet was taken to the kernel; the next slot. The mark comes before the journal, so that the successor
+/// of a switcher killed in between sees in the slot how far it came.
+fn release(slots: &Slots, index: u32, journal: &Journal) -> u32 {
+    slots.mark_taken(index);
+    move_on(slots, index, journal)
+}
+
+fn move_on(slots: &Slots, index: u32, journal: &Journal) -> u32 {
+    let next = slots.after(index);
+    journal.receive.store(next, Ordering::Release);
+    slots.release(index);
+    next
+}
+
+/// Where the kernel is in the receive ring. Completes what a predecessor that was killed in [`release`] had begun.
 fn resume_receive(slots: &Slots, journal: &Journal) -> u32 {
     let next = slots.index(journal.receive.load(Ordering::Acquire));
-    if !slots.is_received(next) && slots.is_received(slots.after(next)) { slots.after(next) } else { next }
+    if slots.is_taken(next) {
+        return move_on(slots, next, journal);
+    }
+    let last = slots.index(next.wrapping_sub(1));
+    if slots.is_taken(last) {
+        slots.release(last);
+    }
+    next
 }
 
 /// Where the kernel is in the transmit ring. `send` always leaves the next slot free, so if it isn't, it was filled but
@@ -143,9 +163,7 @@ impl Port for PacketPort {
         while batch.room() > 0 && pool.free() > 0 && slots.is_received(self.receive_next) {
             let packet = slots.received(self.receive_next);
             let frame = if packet.is_cut { None } else { copy_in(pool, &packet) };
-            slots.release(self.receive_next);
-            self.receive_next = slots.after(self.receive_next);
-            self.journal.receive.store(self.receive_next, Ordering::Release);
+            self.receive_next = release(slots, self.receive_next, &self.journal);
             match frame.map(|frame| batch.push(frame)) {
                 Some(Ok(())) => {}
                 Some(Err(frame)) => pool.give(frame),
@@ -195,5 +213,83 @@ impl Port for PacketPort {
             self.losses.ring_full += u64::from(kernel.tp_drops);
         }
         Losses { send_errors: self.kick.take_errors(), ..std::mem::take(&mut self.losses) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pool::tests as memory;
+    use super::*;
+    use memmap2::MmapMut;
+
+    const COUNT: u32 = 4;
+
+    /// The kernel's side of the ring: it fills slot after slot, and drops where one isn't free.
+    struct Kernel {
+        slots: Slots,
+        next: u32,
+        filled: u32,
+    }
+
+    impl Kernel {
+        fn fill(&mut self, packets: u32) {
+            for _ in 0..packets {
+                let status = self.slots.status(self.next);
+                if status.load(Ordering::Acquire) == libc::TP_STATUS_KERNEL {
+                    status.store(libc::TP_STATUS_USER, Ordering::Release);
+                    self.next = self.slots.after(self.next);
+                    self.filled += 1;
+                }
+            }
+        }
+    }
+
+    /// Receives all there is; how many.
+    fn drain(slots: &Slots, next: &mut u32, journal: &Journal) -> u32 {
+        let mut received = 0;
+        while slots.is_received(*next) {
+            *next = release(slots, *next, journal);
+            received += 1;
+        }
+        received
+    }
+
+    #[test]
+    fn whatever_a_kill_leaves_a_successor_stays_beside_the_kernel() {
+        for (laps, queued, killed_after, meanwhile) in (0..COUNT).flat_map(|laps| {
+            (1..=COUNT).flat_map(move |queued| {
+                (0..4).flat_map(move |stores| (0..=COUNT).map(move |meanwhile| (laps, queued, stores, meanwhile)))
+            })
+        }) {
+            let mapping = Arc::new(memmap2::MmapRaw::from(MmapMut::map_anon(COUNT as usize * SLOT).unwrap()));
+            let slots = || Slots::new(Arc::clone(&mapping), 0, COUNT).unwrap();
+            let journal = memory::ledger(1, 1).journal(0);
+            let (mut kernel, ours) = (Kernel { slots: slots(), next: 0, filled: 0 }, slots());
+            let mut next = 0;
+            for _ in 0..laps {
+                kernel.fill(1);
+                drain(&ours, &mut next, &journal);
+            }
+            kernel.fill(queued);
+            let (index, after) = (next, ours.after(next));
+            // The stores of release(), in order.
+            if killed_after > 0 {
+                ours.mark_taken(index);
+            }
+            if killed_after > 1 {
+                journal.receive.store(after, Ordering::Release);
+            }
+            if killed_after > 2 {
+                ours.release(index);
+            }
+            kernel.fill(meanwhile);
+            let mut next = resume_receive(&ours, &journal);
+            let received = drain(&ours, &mut next, &journal);
+            let case = (laps, queued, killed_after, meanwhile);
+            assert_eq!(next, kernel.next, "{case:?}");
+            assert_eq!(received, kernel.filled - laps - u32::from(killed_after > 0), "{case:?}: each packet once");
+            kernel.fill(1);
+            assert_eq!(drain(&ours, &mut next, &journal), 1, "{case:?}: the next packet is received at once");
+        }
     }
 }

@@ -13,6 +13,10 @@ use shunt_protocol::port::PACKET_SLOT as SLOT;
 /// Where the kernel looks for a packet to send: right after the aligned header.
 pub(super) const SEND_OFFSET: usize = libc::TPACKET2_HDRLEN - size_of::<libc::sockaddr_ll>();
 
+/// Set by this side in the status of a slot whose packet it has taken, until it returns the slot: a bit without a meaning for the
+/// kernel, which leaves every slot alone whose status isn't `TP_STATUS_KERNEL`.
+const TAKEN: u32 = 1 << 27;
+
 /// A VLAN tag that the kernel took out of a received packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct VlanTag {
@@ -127,7 +131,18 @@ impl Slots {
         true
     }
 
-    /// Gives a received slot back to the kernel.
+    /// Marks a received slot as taken.
+    #[inline]
+    pub fn mark_taken(&self, index: u32) {
+        self.status(index).store(libc::TP_STATUS_USER | TAKEN, Ordering::Release);
+    }
+
+    /// Whether the slot is marked as taken, and not returned yet.
+    pub fn is_taken(&self, index: u32) -> bool {
+        self.status(index).load(Ordering::Acquire) & TAKEN != 0
+    }
+
+    /// Returns a received slot to the kernel.
     #[inline]
     pub fn release(&self, index: u32) {
         self.status(index).store(libc::TP_STATUS_KERNEL, Ordering::Release);

@@ -12,7 +12,7 @@ use super::queue::{Queue, Rings};
 use super::ring::{AddressSlot, Consumer, Descriptor, PacketSlot, Producer, Ring};
 use crate::port::pool::tests::{ledger, memory};
 use crate::port::{Batch, Ledger, Pool};
-use shunt_shmlayout::frames::{CHUNK, Owner};
+use shunt_shmlayout::frames::{CHUNK, FrameOwner};
 
 const FRAMES: usize = 192;
 const SLOTS: u32 = 64;
@@ -150,17 +150,17 @@ impl World {
 
     /// Every frame stands in exactly one place, and the ledger says so.
     fn check(&self, switcher: &mut Switcher) {
-        let mut places: BTreeMap<u64, Vec<Owner>> = BTreeMap::new();
+        let mut places: BTreeMap<u64, Vec<FrameOwner>> = BTreeMap::new();
         let mut note = |address: u64, owner| places.entry(address / CHUNK).or_default().push(owner);
         for (port, (rings, kernel)) in self.rings.iter().zip(&self.kernel).enumerate() {
             let receiving = [rings.fill.standing(), rings.receive.standing(), kernel.waiting.clone()].concat();
             let sending = [rings.transmit.standing(), rings.completion.standing(), kernel.sending.clone()].concat();
-            receiving.into_iter().for_each(|address| note(address, Owner::Receiving(port as u8)));
-            sending.into_iter().for_each(|address| note(address, Owner::Transmitting(port as u8)));
+            receiving.into_iter().for_each(|address| note(address, FrameOwner::Receiving(port as u8)));
+            sending.into_iter().for_each(|address| note(address, FrameOwner::Transmitting(port as u8)));
         }
         let free: Vec<_> = std::iter::from_fn(|| switcher.pool.take()).collect();
         for frame in free {
-            note(frame.address, Owner::Held);
+            note(frame.address, FrameOwner::Held);
             switcher.pool.give(frame);
         }
         for number in 0..FRAMES as u64 {

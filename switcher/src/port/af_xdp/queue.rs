@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::ring::{AddressSlot, Consumer, Descriptor, PacketSlot, Producer, Ring};
 use crate::port::ownership::before_store;
 use crate::port::{Batch, Frame, Ledger, Pool, Standing};
-use shunt_shmlayout::frames::{CHUNK, Owner};
+use shunt_shmlayout::frames::{CHUNK, FrameOwner};
 
 /// Free frames are offered to the kernel this many at a time at least, so that the shared cache lines move seldom.
 const REFILL: u32 = 32;
@@ -68,7 +68,7 @@ impl Queue {
                 self.invalid += 1;
                 continue;
             }
-            pool.ledger().mark(address, Owner::Held);
+            pool.ledger().mark(address, FrameOwner::Held);
             if let Err(frame) = batch.push(Frame { address, length }) {
                 pool.give(frame);
             }
@@ -92,7 +92,7 @@ impl Queue {
             before_store();
             pool.ledger().journal(self.port).transmit.store(self.transmit.start(), Ordering::Release);
         }
-        pool.ledger().mark(frame.address, Owner::Pending);
+        pool.ledger().mark(frame.address, FrameOwner::Pending);
         self.transmit.write(Descriptor { address: frame.address, length: frame.length });
         Ok(())
     }
@@ -112,7 +112,7 @@ impl Queue {
         let start = self.transmit.start();
         self.transmit.publish();
         for address in self.transmit.written_since(start) {
-            pool.ledger().mark(address, Owner::Transmitting(self.port));
+            pool.ledger().mark(address, FrameOwner::Transmitting(self.port));
         }
         before_store();
         pool.ledger().journal(self.port).transmit.store(self.transmit.start(), Ordering::Release);
@@ -131,7 +131,7 @@ impl Queue {
                 self.invalid += 1;
                 continue;
             }
-            pool.ledger().mark(address, Owner::Held);
+            pool.ledger().mark(address, FrameOwner::Held);
             pool.give(Frame { address, length: 0 });
         }
         self.completion.release();
@@ -150,12 +150,12 @@ impl Queue {
         journal.receive.store(start, Ordering::Release);
         for _ in 0..free {
             let Some(frame) = pool.take() else { break };
-            pool.ledger().mark(frame.address, Owner::Pending);
+            pool.ledger().mark(frame.address, FrameOwner::Pending);
             self.fill.write(Descriptor { address: frame.address / CHUNK * CHUNK, length: 0 });
         }
         self.fill.publish();
         for address in self.fill.written_since(start) {
-            pool.ledger().mark(address, Owner::Receiving(self.port));
+            pool.ledger().mark(address, FrameOwner::Receiving(self.port));
         }
         before_store();
         journal.receive.store(self.fill.start(), Ordering::Release);

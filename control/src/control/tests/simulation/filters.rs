@@ -41,7 +41,7 @@ impl Switcher {
         let region: SwitcherRegion<Writer> = shared.switchers[number].lend();
         let control: &'static ControlRegion = Box::leak(Box::new(world.control.memory().control.lend()));
         let connections = shared.connections.table().unwrap();
-        let owner = Owner::adopt(connections, number as u8, shared.switchers.len() as u8, region.counts_in_flight());
+        let owner = Owner::adopt(connections, number as u8, region.counts_in_flight());
         let interfaces: Vec<InterfaceRecord> = shared.keeper.interfaces().map(|(_, record)| record).collect();
         let switchers: Vec<_> = shared.switchers.iter().map(SwitcherRegion::lend).collect();
         let loads = Loads::new(&switchers, control.loads);

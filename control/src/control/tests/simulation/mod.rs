@@ -9,9 +9,9 @@ mod random;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use shunt_protocol::admin::{Command, Reply};
-use shunt_publish::retirement::Counts;
+use shunt_publish::retirement::ConnectionCounts;
 use shunt_publish::testing::ServiceOf;
-use shunt_report::agent_check::Answer;
+use shunt_report::agent_check::AgentAnswer;
 use shunt_routing::event::{Route, RouteKey};
 use shunt_routing::state::Changes;
 use shunt_shmlayout::flip;
@@ -209,7 +209,7 @@ impl Simulation {
             }
             Operation::Report { service, backend, says } => {
                 let key = BackendKey { service: format!("s{service}"), backend: format!("b{backend}") };
-                let answer = Answer::parse(says.as_bytes()).map_err(|error| error.to_string());
+                let answer = AgentAnswer::parse(says.as_bytes()).map_err(|error| error.to_string());
                 self.turn(vec![Event::Answer(Outcome { key, answer })]);
             }
             Operation::RouteGone => self.set_routes(BTreeMap::new()),
@@ -303,7 +303,7 @@ impl Simulation {
         }
         self.counts.extend(outputs.count.map(|request| {
             let connections = self.world.control.memory().connections;
-            let counts = Counts::scan(&connections, request.services, request.backends);
+            let counts = ConnectionCounts::scan(&connections, request.services, request.backends);
             Count { request, counts: Ok(counts) }
         }));
         let head = self.world.control.memory().control.head;

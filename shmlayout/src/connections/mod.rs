@@ -16,6 +16,7 @@
 
 mod activity;
 mod entry;
+mod eviction;
 mod hash;
 mod in_flight;
 mod index;

@@ -26,6 +26,8 @@ pub enum RecordError {
 }
 
 const NONE: u32 = u32::MAX;
+/// Instead of the next entry: this one is in no list.
+const IN_USE: u32 = u32::MAX - 1;
 
 /// The free entries of one chunk, first in first out, linked through `Owner::next`.
 #[derive(Clone, Copy)]
@@ -69,7 +71,7 @@ impl<'a> Owner<'a> {
             table,
             number,
             in_flight,
-            next: vec![NONE; table.entries.len()].into(),
+            next: vec![IN_USE; table.entries.len()].into(),
             lists: vec![EMPTY; table.owners.len()].into(),
             owned: Vec::with_capacity(table.owners.len()),
             free: 0,
@@ -148,8 +150,12 @@ impl<'a> Owner<'a> {
         is_recorded
     }
 
+    /// Adds an entry to its chunk's list, unless it is in there: damaged memory can show one as used that is not.
     fn give_back(&mut self, entry: u32) {
         let list = &mut self.lists[entry as usize / CHUNK];
+        if self.next[entry as usize] != IN_USE {
+            return;
+        }
         self.next[entry as usize] = NONE;
         match list.tail {
             NONE => list.head = entry,
@@ -186,7 +192,7 @@ impl<'a> Owner<'a> {
             self.source = (self.source + 1) % self.owned.len(); // terminates: at least one list is not empty
         };
         let entry = list.head;
-        list.head = self.next[entry as usize];
+        list.head = std::mem::replace(&mut self.next[entry as usize], IN_USE);
         list.count -= 1;
         if list.count == 0 {
             *list = EMPTY;
@@ -244,7 +250,7 @@ impl<'a> Owner<'a> {
 
     /// [`Owner::release`] if `is_over` returns true for the connection's activity. `freed` gets the connection and its final
     /// activity. Returns whether the entry was freed.
-    fn release_if(
+    pub(super) fn release_if(
         &mut self,
         found: &Found,
         is_over: impl Fn(&Activity) -> bool,
@@ -289,7 +295,7 @@ impl<'a> Owner<'a> {
     }
 
     /// The next entry in owned chunks, and its chunk. After the last entry `None` once, then the first again.
-    fn visit(&mut self) -> Option<(u32, EntryId)> {
+    pub(super) fn visit(&mut self) -> Option<(u32, EntryId)> {
         let Some(&chunk) = self.owned.get(self.sweep.0) else {
             self.sweep = (0, 0);
             return None;
@@ -300,7 +306,7 @@ impl<'a> Owner<'a> {
     }
 
     /// After a chunk's last entry: returns the chunk if it is entirely free and at least as many other entries are free.
-    fn leave_visited(&mut self, chunk: u32) {
+    pub(super) fn leave_visited(&mut self, chunk: u32) {
         if self.sweep.1 < CHUNK {
             return;
         }
@@ -308,30 +314,12 @@ impl<'a> Owner<'a> {
         if spare {
             self.owned.swap_remove(self.sweep.0);
             self.lists[chunk as usize] = EMPTY;
+            self.next[chunk as usize * CHUNK..][..CHUNK].fill(IN_USE);
             self.free -= CHUNK;
             self.source = 0;
             self.table.owners[chunk as usize].store(0, Ordering::Release); // after all its entries are FREE
         }
         self.sweep = (if spare { self.sweep.0 } else { self.sweep.0 + 1 }, 0);
-    }
-
-    /// For a full table: frees the least valuable of up to `budget` entries in owned chunks, a closed one or else one still
-    /// opening (RFC 4987: a SYN flood must not evict established connections). An entry that becomes established
-    /// concurrently is retained. Returns whether an entry was freed.
-    pub fn evict(&mut self, budget: usize, mut freed: impl FnMut(&Snapshot, &Activity)) -> bool {
-        let is_least = |now: &Activity| matches!(now.state, State::Closed | State::Opening);
-        let mut opening = None;
-        for _ in 0..budget {
-            let Some((chunk, id)) = self.visit() else { continue };
-            self.leave_visited(chunk); // returns no chunk: the table is full
-            let Some(found) = self.table.read_entry(id) else { continue };
-            match self.table.activity(&found).state {
-                State::Dead | State::Closed if self.release_if(&found, is_least, &mut freed) => return true,
-                State::Opening => opening = opening.or(Some(found)),
-                _ => {}
-            }
-        }
-        opening.is_some_and(|found| self.release_if(&found, is_least, &mut freed))
     }
 }
 

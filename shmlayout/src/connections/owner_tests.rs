@@ -143,6 +143,36 @@ mod plain {
     }
 
     #[test]
+    fn floods_give_way_before_connections_do_and_the_oldest_first() {
+        let table = table(1);
+        let mut owner = adopt(table, 0);
+        let states = [State::Established, State::Closing, State::Opening, State::Opening, State::Closed];
+        let mut all: Vec<Found> = Vec::new();
+        for (n, state) in (0..).zip(states) {
+            let found = record(&mut owner, &connection(n, 1, 1), opening(u64::from(n))).unwrap();
+            table.advance(&found, |now| Activity { state, ..now });
+            all.push(found);
+        }
+        let flow = Snapshot { protocol: Protocol::Udp.into(), ..connection(5, 2, 2) };
+        all.push(record(&mut owner, &flow, Activity { state: State::Established, ..opening(0) }).unwrap());
+        let mut evicted = Vec::new();
+        while owner.evict(2 * CHUNK, |connection, _| evicted.push(connection.client_port.get())) {}
+        assert_eq!(evicted, [4, 2, 3, 1, 5], "all but the established connection");
+    }
+
+    /// As where a used entry's words are damaged: the list neither has it twice nor ends early.
+    #[test]
+    fn an_entry_is_in_the_list_of_free_ones_once() {
+        let mut owner = adopt(table(1), 0);
+        let first = record(&mut owner, &connection(1, 1, 1), opening(0)).unwrap();
+        owner.release(&first);
+        owner.give_back(first.handle.id.0);
+        assert_eq!(owner.free, CHUNK);
+        let taken: std::collections::HashSet<u32> = (0..CHUNK).map(|_| owner.take_free().unwrap()).collect();
+        assert_eq!((taken.len(), owner.take_free()), (CHUNK, None));
+    }
+
+    #[test]
     fn one_client_port_to_one_backend_through_two_services_is_refused() {
         let mut owner = adopt(table(1), 0);
         record(&mut owner, &connection(1000, 1, 4), opening(0)).unwrap();

@@ -41,7 +41,8 @@ pub fn next(before: Activity, flags: u8, sender: Sender, mode: Mode) -> Activity
         }
         Sender::Backend | Sender::Client => {}
     }
-    if flags & FIN != 0 {
+    // A FIN before the handshake is over says nothing: a forged one would make the entry outlive a forged SYN's.
+    if flags & FIN != 0 && after.state != State::Opening {
         after.flags |= if sender == Sender::Client { Activity::CLIENT_FIN } else { Activity::BACKEND_FIN };
         after.flags |= Activity::ENDED;
         let both = Activity::CLIENT_FIN | Activity::BACKEND_FIN;
@@ -89,6 +90,16 @@ mod tests {
         assert_eq!(run(Mode::Nat, &[a, b, (Client, FIN | ACK), (Backend, ACK)]), State::Closing);
         assert_eq!(run(Mode::Nat, &[a, b, (Client, FIN | ACK), (Backend, FIN | ACK)]), State::Closed);
         assert_eq!(run(Mode::Nat, &[a, b, (Backend, FIN | ACK), (Client, FIN | ACK)]), State::Closed);
+    }
+
+    #[test]
+    fn a_fin_before_the_handshake_is_over_changes_nothing() {
+        let [a, b] = OPEN;
+        assert_eq!(run(Mode::Nat, &[(Client, FIN)]), State::Opening);
+        assert_eq!(run(Mode::Nat, &[a, (Client, FIN)]), State::Opening);
+        assert_eq!(run(Mode::Nat, &[a, (Client, FIN | ACK)]), State::Closing, "the last packet of the handshake");
+        assert_eq!(run(Mode::Dsr, &[(Client, FIN)]), State::Opening);
+        assert_eq!(run(Mode::Nat, &[a, b, (Client, FIN)]), State::Closing);
     }
 
     #[test]

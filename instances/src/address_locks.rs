@@ -21,7 +21,7 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use nix::libc;
 use shunt_config::Config;
 use shunt_process::{claim_lock, is_at, open_locked};
-use shunt_shmlayout::header::network_namespace;
+use shunt_shmlayout::header::own_network_namespace;
 
 use crate::{TakenAddress, addresses};
 
@@ -40,8 +40,7 @@ pub struct AddressLocks {
 impl AddressLocks {
     /// Holds no locks yet.
     pub fn open() -> io::Result<Self> {
-        let namespace = network_namespace(std::process::id()).unwrap_or(0);
-        Self::at(&claim_lock("addresses", namespace, "all"))
+        Self::at(&claim_lock("addresses", own_network_namespace()?, "all"))
     }
 
     /// The same, with a given file.
@@ -120,6 +119,8 @@ fn range(address: IpAddr, kind: libc::c_int) -> libc::flock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
 
     /// Of an instance that serves these addresses.
     fn config(instance: &str, last: &[u8]) -> Config {
@@ -182,6 +183,24 @@ mod tests {
         assert_eq!(claim(&mut a, &both).len(), 1);
         drop(b);
         assert_eq!(claim(&mut a, &both), [""; 0]);
+    }
+
+    /// A lock under another namespace's number would exclude no other instance.
+    #[test]
+    fn an_unknown_network_namespace_is_an_error() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: mount namespaces need root");
+            return;
+        }
+        let without_proc = || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            mount(Some("tmpfs"), "/proc", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            AddressLocks::open().unwrap_err().to_string()
+        };
+        let refused = std::thread::spawn(without_proc).join().unwrap();
+        assert!(refused.starts_with("/proc/self/ns/net: "), "{refused}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::unistd::geteuid;
 use shunt_config::{Config, Host, Interface, MTU_MAX, PortKind, Problem};
 use shunt_instances::{addresses_beside, own_addresses, pinned_cpus};
-use shunt_process::{Instance, account_fault};
+use shunt_process::{AccountError, Instance, find_account};
 use shunt_shmlayout::address::Address;
 
 use super::system::{self, NetworkInterface};
@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub interfaces: Vec<NetworkInterface>,
     /// CPU number of each switcher.
     pub cpus: Vec<u32>,
+    /// Number of the box's own addresses.
+    pub addresses: u32,
 }
 
 /// The keeper needs root.
@@ -51,12 +53,9 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     let shared = shared_cpus(config, &cpus, &pinned_cpus(&config.instance));
     shared.iter().for_each(|problem| log::warn!("{problem}"));
     // Addresses that other instances serve are reported by the claims.
-    match addresses_beside(config) {
-        Ok(local) => passing.extend(check_addresses(config, &local)),
-        Err(error) => problems.push(format!("the box's own addresses: {error}")),
-    }
-    let account = account_fault(&config.user);
-    problems.extend(account.map(|fault| blame(config, "user", &fault)));
+    let local = own_or_none(addresses_beside(config), is_needed)?;
+    passing.extend(check_addresses(config, &local));
+    problems.extend(check_account(config, find_account(&config.user).err()));
     check_pinned_memory(config, &mut problems);
     passing.extend(config.host.as_ref().and_then(|host| check_mtu(config, host, &interfaces)));
     let interfaces: Vec<_> = interfaces.into_iter().flatten().collect();
@@ -64,7 +63,22 @@ pub(super) fn check(config: &Config, is_needed: bool) -> Result<Facts, KeeperErr
     if problems.is_empty() {
         problems.extend(plan::check(config, &interfaces));
     }
-    if problems.is_empty() { Ok(Facts { interfaces, cpus }) } else { Err(KeeperError::Problems(problems)) }
+    if problems.is_empty() {
+        Ok(Facts { interfaces, cpus, addresses: local.len() as u32 })
+    } else {
+        Err(KeeperError::Problems(problems))
+    }
+}
+
+/// Without the list, a first start fails and is retried; a restart beside running switchers skips the check.
+fn own_or_none(local: std::io::Result<BTreeSet<Address>>, is_needed: bool) -> Result<BTreeSet<Address>, KeeperError> {
+    local.or_else(|error| match is_needed {
+        true => {
+            log::warn!("the box's own addresses: {error}; going on, because switchers run");
+            Ok(BTreeSet::new())
+        }
+        false => Err(super::system_error("the box's own addresses")(error)),
+    })
 }
 
 /// Reports transient problems: errors at a first start, warnings while switchers run.
@@ -73,6 +87,19 @@ fn report(problems: &mut Vec<String>, passing: Vec<String>, is_needed: bool) {
         passing.iter().for_each(|problem| log::warn!("{problem}; going on, because switchers run"));
     } else {
         problems.extend(passing);
+    }
+}
+
+/// A failed look-up is only a warning: each switcher repeats it.
+fn check_account(config: &Config, fault: Option<AccountError>) -> Option<String> {
+    let fault = fault?;
+    let problem = blame(config, "user", &fault.to_string());
+    match fault {
+        AccountError::Missing(_) => Some(problem),
+        AccountError::LookUp { .. } => {
+            log::warn!("{problem}");
+            None
+        }
     }
 }
 
@@ -180,9 +207,10 @@ fn check_pinned_memory(config: &Config, problems: &mut Vec<String>) {
     }
 }
 
-/// Whether /dev/shm has room for `needed` bytes.
-pub(super) fn check_shared_memory(needed: u64) -> Result<(), KeeperError> {
+/// Checks that /dev/shm has room for `needed` bytes, counting what the keeper is about to free.
+pub(super) fn check_shared_memory(needed: u64, reclaimable: u64) -> Result<(), KeeperError> {
     let free = system::shared_memory_free().map_err(super::system_error("/dev/shm"))?;
+    let free = free.saturating_add(reclaimable);
     if needed <= free {
         return Ok(());
     }
@@ -210,6 +238,28 @@ mod tests {
         name = \"b1\"
         address = \"198.18.1.11:80\"
     ";
+
+    #[test]
+    fn a_failed_list_of_own_addresses_stops_only_a_first_start() {
+        let failed = || Err(std::io::ErrorKind::Interrupted.into());
+        assert_eq!(own_or_none(failed(), true).expect("switchers run"), BTreeSet::new());
+        let error = own_or_none(failed(), false).expect_err("nothing was checked");
+        assert!(matches!(error, KeeperError::System { .. }), "{error}: the next start may succeed");
+    }
+
+    #[test]
+    fn a_failed_account_look_up_does_not_stop_the_start() {
+        let config = Config::parse(CONFIG, "test.toml").expect("a good configuration");
+        assert!(check_account(&config, Some(AccountError::Missing("x".into()))).is_some());
+        let unknown = AccountError::LookUp { name: "x".into(), error: nix::Error::EIO };
+        assert_eq!(check_account(&config, Some(unknown)), None);
+    }
+
+    #[test]
+    fn reclaimable_memory_counts_as_free() {
+        assert!(check_shared_memory(1 << 60, 0).is_err());
+        assert!(check_shared_memory(1 << 60, 1 << 60).is_ok());
+    }
 
     #[test]
     fn own_address_as_a_service_is_refused_by_name() {

@@ -11,7 +11,7 @@ use nix::net::if_::if_nametoindex;
 use shunt_config::Config;
 use shunt_instances::{Other, TakenAddress};
 use shunt_process::{Lock, claim_lock};
-use shunt_shmlayout::header::network_namespace;
+use shunt_shmlayout::header::own_network_namespace;
 
 use super::KeeperError;
 
@@ -30,9 +30,10 @@ enum Resource {
 }
 
 impl Claims {
-    /// Claims everyresource that the configuration names, or noresource. The checks report an interface that does not exist.
+    /// Claims every resource that the configuration names, or none. The checks report an interface that does not exist.
     pub fn take(config: &Config) -> Result<Claims, KeeperError> {
-        let (resources, namespace) = (resources(config), network_namespace(std::process::id()).unwrap_or(0));
+        let namespace = own_network_namespace().map_err(super::system_error("find the network namespace"))?;
+        let resources = resources(config);
         let locks: Vec<(PathBuf, &Resource)> =
             resources.iter().map(|resource| (resource.lock(namespace), resource)).collect();
         Self::take_unless(config, &locks, || used(config, &resources))

@@ -4,7 +4,7 @@
 use std::io;
 
 use netlink_packet_core::{
-    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NlasIterator, ParseableParametrized, parse_u32,
+    DecodeError, DefaultNla, Emitable, NLM_F_ACK, NlasIterator, ParseableParametrized, parse_u32,
 };
 use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
 use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
@@ -80,9 +80,8 @@ pub(super) fn threads(interface: u32) -> io::Result<Vec<Pid>> {
     let mut requests = RequestSocket::open(NETLINK_GENERIC)?;
     let family = family(&mut requests)?;
     let asked = Napi { interface, ..Napi::default() };
-    let mut answers: Vec<Napi> = Vec::new();
     let question = GenlMessage::new(GenlHeader { cmd: NAPI_GET, version: 1 }, asked, family);
-    requests.exchange(question, NLM_F_DUMP, |answer, _| answers.push(answer.payload))?;
+    let mut answers = requests.list(question, |answer| Some(answer.payload))?;
     answers.retain(|napi| napi.interface == interface);
     answers.sort_by_key(|napi| napi.id);
     Ok(answers.iter().filter_map(|napi| napi.thread).map(|pid| Pid::from_raw(pid as i32)).collect())

@@ -208,13 +208,10 @@ impl<'a> Opener<'a> {
     fn redirect(&self, interface: usize, mode: AttachMode, directory: &Path) -> Result<Redirect, KeeperError> {
         let (found, limits) = (&self.facts.interfaces[interface], &self.config.limits);
         // The maps hold the addresses of both generations at the same time.
-        let sizes = Sizes {
-            queues: found.queues,
-            services: 2 * limits.services + HOST_ADDRESSES as u32,
-            backends: 2 * limits.backends,
-        };
-        let error = |error| KeeperError::Redirect { place: self.place(interface), error };
-        Redirect::attach(directory, found.index, mode, sizes).map_err(error)
+        let (services, backends) = (2 * limits.services + HOST_ADDRESSES as u32, 2 * limits.backends);
+        let sizes = Sizes { queues: found.queues, services, backends, local: self.facts.addresses };
+        let attached = Redirect::attach(directory, found.index, mode, sizes);
+        attached.map_err(|error| KeeperError::Redirect { place: self.place(interface), error })
     }
 
     /// Attaches the program in the best mode available; `None` if AF_PACKET is configured or the fallback.

@@ -1,5 +1,6 @@
 //! The shared memory of an instance: created at the first start, reattached after a restart of the keeper.
 
+use std::fs::DirEntry;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -82,16 +83,13 @@ impl Regions {
                 Some(what) if regions.are_used() => return Err(KeeperError::Changed { what }),
                 Some(what) => log::info!("{what} changed and no process uses the shared memory: recreating it"),
             },
-            Err(AttachError::Missing(_)) => {}
-            Err(error) => {
-                if let Some(pid) = living_user(&names[1]) {
-                    let what = format!("{error} (pid {pid} uses it); the shared memory");
-                    return Err(KeeperError::Changed { what });
-                }
-                log::warn!("{error}; no process uses it: recreating it");
-            }
+            Err(error) => match (living_user(&names[1])?, error) {
+                (Some(pid), error) => return Err(KeeperError::Changed { what: unusable(&error, pid) }),
+                (None, AttachError::Missing(_)) => {}
+                (None, error) => log::warn!("{error}; no process uses it: recreating it"),
+            },
         }
-        check_shared_memory(shapes.bytes())?;
+        check_shared_memory(shapes.bytes(), bytes_of(&config.instance)?)?;
         remove_all(&config.instance)?;
         let regions = Self::create(&names, &shapes).inspect_err(|_| {
             let _ = remove_all(&config.instance);
@@ -234,11 +232,26 @@ pub(super) fn has_living_switchers(config: &Config) -> bool {
     keeper.is_ok_and(|(region, _)| region.has_living_switcher())
 }
 
-/// The pid of a living switcher or interface daemon in a keeper region, even if the other regions cannot be attached.
-fn living_user(keeper: &str) -> Option<u32> {
-    let (region, _) = KeeperRegion::<Reader>::attach(keeper).ok()?;
+/// The pid of a living switcher or interface daemon in a keeper region, even if the other regions cannot be attached. A
+/// system error leaves open which processes live.
+fn living_user(keeper: &str) -> Result<Option<u32>, AttachError> {
+    let region = match KeeperRegion::<Reader>::attach(keeper) {
+        Ok((region, _)) => region,
+        Err(error @ AttachError::System { .. }) => return Err(error),
+        Err(_) => return Ok(None),
+    };
     let records = region.switchers.iter().map(|record| record.load());
-    records.into_iter().find(SwitcherRecord::is_alive).map(|record| record.pid).or_else(|| region.living_daemon())
+    let switcher = records.into_iter().find(SwitcherRecord::is_alive).map(|record| record.pid);
+    Ok(switcher.or_else(|| region.living_daemon()))
+}
+
+fn unusable(error: &AttachError, user: u32) -> String {
+    match error {
+        AttachError::Missing(path) => {
+            format!("shared memory {} was removed while pid {user} uses the rest; the shared memory", path.display())
+        }
+        error => format!("{error} (pid {user} uses it); the shared memory"),
+    }
 }
 
 fn side(side: ConfiguredSide) -> InterfaceSide {
@@ -295,16 +308,27 @@ fn open_frames(name: &str, bytes: u64) -> Result<OwnedFd, AttachError> {
 
 /// Removes every region of the instance, including those of switchers that are no longer configured.
 pub(super) fn remove_all(instance: &Instance) -> Result<(), KeeperError> {
+    for entry in entries(instance)? {
+        let name = format!("/{}", entry.file_name().to_string_lossy());
+        Region::unlink(&name).map_err(file_error(entry.path()))?;
+    }
+    Ok(())
+}
+
+/// The bytes that [`remove_all`] frees.
+fn bytes_of(instance: &Instance) -> Result<u64, KeeperError> {
+    use std::os::unix::fs::MetadataExt;
+    const BLOCK: u64 = 512;
+    let taken = entries(instance)?.into_iter().filter_map(|entry| Some(entry.metadata().ok()?.blocks() * BLOCK));
+    Ok(taken.sum())
+}
+
+fn entries(instance: &Instance) -> Result<Vec<DirEntry>, KeeperError> {
     let prefix = region_name(instance, "");
     let prefix = prefix.trim_start_matches('/');
     let folder = Path::new("/dev/shm");
-    for entry in std::fs::read_dir(folder).map_err(file_error(folder))?.flatten() {
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with(prefix) {
-            Region::unlink(&format!("/{}", name.to_string_lossy())).map_err(file_error(entry.path()))?;
-        }
-    }
-    Ok(())
+    let all = std::fs::read_dir(folder).map_err(file_error(folder))?.flatten();
+    Ok(all.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix)).collect())
 }
 
 /// The connection table's hash key: random per table, so that no client can target a single bucket.

@@ -111,3 +111,61 @@ fn a_keeper_that_lives_by_the_memory_alone_is_told() {
     let [Some(text), None, None, None] = answers else { panic!("{answers:?}") };
     assert!(text.contains(&format!("already running as pid {other}, with another /run")), "{text}");
 }
+
+/// The regions of an instance without interfaces, removed on drop.
+struct Memory {
+    config: Config,
+    facts: Facts,
+}
+
+impl Memory {
+    fn new(name: &str) -> (Memory, Regions) {
+        let text = format!("instance = \"{name}-{}\"\n[switchers]\ncount = 1\n", std::process::id());
+        let text =
+            format!("{text}[[interface]]\nname = \"eth0\"\n[limits]\nconnections = 1\nframes = 128\nring = 64\n");
+        let config = Config::parse(&text, "test.toml").expect("a good configuration");
+        let memory = Memory { config, facts: Facts { interfaces: Vec::new(), cpus: vec![0], addresses: 0 } };
+        let (regions, is_restart) = memory.attach_or_create().expect("room");
+        assert!(!is_restart);
+        (memory, regions)
+    }
+
+    fn attach_or_create(&self) -> Result<(Regions, bool), KeeperError> {
+        Regions::attach_or_create(&self.config, &self.facts)
+    }
+
+    fn unlink(&self, region: &str) {
+        Region::unlink(&region_name(&self.config.instance, region)).expect("it is there");
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = remove_all(&self.config.instance);
+    }
+}
+
+#[test]
+fn memory_with_a_missing_region_is_kept_while_a_switcher_lives() {
+    let (memory, regions) = Memory::new("missing-part");
+    let pid = std::process::id();
+    let switcher = SwitcherRecord { pid, start_time: start_time(pid).expect("it lives"), ..regions.switcher(0) };
+    regions.set_switcher(0, &switcher);
+    for region in ["control", "connections", "switcher.0"] {
+        memory.unlink(region);
+        let refused = memory.attach_or_create().map(drop).expect_err("a switcher lives").to_string();
+        assert!(refused.contains(&format!("was removed while pid {pid} uses the rest")), "{refused}");
+        assert!(has_living_switchers(&memory.config), "its record is gone: {region}");
+    }
+    regions.set_switcher(0, &SwitcherRecord { pid: 0, ..switcher });
+    assert!(memory.attach_or_create().is_ok_and(|(_, is_restart)| !is_restart), "nobody lives");
+}
+
+#[test]
+fn the_instances_own_memory_is_counted() {
+    let (memory, _regions) = Memory::new("counted-memory");
+    let all = bytes_of(&memory.config.instance).expect("/dev/shm");
+    assert!(all >= 128 * CHUNK, "a frame pool alone: {all}");
+    memory.unlink("frames.0");
+    assert_eq!(all - bytes_of(&memory.config.instance).expect("/dev/shm"), 128 * CHUNK);
+}

@@ -10,5 +10,5 @@ mod requests;
 mod socket;
 
 pub use interface::addresses_of;
-pub use requests::RequestSocket;
+pub use requests::{Dump, MAX_DUMPS, RequestSocket};
 pub use socket::{DATAGRAM_BYTES, enlarge, for_each_message, open, receive};

@@ -14,7 +14,7 @@ pub mod privileges;
 pub mod scheduling;
 mod stderr;
 
-pub use account::account_fault;
+pub use account::{AccountError, find_account};
 pub use duration::duration;
 pub use exit::{REFUSED, give_up};
 pub use file::{inode, is_at, open_locked};

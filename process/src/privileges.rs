@@ -1,8 +1,9 @@
 //! CPU pinning, real-time scheduling, and dropping privileges to an ordinary user without capabilities.
 
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::{Pid, User, setgroups, setresgid, setresuid};
+use nix::unistd::{Pid, setgroups, setresgid, setresuid};
 
+use crate::account::{AccountError, find_account};
 use crate::scheduling;
 
 /// Failure to set up the CPU, the scheduling or the account of a process.
@@ -21,9 +22,9 @@ pub enum PrivilegeError {
         "set real-time priority: {0}; a flood of packets may starve the switcher; give it CAP_SYS_NICE and, with real-time group scheduling, a real-time runtime for its cgroup"
     )]
     RealTime(std::io::Error),
-    /// No such user.
-    #[error("user {0:?} does not exist; name an existing one as `user` in the configuration, for example \"nobody\"")]
-    User(String),
+    /// The account does not exist, or cannot be looked up.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// The system refused a step of dropping privileges.
     #[error("drop privileges ({step}): {error}; start the switcher as root")]
     Refused {
@@ -35,6 +36,13 @@ pub enum PrivilegeError {
     /// User id 0 could be set again.
     #[error("privileges could be regained after they were dropped")]
     Regained,
+}
+
+impl PrivilegeError {
+    /// Whether a restart would fail in the same way. A failed account look-up may succeed later.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Account(AccountError::LookUp { .. }))
+    }
 }
 
 /// Pins the calling thread to one CPU (patent: the switching program runs exclusively on its processor).
@@ -56,7 +64,7 @@ pub fn set_real_time() -> Result<(), PrivilegeError> {
 /// Permanently switches to `user`, without supplementary groups or capabilities. Executed programs cannot regain them.
 pub fn drop_to(user: &str) -> Result<(), PrivilegeError> {
     let refused = |step| move |error| PrivilegeError::Refused { step, error };
-    let account = User::from_name(user).ok().flatten().ok_or_else(|| PrivilegeError::User(user.into()))?;
+    let account = find_account(user)?;
     nix::sys::prctl::set_no_new_privs().map_err(refused("no_new_privs"))?;
     setgroups(&[]).map_err(refused("setgroups"))?;
     setresgid(account.gid, account.gid, account.gid).map_err(refused("setresgid"))?;
@@ -65,5 +73,18 @@ pub fn drop_to(user: &str) -> Result<(), PrivilegeError> {
     match setresuid(nix::unistd::Uid::from_raw(0), nix::unistd::Uid::from_raw(0), nix::unistd::Uid::from_raw(0)) {
         Ok(()) if !account.uid.is_root() => Err(PrivilegeError::Regained),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failed_look_up_is_retried() {
+        let look_up = AccountError::LookUp { name: "nobody".into(), error: nix::Error::EIO };
+        assert!(!PrivilegeError::Account(look_up).is_refusal());
+        assert!(PrivilegeError::Account(AccountError::Missing("nobody".into())).is_refusal());
+        assert!(PrivilegeError::Regained.is_refusal());
     }
 }

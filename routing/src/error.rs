@@ -27,6 +27,11 @@ pub enum NetlinkError {
         /// The kernel's error.
         source: io::Error,
     },
+    /// Changes interrupted every attempt at a dump.
+    #[error(
+        "network changes interrupted every attempt to list the kernel's state; try again when the network is quiet"
+    )]
+    Interrupted,
 }
 
 fn remedy(refusal: &io::Error) -> &'static str {

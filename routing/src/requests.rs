@@ -3,21 +3,19 @@
 use std::net::IpAddr;
 
 use log::{info, warn};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE};
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
+use shunt_netlink::MAX_DUMPS;
 
 use super::decode;
 use super::error::NetlinkError;
 use super::event::{Event, NeighbourKey};
 use super::state::State;
-
-/// Attempts at a dump that changes interrupt, before an inconsistent one is accepted.
-const MAX_DUMPS: usize = 5;
 
 /// The result of a dump.
 #[derive(Default)]
@@ -69,7 +67,9 @@ impl Requests {
         for _ in 0..MAX_DUMPS {
             dump.events.clear();
             let take = |message, flags| dump.events.extend(decode::event(&message, flags));
-            dump.consistent = self.exchange(request.clone(), NLM_F_DUMP, what, take)?;
+            let outcome = self.kernel.dump(request.clone(), take);
+            let outcome = outcome.map_err(|source| NetlinkError::Refused { what, source })?;
+            dump.consistent = outcome == shunt_netlink::Dump::Consistent;
             if dump.consistent {
                 return Ok(dump);
             }
@@ -91,17 +91,8 @@ impl Requests {
         message.header.flags = NeighbourFlags::Use;
         message.attributes = vec![NeighbourAttribute::Destination(key.address.into())];
         let message = RouteNetlinkMessage::NewNeighbour(message);
-        self.exchange(message, NLM_F_CREATE | NLM_F_ACK, "resolve a neighbour", |_, _| {}).map(drop)
-    }
-
-    fn exchange(
-        &mut self,
-        request: RouteNetlinkMessage,
-        flags: u16,
-        what: &'static str,
-        take: impl FnMut(RouteNetlinkMessage, u16),
-    ) -> Result<bool, NetlinkError> {
-        self.kernel.exchange(request, flags, take).map_err(|source| NetlinkError::Refused { what, source })
+        let answer = self.kernel.exchange(message, NLM_F_CREATE | NLM_F_ACK, |_, _| {});
+        answer.map_err(|source| NetlinkError::Refused { what: "resolve a neighbour", source })
     }
 }
 

@@ -60,6 +60,8 @@ counted! {
     Land = "land",
     /// Source is a service address.
     SpoofedService = "spoofed_service",
+    /// Source is a backend, from an interface of the clients' side by which no packet goes to it.
+    SpoofedBackend = "spoofed_backend",
     /// From the pseudo-interface, with a source that is not an address or service of this machine.
     ForeignSource = "foreign_source",
     /// Source routing option (RFC 7126).

@@ -158,6 +158,14 @@ pub fn network_namespace(pid: u32) -> Option<u64> {
     std::fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|namespace| namespace.ino())
 }
 
+/// This process's network namespace, by its inode.
+pub fn own_network_namespace() -> std::io::Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    const NAMESPACE: &str = "/proc/self/ns/net";
+    let unreadable = |error: std::io::Error| std::io::Error::new(error.kind(), format!("{NAMESPACE}: {error}"));
+    Ok(std::fs::metadata(NAMESPACE).map_err(unreadable)?.ino())
+}
+
 /// Whether a process with this id and start time ([`start_time`]) is running. False for id 0 and for a reused id.
 /// A hidden process counts as running: memory that it may read must not change.
 pub fn is_alive(pid: u64, started: u64) -> bool {
@@ -206,13 +214,13 @@ impl<A> Header<A> {
         kind: Kind,
         layout_hash: u64,
         mapped: usize,
+        boot: [u64; 2],
     ) -> Result<(), (&'static str, String, String, &'static str)> {
         const STALE: &str = "stop Shunt and start it again to recreate the memory";
         const BUILD: &str = "another build of Shunt created it: use the same build for all processes";
         let ready = self.ready.load(Ordering::Acquire); // pairs with make_ready()
         let hex = |n: u64| format!("{n:#x}");
         let dec = |n: u64| n.to_string();
-        let boot = boot_id().unwrap_or_default();
         type Check<'a> = (&'static str, u64, u64, &'a dyn Fn(u64) -> String, &'static str);
         let checks: [Check<'_>; 8] = [
             (

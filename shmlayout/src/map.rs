@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use crate::access::{Access, Lends, Writer};
-use crate::header::{AttachError, Header, Kind};
+use crate::header::{AttachError, Header, Kind, boot_id};
 use crate::layout::{Described, Part};
 use crate::record::Record;
 use memmap2::{MmapOptions, MmapRaw};
@@ -227,7 +227,8 @@ impl Region {
                 "it is not Shunt's: remove the file",
             ))
         })?;
-        header.check(kind, layout_hash, region.length).map_err(field)?;
+        let unknown = |source| AttachError::System { path: path.into(), what: "read the boot id", source };
+        header.check(kind, layout_hash, region.length, boot_id().map_err(unknown)?).map_err(field)?;
         Ok(region)
     }
 

@@ -39,7 +39,8 @@ fn main() -> ExitCode {
 
 /// Whether a restart would fail in the same way.
 fn is_refusal(error: &anyhow::Error) -> bool {
-    error.downcast_ref().is_some_and(HandoverError::is_refusal) || error.is::<PrivilegeError>()
+    error.downcast_ref().is_some_and(HandoverError::is_refusal)
+        || error.downcast_ref().is_some_and(PrivilegeError::is_refusal)
 }
 
 fn run(arguments: &Arguments) -> Result<Infallible> {

@@ -4,7 +4,7 @@
 use super::finding::Finding;
 use shunt_config::Config;
 use shunt_instances::{TakenAddress, runs};
-use shunt_process::account_fault;
+use shunt_process::find_account;
 use shunt_publish::agents::Agents;
 use std::io;
 use std::net::SocketAddr;
@@ -28,9 +28,9 @@ fn try_bind(listen: SocketAddr) -> io::Result<()> {
 
 fn account(config: &Config) -> Finding {
     const CHECK: &str = "user";
-    match account_fault(&config.user) {
-        Some(fault) => refusal(CHECK, &config.source.problem("user", fault).to_string()),
-        None => Finding::ok(CHECK, format!("there is an account {}", config.user)),
+    match find_account(&config.user) {
+        Err(fault) => refusal(CHECK, &config.source.problem("user", fault.to_string()).to_string()),
+        Ok(_) => Finding::ok(CHECK, format!("there is an account {}", config.user)),
     }
 }
 

@@ -34,7 +34,7 @@ static PROGRAM: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/s
 /// The kernel detaches a program some time after its last pin is gone.
 const BUSY_TRIES: u32 = 20;
 const BUSY_WAIT: Duration = Duration::from_millis(5);
-/// Capacity for the box's own addresses.
+/// Minimum capacity for the box's own addresses.
 const LOCAL_ADDRESSES: u32 = 1024;
 const MAPS: [&str; 4] = ["ports", "services", "backends", "local"];
 
@@ -56,6 +56,8 @@ pub struct Sizes {
     pub services: u32,
     /// Backends, of two epochs.
     pub backends: u32,
+    /// The box's own addresses at the start; the map has capacity for twice as many.
+    pub local: u32,
 }
 
 /// Why the program is not attached.
@@ -91,6 +93,12 @@ pub enum RedirectError {
         /// What.
         error: aya::pin::PinError,
     },
+    /// A map has no room for a key.
+    #[error("map {map} of the XDP program is full; {}", more_room(.map))]
+    Full {
+        /// Which.
+        map: &'static str,
+    },
     /// A map.
     #[error("map {map} of the XDP program: {error}")]
     Map {
@@ -99,6 +107,16 @@ pub enum RedirectError {
         /// What.
         error: Box<MapError>,
     },
+}
+
+fn more_room(map: &str) -> &'static str {
+    match map {
+        "local" => {
+            "packets to other addresses of the box may be taken for Shunt's: remove addresses from the box, or stop Shunt and \
+             start it again, which doubles the capacity for the addresses it finds then"
+        }
+        _ => "stop Shunt and start it again, which sizes the map by the limits",
+    }
 }
 
 /// The errno inside aya's error.
@@ -222,7 +240,7 @@ fn load(folder: &Path, sizes: Sizes) -> Result<Ebpf, RedirectError> {
         .map_max_entries("ports", sizes.queues.max(1))
         .map_max_entries("services", sizes.services.max(1))
         .map_max_entries("backends", sizes.backends.max(1))
-        .map_max_entries("local", LOCAL_ADDRESSES);
+        .map_max_entries("local", sizes.local.saturating_mul(2).max(LOCAL_ADDRESSES));
     for name in MAPS {
         loader.map_pin_path(name, folder.join(name));
     }
@@ -296,15 +314,50 @@ impl<const N: usize> KeySet<N> {
         Ok(Self { name, map, keys })
     }
 
-    /// Adds new keys, then removes old ones, so that a key in both sets is always present.
-    fn replace(&mut self, keys: BTreeSet<[u8; N]>) -> Result<(), RedirectError> {
-        for key in keys.difference(&self.keys) {
-            self.map.insert(key, 1, 0).map_err(map_error(self.name))?;
+    /// Adds new keys, then removes old ones; in a full map, the other way round. `keys` is updated after each step, so that
+    /// after a failure the next call continues from what the map holds.
+    fn replace(&mut self, wanted: BTreeSet<[u8; N]>) -> Result<(), RedirectError> {
+        let added = self.add(&wanted);
+        self.keep_only(&wanted)?;
+        match added {
+            Err(RedirectError::Full { .. }) => self.add(&wanted),
+            added => added,
         }
-        for key in self.keys.difference(&keys) {
-            self.map.remove(key).map_err(map_error(self.name))?;
+    }
+
+    fn add(&mut self, wanted: &BTreeSet<[u8; N]>) -> Result<(), RedirectError> {
+        let new: Vec<_> = wanted.difference(&self.keys).copied().collect();
+        for key in new {
+            self.map.insert(key, 1, 0).map_err(|error| self.refusal(error))?;
+            self.keys.insert(key);
         }
-        self.keys = keys;
         Ok(())
+    }
+
+    fn keep_only(&mut self, wanted: &BTreeSet<[u8; N]>) -> Result<(), RedirectError> {
+        let gone: Vec<_> = self.keys.difference(wanted).copied().collect();
+        for key in gone {
+            match self.map.remove(&key) {
+                // Removed by another program.
+                Err(error) if errno(&error) == Some(libc::ENOENT) => {}
+                removed => removed.map_err(|error| self.refusal(error))?,
+            }
+            self.keys.remove(&key);
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, error: MapError) -> RedirectError {
+        match errno(&error) {
+            Some(libc::E2BIG) => RedirectError::Full { map: self.name },
+            _ => map_error(self.name)(error),
+        }
+    }
+}
+
+fn errno(error: &MapError) -> Option<i32> {
+    match error {
+        MapError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
     }
 }

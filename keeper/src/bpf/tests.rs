@@ -36,7 +36,7 @@ impl Loaded {
         }
         let directory = tempfile::tempdir().expect("a directory");
         mount(directory.path()).expect("a bpffs");
-        let mut ebpf = load(directory.path(), Sizes { queues: 1, services: 8, backends: 8 }).expect("loads");
+        let mut ebpf = load(directory.path(), Sizes { queues: 1, services: 8, backends: 8, local: 1 }).expect("loads");
         let program: &mut Xdp = ebpf.program_mut("shunt").expect("named so").try_into().expect("XDP");
         program.load().expect("passes the verifier");
         let mut map = |name| ebpf.take_map(name).expect("a map");
@@ -155,4 +155,43 @@ fn what_is_taken_out_is_passed_again() {
     program.maps.1.replace([[7; 16], [8; 16]].into()).expect("room");
     assert_eq!(program.run(&packet), PASS);
     assert_eq!(program.maps.1.map.keys().count(), 2);
+}
+
+fn addresses(count: u8) -> BTreeSet<[u8; 16]> {
+    (0..count).map(|last| Address::from_v4([203, 0, 113, last]).0).collect()
+}
+
+#[test]
+fn keys_left_by_a_failed_change_are_removed_by_the_next() {
+    let Some(mut program) = Loaded::new() else { return };
+    let services = &mut program.maps.1;
+    let refused = services.replace(addresses(20)).expect_err("there is room for 8").to_string();
+    assert!(refused.starts_with("map services of the XDP program is full; stop Shunt"), "{refused}");
+    services.replace([[7; 16]].into()).expect("room");
+    let left: Vec<_> = services.map.keys().collect::<Result<_, _>>().expect("keys");
+    assert_eq!(left, [[7; 16]]);
+}
+
+#[test]
+fn removing_a_key_that_is_gone_succeeds() {
+    let Some(mut program) = Loaded::new() else { return };
+    let services = &mut program.maps.1;
+    services.replace(addresses(2)).expect("room");
+    services.map.remove(&Address::from_v4([203, 0, 113, 0]).0).expect("it is there");
+    services.replace([[7; 16]].into()).expect("nothing is in the way");
+    assert_eq!(services.map.keys().count(), 1);
+}
+
+#[test]
+fn the_local_map_holds_twice_the_addresses_found() {
+    let Some(program) = Loaded::new() else { return };
+    drop(program);
+    let directory = tempfile::tempdir().expect("a directory");
+    mount(directory.path()).expect("a bpffs");
+    let sizes = Sizes { queues: 1, services: 8, backends: 8, local: LOCAL_ADDRESSES };
+    let mut ebpf = load(directory.path(), sizes).expect("loads");
+    unmount(directory.path()).expect("a bpffs");
+    let mut local: KeySet<16> = KeySet::open("local", ebpf.take_map("local").expect("a map")).expect("local");
+    let all = (0..2 * LOCAL_ADDRESSES).map(|number| Address::from_v4(number.to_be_bytes()).0).collect();
+    local.replace(all).expect("room");
 }

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
@@ -87,17 +87,14 @@ impl Netlink {
     pub fn rules(&mut self) -> io::Result<Vec<Rule>> {
         let mut message = RuleMessage::default();
         message.header.family = AddressFamily::Inet;
-        let mut rules = Vec::new();
-        self.requests.exchange(RouteNetlinkMessage::GetRule(message), NLM_F_DUMP, |answer, _| {
-            if let RouteNetlinkMessage::NewRule(rule) = answer {
-                rules.extend(own_rule(&rule));
-            }
-        })?;
-        Ok(rules)
+        self.requests.list(RouteNetlinkMessage::GetRule(message), |answer| match answer {
+            RouteNetlinkMessage::NewRule(rule) => own_rule(&rule),
+            _ => None,
+        })
     }
 
     fn command(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        self.requests.exchange(request, flags | NLM_F_ACK, |_, _| {}).map(drop)
+        self.requests.exchange(request, flags | NLM_F_ACK, |_, _| {})
     }
 }
 

@@ -103,7 +103,7 @@ fn open_xdp(lab: &Lab, pins: &Pins, mode: AttachMode, kept: &mut Kept) -> Redire
         let socket = inside(&lab.lb, || af_xdp::open(interface, queue, SLOTS, sharing, BindMode::Copy));
         kept.sockets.push(socket.expect("an AF_XDP socket"));
     }
-    let sizes = Sizes { queues: QUEUES, services: 16, backends: 16 };
+    let sizes = Sizes { queues: QUEUES, services: 16, backends: 16, local: 1 };
     let directory = pins.0.path();
     let mut redirect = inside(&lab.lb, || Redirect::attach(directory, interface, mode, sizes)).expect("attached");
     redirect.set_services([Address::from_v4(SERVICE)]).expect("room");
@@ -199,7 +199,7 @@ fn kernel_keeps_what_is_not_shunts_and_a_restarted_keeper_takes_over() {
     peer.send(&packet(BOX, 4000, 2));
     assert_eq!((collect(&mut peer, 1), collect(&mut tap, 1)), (vec![1], vec![2]));
 
-    let sizes = Sizes { queues: QUEUES, services: 16, backends: 16 };
+    let sizes = Sizes { queues: QUEUES, services: 16, backends: 16, local: 1 };
     let attach = || Redirect::attach(pins.0.path(), interface, AttachMode::Native, sizes);
     let mut redirect = inside(&lab.lb, attach).expect("takes over");
     peer.send(&packet(SERVICE, 4000, 3));

@@ -148,3 +148,25 @@ proptest::proptest! {
         }
     }
 }
+
+/// A keeper may remove memory of another boot, but not this.
+#[test]
+fn an_unreadable_boot_id_is_a_system_error() {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: mount namespaces need root");
+        return;
+    }
+    let name = Named::new("boot");
+    let _made = KeeperRegion::create(&name.0, &shape(), |_| ()).unwrap();
+    let without_proc = || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some("tmpfs"), "/proc", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        refusal(&name)
+    };
+    let refused = std::thread::scope(|scope| scope.spawn(without_proc).join().unwrap());
+    assert!(refused.contains("read the boot id"), "{refused}");
+}

@@ -80,6 +80,7 @@ fn source_hash_holds_for_a_port_that_is_used_again() {
         let client = ([198, 18, 0, 2], port);
         send(&mut filter, client, SYN, NOW_MS);
         let serving = (0..4).find(|index| counts(&world)[usize::from(*index)] > 0).expect("one serves it");
+        pass(&mut filter, &mut tcp(backend(serving), client, SYN | ACK).build(), BACKENDS, NOW_MS);
         send(&mut filter, client, FIN | ACK, NOW_MS);
         pass(&mut filter, &mut tcp(backend(serving), client, FIN | ACK).build(), BACKENDS, NOW_MS);
         send(&mut filter, client, SYN, NOW_MS);

@@ -5,7 +5,7 @@ use super::tcp_state::{Sender, begins};
 use super::{Choice, Context, Filter, PacketMetadata, Subject, Verdict, backend_key, client_key, closing};
 use shunt_packet::{ArpFields, Buffer, Flow, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, arp, reply};
 use shunt_shmlayout::access::Writer;
-use shunt_shmlayout::address::{InterfaceId, Protocol, ServiceId};
+use shunt_shmlayout::address::{BackendId, InterfaceId, Protocol, ServiceId};
 use shunt_shmlayout::config_table::{FibRoute, Generation};
 use shunt_shmlayout::connections::{
     Activity, Found, LastHop, RecordError, Side as TableSide, SideHashes, Snapshot, State,
@@ -15,7 +15,7 @@ use shunt_shmlayout::endpoints::AddressUse;
 use shunt_shmlayout::mode::Mode;
 use shunt_shmlayout::notice::Notice;
 use shunt_shmlayout::record::Counter;
-use shunt_shmlayout::regions::ServiceCounters;
+use shunt_shmlayout::regions::{InterfaceSide, ServiceCounters};
 
 /// Entries examined to make room in a full table.
 const EVICTION_BUDGET: usize = 64;
@@ -49,6 +49,7 @@ impl Filter {
             // The same figure for the way back: an existing connection, or neither.
             Subject::Backend(id) => {
                 match self.owner.table().find_likely(&backend_key(flow, id), metadata.hash, metadata.likely) {
+                    Some(_) if self.is_spoofed(tables, id, interface) => Verdict::Drop(DropReason::SpoofedBackend),
                     Some(found) => self.send_to_client(frame, &context, &found),
                     None if tables.address_use(&flow.destination) == Some(AddressUse::Host) => {
                         Verdict::ToHost(usize::from(flow.end))
@@ -196,6 +197,14 @@ impl Filter {
             counters.opened.add(1);
         }
         Ok(found)
+    }
+
+    /// Whether what comes from a backend's address can't be the backend's: it came in by an interface that leads to clients only
+    /// and not to this backend. Anybody among the clients could otherwise answer in the name of the service.
+    #[inline]
+    pub(super) fn is_spoofed(&self, tables: &Generation, backend: BackendId, interface: InterfaceId) -> bool {
+        let side = self.interfaces.get(usize::from(interface.0)).and_then(|here| here.side());
+        side == Some(InterfaceSide::Client) && tables.backend(backend).is_none_or(|it| it.interface != interface)
     }
 
     /// Step 208: a TCP reset, or drop.

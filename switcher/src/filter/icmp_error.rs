@@ -61,6 +61,9 @@ impl Filter {
             (Ok(_), Side::Client) if !is_host(from) && tables.address_use(&flow.source).is_some() => {
                 Verdict::Drop(DropReason::SpoofedService)
             }
+            (Ok(found), Side::Backend) if self.is_spoofed(tables, found.connection.backend, from) => {
+                Verdict::Drop(DropReason::SpoofedBackend)
+            }
             (Ok(found), Side::Client) => self.send_error_to_backend(tables, frame, flow, &found),
             (Ok(found), Side::Backend) => self.send_error_to_client(tables, frame, flow, &found),
             // Perhaps about the box's own connection to its backend, such as a health check.

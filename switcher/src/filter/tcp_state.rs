@@ -41,8 +41,9 @@ pub fn next(before: Activity, flags: u8, sender: Sender, mode: Mode) -> Activity
         }
         Sender::Backend | Sender::Client => {}
     }
-    // A FIN before the handshake is over says nothing: a forged one would make the entry outlive a forged SYN's.
-    if flags & FIN != 0 && after.state != State::Opening {
+    // A client's FIN before the handshake is complete is ignored: forged pairs of SYN and FIN would otherwise make entries that
+    // outlive those of a SYN flood.
+    if flags & FIN != 0 && (sender == Sender::Backend || after.state != State::Opening) {
         after.flags |= if sender == Sender::Client { Activity::CLIENT_FIN } else { Activity::BACKEND_FIN };
         after.flags |= Activity::ENDED;
         let both = Activity::CLIENT_FIN | Activity::BACKEND_FIN;
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fin_before_the_handshake_is_over_changes_nothing() {
+    fn a_client_s_fin_before_the_handshake_is_complete_changes_nothing() {
         let [a, b] = OPEN;
         assert_eq!(run(Mode::Nat, &[(Client, FIN)]), State::Opening);
         assert_eq!(run(Mode::Nat, &[a, (Client, FIN)]), State::Opening);

@@ -320,6 +320,16 @@ fn row_34_a_service_address_as_source_makes_no_connection() {
 }
 
 #[test]
+fn row_34_a_backend_s_answer_comes_from_its_side() {
+    let world = world();
+    let mut filter = world.filter(0);
+    assert!(matches!(through(&mut filter, tcp(CLIENT, SERVICE, SYN).build(), CLIENTS).0, Verdict::Forward(..)));
+    let answer = || tcp(B1, CLIENT, SYN | ACK).build();
+    assert_eq!(through(&mut filter, answer(), CLIENTS).0, Verdict::Drop(DropReason::SpoofedBackend));
+    assert!(matches!(through(&mut filter, answer(), BACKENDS).0, Verdict::Forward(..)));
+}
+
+#[test]
 fn row_76_echo_to_a_service_address_is_answered() {
     let mut filter = world().filter(0);
     let echo = |from, to| icmp_echo(from, to).sequence(9).payload(b"ping");
@@ -418,6 +428,7 @@ fn a_port_used_again_after_the_end_is_a_new_connection() {
     let world = world();
     let mut filter = world.filter(0);
     from_client(&mut filter, SYN);
+    through(&mut filter, tcp(B1, CLIENT, SYN | ACK).build(), BACKENDS);
     from_client(&mut filter, FIN | ACK);
     through(&mut filter, tcp(B1, CLIENT, FIN | ACK).build(), BACKENDS);
     let (verdict, _) = from_client(&mut filter, SYN);

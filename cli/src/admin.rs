@@ -62,9 +62,17 @@ pub enum AdminError {
         "shunt-control of instance {0} answered something else than expected: use the same build for all processes"
     )]
     Unintelligible(Instance),
-    /// Control refused or postponed the command, with its reason.
+    /// Control refused the command, with its reason.
     #[error("{0}")]
     Refused(String),
+    /// Control accepted the command, and it is not in force yet.
+    #[error("{}: {why}", name(what))]
+    Pending {
+        /// What was accepted.
+        what: Accepted,
+        /// Which switchers still use an older generation.
+        why: String,
+    },
 }
 
 /// Sends a command and returns control's answer, unless that is a refusal.
@@ -80,10 +88,25 @@ pub fn order(instance: &Instance, command: &Command) -> Result<Reply, AdminError
         _ => AdminError::NoAnswer { instance: instance.clone(), source },
     })?;
     let line = exchange(&stream, command, patience(command)).map_err(|source| unanswered(instance, &stream, source))?;
-    match Reply::parse(&line) {
-        Some(Reply::Refused { error } | Reply::Pending { error, .. }) => Err(AdminError::Refused(error)),
-        Some(reply) => Ok(reply),
-        None => Err(AdminError::Unintelligible(instance.clone())),
+    accepted(Reply::parse(&line).ok_or_else(|| AdminError::Unintelligible(instance.clone()))?)
+}
+
+/// Turns a refusal or a pending command into an error.
+fn accepted(reply: Reply) -> Result<Reply, AdminError> {
+    match reply {
+        Reply::Refused { error } => Err(AdminError::Refused(error)),
+        Reply::Pending { what, error } => Err(AdminError::Pending { what, why: error }),
+        reply => Ok(reply),
+    }
+}
+
+/// Describes what was accepted.
+fn name(what: &Accepted) -> String {
+    match what {
+        Accepted::Changed { backends } => backends.join(", "),
+        Accepted::Reloaded { services, backends } => {
+            format!("configuration of {services} services, {backends} back-ends")
+        }
     }
 }
 
@@ -178,6 +201,19 @@ pub fn backend_details(instance: &Instance) -> Result<HashMap<String, BackendDet
 mod tests {
     use super::*;
     use shunt_protocol::admin::ReportPath;
+
+    #[test]
+    fn what_is_accepted_and_not_in_force_is_no_refusal() {
+        let error = "accepted, but not in force: switcher 1 (pid 7) still uses epoch 3".to_owned();
+        let pending = |what| accepted(Reply::Pending { what, error: error.clone() }).unwrap_err();
+        let changed = pending(Accepted::Changed { backends: vec!["b1".to_owned(), "b2".to_owned()] });
+        assert!(matches!(changed, AdminError::Pending { what: Accepted::Changed { .. }, .. }), "{changed:?}");
+        assert_eq!(changed.to_string(), format!("b1, b2: {error}"));
+        let reloaded = pending(Accepted::Reloaded { services: 2, backends: 5 });
+        assert_eq!(reloaded.to_string(), format!("configuration of 2 services, 5 back-ends: {error}"));
+        let refused = accepted(Reply::Refused { error: "no such back-end".to_owned() }).unwrap_err();
+        assert!(matches!(refused, AdminError::Refused(_)), "{refused:?}");
+    }
 
     #[test]
     fn a_stuck_control_is_named_without_an_error_number() {

@@ -6,9 +6,9 @@ use super::drain::Selected;
 use super::memory::{Memory, MemoryError};
 use super::output::{self, Output};
 use super::views::{
-    BackendsReport, ConnectionsReport, DropsReport, Filter, Outside, ProcessRow, ProcessState, Sample, ServicesReport,
-    Severity, StatusReport, StatusView, control_unanswered, faulty_host, faulty_links, fields, process_problems,
-    processes,
+    BackendsReport, ConnectionsReport, DropsReport, Filter, Outside, Process, ProcessRow, ProcessState, Sample,
+    ServicesReport, Severity, StatusReport, StatusView, control_unanswered, faulty_host, faulty_links, fields,
+    process_problems, processes,
 };
 use super::{check, doctor, drain, instance};
 use clap::{Parser, Subcommand};
@@ -170,7 +170,7 @@ fn warn_of_missing(memory: &Memory) -> anyhow::Result<()> {
 
 /// Whether control's loop turns. Querying a stuck control would block until the timeout.
 fn control_runs(memory: &Memory) -> bool {
-    let runs = |row: &ProcessRow| row.process == "control" && row.state == ProcessState::Running;
+    let runs = |row: &ProcessRow| row.process == Process::Control && row.state == ProcessState::Running;
     processes(memory, monotonic_ms()).iter().any(runs)
 }
 

@@ -14,22 +14,30 @@ pub struct Announcements {
     made: BTreeSet<(Place, Ipv4Addr)>,
 }
 
+/// What an update changes.
+#[derive(Default)]
+pub struct Update {
+    /// Addresses to announce, by place.
+    pub new: BTreeMap<Place, Vec<Ipv4Addr>>,
+    /// Addresses that are no longer served there.
+    pub left: Vec<(Place, Ipv4Addr)>,
+}
+
 impl Announcements {
-    /// Newly due announcements, by place.
-    pub fn update(
-        &mut self,
-        table: &Table,
-        links: &BTreeMap<u32, Link>,
-        interfaces: &Interfaces,
-    ) -> BTreeMap<Place, Vec<Ipv4Addr>> {
+    /// Which announcements must start and stop since the previous call.
+    pub fn update(&mut self, table: &Table, links: &BTreeMap<u32, Link>, interfaces: &Interfaces) -> Update {
         let due = due(table, links, interfaces);
-        let mut new: BTreeMap<Place, Vec<Ipv4Addr>> = BTreeMap::new();
-        for (place, address) in due.difference(&self.made) {
-            new.entry(*place).or_default().push(*address);
-        }
+        let update =
+            Update { new: by_place(due.difference(&self.made)), left: self.made.difference(&due).copied().collect() };
         self.made = due;
-        new
+        update
     }
+}
+
+fn by_place<'a>(all: impl Iterator<Item = &'a (Place, Ipv4Addr)>) -> BTreeMap<Place, Vec<Ipv4Addr>> {
+    let mut by_place: BTreeMap<Place, Vec<Ipv4Addr>> = BTreeMap::new();
+    all.for_each(|(place, address)| by_place.entry(*place).or_default().push(*address));
+    by_place
 }
 
 /// All service addresses and those of the machine's own programs, on every client-side link that carries packets.
@@ -64,11 +72,15 @@ mod tests {
         let place = Place { ifindex: IFINDEX, mac: [2, 0, 0, 0, 0, 9] };
         let expected = [1, 2, 3, 101].map(|n| Ipv4Addr::new(198, 18, 0, n));
         let mut announcements = Announcements::default();
-        assert_eq!(announcements.update(&table, &links, &interfaces()), [(place, expected.to_vec())].into());
-        assert!(announcements.update(&table, &links, &interfaces()).is_empty(), "once");
+        let mut update = |links: &_| announcements.update(&table, links, &interfaces());
+        assert_eq!(update(&links).new, [(place, expected.to_vec())].into());
+        let again = update(&links);
+        assert!(again.new.is_empty() && again.left.is_empty(), "once");
         links.get_mut(&IFINDEX).unwrap().carrier = false;
-        assert!(announcements.update(&table, &links, &interfaces()).is_empty());
+        let down = update(&links);
+        assert!(down.new.is_empty());
+        assert_eq!(down.left, expected.map(|address| (place, address)));
         links.get_mut(&IFINDEX).unwrap().carrier = true;
-        assert_eq!(announcements.update(&table, &links, &interfaces()).len(), 1, "the link came up again");
+        assert_eq!(update(&links).new.len(), 1, "the link came up again");
     }
 }

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use crate::health::checker::Checker;
 use crate::health::notes::{Notes, NotesFile};
 use crate::resource_manager::agent_check::{Outcome, Questioner};
 use crate::resource_manager::socket::ReportSocket;
-use crate::routing_daemon::announce::Announcer;
+use crate::routing_daemon::announce::{Announcer, Announcing, Place};
 use crate::routing_daemon::netlink::{EVENT_BUFFER_BYTES, Follower};
 use crate::start::{Memory, Start, StartError, absolute, system_error};
 use shunt_protocol::admin::{Command, Reply};
@@ -46,6 +47,7 @@ pub struct MainLoop {
     control: Control,
     follower: Follower,
     announcer: Arc<Announcer>,
+    announcing: Announcing,
     checker: Checker,
     questioner: Questioner,
     report_socket: ReportSocket,
@@ -97,6 +99,8 @@ impl Configurations for ConfigurationFile {
 impl MainLoop {
     /// Takes over the instance.
     pub async fn start(path: &Path) -> Result<Self, StartError> {
+        // Before the file is read: a SIGHUP from now on is a reload, also while the keeper is awaited.
+        let hangup = listen(SignalKind::hangup())?;
         let Start { candidate, accepted, rehearsal, memory, refusal, address_locks, lock } = Start::begin(path).await?;
         let instance = candidate.document.config.instance.clone();
         let (notes_file, now) = (NotesFile::of(&instance), Now::read());
@@ -109,7 +113,7 @@ impl MainLoop {
         let (checker, reports) = Checker::new();
         let (counts, counted) = mpsc::unbounded_channel();
         let (questioner, answers) = Questioner::new();
-        let sources = Sources::new(reports, server::serve(listener), counted, answers)?;
+        let sources = Sources::new(reports, server::serve(listener), counted, answers, hangup)?;
         describe(&memory);
         let path = absolute(path);
         let refusal = refusal.map(|refusal| refusal.to_string());
@@ -119,6 +123,7 @@ impl MainLoop {
             control,
             follower,
             announcer,
+            announcing: Announcing::default(),
             checker,
             questioner,
             report_socket: ReportSocket::default(),
@@ -199,8 +204,19 @@ impl MainLoop {
 
     fn apply(&mut self, outputs: Outputs, now: Now) {
         // No `..`: every output must be handled.
-        let Outputs { replies, resolve, announce, checks, paths, questions, listen, count, accepted, published: _ } =
-            outputs;
+        let Outputs {
+            replies,
+            resolve,
+            announce,
+            stop_announcing,
+            checks,
+            paths,
+            questions,
+            listen,
+            count,
+            accepted,
+            published: _,
+        } = outputs;
         if let Some(text) = accepted {
             self.accepted.save(&text, &self.configuration.path, now.monotonic_ms);
         }
@@ -209,17 +225,22 @@ impl MainLoop {
                 debug!("neighbour {} on link {}: {error}", key.address, key.ifindex);
             }
         }
-        for (place, addresses) in announce {
-            info!("announcing {} addresses on link {}", addresses.len(), place.ifindex);
-            let announcer = self.announcer.clone();
-            tokio::spawn(async move { announcer.announce(&[place], &addresses).await });
-        }
+        stop_announcing.into_iter().for_each(|(place, address)| self.announcing.stop(place, address));
+        announce.into_iter().for_each(|(place, addresses)| self.announce(place, addresses));
         checks.into_iter().for_each(|checks| self.checker.apply(checks));
         paths.into_iter().for_each(|paths| self.checker.set_paths(paths));
         questions.into_iter().for_each(|questions| self.questioner.apply(questions));
         listen.into_iter().for_each(|listen| self.report_socket.listen(listen));
         count.into_iter().for_each(|request| self.count(request));
         replies.into_iter().for_each(|(ticket, reply)| self.clients.reply(ticket, reply));
+    }
+
+    fn announce(&mut self, place: Place, addresses: Vec<Ipv4Addr>) {
+        info!("announcing {} addresses on link {}", addresses.len(), place.ifindex);
+        for address in addresses {
+            let announcer = self.announcer.clone();
+            self.announcing.start(place, address, async move { announcer.announce(place, address).await });
+        }
     }
 
     /// Counts connections on another thread.
@@ -257,14 +278,18 @@ impl Clients {
     }
 }
 
+fn listen(kind: SignalKind) -> Result<Signal, StartError> {
+    signal(kind).map_err(system_error("listening for signals"))
+}
+
 impl Sources {
     fn new(
         reports: mpsc::UnboundedReceiver<HealthUpdate>,
         orders: mpsc::Receiver<Order>,
         counts: mpsc::UnboundedReceiver<Count>,
         answers: mpsc::UnboundedReceiver<Outcome>,
+        hangup: Signal,
     ) -> Result<Self, StartError> {
-        let listen = |kind| signal(kind).map_err(system_error("listening for signals"));
         Ok(Self {
             reports,
             orders,
@@ -272,7 +297,7 @@ impl Sources {
             answers,
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
+            hangup,
         })
     }
 
@@ -315,7 +340,8 @@ mod tests {
         let (answers, answered) = mpsc::unbounded_channel();
         let (_orders, ordered) = mpsc::channel(1);
         let (_counts, counted) = mpsc::unbounded_channel();
-        let mut sources = Sources::new(reported, ordered, counted, answered).unwrap();
+        let mut sources =
+            Sources::new(reported, ordered, counted, answered, listen(SignalKind::hangup()).unwrap()).unwrap();
         reports.send(HealthUpdate { key: key(), health: Health::Up, is_change: false, reason: String::new() }).unwrap();
         answers.send(Outcome { key: key(), answer: Err("no answer".to_owned()) }).unwrap();
         let events = sources.before_reload(Event::Hangup);

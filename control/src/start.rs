@@ -19,7 +19,7 @@ use shunt_process::{Instance, Lock, LockError, control_lock, region_name};
 use shunt_shmlayout::access::{Reader, Writer};
 use shunt_shmlayout::connections::Connections;
 use shunt_shmlayout::flip::Active;
-use shunt_shmlayout::header::AttachError;
+use shunt_shmlayout::header::{AttachError, is_hidden};
 use shunt_shmlayout::neighbours::places;
 use shunt_shmlayout::regions::{ConnectionsRegion, ControlRegion, ControlShape, KeeperRegion, SwitcherRegion, Typed};
 use shunt_shmlayout::sync::Ordering;
@@ -166,6 +166,7 @@ impl Start {
         };
         let lock = Lock::take(&control_lock(&instance), "shunt-control")?;
         let memory = Memory::attach(&instance).await?;
+        warn_of_hidden(&memory.keeper);
         let rehearsal = Rehearsal::new(&memory.shape).map_err(system_error("memory to try configurations out in"))?;
         let accepted = Accepted::of(&instance);
         let what = "the file of the locks on addresses, in /run/shunt (run control as root)";
@@ -230,6 +231,19 @@ impl Memory {
     /// Number of switchers that forward packets.
     pub fn running_switchers(&self) -> usize {
         self.keeper.switchers.iter().filter(|record| record.load().is_alive()).count()
+    }
+}
+
+/// Warns of processes that `/proc` hides: if one dies and its id is reused, the new process holds a buffer.
+fn warn_of_hidden(keeper: &KeeperRegion) {
+    let switchers = keeper.switchers.iter().map(|record| u64::from(record.load().pid));
+    let pids: Vec<u64> = [keeper.head.pid.get()].into_iter().chain(switchers).filter(|pid| is_hidden(*pid)).collect();
+    if !pids.is_empty() {
+        warn!(
+            "cannot read /proc/PID/stat of keeper and switchers (pids {pids:?}): control counts each as running while any \
+             process has its pid, and may not publish after one of them dies; mount /proc without hidepid, or give \
+             control CAP_SYS_PTRACE"
+        );
     }
 }
 

@@ -19,6 +19,9 @@ use crate::layout::described;
 use crate::record::Counter;
 use crate::sync::Ordering;
 use crate::word::Word;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use std::path::PathBuf;
 use zerocopy::FromBytes;
 
@@ -104,16 +107,49 @@ pub fn boot_id() -> std::io::Result<[u64; 2]> {
     Ok([(number >> 64) as u64, number as u64])
 }
 
-/// Start time of a process, in clock ticks after boot: field 22 of `/proc/PID/stat` (proc(5)). `None` if it is not running.
-pub fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    let mut fields = after_name.split_ascii_whitespace();
-    let state = fields.next()?;
-    if state == "Z" || state == "X" {
-        return None; // dead but not yet reaped
+/// Whether a process id belongs to a running process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Liveness {
+    /// It does. Start time in clock ticks after boot.
+    Started(u64),
+    /// It does, but `/proc` hides the start time (mount option `hidepid`).
+    Hidden,
+    /// No process has the id, or a dead one that is not yet reaped.
+    Dead,
+}
+
+/// Looks a process id up.
+pub fn liveness(pid: u32) -> Liveness {
+    let Ok(id) = i32::try_from(pid) else { return Liveness::Dead };
+    let exists = || id > 0 && kill(Pid::from_raw(id), None) != Err(Errno::ESRCH);
+    liveness_by(std::fs::read(format!("/proc/{pid}/stat")), exists)
+}
+
+/// An unreadable file alone does not make a process dead: with `hidepid=2`, that of a running process does not exist.
+fn liveness_by(stat: std::io::Result<Vec<u8>>, exists: impl FnOnce() -> bool) -> Liveness {
+    let is_reaped = stat.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::ESRCH as i32));
+    match stat.ok().and_then(|stat| liveness_in(&String::from_utf8_lossy(&stat))) {
+        Some(liveness) => liveness,
+        None if !is_reaped && exists() => Liveness::Hidden,
+        None => Liveness::Dead,
     }
-    fields.nth(18)?.parse().ok()
+}
+
+/// Fields 3 and 22 of `/proc/PID/stat` (proc(5)): state and start time.
+fn liveness_in(stat: &str) -> Option<Liveness> {
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    match fields.next()? {
+        "Z" | "X" => Some(Liveness::Dead),
+        _ => Some(Liveness::Started(fields.nth(18)?.parse().ok()?)),
+    }
+}
+
+/// Start time of a process, in clock ticks after boot. `None` if it is not running or `/proc` hides it.
+pub fn start_time(pid: u32) -> Option<u64> {
+    match liveness(pid) {
+        Liveness::Started(started) => Some(started),
+        Liveness::Hidden | Liveness::Dead => None,
+    }
 }
 
 /// Inode of a process's network namespace. `None` if there is no such process.
@@ -131,8 +167,15 @@ pub fn own_network_namespace() -> std::io::Result<u64> {
 }
 
 /// Whether a process with this id and start time ([`start_time`]) is running. False for id 0 and for a reused id.
+/// A hidden process counts as running: memory that it may read must not change.
 pub fn is_alive(pid: u64, started: u64) -> bool {
-    u32::try_from(pid).is_ok_and(|pid| pid != 0 && start_time(pid) == Some(started))
+    let liveness = u32::try_from(pid).map_or(Liveness::Dead, liveness);
+    liveness == Liveness::Hidden || liveness == Liveness::Started(started)
+}
+
+/// Whether a process with this id is running and `/proc` hides its start time.
+pub fn is_hidden(pid: u64) -> bool {
+    u32::try_from(pid).is_ok_and(|pid| liveness(pid) == Liveness::Hidden)
 }
 
 /// Whether a process is running ([`is_alive`]) in the caller's network namespace.
@@ -214,5 +257,31 @@ mod tests {
         for (pid, started) in [(0, started), (pid, started - 1), (pid | 1 << 32, started)] {
             assert!(!is_alive(pid, started) && !lives_here(pid, started), "{pid} {started}");
         }
+    }
+
+    #[test]
+    fn an_unreadable_process_is_hidden_and_not_dead() {
+        let error = |errno: Errno| Err(std::io::Error::from(errno));
+        let stat =
+            |state: &str, started: &str| Ok(format!("7 (a) b) {state} 1 {}{started} 0", "0 ".repeat(17)).into_bytes());
+        assert_eq!(liveness_by(stat("S", "1234"), || unreachable!()), Liveness::Started(1234));
+        assert_eq!(liveness_by(stat("Z", "1234"), || unreachable!()), Liveness::Dead, "not yet reaped");
+        assert_eq!(liveness_by(error(Errno::ESRCH), || true), Liveness::Dead, "it ended while its file was read");
+        for errno in [Errno::EPERM, Errno::EACCES, Errno::ENOENT, Errno::EMFILE] {
+            assert_eq!(liveness_by(error(errno), || true), Liveness::Hidden, "{errno}");
+            assert_eq!(liveness_by(error(errno), || false), Liveness::Dead, "{errno}");
+        }
+        assert_eq!(liveness_by(stat("S", "not a number"), || true), Liveness::Hidden);
+    }
+
+    #[test]
+    fn a_zombie_and_an_unused_id_are_dead() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        while liveness(pid) != Liveness::Dead {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert_eq!([liveness(pid), liveness(0), liveness(u32::MAX)], [Liveness::Dead; 3]);
     }
 }

@@ -24,10 +24,11 @@ Fields of --json (without shared memory: instance, health and problems only):
 Codes of problems:
   not serving: not_running, nothing_published, process_dead, process_absent, process_silent (of keeper and control:
       degraded), interface_down, interface_gone, host_down, service_without_backend
-  degraded: epoch_not_taken, backend_down, backend_declined, backend_unreachable, backend_unanswered, table_nearly_full,
-      control_unanswered, configuration_refused, reload_refused, configuration_unsaved, key_missing, agent_silent,
+  degraded: epoch_not_taken, backend_down, backend_declined, backend_unreachable, table_nearly_full, control_unanswered,
+      configuration_refused, reload_refused, configuration_unsaved, key_missing, agent_silent,
       feedback_not_listening, frames_unaccounted
-  degraded, or a notice where anybody can have brought it about: checksum_unfilled, reports_refused";
+  degraded, or a notice where anybody can have brought it about: backend_unanswered,
+      checksum_unfilled, reports_refused";
 
 /// Of `shunt services`.
 pub const SERVICES: &str = "\

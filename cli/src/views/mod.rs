@@ -28,7 +28,7 @@ pub use problems::{
     REPLACED, ROUTE_REPLIES, START_ANEW, Severity, UNFILLED_RECENT_MS, control_unanswered, faulty_host, faulty_links,
     fill_checksums, host_text, process_problems, unanswered_text,
 };
-pub use processes::{ProcessRow, ProcessState, processes};
+pub use processes::{Process, ProcessRow, ProcessState, processes};
 pub use services::ServicesReport;
 pub use status::{Outside, Sample, StatusReport, StatusView};
 

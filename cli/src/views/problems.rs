@@ -9,7 +9,7 @@ mod pseudo;
 mod reach;
 mod reports;
 
-use super::processes::{ProcessRow, ProcessState};
+use super::processes::{Process, ProcessRow, ProcessState};
 use super::status::{ConnectionTableRow, TrafficRow};
 pub use answers::{ROUTE_REPLIES, unanswered_text};
 pub use links::{FaultyLink, REPLACED, START_ANEW, faulty_links};
@@ -214,12 +214,14 @@ pub fn process_problems(rows: &[ProcessRow]) -> Vec<Problem> {
 
 fn process_problem(row: &ProcessRow) -> Problem {
     let (severity, meaning) = match row.process {
-        "keeper" => (Severity::Degraded, "switchers that die can't be replaced until it is back"),
-        "control" => (Severity::Degraded, "configuration, health and neighbours stay as they are until it is back"),
-        "ifdaemon" => {
+        Process::Keeper => (Severity::Degraded, "switchers that die can't be replaced until it is back"),
+        Process::Control => {
+            (Severity::Degraded, "configuration, health and neighbours stay as they are until it is back")
+        }
+        Process::Ifdaemon => {
             (Severity::NotServing, "packets of the box's own programs wait, and are dropped when the stores are full")
         }
-        _ => (Severity::NotServing, "packets of its queues wait until it is back"),
+        Process::Switcher => (Severity::NotServing, "packets of its queues wait until it is back"),
     };
     let pid = row.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     let (code, how, mend) = match row.state {
@@ -238,6 +240,14 @@ fn process_problem(row: &ProcessRow) -> Problem {
     Problem::new(code, severity, row.name(), format!("shunt-{}{pid} {how}: {meaning}", row.name()), mend)
 }
 
+/// Control publishes epochs, and the interface daemon uses none.
+fn goes_by_epochs(process: Process) -> bool {
+    match process {
+        Process::Keeper | Process::Switcher => true,
+        Process::Control | Process::Ifdaemon => false,
+    }
+}
+
 fn epoch_problems(observed: &Observed<'_>) -> Vec<Problem> {
     if observed.epoch == 0 {
         let text = "no configuration was ever published: no packet is anybody's".to_owned();
@@ -245,7 +255,7 @@ fn epoch_problems(observed: &Observed<'_>) -> Vec<Problem> {
         return vec![Problem::new("nothing_published", Severity::NotServing, "configuration", text, mend)];
     }
     let is_behind = |row: &&ProcessRow| {
-        matches!(row.process, "switcher" | "keeper") && row.state == ProcessState::Running && row.epoch < observed.epoch
+        goes_by_epochs(row.process) && row.state == ProcessState::Running && row.epoch < observed.epoch
     };
     let behind = observed.processes.iter().filter(is_behind).map(|row| {
         let text = format!("goes by configuration epoch {}, the newest is {}", row.epoch, observed.epoch);

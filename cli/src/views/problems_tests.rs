@@ -3,7 +3,7 @@
 use super::*;
 use shunt_protocol::admin::{FileStatus, RefusedReports, ReportPath, SilentAgent, UnansweredBackend};
 
-fn process(process: &'static str, number: Option<usize>) -> ProcessRow {
+fn process(process: Process, number: Option<usize>) -> ProcessRow {
     ProcessRow {
         process,
         number,
@@ -11,7 +11,7 @@ fn process(process: &'static str, number: Option<usize>) -> ProcessRow {
         state: ProcessState::Running,
         heartbeat_age_ms: Some(3),
         cpu: None,
-        epoch: if process == "ifdaemon" { 0 } else { 5 },
+        epoch: if process == Process::Ifdaemon { 0 } else { 5 },
         idle_percent: None,
         generation: None,
     }
@@ -46,11 +46,11 @@ fn file(status: FileStatus) -> Option<Result<ConfigurationFile, AdminError>> {
 impl Instance {
     fn healthy() -> Self {
         let processes = vec![
-            process("keeper", None),
-            process("control", None),
-            process("switcher", Some(0)),
-            process("switcher", Some(1)),
-            process("ifdaemon", None),
+            process(Process::Keeper, None),
+            process(Process::Control, None),
+            process(Process::Switcher, Some(0)),
+            process(Process::Switcher, Some(1)),
+            process(Process::Ifdaemon, None),
         ];
         Self {
             processes,
@@ -401,7 +401,9 @@ fn a_backend_that_answers_nobody_is_told_with_the_way_out() {
         "{problem:?}"
     );
     assert!(problem.mend.contains("default route") && problem.mend.contains("as_client = true"), "{problem:?}");
-    assert!(!silent(true).text.contains("nor any before"));
+    let answered_before = silent(true);
+    assert!(!answered_before.text.contains("nor any before"));
+    assert_eq!(answered_before.severity, Severity::Notice, "anybody can forge addresses that a backend's filter drops");
 }
 
 #[test]

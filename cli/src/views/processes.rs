@@ -10,6 +10,32 @@ use shunt_shmlayout::sync::Ordering;
 /// Age of the heartbeat above which a living process is stuck: it turns many times per second.
 const SILENT_AFTER_MS: u64 = 2000;
 
+/// The programs that an instance consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Process {
+    /// `shunt-keeper`.
+    Keeper,
+    /// `shunt-control`.
+    Control,
+    /// `shunt-switcher`.
+    Switcher,
+    /// `shunt-ifdaemon`.
+    Ifdaemon,
+}
+
+impl Process {
+    /// The word in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Keeper => "keeper",
+            Self::Control => "control",
+            Self::Switcher => "switcher",
+            Self::Ifdaemon => "ifdaemon",
+        }
+    }
+}
+
 /// State of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -39,8 +65,8 @@ impl ProcessState {
 /// One process.
 #[derive(Debug, Serialize)]
 pub struct ProcessRow {
-    /// `keeper`, `control`, `switcher` or `ifdaemon`.
-    pub process: &'static str,
+    /// Which program.
+    pub process: Process,
     /// Number of the switcher.
     pub number: Option<usize>,
     /// Its process id, or the last one.
@@ -63,7 +89,8 @@ pub struct ProcessRow {
 impl ProcessRow {
     /// `keeper`, `switcher 0`.
     pub fn name(&self) -> String {
-        self.number.map_or_else(|| self.process.to_owned(), |number| format!("{} {number}", self.process))
+        let name = self.process.name();
+        self.number.map_or_else(|| name.to_owned(), |number| format!("{name} {number}"))
     }
 }
 
@@ -86,7 +113,7 @@ impl Trace {
         if silent { ProcessState::Silent } else { ProcessState::Running }
     }
 
-    fn row(&self, process: &'static str, epoch: u64, now_ms: u64) -> ProcessRow {
+    fn row(&self, process: Process, epoch: u64, now_ms: u64) -> ProcessRow {
         ProcessRow {
             process,
             number: None,
@@ -113,7 +140,8 @@ pub fn processes(memory: &Memory, now_ms: u64) -> Vec<ProcessRow> {
     };
     let owned = Active(keeper.owned.load(Ordering::Relaxed)).epoch();
     let active = Active(control.active.load(Ordering::Relaxed)).epoch();
-    let mut rows = vec![of_keeper.row("keeper", owned, now_ms), of_control.row("control", active, now_ms)];
+    let mut rows =
+        vec![of_keeper.row(Process::Keeper, owned, now_ms), of_control.row(Process::Control, active, now_ms)];
     rows.extend((0..memory.switchers.len()).map(|number| switcher(memory, number, now_ms)));
     rows.extend(memory.host.as_ref().map(|host| ifdaemon(host, now_ms)));
     rows
@@ -127,12 +155,12 @@ fn switcher(memory: &Memory, number: usize, now_ms: u64) -> ProcessRow {
         number: Some(number),
         cpu: Some(record.cpu),
         generation: Some(head.generation.get()),
-        ..trace.row("switcher", Active(head.in_use.load(Ordering::Relaxed)).epoch(), now_ms)
+        ..trace.row(Process::Switcher, Active(head.in_use.load(Ordering::Relaxed)).epoch(), now_ms)
     }
 }
 
 fn ifdaemon(host: &HostMemory, now_ms: u64) -> ProcessRow {
     let head = host.daemon.head;
     let trace = Trace { pid: head.pid.get(), start_time: head.start_time.get(), heartbeat_ms: head.heartbeat_ms.get() };
-    ProcessRow { generation: Some(head.generation.get()), ..trace.row("ifdaemon", 0, now_ms) }
+    ProcessRow { generation: Some(head.generation.get()), ..trace.row(Process::Ifdaemon, 0, now_ms) }
 }

@@ -7,7 +7,7 @@ use super::ports::{PortRow, ports};
 use super::problems::{
     FaultyHost, FaultyLink, Observed, Problem, Severity, Unfilled, lines, not_running, problems, worst,
 };
-use super::processes::{ProcessRow, processes};
+use super::processes::{Process, ProcessRow, processes};
 use super::state::{State, state};
 use crate::admin::{AdminError, ConfigurationFile};
 use crate::format::{bytes, duration, or_dash};
@@ -233,7 +233,7 @@ fn process_table(rows: &[ProcessRow], active: u64) -> Table {
     let mut table = Table::new(["PROCESS", ">PID", "STATE", ">HEARTBEAT", ">CPU", "EPOCH", ">IDLE"]);
     for row in rows {
         let epoch = match row.epoch {
-            0 if row.process == "ifdaemon" => "-".to_owned(),
+            0 if row.process == Process::Ifdaemon => "-".to_owned(),
             epoch if epoch == active => epoch.to_string(),
             epoch => format!("{epoch} (active {active})"),
         };

@@ -6,6 +6,7 @@ use shunt_shmlayout::flip::Active;
 use super::Control;
 use super::cause::Cause;
 use super::outside::Turn;
+use crate::announcements::Update;
 use shunt_publish::fib::{Fib, Interfaces};
 use shunt_publish::own::OwnAddresses;
 use shunt_routing::state::{Changes, State};
@@ -55,8 +56,9 @@ impl Control {
     /// Not before switchers answer for the addresses.
     pub(super) fn announce(&mut self, turn: &mut Turn<'_>) {
         if self.publication.publisher.active() != Active::NONE {
-            let new = self.announcements.update(&self.table, &turn.kernel.links, &self.interfaces);
+            let Update { new, left } = self.announcements.update(&self.table, &turn.kernel.links, &self.interfaces);
             turn.outputs.announce.extend(new);
+            turn.outputs.stop_announcing.extend(left);
         }
     }
 }

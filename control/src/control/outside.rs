@@ -121,6 +121,8 @@ pub struct Outputs {
     pub resolve: Vec<NeighbourKey>,
     /// Addresses to announce.
     pub announce: Vec<(Place, Vec<Ipv4Addr>)>,
+    /// Addresses that are no longer Shunt's there.
+    pub stop_announcing: Vec<(Place, Ipv4Addr)>,
     /// The complete list of checks to run, each with its health if it is new.
     pub checks: Option<Vec<(Check, Health)>>,
     /// The paths of checks that take a client's path.

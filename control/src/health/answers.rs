@@ -1,7 +1,8 @@
 //! Detects backends that pass their checks but answer none of the connections from switchers: their replies bypass Shunt
 //! (mode `nat`). Pure.
 //!
-//! A client cannot cause this alone: a working backend answers every SYN that reaches it.
+//! A client can cause this: a backend's firewall or strict reverse-path filter drops SYNs from some addresses, and a client
+//! can forge those. Therefore the status is a notice for a backend that has ever answered.
 
 use std::collections::BTreeMap;
 

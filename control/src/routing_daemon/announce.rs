@@ -5,6 +5,7 @@
 //! ANNOUNCE_NUM: the first may be lost while a port that just came up is still learning. There is no probing before
 //! (section 2.1.1): two balancers in turn announcing one address is what fail-over looks like.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use log::warn;
 use nix::sys::socket::SockType;
+use tokio::task::AbortHandle;
 
 use crate::packet_socket;
 use shunt_routing::event::Mac;
@@ -45,19 +47,14 @@ impl Announcer {
         Ok(Self { socket: packet_socket::open(SockType::Raw)? })
     }
 
-    /// Announces every address at every place [`ANNOUNCE_COUNT`] times; returns after the last. Dropping the future stops
-    /// it.
-    pub async fn announce(&self, places: &[Place], addresses: &[Ipv4Addr]) {
+    /// Announces an address [`ANNOUNCE_COUNT`] times; returns after the last. Dropping the future stops it.
+    pub async fn announce(&self, place: Place, address: Ipv4Addr) {
         for round in 0..ANNOUNCE_COUNT {
             if round > 0 {
                 tokio::time::sleep(ANNOUNCE_INTERVAL).await;
             }
-            for place in places {
-                for &address in addresses {
-                    if let Err(error) = self.send(*place, address) {
-                        warn!("cannot announce {address} on link {}: {error}", place.ifindex);
-                    }
-                }
+            if let Err(error) = self.send(place, address) {
+                warn!("cannot announce {address} on link {}: {error}", place.ifindex);
             }
         }
     }
@@ -66,6 +63,26 @@ impl Announcer {
     pub fn send(&self, place: Place, address: Ipv4Addr) -> io::Result<()> {
         let frame = announcement(place.mac, address);
         packet_socket::send(&self.socket, place.ifindex, packet_socket::ARP, BROADCAST, &frame)
+    }
+}
+
+/// The announcements under way: one task for each address on each link, so that each can be stopped.
+#[derive(Default)]
+pub struct Announcing(BTreeMap<(Place, Ipv4Addr), AbortHandle>);
+
+impl Announcing {
+    /// Spawns a task that announces an address.
+    pub fn start(&mut self, place: Place, address: Ipv4Addr, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.retain(|_, task| !task.is_finished());
+        self.stop(place, address);
+        self.0.insert((place, address), tokio::spawn(task).abort_handle());
+    }
+
+    /// Stops the announcements of an address that is no longer Shunt's there.
+    pub fn stop(&mut self, place: Place, address: Ipv4Addr) {
+        if let Some(task) = self.0.remove(&(place, address)) {
+            task.abort();
+        }
     }
 }
 
@@ -86,6 +103,22 @@ fn announcement(mac: Mac, address: Ipv4Addr) -> [u8; FRAME_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_left_is_announced_no_more() {
+        let (place, mut announcing) = (Place { ifindex: 1, mac: [2; 6] }, Announcing::default());
+        let [left, stays] = [100, 101].map(|n| Ipv4Addr::new(198, 18, 0, n));
+        let endless = |alive: tokio::sync::oneshot::Sender<()>| async move {
+            std::future::pending::<()>().await;
+            drop(alive);
+        };
+        let ((alive, ends), (other, mut goes_on)) = (tokio::sync::oneshot::channel(), tokio::sync::oneshot::channel());
+        announcing.start(place, left, endless(alive));
+        announcing.start(place, stays, endless(other));
+        announcing.stop(place, left);
+        assert!(ends.await.is_err(), "the task is dropped");
+        assert!(goes_on.try_recv().is_err_and(|error| error == tokio::sync::oneshot::error::TryRecvError::Empty));
+    }
 
     #[test]
     fn sender_and_target_are_the_service_address() {

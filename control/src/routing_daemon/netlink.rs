@@ -41,7 +41,6 @@ pub struct Follower {
     events: AsyncFd<Socket>,
     requests: Requests,
     state: State,
-    overruns: u64,
     buffer: Vec<u8>,
     unanswered: Vec<IpAddr>,
 }
@@ -62,17 +61,12 @@ impl Follower {
         let mut requests = Requests::open()?;
         let state = requests.dump_all()?;
         let (buffer, unanswered) = (vec![0; DATAGRAM_BYTES], Vec::new());
-        Ok(Self { events: register(events)?, requests, state, overruns: 0, buffer, unanswered })
+        Ok(Self { events: register(events)?, requests, state, buffer, unanswered })
     }
 
     /// The current state.
     pub fn state(&self) -> &State {
         &self.state
-    }
-
-    /// Number of overflows, after each of which the state was dumped again.
-    pub fn overruns(&self) -> u64 {
-        self.overruns
     }
 
     /// The neighbours that did not answer the kernel since the last call, once per attempt.
@@ -112,7 +106,6 @@ impl Follower {
         let mut changes = batch.changes;
         if batch.overrun || self.state.is_incomplete {
             if batch.overrun {
-                self.overruns += 1;
                 warn!("network changes came faster than they were read; reading all again");
             }
             // Whatever interrupted a dump is also an event, since the subscription precedes the dump.

@@ -11,8 +11,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use shunt_config::Config;
-use shunt_process::{Instance, control_socket, region_name, runtime_directory};
+use shunt_process::{Instance, control_lock, control_socket, region_name, runtime_directory};
 use shunt_shmlayout::access::Writer;
 use shunt_shmlayout::address::{Address, BackendId, PortBe, TCP};
 use shunt_shmlayout::config_table::{Generation, Name};
@@ -175,6 +177,22 @@ impl Lab {
         until("control takes the memory over", || {
             (self.control.head.pid.get() != before && control_socket(&self.files.instance).exists()).then_some(())
         });
+        child
+    }
+
+    /// Starts control, and sends it a SIGHUP while it waits for the keeper.
+    pub fn start_with_a_reload(&self) -> Running {
+        let keeper = self.keeper.head.pid.get();
+        self.keeper.head.pid.set(0);
+        let child = Running(self.command().spawn().unwrap());
+        let (lock, pid) = (control_lock(&self.files.instance), child.0.id());
+        let holds = || std::fs::read_to_string(&lock).is_ok_and(|holder| holder.trim() == pid.to_string());
+        until("control has its lock, and waits", || holds().then_some(()));
+        kill(Pid::from_raw(pid as i32), Signal::SIGHUP).unwrap();
+        std::thread::sleep(Duration::from_millis(100)); // until it would be dead
+        self.keeper.head.pid.set(keeper);
+        until("control takes the memory over", || (self.control.head.pid.get() == u64::from(pid)).then_some(()));
+        until("the reload", || (self.control.head.reloaded_ms.get() != 0).then_some(()));
         child
     }
 

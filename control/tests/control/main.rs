@@ -70,7 +70,7 @@ fn a_life_of_control() {
 }
 
 fn live(lab: &Lab) {
-    let mut first = lab.start();
+    let mut first = lab.start_with_a_reload();
     publishes(lab);
     refuses_a_second_start(lab);
     resolves_what_a_switcher_wants(lab, 3);

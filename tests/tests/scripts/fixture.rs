@@ -112,6 +112,12 @@ impl Fixture {
         Ok(())
     }
 
+    /// Sends the supervisor a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let supervisor = self.supervisor.as_ref().context("a supervisor")?;
+        Ok(kill(Pid::from_raw(i32::try_from(supervisor.id())?), signal)?)
+    }
+
     /// Stops the supervisor with what it watches.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(mut supervisor) = self.supervisor.take() {

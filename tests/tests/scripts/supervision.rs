@@ -172,6 +172,34 @@ fn a_start_that_is_put_off_ends_with_its_supervisor() -> Result<()> {
     fixture.stop()
 }
 
+/// Control is between two starts, and reads the file at the next one.
+#[test]
+fn a_reload_leaves_a_start_that_is_put_off_alone() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let (mut fixture, log) = fixture("early-reload")?;
+    let (good, ran) = (fixture.folder.path().join("good"), fixture.folder.path().join("ran"));
+    let text = format!(
+        "#!/bin/sh\n[ -e {0} ] || exit 1\ngrep ^SigIgn: /proc/$$/status >{1}\nexec sleep 1000\n",
+        good.display(),
+        ran.display()
+    );
+    write_program(&fixture.folder.path().join("shunt-control"), &text);
+    start(&mut fixture, &log)?;
+    await_line(&log, "starting it again after 1000 ms")?;
+    let deaths = count(&log, "(death ")?;
+    File::create(&good)?;
+    fixture.signal(Signal::SIGHUP)?;
+    await_line(&log, "reloading any.toml")?;
+    let ignored =
+        until("control's start", || Ok(std::fs::read_to_string(&ran).ok().filter(|text| text.ends_with('\n'))))?;
+    assert_eq!(count(&log, "(death ")?, deaths, "the reload ended nothing");
+    let mask = u64::from_str_radix(ignored.trim_start_matches("SigIgn:").trim(), 16)?;
+    assert_eq!(mask & 1, 1, "a SIGHUP before control catches it is harmless: {ignored}");
+    fixture.stop()
+}
+
 /// It is no child of the one that waits for its socket.
 #[test]
 fn an_adopted_keeper_that_dies_before_it_is_ready_is_started_again_first() -> Result<()> {

@@ -447,7 +447,7 @@ fn status_and_drops_show_the_packet_stores() {
     assert_eq!((&value["host"]["device"], &value["host"]["stores"][0]), (&json!("shunt0"), &store));
     assert_eq!(value["processes"][4]["process"], "ifdaemon");
     let text = report.text();
-    assert!(text.contains("shunt0  to host           0    1/8       12  1.2 kB        0         3     0"), "{text}");
+    assert!(text.contains("shunt0  to host           0    1/8       12  1.2 kB        0         3       0"), "{text}");
     assert!(text.contains("device shunt0 without offloads: reads 0, writes 0, host_ipv6 4\n"), "{text}");
     assert!(text.contains("shunt-ifdaemon has not started: packets of the box's own programs wait"), "{text}");
     let drops = to_value(DropsReport::read(&memory, false, false)).unwrap();

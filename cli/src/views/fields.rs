@@ -27,7 +27,8 @@ Codes of problems:
   degraded: epoch_not_taken, backend_down, backend_declined, backend_unreachable, backend_unanswered, table_nearly_full,
       control_unanswered, configuration_refused, reload_refused, configuration_unsaved, key_missing, agent_silent,
       feedback_not_listening, frames_unaccounted
-  degraded, or a notice where anybody can have brought it about: checksum_unfilled, reports_refused";
+  degraded, or a notice where anybody can have brought it about: checksum_unfilled, reports_refused
+  notice: interfaces_unseen";
 
 /// Of `shunt services`.
 pub const SERVICES: &str = "\

@@ -1,8 +1,9 @@
 //! Commands to control through its admin socket: one JSON object per line in each direction.
 
 use super::memory::advise;
+use super::start_fault::start_fault;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use shunt_config::Config;
+use shunt_instances::{addresses_beside, runs};
 use shunt_process::{Instance, control_socket, runtime_directory};
 use shunt_protocol::admin::{Accepted, BackendStatus, Command, FileStatus, Reply};
 use std::collections::HashMap;
@@ -160,11 +161,11 @@ pub struct ConfigurationFile {
 impl ConfigurationFile {
     /// Asks control for its path, and reads it.
     pub fn of(instance: &Instance) -> Result<Self, AdminError> {
-        file_status(instance).map(Self::read)
+        file_status(instance).map(|status| Self::read(status, instance))
     }
 
-    fn read(status: FileStatus) -> Self {
-        let fault = Config::load(status.file.as_ref()).err().map(|error| error.to_string());
+    fn read(status: FileStatus, instance: &Instance) -> Self {
+        let fault = start_fault(status.file.as_ref(), || runs(instance), addresses_beside);
         Self { status, fault }
     }
 }
@@ -236,7 +237,7 @@ mod tests {
             reports: ReportPath::default(),
             unanswered: Vec::new(),
         };
-        let read = || ConfigurationFile::read(status.clone());
+        let read = || ConfigurationFile::read(status.clone(), &"test-none".parse().unwrap());
         assert!(read().fault.is_some_and(|fault| fault.starts_with(&format!("{path}:1: is empty"))));
         std::fs::write(file.path(), "[switchers]\ncount = 1\n[[interface]]\nname = \"eth0\"\n").unwrap();
         assert_eq!(read().fault, None);

@@ -13,6 +13,7 @@ mod format;
 mod instance;
 mod memory;
 mod output;
+mod start_fault;
 mod table;
 mod views;
 

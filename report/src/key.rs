@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn tags_are_those_of_rfc_4231() {
         let key = AgentKey::new(&[0xaa; 131]).unwrap();
-        let message = b"Test Using Larger Than Block-Size AgentKey - Hash AgentKey First";
+        let message = b"Test Using Larger Than Block-Size Key - Hash Key First";
         let expected = "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54";
         let found: String = key.tag(message).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(found, expected);

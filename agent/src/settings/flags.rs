@@ -21,7 +21,7 @@ pub struct Arguments {
     #[arg(long, requires_all = ["control", "key_file", "backends"])]
     name: Option<ConfigName>,
     /// Where control takes reports: its feedback.listen.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_control)]
     control: Option<SocketAddr>,
     /// The secret that control has for this agent, 32 bytes or more.
     #[arg(long, value_name = "FILE")]
@@ -107,6 +107,10 @@ fn plain(name: ConfigName, port: u16, is_elsewhere: bool) -> Backend {
     }
 }
 
+fn parse_control(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port, for example 198.18.1.1:7946".to_owned())
+}
+
 fn parse_backend(text: &str) -> Result<(ConfigName, u16), String> {
     let (name, port) = text.split_once('=').ok_or("write a name, '=' and a port, for example b1=8080")?;
     let name = name.parse().map_err(|error| format!("{name:?} {error}"))?;
@@ -124,4 +128,17 @@ fn parse_page(text: &str) -> Result<Page, String> {
         return Err("a path has neither spaces nor letters beyond ASCII".to_owned());
     }
     Ok(Page { address, path: format!("/{path}"), host: address.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_without_address_or_port_is_refused_with_what_to_write() {
+        assert!(parse_control("198.18.1.1:7946").is_ok());
+        for text in ["y", "198.18.1.1"] {
+            assert!(parse_control(text).unwrap_err().contains("write an address and a port"), "{text}");
+        }
+    }
 }

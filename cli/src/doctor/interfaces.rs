@@ -203,7 +203,7 @@ fn checksums(interface: &str, seen: Option<Option<u64>>) -> Finding {
                 format!("packets come in without a transport checksum, the last one {age} ago: they are dropped");
             Finding::warn(CHECK, text, fill_checksums(interface))
         }
-        Some(_) => Finding::ok(CHECK, "packets come in with them"),
+        Some(_) => Finding::ok(CHECK, "no packet without one came in during the last minute"),
         None => Finding::ok(CHECK, "whether packets come in with them is seen once Shunt runs"),
     }
 }
@@ -330,6 +330,8 @@ mod tests {
         assert!(recent.text.contains("1.5s ago") && recent.mend.unwrap().contains("ethtool -K PEER tx off"));
         let sound = [Some(Some(UNFILLED_RECENT_MS)), Some(None), None].map(|seen| checksums("eth0", seen).level);
         assert_eq!(sound, [Level::Ok; 3]);
+        let idle = checksums("eth0", Some(None));
+        assert_eq!(idle.text, "no packet without one came in during the last minute", "perhaps none at all did");
     }
 
     #[test]

@@ -28,8 +28,12 @@ pub struct Filter {
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     pub client: Option<Client>,
     /// Show at most this many; all are counted.
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = parse_limit)]
     pub limit: usize,
+}
+
+fn parse_limit(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "write a number of connections, as 50".to_owned())
 }
 
 /// A connection state on the command line.
@@ -214,5 +218,16 @@ impl Report for ConnectionsReport {
             all if all > shown => format!("{table}{shown} of {all} connections; --limit N shows more\n"),
             _ => table.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_no_number_is_refused_with_what_to_write() {
+        assert_eq!(parse_limit("7"), Ok(7));
+        assert!(parse_limit("x").unwrap_err().contains("write a number of connections"));
     }
 }

@@ -28,7 +28,8 @@ Codes of problems:
       configuration_refused, reload_refused, configuration_unsaved, key_missing, agent_silent,
       feedback_not_listening, frames_unaccounted
   degraded, or a notice where anybody can have brought it about: backend_unanswered,
-      checksum_unfilled, reports_refused";
+      checksum_unfilled, reports_refused
+  notice: interfaces_unseen";
 
 /// Of `shunt services`.
 pub const SERVICES: &str = "\

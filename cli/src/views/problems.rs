@@ -5,6 +5,7 @@
 
 mod answers;
 mod links;
+mod outside;
 mod pseudo;
 mod reach;
 mod reports;
@@ -13,6 +14,7 @@ use super::processes::{Process, ProcessRow, ProcessState};
 use super::status::{ConnectionTableRow, TrafficRow};
 pub use answers::{ROUTE_REPLIES, unanswered_text};
 pub use links::{FaultyLink, REPLACED, START_ANEW, faulty_links};
+pub use outside::seen_from_outside;
 pub use pseudo::{FaultyHost, faulty_host, host_text};
 pub use reach::{UnreachableBackend, WayFault, way_fault};
 
@@ -65,6 +67,7 @@ const CODES: &[&str] = &[
     "epoch_not_taken",
     "interface_down",
     "interface_gone",
+    "interfaces_unseen",
     "host_down",
     "service_without_backend",
     "backend_down",
@@ -149,6 +152,8 @@ pub struct Observed<'a> {
     pub frames_in_hand: u64,
     /// Interfaces that carry no packets.
     pub links: &'a [FaultyLink],
+    /// A process whose network namespace has the interfaces, if this one does not.
+    pub outside: Option<u32>,
     /// The fault of the pseudo-interface, if the box's own programs are not reached through it.
     pub host: Option<&'a FaultyHost>,
     /// Interfaces with unfilled checksums.
@@ -162,6 +167,7 @@ pub fn problems(observed: &Observed<'_>) -> Vec<Problem> {
     let mut problems = process_problems(observed.processes);
     problems.extend(epoch_problems(observed));
     problems.extend(observed.links.iter().map(links::faulty));
+    problems.extend(observed.outside.map(outside::unseen));
     problems.extend(observed.host.map(pseudo::host_down));
     problems.extend(observed.services.iter().filter_map(unserved));
     problems.extend(observed.backends_down.iter().map(|name| backend_down(name)));
@@ -349,7 +355,7 @@ fn file_problems(ConfigurationFile { status, fault }: &ConfigurationFile) -> Vec
     };
     let fault = fault.iter().map(|why| {
         let what = "Shunt would not start with this file";
-        problem("configuration_refused", why, what, "`shunt check FILE` lists the mistakes")
+        problem("configuration_refused", why, what, "`shunt check FILE` and `shunt doctor FILE` list what is wrong")
     });
     let refusal = status.refusal.iter().map(|why| {
         let what = "it was refused when it was last read, and the configuration accepted before stays in force";

@@ -80,6 +80,7 @@ impl Instance {
             traffic: &self.traffic,
             frames_in_hand: 128,
             links: &self.links,
+            outside: None,
             host: self.host.as_ref(),
             unfilled: &self.unfilled,
             configuration: self.configuration.as_ref(),

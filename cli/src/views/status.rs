@@ -5,7 +5,8 @@ use super::host::HostRow;
 use super::load::{ReportCount, report_counts, report_line};
 use super::ports::{PortRow, ports};
 use super::problems::{
-    FaultyHost, FaultyLink, Observed, Problem, Severity, Unfilled, lines, not_running, problems, worst,
+    FaultyHost, FaultyLink, Observed, Problem, Severity, Unfilled, lines, not_running, problems, seen_from_outside,
+    worst,
 };
 use super::processes::{Process, ProcessRow, processes};
 use super::state::{State, state};
@@ -17,6 +18,7 @@ use crate::table::Table;
 use serde::Serialize;
 use shunt_process::Instance;
 use shunt_shmlayout::flip::Active;
+use shunt_shmlayout::header::network_namespace;
 use shunt_shmlayout::record::Counter;
 use shunt_shmlayout::regions::{FRAMES_IN_HAND, InterfaceRecord, SwitcherHead, SwitcherRegion};
 use shunt_shmlayout::sync::Ordering;
@@ -146,6 +148,7 @@ impl StatusReport {
             traffic: &traffic,
             frames_in_hand: frames_in_hand(memory),
             links,
+            outside: seen_from_outside(&processes, std::process::id(), network_namespace),
             host: host.as_ref(),
             unfilled: &unfilled(memory, now_ms),
             configuration: file.as_ref(),

@@ -17,6 +17,7 @@ mod claims;
 mod follow;
 mod host;
 mod interrupts;
+mod listener;
 mod napi;
 mod pins;
 mod plan;
@@ -259,6 +260,7 @@ impl Keeper {
             }
             self.follower.turn();
             self.reception.keep();
+            self.server.keep();
         }
     }
 

@@ -1,24 +1,21 @@
 //! Handing the descriptors to switchers and the interface daemon over `keeper.sock`: at most one living process has those
 //! of a switcher, and one those of the daemon.
 
-use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, setsockopt, socket,
-};
+use nix::sys::socket::{getsockopt, setsockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use shunt_config::Config;
 use shunt_process::{Instance, keeper_socket};
 use shunt_shmlayout::header::start_time;
 use shunt_shmlayout::regions::{PORT_BUSY_POLLS, PORT_RECEIVES, PORT_THREADED, PortKind, PortRecord, SwitcherRecord};
 
+use super::KeeperError;
 use super::host::PseudoInterface;
+use super::listener::{Listener, remove_if_there};
 use super::regions::Regions;
-use super::{KeeperError, file_error};
 use shunt_protocol::handover::ifdaemon;
 use shunt_protocol::handover::{
     HandoverError, Manifest, PortManifest, Request, Response, SocketKind, accept, receive, send,
@@ -32,28 +29,12 @@ pub(super) fn remove_stale(instance: &Instance) -> Result<(), KeeperError> {
     remove_if_there(&keeper_socket(instance))
 }
 
-fn remove_if_there(path: &Path) -> Result<(), KeeperError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(path)(error)),
-        _ => Ok(()),
-    }
-}
-
 /// The listening socket and the descriptors that it hands out.
 pub(super) struct HandoverServer {
-    path: PathBuf,
-    socket: OwnedFd,
+    listener: Listener,
     manifests: Vec<Manifest>,
     /// By switcher, then port number.
     ports: Vec<Vec<OwnedFd>>,
-}
-
-impl Drop for HandoverServer {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            log::warn!("{}: {error}", self.path.display());
-        }
-    }
 }
 
 impl HandoverServer {
@@ -64,27 +45,23 @@ impl HandoverServer {
         records: Vec<PortRecord>,
         sockets: Vec<OwnedFd>,
     ) -> Result<HandoverServer, KeeperError> {
-        let path = keeper_socket(&config.instance);
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(file_error(&path))?;
-        // Bound under another name until it listens, so that a process that finds the socket can connect.
-        let unready = path.with_extension("unready");
-        remove_if_there(&unready)?;
-        let address = UnixAddr::new(&unready).map_err(file_error(&path))?;
-        bind(listener.as_raw_fd(), &address).map_err(file_error(&path))?;
-        Backlog::new(64).and_then(|backlog| listen(&listener, backlog)).map_err(file_error(&path))?;
-        std::fs::rename(&unready, &path).map_err(file_error(&path))?;
+        let listener = Listener::open(keeper_socket(&config.instance))?;
         let manifests = (0..cpus.len()).map(|number| manifest(config, cpus, number, &records)).collect();
         let mut ports: Vec<Vec<OwnedFd>> = cpus.iter().map(|_| Vec::new()).collect();
         for (port, socket) in records.iter().zip(sockets) {
             ports[usize::from(port.switcher)].push(socket);
         }
-        Ok(HandoverServer { path, socket: listener, manifests, ports })
+        Ok(HandoverServer { listener, manifests, ports })
     }
 
     /// The listening socket, for `poll`.
     pub fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.listener.socket.as_fd()
+    }
+
+    /// Listens again, once a second at most, if somebody removed or replaced the socket's file.
+    pub fn keep(&mut self) {
+        self.listener.keep();
     }
 
     /// Answers one request of a switcher or the interface daemon.
@@ -96,7 +73,7 @@ impl HandoverServer {
                 }
             }
             Err(nix::Error::EAGAIN) => {}
-            Err(error) => log::warn!("{}: {error}", self.path.display()),
+            Err(error) => log::warn!("{}: {error}", self.listener.path.display()),
         }
     }
 

@@ -22,7 +22,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::net::if_::{if_nameindex, if_nametoindex};
+use nix::net::if_::if_nametoindex;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use shunt_config::{Config, Host};
 use shunt_shmlayout::access::{Access, Writer};
@@ -33,14 +33,12 @@ use super::regions::Regions;
 use super::system::open_living;
 use super::{KeeperError, system_error};
 pub(super) use memory::HostRegions;
-use netlink::{Netlink, Rule};
+use netlink::{FIRST_TABLE, Netlink, Rule};
 use shunt_netlink::addresses_of;
 use shunt_protocol::handover::ifdaemon::DEVICE_DESCRIPTOR;
 use shunt_protocol::handover::{WAKE_DESCRIPTOR, take_descriptor};
 use tun::{Tun, TunError};
 
-/// The table of device `i` is this plus `i`.
-const FIRST_TABLE: u32 = 7000;
 /// Before the main table (32766).
 const PRIORITY_FROM: u32 = 5300;
 const PRIORITY_TO: u32 = 5301;
@@ -67,7 +65,10 @@ impl PseudoInterface {
     /// Retrieves the device from a living process, or creates it; then sets it up with the host's addresses. `None` if none
     /// is configured.
     pub fn open(config: &Config, facts: &Facts, regions: &Regions) -> Result<Option<PseudoInterface>, KeeperError> {
-        let Some(host) = config.host.clone() else { return Ok(None) };
+        let Some(host) = config.host.clone() else {
+            remove_orphans();
+            return Ok(None);
+        };
         let taken = take_device(&host, &regions.keeper)?;
         let tun = taken.map_or_else(|| Tun::create(&host.device, host.offloads), Ok)?;
         let wake = take_wake(regions)?;
@@ -109,13 +110,10 @@ impl PseudoInterface {
         for address in there.difference(&wanted) {
             self.netlink.remove_address(self.index, *address)?;
         }
-        // Includes rules of removed devices: a keeper and its daemon may have been killed together.
-        let devices: BTreeSet<u32> = if_nameindex()?.iter().map(|device| device.index()).collect();
-        let is_orphan = |rule: &&Rule| !devices.contains(&rule.table.saturating_sub(FIRST_TABLE));
-        for rule in present.difference(&rules).filter(|rule| rule.table == table || is_orphan(rule)) {
+        for rule in present.difference(&rules).filter(|rule| rule.table == table) {
             self.netlink.remove_rule(rule)?;
         }
-        Ok(())
+        self.netlink.remove_orphans()
     }
 
     fn rules(&self, addresses: &BTreeSet<Ipv4Addr>) -> BTreeSet<Rule> {
@@ -180,6 +178,13 @@ impl Drop for PseudoInterface {
         if let Err(error) = removed {
             log::warn!("removing the rules of {}: {error}", self.host.device);
         }
+    }
+}
+
+/// Removes the rules that a killed instance with a pseudo-interface left.
+fn remove_orphans() {
+    if let Err(error) = Netlink::open().and_then(|mut netlink| netlink.remove_orphans()) {
+        log::warn!("removing the policy rules of removed pseudo-interfaces: {error}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Netlink requests for one device: link up, MTU, addresses, and the policy rules for the box's programs. Each request is
 //! answered before the next is sent; an object that already exists is no error.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,11 +13,15 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
+use nix::net::if_::if_nameindex;
 
 use shunt_netlink::RequestSocket;
 
 /// Protocol number of Shunt's routes and rules, as `ip rule` shows it (rtnetlink(7): values above 4 are free).
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(83);
+
+/// The table of device `i` is this plus `i`.
+pub(super) const FIRST_TABLE: u32 = 7000;
 
 /// A policy rule of Shunt: source or destination prefix, and the table to look up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +86,15 @@ impl Netlink {
 
     pub fn remove_rule(&mut self, rule: &Rule) -> io::Result<()> {
         gone_is_fine(self.command(RouteNetlinkMessage::DelRule(rule_message(rule)), 0))
+    }
+
+    /// Removes the rules of removed devices, of any instance: a keeper and its daemon may have been killed together.
+    pub fn remove_orphans(&mut self) -> io::Result<()> {
+        // Before the devices: a keeper creates its device before its rules.
+        let rules = self.rules()?;
+        let devices: BTreeSet<u32> = if_nameindex()?.iter().map(|device| device.index()).collect();
+        let is_orphan = |rule: &&Rule| !devices.contains(&rule.table.saturating_sub(FIRST_TABLE));
+        rules.iter().filter(is_orphan).try_for_each(|rule| self.remove_rule(rule))
     }
 
     /// The rules that a keeper created, of any instance.
@@ -161,5 +175,28 @@ mod tests {
             assert_eq!(own_rule(&rule_message(&rule)), Some(rule));
         }
         assert_eq!(own_rule(&RuleMessage::default()), None);
+    }
+
+    #[test]
+    fn rules_outlive_their_device_only_until_the_next_start() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED: network namespaces need root");
+            return;
+        }
+        // Namespaces are a thread's, and this one's vanishes with it.
+        let left = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let mut netlink = Netlink::open().unwrap();
+            let loopback = nix::net::if_::if_nametoindex("lo").unwrap();
+            let (source, destination) = ((Ipv4Addr::new(198, 18, 0, 101), 32), (Ipv4Addr::UNSPECIFIED, 0));
+            for index in [loopback, 999] {
+                let table = FIRST_TABLE + index;
+                netlink.add_rule(&Rule { source, destination, priority: 5300, table }).unwrap();
+            }
+            super::super::remove_orphans();
+            (netlink.rules().unwrap().iter().map(|rule| rule.table - FIRST_TABLE).collect::<Vec<_>>(), loopback)
+        });
+        let (left, loopback) = left.join().unwrap();
+        assert_eq!(left, [loopback]);
     }
 }

@@ -7,6 +7,7 @@ mod help;
 mod log;
 mod programs;
 mod rust;
+mod stop;
 mod supervision;
 
 use shunt_tests::operator::root;

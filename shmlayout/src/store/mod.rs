@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  switcher N                                              ifdaemon
-//!    PacketProducer::push, push, ... publish                        PacketConsumer::pop  -> device        ring "to_host"
-//!    PacketConsumer::pop -> route, send                             PacketProducer::push, ... publish     ring "from_host"
+//!    Producer::push, push, ... publish                        Consumer::pop  -> device        ring "to_host"
+//!    Consumer::pop -> route, send                             Producer::push, ... publish     ring "from_host"
 //! ```
 //!
 //! Each ring has one producer and one consumer. `head` counts published packets, `tail` taken ones; both increase without

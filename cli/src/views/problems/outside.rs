@@ -1,12 +1,12 @@
 //! A view from outside the instance's network namespace.
 
 use super::{Problem, Severity};
-use crate::views::processes::{ProcessRow, ProcessState};
+use crate::views::processes::{Process, ProcessRow, ProcessState};
 
 /// A process of an instance whose network namespace is not the caller's, or is hidden from the caller's user; `None` if a
 /// keeper or switcher runs in the caller's own. `namespace` returns a process's.
 pub fn seen_from_outside(rows: &[ProcessRow], own: u32, namespace: impl Fn(u32) -> Option<u64>) -> Option<u32> {
-    let opens_queues = |row: &&ProcessRow| matches!(row.process, "keeper" | "switcher");
+    let opens_queues = |row: &&ProcessRow| matches!(row.process, Process::Keeper | Process::Switcher);
     let living = rows.iter().filter(opens_queues).filter(|row| row.state == ProcessState::Running);
     let pids: Vec<u32> = living.filter_map(|row| u32::try_from(row.pid?).ok()).collect();
     let own = namespace(own);
@@ -27,7 +27,7 @@ mod tests {
 
     fn rows(state: ProcessState) -> [ProcessRow; 1] {
         let (heartbeat_age_ms, cpu, idle_percent, generation) = (None, None, None, None);
-        let (process, number, pid, epoch) = ("keeper", None, Some(7), 1);
+        let (process, number, pid, epoch) = (Process::Keeper, None, Some(7), 1);
         [ProcessRow { process, number, pid, state, heartbeat_age_ms, cpu, epoch, idle_percent, generation }]
     }
 

@@ -44,6 +44,17 @@ fn await_operational(link: &str) {
     }
 }
 
+/// A cable whose both ends pass frames, with the peer's Ethernet address set; who follows it, and our end's index.
+async fn followed_cable() -> (Peer, Follower, u32) {
+    let peer = cable();
+    peer.ip("link set net-b address 02:00:00:00:04:02");
+    let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
+    let ifindex = link_named(follower.state(), "net-a").unwrap().ifindex;
+    until(&mut follower, "carrier", |s| s.links[&ifindex].carrier.then_some(())).await;
+    await_operational("net-a");
+    (peer, follower, ifindex)
+}
+
 /// Follows until `wanted` gives something.
 async fn until<T>(follower: &mut Follower, what: &str, wanted: impl Fn(&State) -> Option<T>) -> T {
     loop {
@@ -147,11 +158,7 @@ fn a_link_set_down_takes_its_routes_and_gives_them_back() {
 #[test]
 fn the_kernel_resolves_what_it_is_asked_for() {
     in_namespace(async || {
-        let peer = cable();
-        peer.ip("link set net-b address 02:00:00:00:04:02");
-        let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
-        let ifindex = link_named(follower.state(), "net-a").unwrap().ifindex;
-        until(&mut follower, "carrier", |s| s.links[&ifindex].carrier.then_some(())).await;
+        let (_peer, mut follower, ifindex) = followed_cable().await;
         let known = NeighbourKey { ifindex, address: address("198.18.4.2") };
         let silent = NeighbourKey { ifindex, address: address("198.18.4.99") };
         assert_eq!(resolved(&mut follower, known).await, [2, 0, 0, 0, 4, 2]);
@@ -179,14 +186,9 @@ fn an_ipv6_neighbour_is_resolved_alike() {
         // A solicitation without a packet to send comes from the link-local address (ndisc_solicit in the kernel). While duplicate
         // address detection still looks at that one, none is sent, and the attempt fails.
         std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").unwrap();
-        let peer = cable();
-        peer.ip("link set net-b address 02:00:00:00:04:02");
+        let (peer, mut follower, ifindex) = followed_cable().await;
         peer.ip("-6 addr add 2001:db8:4::2/64 dev net-b nodad");
         ip("-6 addr add 2001:db8:4::1/64 dev net-a nodad");
-        let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
-        let ifindex = link_named(follower.state(), "net-a").unwrap().ifindex;
-        until(&mut follower, "carrier", |s| s.links[&ifindex].carrier.then_some(())).await;
-        await_operational("net-a");
         let key = NeighbourKey { ifindex, address: address("2001:db8:4::2") };
         assert_eq!(resolved(&mut follower, key).await, [2, 0, 0, 0, 4, 2]);
     });
@@ -220,11 +222,7 @@ fn speak_as(peer: &Peer, mac: &str) {
 #[test]
 fn a_permanent_neighbour_is_held_against_a_forged_address() {
     in_namespace(async || {
-        let peer = cable();
-        peer.ip("link set net-b address 02:00:00:00:04:02");
-        let mut follower = Follower::start(EVENT_BUFFER_BYTES).unwrap();
-        let ifindex = link_named(follower.state(), "net-a").unwrap().ifindex;
-        until(&mut follower, "carrier", |s| s.links[&ifindex].carrier.then_some(())).await;
+        let (peer, mut follower, ifindex) = followed_cable().await;
         let key = NeighbourKey { ifindex, address: address("198.18.4.2") };
         assert_eq!(resolved(&mut follower, key).await, [2, 0, 0, 0, 4, 2]);
         let has = |mac: [u8; 6]| move |s: &State| (s.neighbours.get(&key)?.usable_mac()? == mac).then_some(());

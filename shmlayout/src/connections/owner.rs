@@ -48,6 +48,13 @@ pub struct SideHashes {
     pub backend: u64,
 }
 
+impl SideHashes {
+    /// Each side with its hash.
+    pub(super) fn by_side(self) -> [(Side, u64); 2] {
+        [(Side::Client, self.client), (Side::Backend, self.backend)]
+    }
+}
+
 /// The owning side of the table, private to one switcher.
 pub struct Owner<'a> {
     table: Connections<'a, Writer>,

@@ -46,10 +46,6 @@ fn publish(owner: &mut Owner<'_>, connection: &Snapshot) -> Found {
     Found { handle: Handle { id, generation: entry.generation() }, connection: *connection }
 }
 
-fn sides(hashes: SideHashes) -> [(Side, u64); 2] {
-    [(Side::Client, hashes.client), (Side::Backend, hashes.backend)]
-}
-
 const HOP: LastHop = LastHop { mac: [2, 0, 0, 0, 0, 9], interface: InterfaceId(1) };
 
 #[cfg(not(loom))]
@@ -207,7 +203,7 @@ mod plain {
             let it = connection(1, 1, 1);
             let hashes = table.hashes(&it);
             let mine = publish(&mut first, &it);
-            for (side, hash) in sides(hashes).into_iter().take(killed_after) {
+            for (side, hash) in hashes.by_side().into_iter().take(killed_after) {
                 first.insert(&mine, side, hash).unwrap();
             }
             drop(first);
@@ -251,7 +247,7 @@ mod plain {
             let table = colliding();
             let (mut zero, mut one) = (adopt(table, 0), adopt(table, 1));
             let half = publish(&mut zero, &dead);
-            for (side, hash) in sides(table.hashes(&dead)) {
+            for (side, hash) in table.hashes(&dead).by_side() {
                 zero.insert(&half, side, hash).unwrap();
             }
             assert!(table.entry(half.handle.id).end_if(half.handle.generation, |_| true));
@@ -299,7 +295,7 @@ mod plain {
         let mut published = Vec::new();
         for (owner, it) in owners.iter_mut().zip(&three) {
             let mine = publish(owner, it);
-            for (side, hash) in sides(table.hashes(it)) {
+            for (side, hash) in table.hashes(it).by_side() {
                 owner.insert(&mine, side, hash).unwrap();
             }
             published.push(mine);
@@ -379,7 +375,7 @@ mod plain {
     /// Both sides agree on whether there is a connection, and an index names no other.
     fn assert_whole(table: &Connections<'_, Writer>, it: &Snapshot) -> bool {
         let hashes = table.hashes(it);
-        let named = sides(hashes).map(|(side, hash)| table.index(side).candidates(hash).count());
+        let named = hashes.by_side().map(|(side, hash)| table.index(side).candidates(hash).count());
         let found = [Side::Client, Side::Backend].map(|side| find(table, it, side).is_some());
         assert_eq!(named, found.map(usize::from));
         assert_eq!(found[0], found[1]);
@@ -591,7 +587,7 @@ mod model {
             let mut rival = adopt(table, 1);
             let theirs = publish(&mut rival, &it);
             let hashes = table.hashes(&it);
-            for (side, hash) in sides(hashes) {
+            for (side, hash) in hashes.by_side() {
                 rival.insert(&theirs, side, hash).unwrap();
             }
             owner.release(&filler);
@@ -657,7 +653,7 @@ mod model {
                 let mut other = adopt(table, 1);
                 let filler = (!is_first).then(|| record(&mut other, &connection(9, 9, 9), opening(0)).unwrap());
                 let half = publish(&mut predecessor, &it);
-                for (side, hash) in sides(table.hashes(&it)) {
+                for (side, hash) in table.hashes(&it).by_side() {
                     predecessor.insert(&half, side, hash).unwrap();
                 }
                 if let Some(filler) = filler {

@@ -12,7 +12,7 @@ impl Owner<'_> {
     /// before both indexes were checked: the rivals of an entry that yields may stand.
     pub(super) fn resolve_rivals(&self, mine: &Found, hashes: SideHashes) -> Result<(), RecordError> {
         fence(Ordering::SeqCst); // own slots before the check for rivals: pairs with the same fence in the rival's switcher
-        let sides = [(Side::Client, hashes.client), (Side::Backend, hashes.backend)];
+        let sides = hashes.by_side();
         let mut is_contended = false;
         for (side, hash) in sides {
             is_contended |= self.yield_to_rivals(mine, side, hash)?;
